@@ -1,0 +1,88 @@
+//! Writes the C header from `src/ffi`, and gives the shared library its SONAME.
+//!
+//! The header goes to `OUT_DIR`, and from there to `include/` if it differs, which it does only where
+//! somebody has changed the boundary: an installed or packaged source tree is never written to.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The number of the binary interface: the SONAME ends with it. Raise it when a program that was
+/// compiled with an older header could break, and say so in the header's history.
+const ABI_VERSION: u32 = 1;
+
+const HEADER: &str = "pytheus_backend_rs.h";
+/// The same declarations without comments and preprocessor, for cffi.
+const CFFI_HEADER: &str = "pytheus_backend_rs.cffi.h";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=src/ffi");
+    println!("cargo:rerun-if-changed=cbindgen.toml");
+    println!("cargo:rerun-if-changed=include");
+    println!("cargo:rustc-env=BACKEND_ABI_VERSION={ABI_VERSION}");
+    if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libpytheus_backend_rs.so.{ABI_VERSION}");
+        // The library has threads, thread-local values and fork handlers: it cannot be unloaded.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    }
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    write_header(&root, &out, HEADER, header_config(&root)?)?;
+    write_header(&root, &out, CFFI_HEADER, cffi_config(&root)?)
+}
+
+fn header_config(root: &Path) -> Result<cbindgen::Config, Box<dyn Error>> {
+    let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
+    config.after_includes = Some(format!(
+        "\n#define BACKEND_VERSION \"{}\"\n#define BACKEND_VERSION_MAJOR {}\n#define BACKEND_VERSION_MINOR {}\n\
+         #define BACKEND_VERSION_PATCH {}\n\n/* The number in the SONAME; backend_abi_version() tells the \
+         library's. */\n#define BACKEND_ABI_VERSION {ABI_VERSION}",
+        env::var("CARGO_PKG_VERSION")?,
+        env::var("CARGO_PKG_VERSION_MAJOR")?,
+        env::var("CARGO_PKG_VERSION_MINOR")?,
+        env::var("CARGO_PKG_VERSION_PATCH")?,
+    ));
+    Ok(config)
+}
+
+fn cffi_config(root: &Path) -> Result<cbindgen::Config, Box<dyn Error>> {
+    let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
+    config.header =
+        Some("/* The declarations of pytheus_backend_rs.h as cffi reads them: do not edit. */".to_owned());
+    config.cpp_compat = false;
+    config.documentation = false;
+    config.include_guard = None;
+    config.sys_includes = Vec::new();
+    Ok(config)
+}
+
+fn write_header(root: &Path, out: &Path, name: &str, config: cbindgen::Config) -> Result<(), Box<dyn Error>> {
+    let generated = out.join(name);
+    cbindgen::generate_with_config(root, config)?.write_to_file(&generated);
+    let mut text = fs::read_to_string(&generated)?;
+    if name == CFFI_HEADER {
+        text = without_conditionals(&text);
+        fs::write(&generated, &text)?;
+    }
+    let checked_in = root.join("include").join(name);
+    if fs::read_to_string(&checked_in).ok().as_deref() != Some(text.as_str()) {
+        fs::write(checked_in, text)?;
+    }
+    Ok(())
+}
+
+/// cffi has no preprocessor. All conditions ask for C23, so what holds for older C is in `#else`.
+fn without_conditionals(text: &str) -> String {
+    let mut is_skipping = false;
+    let mut plain = String::new();
+    for line in text.lines() {
+        match line.split(' ').next() {
+            Some("#if") => is_skipping = true,
+            Some("#else") | Some("#endif") => is_skipping = false,
+            _ if is_skipping => {}
+            _ => plain += &format!("{line}\n"),
+        }
+    }
+    plain
+}

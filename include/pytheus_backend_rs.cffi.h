@@ -1,0 +1,159 @@
+/* The declarations of pytheus_backend_rs.h as cffi reads them: do not edit. */
+
+enum BackendStatus
+ {
+  BACKEND_STATUS_OK = 0,
+  BACKEND_STATUS_NULL_POINTER = 1,
+  BACKEND_STATUS_INVALID_ARGUMENT = 2,
+  BACKEND_STATUS_CONFIGURATION = 3,
+  BACKEND_STATUS_CONFLICT = 4,
+  BACKEND_STATUS_WRONG_TYPE = 5,
+  BACKEND_STATUS_NOT_FOUND = 6,
+  BACKEND_STATUS_UNAVAILABLE = 7,
+  BACKEND_STATUS_TIMEOUT = 8,
+  BACKEND_STATUS_STORE = 9,
+  BACKEND_STATUS_PANIC = 10,
+};
+typedef int32_t BackendStatus;
+
+enum BackendLogLevel
+ {
+  BACKEND_LOG_LEVEL_ERROR = 1,
+  BACKEND_LOG_LEVEL_WARNING = 2,
+  BACKEND_LOG_LEVEL_INFO = 3,
+  BACKEND_LOG_LEVEL_DEBUG = 4,
+};
+typedef int32_t BackendLogLevel;
+
+enum MetricType
+ {
+  METRIC_TYPE_COUNTER = 1,
+  METRIC_TYPE_GAUGE = 2,
+  METRIC_TYPE_HISTOGRAM = 3,
+  METRIC_TYPE_SUMMARY = 4,
+  METRIC_TYPE_UNTYPED = 5,
+};
+typedef int32_t MetricType;
+
+enum MetricLifetime
+ {
+  METRIC_LIFETIME_BACKEND = 0,
+  METRIC_LIFETIME_HANDLE = 1,
+};
+typedef int32_t MetricLifetime;
+
+typedef struct Backend Backend;
+
+typedef struct BackendError BackendError;
+
+typedef struct Metric Metric;
+
+typedef struct MetricFamily MetricFamily;
+
+typedef struct MetricsSnapshot MetricsSnapshot;
+
+typedef struct {
+  size_t size;
+  const char *name;
+  const char *help;
+  int32_t metric_type;
+  int32_t lifetime;
+  const char *const *label_names;
+  size_t label_count;
+  const double *buckets;
+  size_t bucket_count;
+} MetricFamilyOptions;
+
+typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
+
+typedef struct {
+  size_t family_index;
+  const char *family;
+  const char *labels;
+  const double *values;
+  size_t value_count;
+} MetricsSeries;
+
+const char *backend_version(void);
+
+uint32_t backend_abi_version(void);
+
+BackendStatus backend_new(const char *url, Backend **backend, BackendError **error);
+
+void backend_free(Backend *backend);
+
+BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
+
+BackendStatus backend_panic(BackendError **error);
+
+void backend_string_free(char *text);
+
+BackendStatus backend_error_status(const BackendError *error);
+
+const char *backend_error_message(const BackendError *error);
+
+void backend_error_free(BackendError *error);
+
+BackendStatus metric_family_new(const Backend *backend,
+                                const MetricFamilyOptions *options,
+                                MetricFamily **family,
+                                BackendError **error);
+
+BackendStatus metric_family_clear(const MetricFamily *family, BackendError **error);
+
+void metric_family_free(MetricFamily *family);
+
+BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data, int32_t max_level);
+
+BackendStatus backend_log_queue(int32_t max_level);
+
+BackendStatus backend_log_next(double timeout_seconds, int32_t *level, char **message);
+
+BackendStatus metric_new(const MetricFamily *family,
+                         const char *const *label_values,
+                         size_t label_count,
+                         Metric **metric,
+                         BackendError **error);
+
+void metric_free(Metric *metric);
+
+BackendStatus metric_inc(const Metric *metric, double amount);
+
+BackendStatus metric_dec(const Metric *metric, double amount);
+
+BackendStatus metric_set(const Metric *metric, double value);
+
+BackendStatus metric_observe(const Metric *metric, double value);
+
+BackendStatus metric_get(const Metric *metric, double *value, BackendError **error);
+
+BackendStatus metric_get_sum(const Metric *metric, double *value, BackendError **error);
+
+BackendStatus metric_get_count(const Metric *metric, double *value, BackendError **error);
+
+BackendStatus metric_get_bucket(const Metric *metric,
+                                double upper_bound,
+                                double *value,
+                                BackendError **error);
+
+BackendStatus metric_remove(const MetricFamily *family,
+                            const char *const *label_values,
+                            size_t label_count,
+                            BackendError **error);
+
+BackendStatus metrics_collect(const Backend *backend,
+                              char **text,
+                              size_t *length,
+                              BackendError **error);
+
+BackendStatus metrics_snapshot_new(const Backend *backend,
+                                   const MetricFamily *const *families,
+                                   size_t family_count,
+                                   MetricsSnapshot **snapshot,
+                                   BackendError **error);
+
+BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
+
+void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+const char *backend_status_name(int32_t status);

@@ -1,0 +1,581 @@
+/* pytheus_backend_rs: a metrics engine behind a C interface. Generated from src/ffi by cbindgen: do not
+ * edit.
+ *
+ * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, BackendError) is made by one _new
+ * call, or by a call that fails, and freed once by its _free call; freeing NULL does nothing. The doc
+ * comment of a call that allocates names the call that frees: never use free(). What a call is given it
+ * copies, or uses only until it returns.
+ *
+ * ERRORS. A call that can fail returns a BackendStatus; 0 is success. It writes its results only on
+ * success, and never before all its pointers have been checked. The last parameter of most is a
+ * BackendError **: if it is not NULL, a failing call writes an error there, which the caller frees with
+ * backend_error_free; a successful one leaves it alone.
+ *
+ * THREADS. All handles but MetricsSnapshot may be used by any number of threads at once. Freeing a
+ * handle while another thread uses it is the caller's to prevent. metric_inc, metric_dec, metric_set and
+ * metric_observe never lock, allocate or call the system, and never wait for a store.
+ *
+ * FORK. Handles made before a fork work in the child as they are.
+ *
+ * POINTERS. Strings are NUL-terminated UTF-8. A pointer argument is NULL or points to what its type says,
+ * for as long as the call lasts; NULL where it must not be is BACKEND_STATUS_NULL_POINTER. Enums are
+ * passed as int32_t, and other values than the constants are BACKEND_STATUS_INVALID_ARGUMENT.
+ */
+
+
+#ifndef PYTHEUS_BACKEND_RS_H
+#define PYTHEUS_BACKEND_RS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define BACKEND_VERSION "0.1.0"
+#define BACKEND_VERSION_MAJOR 0
+#define BACKEND_VERSION_MINOR 1
+#define BACKEND_VERSION_PATCH 0
+
+/* The number in the SONAME; backend_abi_version() tells the library's. */
+#define BACKEND_ABI_VERSION 1
+
+/**
+ * What a call came to. 0 is success.
+ */
+enum BackendStatus
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Success.
+   */
+  BACKEND_STATUS_OK = 0,
+  /**
+   * A pointer that must not be NULL is NULL.
+   */
+  BACKEND_STATUS_NULL_POINTER = 1,
+  /**
+   * A name, label, amount, bound or enum value is not acceptable.
+   */
+  BACKEND_STATUS_INVALID_ARGUMENT = 2,
+  /**
+   * The store URL or one of its options is not acceptable.
+   */
+  BACKEND_STATUS_CONFIGURATION = 3,
+  /**
+   * A metric family of this name exists with another definition.
+   */
+  BACKEND_STATUS_CONFLICT = 4,
+  /**
+   * The type of the metric has no such operation.
+   */
+  BACKEND_STATUS_WRONG_TYPE = 5,
+  /**
+   * What was asked for does not exist, or there is no more of it.
+   */
+  BACKEND_STATUS_NOT_FOUND = 6,
+  /**
+   * The store cannot be reached, refuses to serve, or is closed.
+   */
+  BACKEND_STATUS_UNAVAILABLE = 7,
+  /**
+   * The store did not answer before the deadline.
+   */
+  BACKEND_STATUS_TIMEOUT = 8,
+  /**
+   * The store answered, but a key holds something that is not ours.
+   */
+  BACKEND_STATUS_STORE = 9,
+  /**
+   * A defect in this library; the error and the log tell more. The call did nothing more.
+   */
+  BACKEND_STATUS_PANIC = 10,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum BackendStatus BackendStatus;
+#else
+typedef int32_t BackendStatus;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How important a log record is.
+ */
+enum BackendLogLevel
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Something is lost, or will be if nobody acts.
+   */
+  BACKEND_LOG_LEVEL_ERROR = 1,
+  /**
+   * Something is odd.
+   */
+  BACKEND_LOG_LEVEL_WARNING = 2,
+  /**
+   * Threads that start, a store that is back.
+   */
+  BACKEND_LOG_LEVEL_INFO = 3,
+  /**
+   * For those who look for a defect.
+   */
+  BACKEND_LOG_LEVEL_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum BackendLogLevel BackendLogLevel;
+#else
+typedef int32_t BackendLogLevel;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The type of a metric family.
+ */
+enum MetricType
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Only goes up: `metric_inc`.
+   */
+  METRIC_TYPE_COUNTER = 1,
+  /**
+   * Goes up and down: `metric_inc`, `metric_dec`, `metric_set`.
+   */
+  METRIC_TYPE_GAUGE = 2,
+  /**
+   * Counts observations in buckets, and sums them: `metric_observe`.
+   */
+  METRIC_TYPE_HISTOGRAM = 3,
+  /**
+   * Counts and sums observations: `metric_observe`.
+   */
+  METRIC_TYPE_SUMMARY = 4,
+  /**
+   * As a gauge, without saying so.
+   */
+  METRIC_TYPE_UNTYPED = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricType MetricType;
+#else
+typedef int32_t MetricType;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How long a metric family lives, and who finds it.
+ */
+enum MetricLifetime
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Until its backend is freed. Declaring the same definition again gives the same family.
+   */
+  METRIC_LIFETIME_BACKEND = 0,
+  /**
+   * As long as a handle of it or of one of its metrics. Every declaration is a family of its own, and
+   * `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
+   * wrappers whose own objects decide what exists.
+   */
+  METRIC_LIFETIME_HANDLE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricLifetime MetricLifetime;
+#else
+typedef int32_t MetricLifetime;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * An open store, and the metric families that are declared in it.
+ */
+typedef struct Backend Backend;
+
+/**
+ * Why a call failed. Made by the calls that take an `error` out-parameter; free it with
+ * `backend_error_free`.
+ */
+typedef struct BackendError BackendError;
+
+/**
+ * One label set of a metric family: what a program counts with.
+ */
+typedef struct Metric Metric;
+
+/**
+ * A declared metric family: what makes its metrics.
+ */
+typedef struct MetricFamily MetricFamily;
+
+/**
+ * The values of some metric families at one time, to be walked series by series. Made by
+ * `metrics_snapshot_new`; free it with `metrics_snapshot_free`. Not to be shared between threads.
+ */
+typedef struct MetricsSnapshot MetricsSnapshot;
+
+/**
+ * What `metric_family_new` declares. Set it to zeros and `size` to `sizeof(MetricFamilyOptions)` first:
+ * later versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricFamilyOptions)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * The name: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+   */
+  const char *name;
+  /**
+   * The help text, or NULL for none.
+   */
+  const char *help;
+  /**
+   * A MetricType.
+   */
+  int32_t metric_type;
+  /**
+   * A MetricLifetime.
+   */
+  int32_t lifetime;
+  /**
+   * `label_count` label names: `[a-zA-Z_][a-zA-Z0-9_]*`, not beginning with `__`; NULL for none.
+   */
+  const char *const *label_names;
+  /**
+   * The number of label names.
+   */
+  size_t label_count;
+  /**
+   * `bucket_count` upper bounds of a histogram, finite and increasing, `+Inf` implied; NULL for the
+   * default: .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10.
+   */
+  const double *buckets;
+  /**
+   * The number of bucket bounds.
+   */
+  size_t bucket_count;
+} MetricFamilyOptions;
+
+/**
+ * Receives a log record: its BackendLogLevel, its text (UTF-8, valid during the call), and the
+ * `user_data` that was registered with it. It may be called by any thread, also by several at once,
+ * and may itself call this library. It must not unwind or jump out.
+ */
+typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
+
+/**
+ * One metric of a snapshot. What it points to lives as long as the snapshot.
+ */
+typedef struct {
+  /**
+   * The position of its family: in the list that was asked for, or among all families.
+   */
+  size_t family_index;
+  /**
+   * The name of its family.
+   */
+  const char *family;
+  /**
+   * Its labels: a compact JSON object of strings, sorted by label name.
+   */
+  const char *labels;
+  /**
+   * Its sample values. Counter, gauge, untyped: the value. Summary: count, sum. Histogram: the
+   * cumulative buckets, in the order of their bounds, `+Inf` last; then count, sum.
+   */
+  const double *values;
+  /**
+   * The number of values.
+   */
+  size_t value_count;
+} MetricsSeries;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of this library, as in "0.1.0". Static: never free it.
+ */
+const char *backend_version(void);
+
+/**
+ * The number of the binary interface, which is also in the SONAME: compare it with
+ * BACKEND_ABI_VERSION, which the program was compiled with.
+ */
+uint32_t backend_abi_version(void);
+
+/**
+ * Opens the store that `url` names and writes a handle to `*backend`; free it with `backend_free`.
+ *
+ * - `memory:` — this process only, atomic cells; `memory:?cell=mutex` — mutex cells.
+ * - `redis://[user[:password]@]host[:port][/db][?option=value...]`,
+ *   `redis+unix:///path[?option=value...]` — a Redis or Valkey server. Options: `db`, `username`,
+ *   `password`, `key_prefix`, `client_name`; `expire_key_time` (seconds a key outlives its last write
+ *   or scrape, 3600); `flush_interval_ms` (how long changes gather, 5); `connect_timeout` (seconds, 5);
+ *   `socket_timeout` (seconds for an answer, 5); `collect_timeout` (seconds for a scrape, 10);
+ *   `shutdown_timeout` (seconds for the last flush, 2); `pipeline_threads` (4); `required` (true: an
+ *   unreachable server is an error now; false: it is connected to when it can be);
+ *   `socket_keepalive` (false).
+ *
+ * BACKEND_STATUS_CONFIGURATION: the URL or an option is not understood.
+ * BACKEND_STATUS_UNAVAILABLE or BACKEND_STATUS_TIMEOUT: the server cannot be reached.
+ */
+BackendStatus backend_new(const char *url,
+                          Backend **backend,
+                          BackendError **error);
+
+/**
+ * Sends what is pending, for at most the store's `shutdown_timeout`, ends its threads, and frees the
+ * handle. What could not be sent is told to the log. Families and metrics of this backend stay valid
+ * until they are freed themselves, but count into the void. NULL does nothing.
+ */
+void backend_free(Backend *backend);
+
+/**
+ * Sends what is pending, and waits until the store has it, for at most `timeout_seconds`. Stores in
+ * memory have nothing pending. After a failure nothing is lost: it is sent later.
+ *
+ * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store does not have all of it.
+ * BACKEND_STATUS_STORE: the store refuses a key; the error names it.
+ */
+BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
+
+/**
+ * Panics within the library, and returns BACKEND_STATUS_PANIC: for a program that wants to see what
+ * it would do with a defect. It has no other use.
+ */
+BackendStatus backend_panic(BackendError **error);
+
+/**
+ * Frees a text that this library has allocated. NULL does nothing.
+ */
+void backend_string_free(char *text);
+
+/**
+ * The status that the failing call returned; BACKEND_STATUS_NULL_POINTER if `error` is NULL.
+ */
+BackendStatus backend_error_status(const BackendError *error);
+
+/**
+ * The sentence: what was wrong, with which value, and what was expected. UTF-8; it lives as long as
+ * `error`. NULL if `error` is NULL.
+ */
+const char *backend_error_message(const BackendError *error);
+
+/**
+ * Frees an error. NULL does nothing.
+ */
+void backend_error_free(BackendError *error);
+
+/**
+ * Declares a metric family and writes a handle to `*family`; free it with `metric_family_free`. The
+ * strings are copied.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, type, lifetime or size is not acceptable.
+ * BACKEND_STATUS_CONFLICT: the name is declared already, in another way.
+ */
+BackendStatus metric_family_new(const Backend *backend,
+                                const MetricFamilyOptions *options,
+                                MetricFamily **family,
+                                BackendError **error);
+
+/**
+ * Removes all metrics of the family from the store, those of other processes too. Handles of its
+ * metrics stay valid, but count into the void; `metric_new` makes new ones. It never waits for a
+ * server: the store does it before whatever this process counts next.
+ */
+BackendStatus metric_family_clear(const MetricFamily *family, BackendError **error);
+
+/**
+ * Frees the handle. The family and its values stay, unless its lifetime is METRIC_LIFETIME_HANDLE.
+ * NULL does nothing.
+ */
+void metric_family_free(MetricFamily *family);
+
+/**
+ * Sends log records up to `max_level` (a BackendLogLevel) of all backends to `callback` from now on;
+ * NULL stops logging. A call that is under way in another thread may still use the former callback.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: no such level.
+ */
+BackendStatus backend_log_callback(BackendLogCallback callback,
+                                   void *user_data,
+                                   int32_t max_level);
+
+/**
+ * Keeps log records up to `max_level` (a BackendLogLevel) of all backends in a queue of at most 1,000
+ * from now on, to be read by `backend_log_next`. When it is full, records are dropped and counted.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: no such level.
+ */
+BackendStatus backend_log_queue(int32_t max_level);
+
+/**
+ * Takes the next record from the queue, waiting for it for at most `timeout_seconds`, and writes its
+ * level to `*level` and its text to `*message`; free that with `backend_string_free`.
+ *
+ * BACKEND_STATUS_NOT_FOUND: there was none, or records go to a callback meanwhile.
+ * BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
+ */
+BackendStatus backend_log_next(double timeout_seconds,
+                               int32_t *level,
+                               char **message);
+
+/**
+ * Writes the metric of `family` with these label values (in the order of the declared names) to
+ * `*metric`; free it with `metric_free`. A metric that does not exist is made, with the value 0.
+ * Ask once and keep the handle: this looks it up, the calls on a handle do not.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
+ */
+BackendStatus metric_new(const MetricFamily *family,
+                         const char *const *label_values,
+                         size_t label_count,
+                         Metric **metric,
+                         BackendError **error);
+
+/**
+ * Frees the handle. The metric and its value stay, unless its family's lifetime is
+ * METRIC_LIFETIME_HANDLE. NULL does nothing.
+ */
+void metric_free(Metric *metric);
+
+/**
+ * Adds `amount` to a counter, gauge or untyped metric. It never waits for a store.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: a counter, and the amount is negative or NaN.
+ * BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
+ */
+BackendStatus metric_inc(const Metric *metric, double amount);
+
+/**
+ * Takes `amount` from a gauge or untyped metric. It never waits for a store.
+ *
+ * BACKEND_STATUS_WRONG_TYPE: of another type.
+ */
+BackendStatus metric_dec(const Metric *metric, double amount);
+
+/**
+ * Sets a gauge or untyped metric to `value`. It never waits for a store.
+ *
+ * BACKEND_STATUS_WRONG_TYPE: of another type.
+ */
+BackendStatus metric_set(const Metric *metric, double value);
+
+/**
+ * Counts `value` in a histogram or summary; NaN counts in the `+Inf` bucket. It never waits for a
+ * store.
+ *
+ * BACKEND_STATUS_WRONG_TYPE: of another type.
+ */
+BackendStatus metric_observe(const Metric *metric, double value);
+
+/**
+ * Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store, after
+ * what this process had pending was sent. With a server it waits for it.
+ *
+ * BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
+ * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: it could not be read.
+ */
+BackendStatus metric_get(const Metric *metric, double *value, BackendError **error);
+
+/**
+ * Writes the sum of what a histogram or summary has observed to `*value`; otherwise as `metric_get`.
+ */
+BackendStatus metric_get_sum(const Metric *metric,
+                             double *value,
+                             BackendError **error);
+
+/**
+ * Writes the number of observations of a histogram or summary to `*value`; otherwise as `metric_get`.
+ */
+BackendStatus metric_get_count(const Metric *metric,
+                               double *value,
+                               BackendError **error);
+
+/**
+ * Writes the cumulative count of the histogram bucket with this upper bound (`INFINITY` for the last)
+ * to `*value`; otherwise as `metric_get`.
+ *
+ * BACKEND_STATUS_NOT_FOUND: no such bucket.
+ */
+BackendStatus metric_get_bucket(const Metric *metric,
+                                double upper_bound,
+                                double *value,
+                                BackendError **error);
+
+/**
+ * Removes the metric with these label values from the store. Handles of it stay valid, but count into
+ * the void; `metric_new` makes a new one. Other processes that count with it bring it back. It never
+ * waits for a server.
+ *
+ * BACKEND_STATUS_NOT_FOUND: this process has no such metric.
+ * BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
+ */
+BackendStatus metric_remove(const MetricFamily *family,
+                            const char *const *label_values,
+                            size_t label_count,
+                            BackendError **error);
+
+/**
+ * Renders all metric families of the store as Prometheus text 0.0.4 and writes it to `*text`, and its
+ * length in bytes, without the final NUL, to `*length` (which may be NULL); free the text with
+ * `backend_string_free`. It shows every change that happened before in this process, and with a server
+ * it waits for it, for at most the store's `collect_timeout`.
+ *
+ * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store could not be read.
+ */
+BackendStatus metrics_collect(const Backend *backend,
+                              char **text,
+                              size_t *length,
+                              BackendError **error);
+
+/**
+ * Reads `families` (`family_count` handles) in one go, or all families of the store if `families` is NULL, and writes the result
+ * to `*snapshot`. Families of another backend are refused. A family whose key the store refuses has no
+ * series, and is reported to the log. It waits as `metrics_collect` does.
+ *
+ * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store could not be read.
+ * BACKEND_STATUS_INVALID_ARGUMENT: a family of another backend.
+ */
+BackendStatus metrics_snapshot_new(const Backend *backend,
+                                   const MetricFamily *const *families,
+                                   size_t family_count,
+                                   MetricsSnapshot **snapshot,
+                                   BackendError **error);
+
+/**
+ * Writes the next series of the snapshot to `*series`: family by family, sorted by labels within each.
+ *
+ * BACKEND_STATUS_NOT_FOUND: that was the last.
+ */
+BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot,
+                                    MetricsSeries *series);
+
+/**
+ * Frees a snapshot and all that its series point to. NULL does nothing.
+ */
+void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+/**
+ * The name of a status, as in "BACKEND_STATUS_TIMEOUT"; "unknown status" for any other number. The
+ * text is static: never free it.
+ */
+const char *backend_status_name(int32_t status);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* PYTHEUS_BACKEND_RS_H */

@@ -1,0 +1,124 @@
+//! A backend: a table of families in front of a store.
+//!
+//! This is the engine's front door; the C boundary and Rust programs call nothing else to declare,
+//! read, flush and close. It knows no particular store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::exposition::render_text;
+use crate::family::{Definition, Family, Lifetime, MetricFamily};
+use crate::fork;
+use crate::labels::{self, Labels};
+use crate::metric::Metric;
+use crate::sample::Snapshot;
+use crate::store::{self, Store};
+use crate::table::FamilyTable;
+
+/// An open store, and the metric families that are declared in it.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    pub(crate) parts: Arc<BackendParts>,
+}
+
+#[derive(Debug)]
+pub(crate) struct BackendParts {
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) table: Arc<FamilyTable>,
+}
+
+impl Backend {
+    /// Opens the store that `url` names: `memory:`, `memory:?cell=mutex`,
+    /// `redis://[user[:password]@]host[:port][/db][?option=value…]` or `redis+unix:///path`.
+    ///
+    /// [`ErrorKind::Configuration`] for a URL or an option that is not understood;
+    /// [`ErrorKind::Unavailable`] for a server that cannot be reached, unless `required=false`.
+    pub fn open(url: &str) -> Result<Self> {
+        fork::install();
+        let table = Arc::new(FamilyTable::default());
+        let store = store::open(url, Arc::clone(&table))?;
+        let parts = Arc::new(BackendParts { store, table });
+        fork::register(&parts);
+        Ok(Self { parts })
+    }
+
+    /// Declares a family, with `label_order` saying in which order its handle takes label values.
+    ///
+    /// [`ErrorKind::Conflict`] if the name is declared with another definition.
+    pub fn declare(
+        &self,
+        definition: Definition,
+        label_order: &[&str],
+        lifetime: Lifetime,
+    ) -> Result<MetricFamily> {
+        let shared = self.parts.store.names_are_shared();
+        let family = self.parts.table.declare(definition, lifetime, shared, Arc::downgrade(&self.parts))?;
+        self.parts.store.declared(&family);
+        Ok(MetricFamily::new(self.clone(), family, label_order))
+    }
+
+    /// The values of `families` in their order, or (`None`) of all families of the store.
+    ///
+    /// A scrape shows every change that happened before it in this process.
+    pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
+        let own = |handle: &MetricFamily| {
+            if Arc::ptr_eq(&handle.backend.parts, &self.parts) {
+                return Ok(Arc::clone(&handle.family));
+            }
+            let name = handle.definition().name();
+            Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("metric family {name:?} belongs to another backend"),
+            ))
+        };
+        let families = families.map(|list| list.iter().map(own).collect::<Result<_>>()).transpose()?;
+        self.parts.store.collect(families)
+    }
+
+    /// All families as Prometheus text 0.0.4.
+    pub fn collect_text(&self) -> Result<String> {
+        Ok(render_text(&self.collect(None)?))
+    }
+
+    /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;
+    /// nothing is lost then, it is sent later.
+    pub fn flush(&self, timeout: Duration) -> Result<()> {
+        self.parts.store.flush(Instant::now() + timeout)
+    }
+
+    /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops its threads. Says
+    /// in an error how much could not be sent. Metrics of a closed backend count into the void.
+    pub fn close(&self) -> Result<()> {
+        fork::unregister(&self.parts);
+        self.parts.store.close()
+    }
+
+    pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {
+        let BackendParts { store, table } = &*self.parts;
+        if let Some(known) = table.metric(family, &labels::encode(&labels)) {
+            return known;
+        }
+        let metric = table.insert_metric(store.new_metric(family, labels));
+        store.created(&metric);
+        metric
+    }
+
+    pub(crate) fn remove_metric(&self, family: &Family, labels: &Labels) -> Result<()> {
+        let key = labels::encode(labels);
+        let Some(metric) = self.parts.table.remove_metric(family, &key) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("metric family {:?} has no metric with the labels {key}", family.definition.name()),
+            ));
+        };
+        self.parts.store.removed(&metric);
+        Ok(())
+    }
+
+    pub(crate) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
+        let BackendParts { store, table } = &*self.parts;
+        store.cleared(family, table.clear(family, store.names_are_shared()));
+        Ok(())
+    }
+}

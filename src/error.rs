@@ -1,0 +1,62 @@
+//! What can go wrong, as a kind for programs and a sentence for people.
+//!
+//! Every fallible function of the engine returns [`Error`]. The sentence says what was wrong, with
+//! which value, and what was expected. It never contains a password.
+
+use std::fmt;
+
+/// The kinds of failure that a program may want to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// A name, label, amount or bucket bound is not acceptable.
+    InvalidArgument,
+    /// The store URL or one of its options is not acceptable.
+    Configuration,
+    /// A family of this name exists with another definition.
+    Conflict,
+    /// The operation does not exist for this type of metric.
+    WrongType,
+    /// The metric or the bucket that was asked for does not exist.
+    NotFound,
+    /// The store cannot be reached, or refuses to serve.
+    Unavailable,
+    /// The store did not answer before the deadline.
+    Timeout,
+    /// The store answered, but holds something that is not ours.
+    Store,
+}
+
+/// A failure: its [`ErrorKind`] and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+/// The result of the engine's fallible functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The sentence for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,320 @@
+//! A metric family: what a metric means (name, type, help, label names, buckets).
+//!
+//! The definition is checked once, here, and never changes afterwards. Where the values of its
+//! metrics live is the store's business.
+
+use std::sync::{Arc, Weak};
+
+use serde_json::{Value as Json, json};
+
+use crate::backend::{Backend, BackendParts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::labels::Labels;
+use crate::metric::Metric;
+use crate::name;
+use crate::number::format_number;
+
+/// The bucket bounds of a histogram that names none, as the Go client has them (in seconds).
+pub const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// What kind of metric a family has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MetricType {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down, and can be set.
+    Gauge,
+    /// Counts observations in buckets, and sums them.
+    Histogram,
+    /// Counts and sums observations.
+    Summary,
+    /// Of a type that nobody declared; behaves as a gauge.
+    Untyped,
+}
+
+impl MetricType {
+    const ALL: [Self; 5] = [Self::Counter, Self::Gauge, Self::Histogram, Self::Summary, Self::Untyped];
+
+    /// The type as the exposition formats spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric_type| metric_type.name() == name)
+    }
+}
+
+/// How long a family lives, and who finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Lifetime {
+    /// Until its backend is freed. Declaring the same definition again gives the same family.
+    #[default]
+    Backend,
+    /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own:
+    /// two of them share values only where the store shares them (Redis), and `collect` without a
+    /// list of families does not show it. This is what pytheus' metric objects are.
+    Handle,
+}
+
+/// The definition of a family. Two families of one name must have equal definitions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    name: String,
+    help: String,
+    metric_type: MetricType,
+    label_names: Vec<String>,
+    buckets: Vec<f64>,
+}
+
+impl Definition {
+    /// A definition that has been checked by the Prometheus rules.
+    ///
+    /// `buckets` are the upper bounds of a histogram, finite and increasing; `+Inf` is implied and
+    /// may be left out; none means [`DEFAULT_BUCKETS`]. Other types take no buckets.
+    pub fn new(
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        label_names: &[&str],
+        buckets: &[f64],
+    ) -> Result<Self> {
+        name::check_metric_name(name)?;
+        let mut label_names: Vec<String> = label_names.iter().map(|&name| name.to_owned()).collect();
+        name::check_label_names(&label_names, metric_type)?;
+        label_names.sort();
+        Ok(Self {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            metric_type,
+            label_names,
+            buckets: check_buckets(name, metric_type, buckets)?,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The help text, unescaped.
+    pub fn help(&self) -> &str {
+        &self.help
+    }
+
+    /// The type.
+    pub fn metric_type(&self) -> MetricType {
+        self.metric_type
+    }
+
+    /// The label names, sorted.
+    pub fn label_names(&self) -> &[String] {
+        &self.label_names
+    }
+
+    /// The finite upper bounds of a histogram, increasing; `+Inf` comes after the last.
+    pub fn buckets(&self) -> &[f64] {
+        &self.buckets
+    }
+
+    /// How many cells a metric of this family has. See [`Metric`] for their order.
+    pub fn cell_count(&self) -> usize {
+        match self.metric_type {
+            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => 1,
+            MetricType::Summary => 2,
+            MetricType::Histogram => self.buckets.len() + 2,
+        }
+    }
+
+    /// What other processes must agree on to share the family's values; the help text may differ.
+    pub fn is_compatible(&self, other: &Self) -> bool {
+        self.metric_type == other.metric_type
+            && self.label_names == other.label_names
+            && self.buckets == other.buckets
+    }
+
+    /// The definition in one line, for error messages.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{} {}", self.metric_type.name(), self.name);
+        if !self.label_names.is_empty() {
+            text += &format!(" with labels {}", self.label_names.join(", "));
+        }
+        if self.metric_type == MetricType::Histogram {
+            let bounds: Vec<_> = self.buckets.iter().map(|&bound| format_number(bound)).collect();
+            text += &format!(" with buckets {}", bounds.join(", "));
+        }
+        text
+    }
+
+    /// The definition as stores keep it (all but the name, which is the key).
+    pub fn to_json(&self) -> String {
+        let mut object = json!({
+            "type": self.metric_type.name(),
+            "help": self.help,
+            "labels": self.label_names,
+        });
+        if self.metric_type == MetricType::Histogram {
+            object["buckets"] = json!(self.buckets);
+        }
+        object.to_string()
+    }
+
+    /// Reads a definition that some process stored; an error if it is none.
+    pub fn from_json(name: &str, text: &str) -> Result<Self> {
+        let garbage = |what: &str| {
+            Error::new(
+                ErrorKind::Store,
+                format!("the stored definition of metric family {name:?} has no usable {what}"),
+            )
+        };
+        let object: Json = serde_json::from_str(text).map_err(|_| garbage("JSON"))?;
+        let metric_type = object["type"].as_str().and_then(MetricType::from_name);
+        let label_names: Option<Vec<&str>> =
+            object["labels"].as_array().and_then(|names| names.iter().map(Json::as_str).collect());
+        let buckets: Option<Vec<f64>> = match &object["buckets"] {
+            Json::Null => Some(Vec::new()),
+            Json::Array(bounds) => bounds.iter().map(Json::as_f64).collect(),
+            _ => None,
+        };
+        Self::new(
+            name,
+            object["help"].as_str().unwrap_or_default(),
+            metric_type.ok_or_else(|| garbage("type"))?,
+            &label_names.ok_or_else(|| garbage("labels"))?,
+            &buckets.ok_or_else(|| garbage("buckets"))?,
+        )
+    }
+}
+
+fn check_buckets(name: &str, metric_type: MetricType, buckets: &[f64]) -> Result<Vec<f64>> {
+    let refuse = |reason: String| {
+        Err(Error::new(ErrorKind::InvalidArgument, format!("metric family {name:?}: {reason}")))
+    };
+    if metric_type != MetricType::Histogram {
+        return match buckets {
+            [] => Ok(Vec::new()),
+            _ => refuse(format!("a {} takes no buckets", metric_type.name())),
+        };
+    }
+    let finite = match buckets {
+        [] => &DEFAULT_BUCKETS,
+        [before @ .., f64::INFINITY] => before,
+        all => all,
+    };
+    if let Some(bound) = finite.iter().find(|bound| !bound.is_finite()) {
+        return refuse(format!("bucket bound {} is not finite", format_number(*bound)));
+    }
+    if let Some(pair) = finite.windows(2).find(|pair| pair[0] >= pair[1]) {
+        return refuse(format!(
+            "bucket bounds must increase, but {} is followed by {}",
+            format_number(pair[0]),
+            format_number(pair[1])
+        ));
+    }
+    Ok(finite.to_vec())
+}
+
+/// A family that a backend knows; shared by its handles and its metrics.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) id: u64,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) definition: Definition,
+    /// Weak: a metric must not keep a backend open that the program has freed.
+    pub(crate) backend: Weak<BackendParts>,
+}
+
+/// A declared metric family: what makes its metrics.
+#[derive(Debug, Clone)]
+pub struct MetricFamily {
+    pub(crate) backend: Backend,
+    pub(crate) family: Arc<Family>,
+    /// The label names in the order in which this handle takes label values.
+    label_order: Vec<String>,
+}
+
+impl MetricFamily {
+    pub(crate) fn new(backend: Backend, family: Arc<Family>, label_order: &[&str]) -> Self {
+        let label_order = label_order.iter().map(|&name| name.to_owned()).collect();
+        Self { backend, family, label_order }
+    }
+
+    /// The definition.
+    pub fn definition(&self) -> &Definition {
+        &self.family.definition
+    }
+
+    /// The metric with these label values, given in the order of the declared label names. It is
+    /// created, with the value 0, if it does not exist.
+    pub fn metric(&self, label_values: &[&str]) -> Result<Arc<Metric>> {
+        let labels = self.labels(label_values)?;
+        Ok(self.backend.metric(&self.family, labels))
+    }
+
+    /// Removes the metric with these label values from the store; whoever still holds it counts
+    /// into the void. [`ErrorKind::NotFound`] if this process does not know such a metric.
+    pub fn remove(&self, label_values: &[&str]) -> Result<()> {
+        let labels = self.labels(label_values)?;
+        self.backend.remove_metric(&self.family, &labels)
+    }
+
+    /// Removes all metrics of the family from the store, also those of other processes.
+    pub fn clear(&self) -> Result<()> {
+        self.backend.clear_family(&self.family)
+    }
+
+    fn labels(&self, values: &[&str]) -> Result<Labels> {
+        if values.len() == self.label_order.len() {
+            let pairs = self.label_order.iter().zip(values);
+            return Ok(pairs.map(|(name, &value)| (name.clone(), value.to_owned())).collect());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "metric family {:?} has {} labels ({}), but {} values were given",
+                self.family.definition.name,
+                self.label_order.len(),
+                self.label_order.join(", "),
+                values.len()
+            ),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(buckets: &[f64]) -> Result<Definition> {
+        Definition::new("h", "help", MetricType::Histogram, &[], buckets)
+    }
+
+    #[test]
+    fn buckets_are_finite_and_increasing_and_inf_is_implied() {
+        assert_eq!(histogram(&[]).unwrap().buckets(), DEFAULT_BUCKETS);
+        assert_eq!(histogram(&[1.0, f64::INFINITY]).unwrap().buckets(), [1.0]);
+        assert_eq!(histogram(&[f64::INFINITY]).unwrap().buckets(), [0.0; 0]);
+        for bad in [&[1.0, 1.0][..], &[2.0, 1.0], &[f64::NAN], &[f64::NEG_INFINITY, 1.0]] {
+            assert_eq!(histogram(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad:?}");
+        }
+        assert!(Definition::new("c", "", MetricType::Counter, &[], &[1.0]).is_err());
+    }
+
+    #[test]
+    fn a_stored_definition_reads_back() {
+        let written =
+            Definition::new("h", "a \"b\"\n", MetricType::Histogram, &["y", "x"], &[0.1, 1e20]).unwrap();
+        assert_eq!(Definition::from_json("h", &written.to_json()).unwrap(), written);
+        assert_eq!(written.label_names(), ["x", "y"]);
+        for garbage in ["", "{}", "[]", r#"{"type":"counter"}"#, r#"{"type":"odd","labels":[]}"#] {
+            let error = Definition::from_json("h", garbage).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Store, "{garbage}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `Backend`: open, flush, free; and what concerns the library as a whole.
+
+use std::ffi::{CString, c_char};
+use std::sync::Once;
+use std::time::Duration;
+
+use super::error::{BackendError, Failure};
+use super::status::{BackendStatus, guard, guard_void};
+use super::text;
+use crate::backend::Backend;
+
+/// The version of this library, as in "0.1.0". Static: never free it.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_version() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    VERSION.as_ptr().cast()
+}
+
+/// The number of the binary interface, which is also in the SONAME: compare it with
+/// BACKEND_ABI_VERSION, which the program was compiled with.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_abi_version() -> u32 {
+    // From build.rs, which has checked it.
+    const VERSION: u32 = match u32::from_str_radix(env!("BACKEND_ABI_VERSION"), 10) {
+        Ok(version) => version,
+        Err(_) => 0,
+    };
+    VERSION
+}
+
+/// Opens the store that `url` names and writes a handle to `*backend`; free it with `backend_free`.
+///
+/// - `memory:` — this process only, atomic cells; `memory:?cell=mutex` — mutex cells.
+/// - `redis://[user[:password]@]host[:port][/db][?option=value...]`,
+///   `redis+unix:///path[?option=value...]` — a Redis or Valkey server. Options: `db`, `username`,
+///   `password`, `key_prefix`, `client_name`; `expire_key_time` (seconds a key outlives its last write
+///   or scrape, 3600); `flush_interval_ms` (how long changes gather, 5); `connect_timeout` (seconds, 5);
+///   `socket_timeout` (seconds for an answer, 5); `collect_timeout` (seconds for a scrape, 10);
+///   `shutdown_timeout` (seconds for the last flush, 2); `pipeline_threads` (4); `required` (true: an
+///   unreachable server is an error now; false: it is connected to when it can be);
+///   `socket_keepalive` (false).
+///
+/// BACKEND_STATUS_CONFIGURATION: the URL or an option is not understood.
+/// BACKEND_STATUS_UNAVAILABLE or BACKEND_STATUS_TIMEOUT: the server cannot be reached.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_new(
+    url: *const c_char,
+    backend: *mut *mut Backend,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let url = unsafe { text::borrow(url, "url") }?;
+        if backend.is_null() {
+            return Err(Failure::null("backend"));
+        }
+        log_panics();
+        let opened = Box::new(Backend::open(url)?);
+        // SAFETY: not NULL, and the caller's promise.
+        unsafe { backend.write(Box::into_raw(opened)) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard(error, body) }
+}
+
+/// Sends what is pending, for at most the store's `shutdown_timeout`, ends its threads, and frees the
+/// handle. What could not be sent is told to the log. Families and metrics of this backend stay valid
+/// until they are freed themselves, but count into the void. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_free(backend: *mut Backend) {
+    if backend.is_null() {
+        return;
+    }
+    guard_void(|| {
+        // SAFETY: made by Box::into_raw in `backend_new`, and freed once by its owner.
+        let backend = unsafe { Box::from_raw(backend) };
+        if let Err(error) = backend.close() {
+            log::error!("{error}");
+        }
+    });
+}
+
+/// Sends what is pending, and waits until the store has it, for at most `timeout_seconds`. Stores in
+/// memory have nothing pending. After a failure nothing is lost: it is sent later.
+///
+/// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store does not have all of it.
+/// BACKEND_STATUS_STORE: the store refuses a key; the error names it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_flush(
+    backend: *const Backend,
+    timeout_seconds: f64,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let backend = unsafe { backend.as_ref() }.ok_or_else(|| Failure::null("backend"))?;
+        Ok(backend.flush(seconds(timeout_seconds)?)?)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard(error, body) }
+}
+
+/// Panics within the library, and returns BACKEND_STATUS_PANIC: for a program that wants to see what
+/// it would do with a defect. It has no other use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_panic(error: *mut *mut BackendError) -> BackendStatus {
+    let body = || {
+        log_panics();
+        std::panic::panic_any("backend_panic was called");
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard(error, body) }
+}
+
+/// Frees a text that this library has allocated. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_string_free(text: *mut c_char) {
+    if !text.is_null() {
+        // SAFETY: made by CString::into_raw, and freed once by its owner.
+        guard_void(|| drop(unsafe { CString::from_raw(text) }));
+    }
+}
+
+/// A timeout of the caller.
+pub(super) fn seconds(seconds: f64) -> Result<Duration, Failure> {
+    if (0.0..=1e6).contains(&seconds) {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    Err(Failure::invalid(format!("timeout_seconds is {seconds}: expected 0 to 1000000")))
+}
+
+/// A panic is told to the log and not to the program's standard error, which is not ours.
+fn log_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log::error!("{panic}"))));
+}

@@ -1,0 +1,121 @@
+//! What happens at a fork: the parent notices nothing, and the child begins clean.
+//!
+//! A child has one thread, and memory in whatever state the other threads of its parent had it. So
+//! *before* a fork the forking thread takes the short metadata locks of every backend, in a fixed
+//! order (registry, then for each backend its table and its store, then the log); none of them is ever held across
+//! the network. *After* it both sides release them. The child first sets pending changes to zero (the
+//! parent owns them, and sends them), and has each store forget its threads, channels and connections
+//! without touching them: they may be half changed. A store starts anew on its first use.
+//!
+//! The hot path pays nothing for this: it finds its cells empty and its flag clear.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLockWriteGuard, Weak};
+
+use crate::backend::BackendParts;
+use crate::logging;
+use crate::table::Records;
+
+/// The locks of a store while a fork goes on. Dropping it releases them.
+pub(crate) trait ForkGuard {
+    /// In the child: forgets what belongs to the parent. It must not wait, and not drop what another
+    /// thread may have been changing.
+    fn forked(&mut self);
+}
+
+/// All backends that are open.
+static BACKENDS: Mutex<Vec<Weak<BackendParts>>> = Mutex::new(Vec::new());
+
+/// What the forking thread holds between the handlers. Fields drop in order: guards before what they
+/// guard.
+struct Held {
+    backends: Vec<HeldBackend>,
+    _registry: MutexGuard<'static, Vec<Weak<BackendParts>>>,
+    _log: logging::ForkGuard,
+}
+
+struct HeldBackend {
+    records: RwLockWriteGuard<'static, Records>,
+    store: Box<dyn ForkGuard>,
+    /// Keeps alive what the guards above point into.
+    _parts: Arc<BackendParts>,
+}
+
+thread_local! {
+    /// The thread that forks is the thread that runs all three handlers.
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+/// Installs the handlers, once in a process.
+pub(crate) fn install() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        // SAFETY: the handlers are functions that live as long as the library, which is linked with
+        // `-z nodelete`, so they are there whenever the process forks.
+        #[allow(unsafe_code)]
+        let result =
+            unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
+        if result != 0 {
+            log::error!("the fork handlers could not be installed: a forked child must not use this library");
+        }
+    });
+}
+
+/// From now on forks take care of this backend.
+pub(crate) fn register(parts: &Arc<BackendParts>) {
+    let mut backends = lock_registry();
+    backends.retain(|known| known.strong_count() > 0);
+    backends.push(Arc::downgrade(parts));
+}
+
+/// This backend is closed. (Its table and store stay safe to use; they have nothing to send.)
+pub(crate) fn unregister(parts: &Arc<BackendParts>) {
+    let pointer = Arc::as_ptr(parts);
+    lock_registry().retain(|known| known.as_ptr() != pointer && known.strong_count() > 0);
+}
+
+fn lock_registry() -> MutexGuard<'static, Vec<Weak<BackendParts>>> {
+    BACKENDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+extern "C" fn before() {
+    guarded(|| {
+        let registry = lock_registry();
+        let backends = registry.iter().filter_map(Weak::upgrade).map(hold).collect();
+        let held = Held { backends, _registry: registry, _log: logging::lock_for_fork() };
+        HELD.with(|slot| *slot.borrow_mut() = Some(held));
+    });
+}
+
+fn hold(parts: Arc<BackendParts>) -> HeldBackend {
+    // SAFETY: the guards borrow from `parts`, whose heap allocation does not move and which is kept
+    // in the same struct, behind the guards, so that they are dropped first.
+    #[allow(unsafe_code)]
+    let eternal: &'static BackendParts = unsafe { &*Arc::as_ptr(&parts) };
+    HeldBackend {
+        records: eternal.table.lock_for_fork(),
+        store: eternal.store.lock_for_fork(),
+        _parts: parts,
+    }
+}
+
+extern "C" fn after_in_parent() {
+    guarded(|| drop(HELD.with(|slot| slot.borrow_mut().take())));
+}
+
+extern "C" fn after_in_child() {
+    guarded(|| {
+        let held = HELD.with(|slot| slot.borrow_mut().take());
+        if let Some(mut held) = held {
+            for backend in &mut held.backends {
+                backend.records.reset_metrics_after_fork();
+                backend.store.forked();
+            }
+        }
+    });
+}
+
+/// A panic must not leave a handler: it would cross C code. There is nobody to tell.
+fn guarded(handler: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(handler));
+}

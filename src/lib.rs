@@ -1,0 +1,54 @@
+//! A metrics engine behind a stable C ABI.
+//!
+//! Programs in any language count with it (counters, gauges, histograms, summaries, with labels); it
+//! keeps the values where all processes of a service can share them; and it renders them as
+//! Prometheus text when somebody scrapes.
+//!
+//! ```
+//! use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType};
+//!
+//! let backend = Backend::open("memory:")?;
+//! let definition = Definition::new("http_requests_total", "Requests.", MetricType::Counter, &["method"], &[])?;
+//! let requests = backend.declare(definition, &["method"], Lifetime::Backend)?;
+//! requests.metric(&["GET"])?.inc(1.0).unwrap();
+//! assert_eq!(
+//!     backend.collect_text()?,
+//!     "# HELP http_requests_total Requests.\n\
+//!      # TYPE http_requests_total counter\n\
+//!      http_requests_total{method=\"GET\"} 1\n",
+//! );
+//! # Ok::<(), pytheus_backend_rs::Error>(())
+//! ```
+//!
+//! # The map
+//!
+//! The path of an increment: [`metric`] → [`cell`] (values in memory) or [`pending`] (values on their
+//! way to a server). The path of a scrape: [`backend`] → [`store`] → [`sample`] → [`exposition`].
+//! What is counted: [`family`], [`name`], [`labels`], [`number`], in the [`table`] of a backend.
+//! What happens at a fork: [`fork`]. The C boundary: [`ffi`], the only caller that may be unsafe.
+
+mod backend;
+mod cell;
+mod error;
+mod exposition;
+mod family;
+pub mod ffi;
+mod fork;
+mod labels;
+mod logging;
+mod metric;
+mod name;
+mod number;
+mod pending;
+mod sample;
+mod store;
+mod table;
+mod thread;
+
+pub use backend::Backend;
+pub use error::{Error, ErrorKind, Result};
+pub use exposition::{TEXT_CONTENT_TYPE, render_text};
+pub use family::{DEFAULT_BUCKETS, Definition, Lifetime, MetricFamily, MetricType};
+pub use labels::Labels;
+pub use metric::{Metric, Refusal};
+pub use sample::{FamilySamples, Series, Snapshot};

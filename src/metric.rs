@@ -1,0 +1,256 @@
+//! A metric: one label set of a family, and what a program does with it.
+//!
+//! This is the hot path. An operation is one check, one addition to a cell at a stable address and,
+//! where the store needs it, one look at the "dirty" flag. It never locks, allocates, looks anything
+//! up or calls the system.
+//!
+//! The cells of a metric, in order: counter, gauge, untyped: the value. Summary: sum, count.
+//! Histogram: sum, then one count per bucket, not cumulative, `+Inf` last: an observation touches
+//! one bucket and the sum, and the count is the sum of the buckets.
+
+use std::sync::Arc;
+
+use crate::cell::{AtomicCell, MutexCell};
+use crate::error::{Error, ErrorKind, Result};
+use crate::family::{Family, MetricType};
+use crate::labels::{self, Labels};
+use crate::pending::PendingCells;
+use crate::sample::Series;
+
+/// The cell that holds a counter's or gauge's value, or the sum of a summary or histogram.
+pub(crate) const VALUE_CELL: usize = 0;
+/// The cell of a summary's count, and of a histogram's first bucket.
+pub(crate) const FIRST_COUNT_CELL: usize = 1;
+
+/// Why a hot call did nothing. It carries no text, so that refusing costs nothing either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The metric's type does not have this operation.
+    WrongType,
+    /// A counter only goes up: the amount is negative or not a number.
+    NotAnIncrease,
+}
+
+/// One label set of a metric family: what a program counts with.
+#[derive(Debug)]
+pub struct Metric {
+    pub(crate) family: Arc<Family>,
+    pub(crate) labels: Labels,
+    /// [`labels::encode`] of the labels: the key within the family.
+    pub(crate) key: String,
+    pub(crate) cells: Cells,
+}
+
+/// The cells, in the form that the store of the metric needs.
+#[derive(Debug)]
+pub(crate) enum Cells {
+    Atomic(Box<[AtomicCell]>),
+    Mutex(Box<[MutexCell]>),
+    Pending(PendingCells),
+}
+
+impl Cells {
+    pub(crate) fn atomic(count: usize) -> Self {
+        Self::Atomic((0..count).map(|_| AtomicCell::default()).collect())
+    }
+
+    pub(crate) fn mutex(count: usize) -> Self {
+        Self::Mutex((0..count).map(|_| MutexCell::default()).collect())
+    }
+
+    #[inline]
+    fn add(&self, index: usize, amount: f64) {
+        match self {
+            Self::Atomic(cells) => cells[index].add(amount),
+            Self::Mutex(cells) => cells[index].add(amount),
+            Self::Pending(cells) => cells.add(index, amount),
+        }
+    }
+
+    #[inline]
+    fn set(&self, value: f64) {
+        match self {
+            Self::Atomic(cells) => cells[VALUE_CELL].set(value),
+            Self::Mutex(cells) => cells[VALUE_CELL].set(value),
+            Self::Pending(cells) => cells.set(value),
+        }
+    }
+
+    /// Tells the store that there is something to send. After the change, never before.
+    #[inline]
+    fn changed(&self) {
+        if let Self::Pending(cells) = self {
+            cells.mark_dirty();
+        }
+    }
+}
+
+impl Metric {
+    pub(crate) fn new(family: Arc<Family>, labels: Labels, cells: Cells) -> Self {
+        let key = labels::encode(&labels);
+        Self { family, labels, key, cells }
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The type of the metric's family.
+    #[inline]
+    pub fn metric_type(&self) -> MetricType {
+        self.family.definition.metric_type()
+    }
+
+    /// Adds `amount` to a counter, gauge or untyped metric.
+    #[inline]
+    pub fn inc(&self, amount: f64) -> std::result::Result<(), Refusal> {
+        match self.metric_type() {
+            // Written so that NaN is refused too.
+            MetricType::Counter if !(amount >= 0.0) => return Err(Refusal::NotAnIncrease),
+            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {}
+            MetricType::Histogram | MetricType::Summary => return Err(Refusal::WrongType),
+        }
+        self.cells.add(VALUE_CELL, amount);
+        self.cells.changed();
+        Ok(())
+    }
+
+    /// Takes `amount` from a gauge or untyped metric.
+    #[inline]
+    pub fn dec(&self, amount: f64) -> std::result::Result<(), Refusal> {
+        if !matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped) {
+            return Err(Refusal::WrongType);
+        }
+        self.cells.add(VALUE_CELL, -amount);
+        self.cells.changed();
+        Ok(())
+    }
+
+    /// Sets a gauge or untyped metric to `value`.
+    #[inline]
+    pub fn set(&self, value: f64) -> std::result::Result<(), Refusal> {
+        if !matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped) {
+            return Err(Refusal::WrongType);
+        }
+        self.cells.set(value);
+        self.cells.changed();
+        Ok(())
+    }
+
+    /// Counts `value` in a histogram or summary. NaN counts in the `+Inf` bucket.
+    #[inline]
+    pub fn observe(&self, value: f64) -> std::result::Result<(), Refusal> {
+        let count_cell = match self.metric_type() {
+            MetricType::Histogram => FIRST_COUNT_CELL + self.bucket_of(value),
+            MetricType::Summary => FIRST_COUNT_CELL,
+            _ => return Err(Refusal::WrongType),
+        };
+        self.cells.add(count_cell, 1.0);
+        self.cells.add(VALUE_CELL, value);
+        self.cells.changed();
+        Ok(())
+    }
+
+    /// The value of a counter, gauge or untyped metric in the store.
+    pub fn get(self: &Arc<Self>) -> Result<f64> {
+        let types = [MetricType::Counter, MetricType::Gauge, MetricType::Untyped];
+        Ok(self.read("single value", &types)?.value())
+    }
+
+    /// The sum of what a summary or histogram has observed.
+    pub fn get_sum(self: &Arc<Self>) -> Result<f64> {
+        Ok(self.read("sum", &[MetricType::Summary, MetricType::Histogram])?.value())
+    }
+
+    /// The number of observations of a summary or histogram.
+    pub fn get_count(self: &Arc<Self>) -> Result<f64> {
+        Ok(self.read("count", &[MetricType::Summary, MetricType::Histogram])?.count())
+    }
+
+    /// The cumulative count of a histogram's bucket; `upper_bound` is infinite for the last.
+    pub fn get_bucket(self: &Arc<Self>, upper_bound: f64) -> Result<f64> {
+        let index = bucket_index(&self.family, upper_bound)?;
+        let series = self.read("buckets", &[MetricType::Histogram])?;
+        Ok(series.cumulative_buckets().nth(index).unwrap_or_default())
+    }
+
+    /// Reads the cells in the store, after what this process has pending.
+    fn read(self: &Arc<Self>, what: &str, types: &[MetricType]) -> Result<Series> {
+        let definition = &self.family.definition;
+        let metric_type = definition.metric_type();
+        if !types.contains(&metric_type) {
+            let message = format!("{} {:?} has no {what} to read", metric_type.name(), definition.name());
+            return Err(Error::new(ErrorKind::WrongType, message));
+        }
+        let Some(backend) = self.family.backend.upgrade() else {
+            let message = format!("the backend of {} {:?} is freed", metric_type.name(), definition.name());
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        };
+        Ok(Series { labels: self.labels.clone(), cells: backend.store.read(self)? })
+    }
+
+    /// The index of the first bucket whose bound is not below `value`.
+    #[inline]
+    fn bucket_of(&self, value: f64) -> usize {
+        let bounds = self.family.definition.buckets();
+        // NaN is below no bound, so it ends in the +Inf bucket, behind the last one.
+        bounds.iter().position(|&bound| value <= bound).unwrap_or(bounds.len())
+    }
+
+    /// The values of the cells of an in-memory metric, in their order.
+    pub(crate) fn read_cells(&self) -> Vec<f64> {
+        match &self.cells {
+            Cells::Atomic(cells) => cells.iter().map(AtomicCell::get).collect(),
+            Cells::Mutex(cells) => cells.iter().map(MutexCell::get).collect(),
+            Cells::Pending(_) => vec![0.0; self.family.definition.cell_count()],
+        }
+    }
+
+    /// What a fork leaves to the child: see [`crate::fork`].
+    pub(crate) fn reset_after_fork(&self) {
+        match &self.cells {
+            Cells::Atomic(_) => {}
+            Cells::Mutex(cells) => cells.iter().for_each(MutexCell::unlock_after_fork),
+            Cells::Pending(cells) => cells.discard(),
+        }
+    }
+
+    /// The sentence for a hot call that was refused; `operation` is what was asked, as in `inc(-1)`.
+    pub fn explain(&self, refusal: Refusal, operation: &str) -> Error {
+        let what =
+            format!("{operation} on {} {:?}", self.metric_type().name(), self.family.definition.name());
+        match refusal {
+            Refusal::WrongType => {
+                Error::new(ErrorKind::WrongType, format!("{what}: this type has no such operation"))
+            }
+            Refusal::NotAnIncrease => {
+                Error::new(ErrorKind::InvalidArgument, format!("{what}: expected an amount >= 0"))
+            }
+        }
+    }
+}
+
+/// Finds the position of `bound` among the buckets of a histogram; `+Inf` is the last.
+fn bucket_index(family: &Family, bound: f64) -> Result<usize> {
+    let bounds = family.definition.buckets();
+    if family.definition.metric_type() != MetricType::Histogram {
+        let message = format!(
+            "{} {:?} has no buckets to read",
+            family.definition.metric_type().name(),
+            family.definition.name()
+        );
+        return Err(Error::new(ErrorKind::WrongType, message));
+    }
+    let found = bounds.iter().position(|&known| known == bound);
+    found.or((bound == f64::INFINITY).then_some(bounds.len())).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "histogram {:?} has no bucket with the bound {}",
+                family.definition.name(),
+                crate::number::format_number(bound)
+            ),
+        )
+    })
+}

@@ -1,0 +1,64 @@
+//! Where cells live. One interface, one file or folder for each store.
+//!
+//! The hot path does not come through here: a metric changes its cells by itself. A store makes the
+//! cells, reads them, and is told about families and metrics that come and go.
+
+mod memory;
+mod redis;
+mod url;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::family::Family;
+use crate::fork::ForkGuard;
+use crate::labels::Labels;
+use crate::metric::Metric;
+use crate::sample::Snapshot;
+use crate::table::FamilyTable;
+
+/// What a backend asks of its store.
+pub(crate) trait Store: Debug + Send + Sync {
+    /// Whether the store itself knows a family by its name, so that all who use one must agree on it.
+    fn names_are_shared(&self) -> bool;
+
+    /// A family was declared.
+    fn declared(&self, family: &Arc<Family>);
+
+    /// Makes a metric, which is not in the table yet.
+    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric>;
+
+    /// The metric is in the table now.
+    fn created(&self, metric: &Arc<Metric>);
+
+    /// The metric was taken out of the table.
+    fn removed(&self, metric: &Arc<Metric>);
+
+    /// All metrics of the family were taken out of the table.
+    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>);
+
+    /// Reads families: those given, or all that the store has.
+    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot>;
+
+    /// Reads the cells of one metric.
+    fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;
+
+    /// Sends what is pending.
+    fn flush(&self, deadline: Instant) -> Result<()>;
+
+    /// Sends what is pending, and stops.
+    fn close(&self) -> Result<()>;
+
+    /// Takes the short locks of the store, which a fork must hold: see [`crate::fork`].
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
+}
+
+/// Opens the store that `url` names.
+pub(crate) fn open(url: &str, table: Arc<FamilyTable>) -> Result<Box<dyn Store>> {
+    Ok(match url::parse(url)? {
+        url::StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
+        url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(options, table)?),
+    })
+}

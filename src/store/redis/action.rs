@@ -1,0 +1,399 @@
+//! The BackendAction thread: takes what metrics have gathered, and sends it.
+//!
+//! It sleeps `flush_interval` between batches, so that a million increments become a few hundred
+//! commands. It is the only one that sends changes, and so the order of what it sends is the order in
+//! which the server applies it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use redis::{Cmd, ServerErrorKind, Value};
+
+use super::Shared;
+use super::batch;
+use super::connection::refused;
+use super::layout;
+use super::link::Link;
+use super::outbox::Outbox;
+use crate::error::{Error, ErrorKind, Result};
+use crate::family::{Definition, Family};
+use crate::metric::{Cells, Metric};
+
+/// How long after its last change a store counts as busy: until then the thread looks every
+/// `flush_interval`, and changes need not wake it.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// The most batches in one exchange, so that a request and its replies stay small.
+const MAX_BATCHES: usize = 128;
+
+/// What the program tells the thread, in the order in which it happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Declared(Arc<Family>),
+    Dirty(Arc<Metric>),
+    Removed(Arc<Metric>),
+    Cleared(Arc<Family>),
+}
+
+/// What somebody who waits asks of the thread.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Send all that is pending now; answer when the server has it, or why it has not.
+    Flush { answer: Sender<Result<()>> },
+    /// The server has lost definitions: send them again.
+    Redeclare,
+    /// Send all that is pending, trying until the deadline, and end. The answer is the number of
+    /// changes that could not be sent.
+    Stop { deadline: Instant, answer: Sender<usize> },
+}
+
+/// The thread's state.
+pub(crate) struct Action {
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    requests: Receiver<Request>,
+    link: Link,
+    outbox: Outbox,
+    /// Families whose definitions the server is to get; those that are new to this process first.
+    undeclared: Vec<Arc<Family>>,
+    declared_at: Option<Instant>,
+    definitions_refused: bool,
+    busy_until: Instant,
+    /// Set when the thread has to give up at once: the process is ending.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Action {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        writer: String,
+        events: Receiver<Event>,
+        requests: Receiver<Request>,
+        link: Link,
+        abandoned: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            shared,
+            events,
+            requests,
+            link,
+            outbox: Outbox::new(writer),
+            undeclared: Vec::new(),
+            declared_at: None,
+            definitions_refused: false,
+            busy_until: Instant::now(),
+            abandoned,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(&mut self) {
+        loop {
+            match self.wait() {
+                Some(Request::Flush { answer }) => {
+                    // Whoever asked may have given up waiting.
+                    let _ = answer.send(self.flush());
+                }
+                Some(Request::Redeclare) => self.redeclare(),
+                Some(Request::Stop { deadline, answer }) => {
+                    let _ = answer.send(self.stop(deadline));
+                    return;
+                }
+                None => {
+                    self.take_events();
+                    if self.link.retry_at().is_none_or(|retry_at| retry_at <= Instant::now()) {
+                        // What fails is logged by the link, and tried again after a pause.
+                        let _ = self.send();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a request, or (`None`) for the time to send.
+    fn wait(&mut self) -> Option<Request> {
+        let now = Instant::now();
+        let interval = self.shared.options.flush_interval;
+        let until = match self.link.retry_at() {
+            Some(retry_at) => retry_at,
+            None if now < self.busy_until || self.has_work() => now + interval,
+            None => return self.wait_for_anything(),
+        };
+        match self.requests.recv_deadline(until) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            // Nobody is left who could ask or change anything: the same as a stop, without an answer.
+            Err(RecvTimeoutError::Disconnected) => Some(self.stop_unasked()),
+        }
+    }
+
+    fn wait_for_anything(&mut self) -> Option<Request> {
+        let received = select! {
+            recv(self.requests) -> request => return Some(request.unwrap_or_else(|_| self.stop_unasked())),
+            recv(self.events) -> event => event,
+        };
+        if let Ok(event) = received {
+            self.take_event(event);
+        }
+        None
+    }
+
+    fn stop_unasked(&self) -> Request {
+        Request::Stop {
+            deadline: Instant::now() + self.shared.options.shutdown_timeout,
+            answer: crossbeam_channel::bounded(1).0,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.outbox.has_unsent() || !self.undeclared.is_empty() || !self.events.is_empty()
+    }
+
+    /// Takes the events that are queued now, not those that are queued meanwhile.
+    fn take_events(&mut self) {
+        for _ in 0..self.events.len() {
+            let Ok(event) = self.events.try_recv() else { return };
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        self.busy_until = Instant::now() + BUSY_FOR;
+        let options = &self.shared.options;
+        match event {
+            Event::Declared(family) => self.undeclared.push(family),
+            Event::Dirty(metric) => self.outbox.note_dirty(options, metric),
+            Event::Removed(metric) => self.outbox.note_removed(options, &metric),
+            Event::Cleared(family) => self.outbox.note_cleared(options, &family),
+        }
+    }
+
+    /// Sends all that is pending at this time.
+    fn flush(&mut self) -> Result<()> {
+        self.take_everything();
+        self.outbox.retry_refused(Instant::now());
+        self.send()?;
+        match self.outbox.refusals().as_slice() {
+            [] => Ok(()),
+            reasons => Err(Error::new(ErrorKind::Store, reasons.join("; "))),
+        }
+    }
+
+    /// Finds every change that was made before this call: also that of a thread that has marked its
+    /// metric dirty but not queued it yet.
+    fn take_everything(&mut self) {
+        // Look first, then take the events: a removal that happened before a metric appeared is queued
+        // before we see the metric, and so its fields are deleted before the metric's are written.
+        let dirty = self
+            .shared
+            .table
+            .metrics_where(|metric| matches!(&metric.cells, Cells::Pending(cells) if cells.is_dirty()));
+        self.take_events();
+        for metric in dirty {
+            self.outbox.note_dirty(&self.shared.options, metric);
+        }
+    }
+
+    fn stop(&mut self, deadline: Instant) -> usize {
+        loop {
+            self.take_everything();
+            self.outbox.retry_refused(Instant::now());
+            let nothing_counts = self.outbox.unsent_count() == 0;
+            if nothing_counts && (self.undeclared.is_empty() || self.link.retry_at().is_some()) {
+                return 0;
+            }
+            let is_sent = self.send().is_ok() && !self.outbox.has_unsent();
+            let now = Instant::now();
+            if is_sent || now >= deadline || self.abandoned.load(Ordering::Relaxed) {
+                return self.outbox.unsent_count();
+            }
+            // Nobody else has anything to ask of this thread any more.
+            let retry_at = self.link.retry_at().unwrap_or(now).min(deadline);
+            std::thread::sleep(retry_at.saturating_duration_since(now));
+        }
+    }
+
+    /// Sends until nothing is left but what is refused for its own sake.
+    fn send(&mut self) -> Result<()> {
+        self.declare()?;
+        let mut was_lost = self.link.retry_at().is_some();
+        loop {
+            let keys = self.outbox.prepare(&self.shared.options, Instant::now());
+            if keys.is_empty() && !was_lost {
+                return Ok(());
+            }
+            if keys.is_empty() {
+                // Nothing to send, but somebody wants to know that the store is back.
+                self.link.exchange(&self.shared.options, &[redis::cmd("PING")])?;
+            }
+            for chunk in keys.chunks(MAX_BATCHES) {
+                self.send_batches(chunk)?;
+            }
+            self.link.serves(&self.shared.options);
+            was_lost = false;
+        }
+    }
+
+    fn send_batches(&mut self, keys: &[String]) -> Result<()> {
+        let commands: Vec<Cmd> =
+            keys.iter().filter_map(|key| Some(self.outbox.batch(key)?.command.clone())).collect();
+        let mut replies = self.link.exchange(&self.shared.options, &commands)?;
+        if replies.iter().any(is_noscript) {
+            // The script was flushed, or never loaded. Those that were applied are skipped this time.
+            let mut with_script = vec![batch::load_script()];
+            with_script.extend(commands);
+            replies = self.link.exchange(&self.shared.options, &with_script)?;
+            if let Value::ServerError(error) = replies.remove(0) {
+                return Err(self.lose(refused(&self.shared.options.address, &error)));
+            }
+        }
+        for (key, reply) in keys.iter().zip(replies) {
+            self.take_reply(key, reply)?;
+        }
+        Ok(())
+    }
+
+    fn take_reply(&mut self, key: &str, reply: Value) -> Result<()> {
+        match reply {
+            Value::Array(parts) => {
+                if self.outbox.confirm(key) {
+                    log::info!("Redis key {key:?} is accepted again");
+                }
+                for field in parts.iter().skip(1) {
+                    log::error!(
+                        "Redis key {key:?}, field {:?}: the value was no number, and was replaced",
+                        text_of(field)
+                    );
+                }
+                Ok(())
+            }
+            Value::ServerError(error) if concerns_key(&error) => {
+                let reason = format!("Redis key {key:?} is refused: {}", describe(&error));
+                if self.outbox.refuse(key, reason.clone(), Instant::now()) {
+                    log::error!("{reason}; its changes are kept, and tried again every second");
+                }
+                Ok(())
+            }
+            Value::ServerError(error) => Err(self.lose(refused(&self.shared.options.address, &error))),
+            other => {
+                let message = format!("{} answered a batch with {other:?}", self.shared.options.address);
+                Err(self.lose(Error::new(ErrorKind::Unavailable, message)))
+            }
+        }
+    }
+
+    fn lose(&mut self, reason: Error) -> Error {
+        self.link.lose(&reason);
+        reason
+    }
+
+    fn redeclare(&mut self) {
+        self.declared_at = None;
+        if self.undeclared.is_empty() {
+            self.undeclared = self.shared.table.live_families();
+        }
+    }
+
+    /// Writes definitions that are new, or so old that they would expire.
+    fn declare(&mut self) -> Result<()> {
+        let refresh = Duration::from_secs(self.shared.options.expire_key_time) / 3;
+        let is_old = self.declared_at.is_some_and(|declared_at| declared_at.elapsed() > refresh);
+        if self.undeclared.is_empty() && !(is_old && self.outbox.has_unsent()) {
+            return Ok(());
+        }
+        if is_old {
+            self.undeclared.extend(self.shared.table.live_families());
+        }
+        let key = layout::definitions_key(self.shared.options.key_prefix.as_deref());
+        let mut names = HashSet::new();
+        let families = &self.undeclared;
+        let definitions: Vec<&Definition> = families
+            .iter()
+            .map(|family| &family.definition)
+            .filter(|definition| names.insert(definition.name()))
+            .collect();
+        let mut commands = Vec::new();
+        for definition in &definitions {
+            commands.push(command("HGET", &[&key, definition.name()]));
+            commands.push(command("HSET", &[&key, definition.name(), &definition.to_json()]));
+        }
+        commands.push(command("EXPIRE", &[&key, &self.shared.options.expire_key_time.to_string()]));
+        let replies = self.link.exchange(&self.shared.options, &commands)?;
+        let mut key_error = None;
+        for (definition, pair) in definitions.iter().zip(replies.chunks(2)) {
+            match pair {
+                [Value::ServerError(error), _] | [_, Value::ServerError(error)] if concerns_key(error) => {
+                    key_error = Some(describe(error));
+                }
+                [Value::ServerError(error), _] | [_, Value::ServerError(error)] => {
+                    let error = refused(&self.shared.options.address, error);
+                    self.link.lose(&error);
+                    return Err(error);
+                }
+                [known, _] => warn_of_conflict(known, definition),
+                _ => {}
+            }
+        }
+        if let (Some(error), false) = (&key_error, self.definitions_refused) {
+            log::error!(
+                "Redis key {key:?} is refused: {error}; other processes cannot see the definitions of metric families"
+            );
+        }
+        self.definitions_refused = key_error.is_some();
+        self.undeclared.clear();
+        self.declared_at = Some(Instant::now());
+        Ok(())
+    }
+}
+
+/// A family that other processes declare in another way is worth a warning, not a failure: it may be
+/// the old version of a program that is being replaced.
+fn warn_of_conflict(known: &Value, definition: &Definition) {
+    let Value::BulkString(bytes) = known else { return };
+    let text = String::from_utf8_lossy(bytes);
+    match Definition::from_json(definition.name(), &text) {
+        Ok(other) if other.is_compatible(definition) => {}
+        Ok(other) => log::warn!(
+            "metric family {:?} is declared here as {}, but another process has declared it as {}",
+            definition.name(),
+            definition.describe(),
+            other.describe()
+        ),
+        Err(error) => log::warn!("{error}; it was replaced"),
+    }
+}
+
+/// A command with these arguments.
+pub(crate) fn command(name: &str, arguments: &[&str]) -> Cmd {
+    let mut command = redis::cmd(name);
+    for argument in arguments {
+        command.arg(argument);
+    }
+    command
+}
+
+/// The error as the server says it.
+pub(crate) fn describe(error: &redis::ServerError) -> String {
+    format!("{} {}", error.code(), error.details().unwrap_or_default())
+}
+
+/// Whether the server refuses this key only: it is of another type, or the user may not use it.
+pub(crate) fn concerns_key(error: &redis::ServerError) -> bool {
+    // Redis 6 wraps an error of a script's command in an error of the script.
+    let text = describe(error);
+    text.contains("WRONGTYPE") || (text.contains("NOPERM") && text.contains("key"))
+}
+
+fn is_noscript(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => format!("{other:?}"),
+    }
+}

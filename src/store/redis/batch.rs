@@ -1,0 +1,98 @@
+//! A batch: changes of one family's key that the server applies once, all or none.
+//!
+//! The script remembers, for each writer, the last batch number that it applied, and skips a batch
+//! that it has seen. So a batch without an answer can be sent again, unchanged, for as long as it
+//! takes. There is at most one unanswered batch per key and writer: a later one never overtakes.
+
+use once_cell::sync::Lazy;
+use redis::{Cmd, Script};
+
+/// The most operations in one batch: it bounds how long one script call keeps the server.
+pub(crate) const MAX_OPERATIONS: usize = 1_000;
+
+/// The number of writers at which a new one makes the script sweep out those of dead processes.
+const WRITERS_BEFORE_SWEEP: u64 = 128;
+
+/// How long a writer's entry outlives its last batch, at least, in seconds. A batch that was applied,
+/// but stays unanswered for longer than this, could be applied twice.
+const WRITER_RETENTION: u64 = 86_400;
+
+static SCRIPT: Lazy<Script> = Lazy::new(|| Script::new(include_str!("batch.lua")));
+
+/// The command that makes the server know the script.
+pub(crate) fn load_script() -> Cmd {
+    let mut command = redis::cmd("SCRIPT");
+    command.arg("LOAD").arg(include_str!("batch.lua"));
+    command
+}
+
+/// One change of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Operation {
+    Add {
+        field: String,
+        amount: f64,
+    },
+    Set {
+        field: String,
+        value: f64,
+    },
+    Delete {
+        field: String,
+    },
+    /// Deletes the whole key.
+    Clear,
+}
+
+impl Operation {
+    /// The field, if the operation is about one.
+    pub(crate) fn field(&self) -> Option<&str> {
+        match self {
+            Self::Add { field, .. } | Self::Set { field, .. } | Self::Delete { field } => Some(field),
+            Self::Clear => None,
+        }
+    }
+}
+
+/// Where a batch goes, and who sends it.
+#[derive(Debug)]
+pub(crate) struct Target<'target> {
+    pub(crate) key: &'target str,
+    pub(crate) writers_key: &'target str,
+    pub(crate) is_hash: bool,
+    pub(crate) writer: &'target str,
+    pub(crate) expire_key_time: u64,
+}
+
+/// A numbered batch, ready to be sent and to be sent again.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) command: Cmd,
+    pub(crate) operations: usize,
+}
+
+impl Batch {
+    /// The batch `number` of `target.writer` for `target.key`.
+    pub(crate) fn new(target: &Target<'_>, number: u64, unix_time: u64, operations: &[Operation]) -> Self {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(SCRIPT.get_hash()).arg(2).arg(target.key).arg(target.writers_key);
+        command
+            .arg(target.writer)
+            .arg(number)
+            .arg(target.expire_key_time)
+            .arg(if target.is_hash { "hash" } else { "string" })
+            .arg(unix_time)
+            .arg(WRITER_RETENTION.max(2 * target.expire_key_time))
+            .arg(WRITERS_BEFORE_SWEEP);
+        for operation in operations {
+            // Rust's exponent form is the shortest that reads back, and Lua reads it.
+            match operation {
+                Operation::Add { field, amount } => command.arg("add").arg(field).arg(format!("{amount:e}")),
+                Operation::Set { field, value } => command.arg("set").arg(field).arg(format!("{value:e}")),
+                Operation::Delete { field } => command.arg("delete").arg(field).arg(""),
+                Operation::Clear => command.arg("clear").arg("").arg(""),
+            };
+        }
+        Self { command, operations: operations.len() }
+    }
+}

@@ -1,0 +1,240 @@
+//! One connection to the server, with a deadline for everything it does.
+//!
+//! redis-rs encodes commands and parses replies; the socket is ours, for two reasons. Its read
+//! time-out holds for each reply, ours for the whole exchange. And a forked child must close the
+//! sockets that it inherits, so their numbers must be known ([`SocketSlot`]).
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Parser, Value};
+
+use super::options::{Address, RedisOptions};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The number of a connection's socket, where a forked child finds it. -1: none.
+#[derive(Debug)]
+pub(crate) struct SocketSlot(AtomicI32);
+
+impl Default for SocketSlot {
+    fn default() -> Self {
+        Self(AtomicI32::new(-1))
+    }
+}
+
+impl SocketSlot {
+    fn put(&self, socket: RawFd) {
+        self.0.store(socket, Ordering::Release);
+    }
+
+    /// Takes the number out, so that nobody else closes the socket.
+    pub(crate) fn take(&self) -> Option<RawFd> {
+        let socket = self.0.swap(-1, Ordering::AcqRel);
+        (socket >= 0).then_some(socket)
+    }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connection that is logged in and answers.
+pub(crate) struct Connection {
+    socket: Socket,
+    parser: Parser,
+    slot: Option<Arc<SocketSlot>>,
+    address: Address,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Connection({})", self.address)
+    }
+}
+
+impl Connection {
+    /// Connects, logs in, selects the database, and sees that the server answers.
+    pub(crate) fn open(options: &RedisOptions, deadline: Instant) -> Result<Self> {
+        let address = &options.address;
+        let socket = connect(address, deadline).map_err(|error| unreachable(address, &error))?;
+        if let (Socket::Tcp(stream), true) = (&socket, options.keepalive) {
+            let set = socket2::SockRef::from(stream).set_keepalive(true);
+            set.map_err(|error| unreachable(address, &error))?;
+        }
+        let mut connection = Self { socket, parser: Parser::new(), slot: None, address: address.clone() };
+        for reply in connection.exchange(&handshake(options), deadline)? {
+            if let Value::ServerError(error) = reply {
+                return Err(refused(address, &error));
+            }
+        }
+        Ok(connection)
+    }
+
+    /// Shows the socket's number to a child that may be forked.
+    pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
+        slot.put(self.socket.number());
+        self.slot = Some(Arc::clone(slot));
+    }
+
+    /// Sends commands and reads one reply for each. After an error the connection is of no use: a late
+    /// reply would be taken for the next one's.
+    pub(crate) fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
+        let mut request = Vec::new();
+        for command in commands {
+            command.write_packed_command(&mut request);
+        }
+        let broken = |error: io::Error| broken(&self.address, &error);
+        WithDeadline { socket: &mut self.socket, deadline }.write_all(&request).map_err(broken)?;
+        let mut replies = Vec::with_capacity(commands.len());
+        for _ in commands {
+            let stream = WithDeadline { socket: &mut self.socket, deadline };
+            match self.parser.parse_value(stream) {
+                Ok(reply) => replies.push(reply),
+                Err(error) => return Err(unreadable(&self.address, &error)),
+            }
+        }
+        Ok(replies)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Before the socket closes: a number that is free again may be somebody else's by then.
+        if let Some(slot) = &self.slot {
+            slot.take();
+        }
+    }
+}
+
+fn handshake(options: &RedisOptions) -> Vec<Cmd> {
+    let mut commands = Vec::new();
+    if let Some(password) = &options.password {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(username) = &options.username {
+            auth.arg(username);
+        }
+        auth.arg(password);
+        commands.push(auth);
+    }
+    if options.database != 0 {
+        let mut select = redis::cmd("SELECT");
+        select.arg(options.database);
+        commands.push(select);
+    }
+    if let Some(name) = &options.client_name {
+        let mut set_name = redis::cmd("CLIENT");
+        set_name.arg("SETNAME").arg(name);
+        commands.push(set_name);
+    }
+    commands.push(redis::cmd("PING"));
+    commands
+}
+
+fn connect(address: &Address, deadline: Instant) -> io::Result<Socket> {
+    match address {
+        Address::Unix { path } => UnixStream::connect(path).map(Socket::Unix),
+        Address::Tcp { host, port } => {
+            let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for candidate in (host.as_str(), *port).to_socket_addrs()? {
+                match TcpStream::connect_timeout(&candidate, remaining(deadline)?) {
+                    Ok(stream) => {
+                        stream.set_nodelay(true)?;
+                        return Ok(Socket::Tcp(stream));
+                    }
+                    Err(error) => last_error = error,
+                }
+            }
+            Err(last_error)
+        }
+    }
+}
+
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+impl Socket {
+    fn number(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    fn set_timeouts(&self, left: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => {
+                stream.set_read_timeout(Some(left)).and(stream.set_write_timeout(Some(left)))
+            }
+            Self::Unix(stream) => {
+                stream.set_read_timeout(Some(left)).and(stream.set_write_timeout(Some(left)))
+            }
+        }
+    }
+}
+
+/// The socket for one exchange: each read and write may take what is left of the time.
+struct WithDeadline<'socket> {
+    socket: &'socket mut Socket,
+    deadline: Instant,
+}
+
+impl Read for WithDeadline<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_timeouts(remaining(self.deadline)?)?;
+        match self.socket {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for WithDeadline<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_timeouts(remaining(self.deadline)?)?;
+        match self.socket {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+fn unreachable(address: &Address, error: &io::Error) -> Error {
+    let reason = if is_timeout(error) { "no answer in time".to_owned() } else { error.to_string() };
+    Error::new(ErrorKind::Unavailable, format!("cannot connect to {address}: {reason}"))
+}
+
+fn broken(address: &Address, error: &io::Error) -> Error {
+    if is_timeout(error) {
+        return Error::new(ErrorKind::Timeout, format!("{address} did not answer in time"));
+    }
+    Error::new(ErrorKind::Unavailable, format!("the connection to {address} broke: {error}"))
+}
+
+fn unreadable(address: &Address, error: &redis::RedisError) -> Error {
+    if error.is_timeout() {
+        return Error::new(ErrorKind::Timeout, format!("{address} did not answer in time"));
+    }
+    Error::new(ErrorKind::Unavailable, format!("the connection to {address} broke: {error}"))
+}
+
+/// The error for a server that answers, but does not serve.
+pub(crate) fn refused(address: &Address, error: &redis::ServerError) -> Error {
+    let details = error.details().unwrap_or_default();
+    Error::new(ErrorKind::Unavailable, format!("{address} refuses: {} {details}", error.code()))
+}

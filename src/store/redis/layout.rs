@@ -1,0 +1,124 @@
+//! The names of keys and hash fields: `docs/redis-layout.md` in code.
+//!
+//! All keys of a family hash to one slot, which keeps Redis Cluster possible.
+
+use crate::family::{Definition, MetricType};
+use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
+use crate::number::{format_number, parse_number};
+
+/// The key that holds the values of the family `name`.
+pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
+    match prefix {
+        Some(prefix) => format!("{prefix}-{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// The key that holds, for each writer, the last batch that was applied to `family_key`.
+pub(crate) fn writers_key(family_key: &str) -> String {
+    format!("{{{family_key}}}:writers")
+}
+
+/// The key that holds the definitions of all families.
+pub(crate) fn definitions_key(prefix: Option<&str>) -> String {
+    family_key(prefix, "pytheus:families")
+}
+
+/// Whether the values are fields of a hash; a lone counter or gauge is a plain string.
+pub(crate) fn is_hash(definition: &Definition) -> bool {
+    let has_parts = matches!(definition.metric_type(), MetricType::Summary | MetricType::Histogram);
+    has_parts || !definition.label_names().is_empty()
+}
+
+/// The hash field of a cell. `labels` is the labels JSON of its metric.
+pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> String {
+    match (definition.metric_type(), cell) {
+        (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => labels.to_owned(),
+        (_, VALUE_CELL) => format!("{labels}#sum"),
+        (MetricType::Summary, _) => format!("{labels}#count"),
+        (MetricType::Histogram, cell) => {
+            let bound = definition.buckets().get(cell - FIRST_COUNT_CELL);
+            format!("{labels}#le={}", format_number(bound.copied().unwrap_or(f64::INFINITY)))
+        }
+    }
+}
+
+/// Reads a field back: the labels JSON, and the cell that the value belongs to. `None` if the field
+/// is none of this family's.
+///
+/// A bucket that another version of the program declared, and this one does not have, belongs to the
+/// next larger bucket: that keeps the cumulative counts true.
+pub(crate) fn parse_field<'field>(
+    definition: &Definition,
+    field: &'field str,
+) -> Option<(&'field str, usize)> {
+    // The JSON ends with the last brace: no part name has one.
+    let (labels, part) = field.split_at(field.rfind('}')? + 1);
+    let cell = match definition.metric_type() {
+        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {
+            part.is_empty().then_some(VALUE_CELL)?
+        }
+        MetricType::Summary | MetricType::Histogram if part == "#sum" => VALUE_CELL,
+        MetricType::Summary => (part == "#count").then_some(FIRST_COUNT_CELL)?,
+        MetricType::Histogram => {
+            let bound = parse_number(part.strip_prefix("#le=")?)?;
+            let bounds = definition.buckets();
+            FIRST_COUNT_CELL + bounds.iter().position(|&known| bound <= known).unwrap_or(bounds.len())
+        }
+    };
+    Some((labels, cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(metric_type: MetricType, labels: &[&str], buckets: &[f64]) -> Definition {
+        Definition::new("size", "", metric_type, labels, buckets).unwrap()
+    }
+
+    #[test]
+    fn keys_are_where_pytheus_has_them() {
+        assert_eq!(family_key(None, "size"), "size");
+        assert_eq!(family_key(Some("app"), "size"), "app-size");
+        assert_eq!(writers_key("app-size"), "{app-size}:writers");
+        assert_eq!(definitions_key(Some("app")), "app-pytheus:families");
+        assert!(!is_hash(&definition(MetricType::Counter, &[], &[])));
+        assert!(is_hash(&definition(MetricType::Counter, &["a"], &[])));
+        assert!(is_hash(&definition(MetricType::Summary, &[], &[])));
+    }
+
+    #[test]
+    fn every_cell_reads_back_from_its_field() {
+        // A label value that looks like the end of a field.
+        let labels = r##"{"a":"x}#sum"}"##;
+        for metric_type in [MetricType::Gauge, MetricType::Summary, MetricType::Histogram] {
+            let buckets: &[f64] = if metric_type == MetricType::Histogram { &[0.5, 10.0] } else { &[] };
+            let definition = definition(metric_type, &["a"], buckets);
+            for cell in 0..definition.cell_count() {
+                let field = field(&definition, labels, cell);
+                assert_eq!(parse_field(&definition, &field), Some((labels, cell)), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_bound_is_one_bucket() {
+        let definition = definition(MetricType::Histogram, &[], &[10.0, 20.0]);
+        assert_eq!(field(&definition, "{}", 1), "{}#le=10");
+        assert_eq!(field(&definition, "{}", 3), "{}#le=+Inf");
+        for spelling in ["{}#le=10", "{}#le=10.0", "{}#le=1e1"] {
+            assert_eq!(parse_field(&definition, spelling), Some(("{}", 1)));
+        }
+        assert_eq!(parse_field(&definition, "{}#le=15"), Some(("{}", 2)), "the next larger bucket");
+        assert_eq!(parse_field(&definition, "{}#le=inf"), Some(("{}", 3)));
+    }
+
+    #[test]
+    fn foreign_fields_are_left_alone() {
+        let summary = definition(MetricType::Summary, &[], &[]);
+        for field in ["", "{}", "{}#le=1", "x", "{}#sum2"] {
+            assert_eq!(parse_field(&summary, field), None, "{field}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The Redis store: values on a server, shared by all processes that use it.
+//!
+//! An increment never touches the network: it gathers in the metric's [pending cells](crate::pending).
+//! The BackendAction thread ([`action`]) sends what has gathered, in [batches](batch) that the server
+//! applies exactly once. Pipeline threads ([`pipeline`]) serve scrapes. Both belong to a
+//! [`runtime`], which starts with the store, and again on first use in a forked child.
+
+mod action;
+mod batch;
+mod connection;
+mod layout;
+mod link;
+mod options;
+mod outbox;
+mod pipeline;
+mod runtime;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::action::Event;
+use self::connection::Connection;
+pub(crate) use self::options::{Address, RedisOptions};
+use self::runtime::{Runtime, RuntimeSlot};
+use super::Store;
+use crate::error::{Error, ErrorKind, Result};
+use crate::family::Family;
+use crate::fork::ForkGuard;
+use crate::labels::Labels;
+use crate::metric::{Cells, Metric};
+use crate::pending::{DirtyQueue, PendingCells};
+use crate::sample::Snapshot;
+use crate::table::FamilyTable;
+
+/// What the store and its threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: RedisOptions,
+    pub(crate) table: Arc<FamilyTable>,
+}
+
+/// The store: its options, and the threads that serve it at present.
+#[derive(Debug)]
+pub(crate) struct RedisStore {
+    core: Arc<Core>,
+}
+
+/// The part of the store that metrics hold on to.
+#[derive(Debug)]
+struct Core {
+    shared: Arc<Shared>,
+    slot: RuntimeSlot,
+}
+
+impl RedisStore {
+    /// Connects, and starts the threads. Fails if the server cannot be reached and is `required`.
+    pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>) -> Result<Self> {
+        let connection = Connection::open(&options, Instant::now() + options.connect_timeout);
+        let connection = match connection {
+            Err(error) if options.required => return Err(error),
+            connected_or_not => connected_or_not,
+        };
+        let shared = Arc::new(Shared { options, table });
+        let runtime = Runtime::start(&shared, Some(connection))?;
+        runtime.announce();
+        let slot = RuntimeSlot::new(runtime);
+        log::info!("RedisBackend initialized");
+        Ok(Self { core: Arc::new(Core { shared, slot }) })
+    }
+
+    fn push(&self, event: Event) {
+        // A closed store has nobody to tell.
+        if let Some(runtime) = self.core.runtime() {
+            runtime.push(event);
+        }
+    }
+
+    fn running(&self) -> Result<Arc<Runtime>> {
+        self.core.runtime().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("the backend for {} is closed", self.core.shared.options.address),
+            )
+        })
+    }
+}
+
+impl Core {
+    /// The threads that serve this process; started now if it is a forked child's first use.
+    fn runtime(&self) -> Option<Arc<Runtime>> {
+        self.slot.get(|| Runtime::start(&self.shared, None))
+    }
+}
+
+impl DirtyQueue for Core {
+    fn push(&self, metric: Arc<Metric>) -> bool {
+        match self.runtime() {
+            Some(runtime) => {
+                runtime.push(Event::Dirty(metric));
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Store for RedisStore {
+    fn names_are_shared(&self) -> bool {
+        true
+    }
+
+    fn declared(&self, family: &Arc<Family>) {
+        self.push(Event::Declared(Arc::clone(family)));
+    }
+
+    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {
+        Arc::new_cyclic(|metric| {
+            let definition = &family.definition;
+            let queue: Arc<dyn DirtyQueue> = self.core.clone();
+            let cells =
+                PendingCells::new(definition.metric_type(), definition.cell_count(), metric.clone(), queue);
+            Metric::new(Arc::clone(family), labels, Cells::Pending(cells))
+        })
+    }
+
+    fn created(&self, metric: &Arc<Metric>) {
+        if let Cells::Pending(cells) = &metric.cells {
+            cells.mark_dirty();
+        }
+    }
+
+    fn removed(&self, metric: &Arc<Metric>) {
+        if let Cells::Pending(cells) = &metric.cells {
+            cells.remove();
+        }
+        self.push(Event::Removed(Arc::clone(metric)));
+    }
+
+    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>) {
+        for metric in metrics {
+            if let Cells::Pending(cells) = &metric.cells {
+                cells.remove();
+            }
+        }
+        self.push(Event::Cleared(Arc::clone(family)));
+    }
+
+    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
+        let deadline = Instant::now() + self.core.shared.options.collect_timeout;
+        self.running()?.collect(families, deadline)
+    }
+
+    fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
+        let deadline = Instant::now() + self.core.shared.options.collect_timeout;
+        self.running()?.read(Arc::clone(metric), deadline)
+    }
+
+    fn flush(&self, deadline: Instant) -> Result<()> {
+        self.running()?.flush(deadline)
+    }
+
+    fn close(&self) -> Result<()> {
+        match self.core.slot.close() {
+            Some(runtime) => runtime.stop(Instant::now() + self.core.shared.options.shutdown_timeout),
+            None => Ok(()),
+        }
+    }
+
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
+        self.core.slot.lock_for_fork()
+    }
+}

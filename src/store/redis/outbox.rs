@@ -1,0 +1,196 @@
+//! The outbox: what the BackendAction thread has taken from metrics and the server has not confirmed.
+//!
+//! For each key there is at most one unanswered batch, which stays as it is until it is answered, and
+//! the operations behind it. While operations wait, the key's metrics keep what they count in their own
+//! cells, so that the outbox is bounded by the number of metrics and not by what they count.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::batch::{Batch, MAX_OPERATIONS, Operation, Target};
+use super::layout;
+use super::options::RedisOptions;
+use crate::family::Family;
+use crate::metric::{Cells, Metric};
+use crate::pending::Change;
+
+/// How long a key that was refused waits before it is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// All that waits to be sent, by key.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    writer: String,
+    queues: BTreeMap<String, Queue>,
+}
+
+/// What waits for one key.
+#[derive(Debug)]
+struct Queue {
+    writers_key: String,
+    is_hash: bool,
+    last_number: u64,
+    in_flight: Option<Batch>,
+    operations: VecDeque<Operation>,
+    dirty: Vec<Arc<Metric>>,
+    refused: Option<Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    reason: String,
+    until: Instant,
+}
+
+impl Outbox {
+    /// An empty outbox whose batches carry the id `writer`.
+    pub(crate) fn new(writer: String) -> Self {
+        Self { writer, queues: BTreeMap::new() }
+    }
+
+    /// Notes that a metric has changed. Its changes stay in its cells for now.
+    pub(crate) fn note_dirty(&mut self, options: &RedisOptions, metric: Arc<Metric>) {
+        self.queue(options, &metric.family).dirty.push(metric);
+    }
+
+    /// The metric's fields are to be deleted, after what was sent of them and before what comes.
+    pub(crate) fn note_removed(&mut self, options: &RedisOptions, metric: &Metric) {
+        let definition = &metric.family.definition;
+        let queue = self.queue(options, &metric.family);
+        for cell in 0..definition.cell_count() {
+            let field = layout::field(definition, &metric.key, cell);
+            queue.operations.retain(|operation| operation.field() != Some(&field));
+            queue.operations.push_back(Operation::Delete { field });
+        }
+    }
+
+    /// The family's key is to be deleted, after what was sent and before what comes.
+    pub(crate) fn note_cleared(&mut self, options: &RedisOptions, family: &Family) {
+        let queue = self.queue(options, family);
+        queue.operations.clear();
+        queue.operations.push_back(Operation::Clear);
+    }
+
+    /// Makes batches of what waits, and gives the keys of all batches that are to be sent now.
+    pub(crate) fn prepare(&mut self, options: &RedisOptions, now: Instant) -> Vec<String> {
+        let mut ready = Vec::new();
+        for (key, queue) in &mut self.queues {
+            if queue.refused.as_ref().is_some_and(|refused| now < refused.until) {
+                continue;
+            }
+            if queue.in_flight.is_none() {
+                queue.fill(key, &self.writer, options);
+            }
+            if queue.in_flight.is_some() {
+                ready.push(key.clone());
+            }
+        }
+        ready
+    }
+
+    /// The unanswered batch of a key.
+    pub(crate) fn batch(&self, key: &str) -> Option<&Batch> {
+        self.queues.get(key)?.in_flight.as_ref()
+    }
+
+    /// The key's batch is confirmed. `true` if the key had been refused before.
+    pub(crate) fn confirm(&mut self, key: &str) -> bool {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        queue.in_flight = None;
+        queue.refused.take().is_some()
+    }
+
+    /// The key's batch was refused, for a reason that concerns this key alone. It stays, and is sent
+    /// again after a pause. `true` if this is news.
+    pub(crate) fn refuse(&mut self, key: &str, reason: String, now: Instant) -> bool {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        let is_news = queue.refused.as_ref().is_none_or(|before| before.reason != reason);
+        queue.refused = Some(Refused { reason, until: now + REFUSED_PAUSE });
+        is_news
+    }
+
+    /// Whether something waits for a key that is not refused.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.queues.values().any(|queue| queue.refused.is_none() && !queue.is_empty())
+    }
+
+    /// Tries refused keys at once: somebody is waiting.
+    pub(crate) fn retry_refused(&mut self, now: Instant) {
+        for refused in self.queues.values_mut().filter_map(|queue| queue.refused.as_mut()) {
+            refused.until = now;
+        }
+    }
+
+    /// Why keys are refused at present.
+    pub(crate) fn refusals(&self) -> Vec<&str> {
+        let refused = self.queues.values().filter_map(|queue| queue.refused.as_ref());
+        refused.map(|refused| refused.reason.as_str()).collect()
+    }
+
+    /// How many changes wait: operations, and metrics whose cells have not been taken.
+    pub(crate) fn unsent_count(&self) -> usize {
+        let counts = self.queues.values().map(|queue| {
+            let in_flight = queue.in_flight.as_ref().map_or(0, |batch| batch.operations);
+            in_flight + queue.operations.len() + queue.dirty.len()
+        });
+        counts.sum()
+    }
+
+    fn queue(&mut self, options: &RedisOptions, family: &Family) -> &mut Queue {
+        let key = layout::family_key(options.key_prefix.as_deref(), family.definition.name());
+        self.queues.entry(key).or_insert_with_key(|key| Queue {
+            writers_key: layout::writers_key(key),
+            is_hash: layout::is_hash(&family.definition),
+            last_number: 0,
+            in_flight: None,
+            operations: VecDeque::new(),
+            dirty: Vec::new(),
+            refused: None,
+        })
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.in_flight.is_none() && self.operations.is_empty() && self.dirty.is_empty()
+    }
+
+    /// Makes the next batch, if there is anything to send.
+    fn fill(&mut self, key: &str, writer: &str, options: &RedisOptions) {
+        if self.operations.len() < MAX_OPERATIONS {
+            for metric in self.dirty.drain(..) {
+                take_changes(&metric, &mut self.operations);
+            }
+        }
+        if self.operations.is_empty() {
+            return;
+        }
+        let count = self.operations.len().min(MAX_OPERATIONS);
+        let operations: Vec<Operation> = self.operations.drain(..count).collect();
+        let target = Target {
+            key,
+            writers_key: &self.writers_key,
+            is_hash: self.is_hash,
+            writer,
+            expire_key_time: options.expire_key_time,
+        };
+        self.last_number += 1;
+        self.in_flight = Some(Batch::new(&target, self.last_number, unix_time(), &operations));
+    }
+}
+
+fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>) {
+    let Cells::Pending(cells) = &metric.cells else { return };
+    for (cell, change) in cells.take() {
+        let field = layout::field(&metric.family.definition, &metric.key, cell);
+        operations.push_back(match change {
+            Change::Add(amount) => Operation::Add { field, amount },
+            Change::Set(value) => Operation::Set { field, value },
+        });
+    }
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

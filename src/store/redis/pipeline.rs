@@ -1,0 +1,323 @@
+//! The pipeline threads: they serve scrapes and reads, each with a connection of its own.
+//!
+//! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that
+//! a scrape shows every change that happened before it here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use redis::{Cmd, Value};
+
+use super::Shared;
+use super::action::{Request, command, concerns_key, describe};
+use super::connection::{Connection, SocketSlot, refused};
+use super::layout;
+use super::runtime::flush;
+use crate::error::{Error, ErrorKind, Result};
+use crate::family::{Definition, Family};
+use crate::labels;
+use crate::metric::Metric;
+use crate::number::parse_number;
+use crate::sample::{FamilySamples, Series, Snapshot};
+
+/// What a caller wants to know.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Read {
+        wanted: Wanted,
+        deadline: Instant,
+        answer: Sender<Result<Reading>>,
+    },
+    /// End one thread.
+    Stop,
+}
+
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// These families, or all.
+    Families(Option<Vec<Arc<Family>>>),
+    Metric(Arc<Metric>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Reading {
+    Snapshot(Snapshot),
+    Cells(Vec<f64>),
+}
+
+/// The keys that were refused when they were last read, so that each is reported once.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedKeys(Mutex<BTreeSet<String>>);
+
+impl RefusedKeys {
+    /// Notes how reading `key` went; `true` if it is refused and was not before.
+    fn note(&self, key: &str, is_refused: bool) -> bool {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_refused { keys.insert(key.to_owned()) } else { keys.remove(key) && false }
+    }
+}
+
+/// One thread's state.
+pub(crate) struct Pipeline {
+    shared: Arc<Shared>,
+    requests: Sender<Request>,
+    slot: Arc<SocketSlot>,
+    refused_keys: Arc<RefusedKeys>,
+    connection: Option<Connection>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        requests: Sender<Request>,
+        slot: Arc<SocketSlot>,
+        refused_keys: Arc<RefusedKeys>,
+    ) -> Self {
+        Self { shared, requests, slot, refused_keys, connection: None }
+    }
+
+    /// Answers questions until it is told to stop.
+    pub(crate) fn run(&mut self, questions: &Receiver<Question>) {
+        while let Ok(Question::Read { wanted, deadline, answer }) = questions.recv() {
+            // Whoever asked may have given up waiting; then there is no need to ask the server.
+            if Instant::now() < deadline {
+                let _ = answer.send(self.read(&wanted, deadline));
+            }
+        }
+    }
+
+    fn read(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
+        match flush(&self.requests, &self.shared, deadline) {
+            // Keys that are refused are reported where they are read, and spoil nothing else.
+            Err(error) if error.kind() != ErrorKind::Store => return Err(error),
+            _ => {}
+        }
+        match wanted {
+            Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
+            Wanted::Families(Some(families)) => {
+                let definitions: Vec<_> = families.iter().map(|family| family.definition.clone()).collect();
+                let known = families.iter().map(|family| self.shared.table.metrics(family)).collect();
+                self.read_families(definitions, known, deadline).map(Reading::Snapshot)
+            }
+            Wanted::Families(None) => self.read_all(deadline).map(Reading::Snapshot),
+        }
+    }
+
+    /// Reads this process's families, in the order of declaration, then those of others, by name.
+    fn read_all(&mut self, deadline: Instant) -> Result<Snapshot> {
+        let own = self.shared.table.kept_families();
+        let mut stored = self.read_definitions(deadline)?;
+        if self
+            .shared
+            .table
+            .live_families()
+            .iter()
+            .any(|family| !stored.contains_key(family.definition.name()))
+        {
+            // The server has lost them, or never got them.
+            let _ = self.requests.send(Request::Redeclare);
+        }
+        let mut definitions = Vec::new();
+        let mut known = Vec::new();
+        for family in own {
+            stored.remove(family.definition.name());
+            definitions.push(family.definition.clone());
+            known.push(self.shared.table.metrics(&family));
+        }
+        definitions.extend(stored.into_values());
+        known.resize_with(definitions.len(), Vec::new);
+        self.read_families(definitions, known, deadline)
+    }
+
+    fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
+        let key = layout::definitions_key(self.shared.options.key_prefix.as_deref());
+        let commands = [self.expire(&key), command("HGETALL", &[&key])];
+        let mut replies = self.exchange(&commands, deadline)?;
+        let stored = self.accept(&key, replies.pop().unwrap_or_default())?.unwrap_or_default();
+        let mut definitions = BTreeMap::new();
+        for (name, json) in pairs(stored) {
+            match Definition::from_json(&name, &json) {
+                Ok(definition) => drop(definitions.insert(name, definition)),
+                Err(error) => log::debug!("{error}; it is left out"),
+            }
+        }
+        Ok(definitions)
+    }
+
+    /// Reads families by their definitions. `known` are the metrics that this process has of each: they
+    /// are shown even if the server has forgotten them.
+    fn read_families(
+        &mut self,
+        definitions: Vec<Definition>,
+        known: Vec<Vec<Arc<Metric>>>,
+        deadline: Instant,
+    ) -> Result<Snapshot> {
+        let prefix = self.shared.options.key_prefix.as_deref();
+        let keys: Vec<String> =
+            definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
+        let mut commands = vec![self.expire(&layout::definitions_key(prefix))];
+        for (key, definition) in keys.iter().zip(&definitions) {
+            commands.push(self.expire(key));
+            commands.push(self.expire(&layout::writers_key(key)));
+            commands.push(command(if layout::is_hash(definition) { "HGETALL" } else { "GET" }, &[key]));
+        }
+        let replies = self.exchange(&commands, deadline)?;
+        let values = replies.into_iter().skip(3).step_by(3);
+        let mut snapshot = Snapshot::default();
+        for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
+            let series = match self.accept(key, value)? {
+                Some(value) => assemble(key, &definition, &known, value),
+                None => Vec::new(),
+            };
+            snapshot.families.push(FamilySamples { definition, series });
+        }
+        Ok(snapshot)
+    }
+
+    fn read_metric(&mut self, metric: &Metric, deadline: Instant) -> Result<Vec<f64>> {
+        let definition = &metric.family.definition;
+        let key = layout::family_key(self.shared.options.key_prefix.as_deref(), definition.name());
+        let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &metric.key, cell));
+        let mut get = redis::cmd(if layout::is_hash(definition) { "HMGET" } else { "GET" });
+        get.arg(&key);
+        if layout::is_hash(definition) {
+            for field in fields {
+                get.arg(field);
+            }
+        }
+        let commands = [self.expire(&key), self.expire(&layout::writers_key(&key)), get];
+        let mut replies = self.exchange(&commands, deadline)?;
+        let values = match replies.pop().unwrap_or_default() {
+            Value::ServerError(error) if concerns_key(&error) => {
+                let message = format!("Redis key {key:?} cannot be read: {}", describe(&error));
+                return Err(Error::new(ErrorKind::Store, message));
+            }
+            Value::ServerError(error) => return Err(refused(&self.shared.options.address, &error)),
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        values.into_iter().map(|value| number(&key, value)).collect()
+    }
+
+    fn expire(&self, key: &str) -> Cmd {
+        command("EXPIRE", &[key, &self.shared.options.expire_key_time.to_string()])
+    }
+
+    /// A reply without an error. `None` if the server refuses this key alone, which is reported once.
+    fn accept(&self, key: &str, reply: Value) -> Result<Option<Value>> {
+        match reply {
+            Value::ServerError(error) if concerns_key(&error) => {
+                if self.refused_keys.note(key, true) {
+                    log::error!(
+                        "Redis key {key:?} cannot be read: {}; scrapes do not show it",
+                        describe(&error)
+                    );
+                }
+                Ok(None)
+            }
+            Value::ServerError(error) => Err(refused(&self.shared.options.address, &error)),
+            value => {
+                self.refused_keys.note(key, false);
+                Ok(Some(value))
+            }
+        }
+    }
+
+    /// Sends reads. A connection that broke since its last use is made anew, once.
+    fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
+        if let Some(mut connection) = self.connection.take() {
+            match connection.exchange(commands, deadline) {
+                Ok(replies) => {
+                    self.connection = Some(connection);
+                    return Ok(replies);
+                }
+                Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let connect_by = deadline.min(Instant::now() + self.shared.options.connect_timeout);
+        let mut connection = Connection::open(&self.shared.options, connect_by)?;
+        connection.register(&self.slot);
+        let replies = connection.exchange(commands, deadline)?;
+        self.connection = Some(connection);
+        Ok(replies)
+    }
+}
+
+/// The series of a family: what this process knows, with the values that the server has.
+fn assemble(key: &str, definition: &Definition, known: &[Arc<Metric>], value: Value) -> Vec<Series> {
+    let empty = || vec![0.0; definition.cell_count()];
+    let mut series: BTreeMap<String, Series> = known
+        .iter()
+        .map(|metric| (metric.key.clone(), Series { labels: metric.labels.clone(), cells: empty() }))
+        .collect();
+    if !layout::is_hash(definition) {
+        if known.is_empty() && value == Value::Nil {
+            return Vec::new();
+        }
+        let lone = series
+            .entry("{}".to_owned())
+            .or_insert_with(|| Series { labels: Default::default(), cells: empty() });
+        lone.cells[0] = number(key, value).unwrap_or_else(|error| {
+            log::debug!("{error}");
+            0.0
+        });
+        return series.into_values().collect();
+    }
+    for (field, value) in pairs(value) {
+        let Some((spelling, cell)) = layout::parse_field(definition, &field) else {
+            log::debug!("Redis key {key:?}: field {field:?} is none of this family's");
+            continue;
+        };
+        let Some(amount) = parse_number(&value) else {
+            log::debug!("Redis key {key:?}, field {field:?}: {value:?} is no number");
+            continue;
+        };
+        if let Some(known) = series.get_mut(spelling) {
+            known.cells[cell] += amount;
+            continue;
+        }
+        // Another program's spelling of the labels is another field of the same series.
+        let Some(labels) = labels::decode(spelling) else { continue };
+        let new = series.entry(labels::encode(&labels)).or_insert_with(|| Series { labels, cells: empty() });
+        new.cells[cell] += amount;
+    }
+    series.into_values().collect()
+}
+
+/// The pairs of a hash. What is not text is none of ours.
+fn pairs(value: Value) -> Vec<(String, String)> {
+    let mut values = match value {
+        Value::Array(values) => values,
+        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+        _ => Vec::new(),
+    }
+    .into_iter();
+    let mut pairs = Vec::with_capacity(values.len() / 2);
+    while let (Some(name), Some(value)) = (values.next(), values.next()) {
+        pairs.extend(text(name).zip(text(value)));
+    }
+    pairs
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(key: &str, value: Value) -> Result<f64> {
+    if value == Value::Nil {
+        return Ok(0.0);
+    }
+    let shown = text(value);
+    let number = shown.as_deref().and_then(parse_number);
+    number.ok_or_else(|| {
+        let shown = shown.unwrap_or_default();
+        Error::new(ErrorKind::Store, format!("Redis key {key:?} holds {shown:?}: expected a number"))
+    })
+}

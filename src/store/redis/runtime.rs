@@ -1,0 +1,293 @@
+//! The threads that serve a store in one process, and the channels that lead to them.
+//!
+//! A runtime belongs to the process that started it. A forked child forgets its parent's runtime
+//! without touching it (its channels may be half changed, its threads do not exist), closes the sockets
+//! that it inherited, and starts a runtime of its own when it first needs one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use super::Shared;
+use super::action::{Action, Event, Request};
+use super::connection::{Connection, SocketSlot};
+use super::link::Link;
+use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
+use crate::error::{Error, ErrorKind, Result};
+use crate::family::Family;
+use crate::fork::ForkGuard;
+use crate::metric::Metric;
+use crate::sample::Snapshot;
+use crate::thread;
+
+/// How long after a panic a thread waits before it goes on.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The threads of one process.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    events: Sender<Event>,
+    requests: Sender<Request>,
+    questions: Sender<Question>,
+    shared: Arc<Shared>,
+    sockets: Vec<Arc<SocketSlot>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Runtime {
+    /// Starts the threads. `first` is a connection that was made, or tried, for the first of them.
+    pub(crate) fn start(shared: &Arc<Shared>, first: Option<Result<Connection>>) -> Result<Arc<Self>> {
+        let (events, event_receiver) = unbounded();
+        let (requests, request_receiver) = unbounded();
+        let (questions, question_receiver) = unbounded();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let refused_keys = Arc::new(RefusedKeys::default());
+        let mut sockets = Vec::new();
+        let mut threads = Vec::new();
+        let mut new_slot = || {
+            let slot = Arc::new(SocketSlot::default());
+            sockets.push(Arc::clone(&slot));
+            slot
+        };
+        for index in 0..shared.options.pipeline_threads {
+            let mut pipeline =
+                Pipeline::new(Arc::clone(shared), requests.clone(), new_slot(), Arc::clone(&refused_keys));
+            let questions: Receiver<Question> = question_receiver.clone();
+            let body = move || guarded("pipeline", || pipeline.run(&questions));
+            threads.push(spawn(shared, format!("pipeline-{index}"), body)?);
+        }
+        let mut action = Action::new(
+            Arc::clone(shared),
+            writer_id(),
+            event_receiver,
+            request_receiver,
+            Link::new(first, new_slot()),
+            Arc::clone(&abandoned),
+        );
+        let body = move || guarded("BackendAction", || action.run());
+        threads.push(spawn(shared, "BackendAction".to_owned(), body)?);
+        let shared = Arc::clone(shared);
+        let threads = Mutex::new(threads);
+        Ok(Arc::new(Self { events, requests, questions, shared, sockets, threads, abandoned }))
+    }
+
+    /// Logs that the threads run, in the words of pytheus-backend-rs 0.0.9. Not while a lock is held:
+    /// the program's own callback may be at the other end.
+    pub(crate) fn announce(&self) {
+        for index in 0..self.shared.options.pipeline_threads {
+            log::info!("Starting pipeline thread....{index}");
+        }
+        log::info!("Starting BackendAction thread....");
+    }
+
+    /// Tells the BackendAction thread what happened.
+    pub(crate) fn push(&self, event: Event) {
+        // The receiver lives as long as the thread; after a stop there is nobody to tell.
+        let _ = self.events.send(event);
+    }
+
+    /// Has all that is pending sent, and waits for it.
+    pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
+        flush(&self.requests, &self.shared, deadline)
+    }
+
+    /// Reads families: those given, or all that the server knows.
+    pub(crate) fn collect(&self, families: Option<Vec<Arc<Family>>>, deadline: Instant) -> Result<Snapshot> {
+        match self.ask(Wanted::Families(families), deadline)? {
+            Reading::Snapshot(snapshot) => Ok(snapshot),
+            Reading::Cells(_) => Ok(Snapshot::default()),
+        }
+    }
+
+    /// Reads the cells of one metric.
+    pub(crate) fn read(&self, metric: Arc<Metric>, deadline: Instant) -> Result<Vec<f64>> {
+        match self.ask(Wanted::Metric(metric), deadline)? {
+            Reading::Cells(cells) => Ok(cells),
+            Reading::Snapshot(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Sends what is pending, until the deadline, and ends the threads.
+    pub(crate) fn stop(&self, deadline: Instant) -> Result<()> {
+        let (answer, answers) = bounded(1);
+        let _ = self.requests.send(Request::Stop { deadline, answer });
+        // An exchange that hangs may take longer than the deadline; the thread then ends by itself.
+        let unsent = answers.recv_deadline(deadline + Duration::from_millis(100));
+        self.abandoned.store(true, Ordering::Relaxed);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for _ in 0..self.shared.options.pipeline_threads {
+            let _ = self.questions.send(Question::Stop);
+        }
+        for thread in threads {
+            // A thread that waits for the network is left to end by itself; the library stays loaded.
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // Its panics were caught and logged within.
+                let _ = thread.join();
+            }
+        }
+        match unsent {
+            Ok(0) => Ok(()),
+            Ok(count) => Err(unsent_error(&self.shared, &format!("{count} changes"))),
+            Err(_) => Err(unsent_error(&self.shared, "an unknown number of changes")),
+        }
+    }
+
+    fn ask(&self, wanted: Wanted, deadline: Instant) -> Result<Reading> {
+        let (answer, answers) = bounded(1);
+        let _ = self.questions.send(Question::Read { wanted, deadline, answer });
+        wait_for(&answers, &self.shared, deadline, "a scrape")
+    }
+}
+
+/// Has the BackendAction thread send all that is pending, and waits for it.
+pub(crate) fn flush(requests: &Sender<Request>, shared: &Shared, deadline: Instant) -> Result<()> {
+    let (answer, answers) = bounded(1);
+    let _ = requests.send(Request::Flush { answer });
+    wait_for(&answers, shared, deadline, "sending what is pending")
+}
+
+fn wait_for<T>(answers: &Receiver<Result<T>>, shared: &Shared, deadline: Instant, what: &str) -> Result<T> {
+    match answers.recv_deadline(deadline) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("{what} was not done in time: {} does not answer", shared.options.address),
+        )),
+        Err(RecvTimeoutError::Disconnected) => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{what} was given up: the backend for {} is closed", shared.options.address),
+        )),
+    }
+}
+
+fn unsent_error(shared: &Shared, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "{what} could not be sent to {} within {:?}, and are lost with this process",
+            shared.options.address, shared.options.shutdown_timeout
+        ),
+    )
+}
+
+fn spawn(shared: &Shared, name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::spawn(name, body).map_err(|error| {
+        Error::new(
+            ErrorKind::Unavailable,
+            format!("cannot start a thread for {}: {error}", shared.options.address),
+        )
+    })
+}
+
+/// Runs a thread's body until it returns; a panic is logged, and the body goes on with its state.
+fn guarded(name: &str, mut body: impl FnMut()) {
+    while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut body)) {
+        let reason = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let reason = reason.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        log::error!("the {name} thread panicked, and goes on: {reason}");
+        std::thread::sleep(AFTER_PANIC);
+    }
+}
+
+/// An id that no other writer has: process, time, and randomness of the system.
+fn writer_id() -> String {
+    use std::io::Read;
+    let mut random = [0; 8];
+    // Without randomness the process id and the time still tell the processes of a host apart.
+    let _ = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
+    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    format!("{}-{nanoseconds:x}-{:016x}", process::id(), u64::from_ne_bytes(random))
+}
+
+/// The runtime of this process, if it has one.
+#[derive(Debug)]
+pub(crate) struct RuntimeSlot(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    Running(Arc<Runtime>),
+    /// In a forked child that has not used the store yet.
+    NotStarted,
+    Closed,
+}
+
+impl RuntimeSlot {
+    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
+        Self(Mutex::new(State::Running(runtime)))
+    }
+
+    /// The runtime, started now if need be. `None` if the store is closed, or cannot start threads.
+    pub(crate) fn get(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Option<Arc<Runtime>> {
+        let mut state = self.lock();
+        match &*state {
+            State::Running(runtime) => return Some(Arc::clone(runtime)),
+            State::Closed => return None,
+            State::NotStarted => {}
+        }
+        let started = start();
+        if let Ok(runtime) = &started {
+            *state = State::Running(Arc::clone(runtime));
+        }
+        drop(state);
+        match started {
+            Ok(runtime) => {
+                runtime.announce();
+                Some(runtime)
+            }
+            Err(error) => {
+                log::error!("{error}");
+                None
+            }
+        }
+    }
+
+    /// Takes the runtime out, for good.
+    pub(crate) fn close(&self) -> Option<Arc<Runtime>> {
+        match std::mem::replace(&mut *self.lock(), State::Closed) {
+            State::Running(runtime) => Some(runtime),
+            State::NotStarted | State::Closed => None,
+        }
+    }
+
+    /// Holds the slot across a fork.
+    pub(crate) fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
+        Box::new(self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ForkGuard for MutexGuard<'_, State> {
+    fn forked(&mut self) {
+        if !matches!(**self, State::Running(_)) {
+            return;
+        }
+        if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted) {
+            for socket in runtime.sockets.iter().filter_map(|slot| slot.take()) {
+                close_inherited(socket);
+            }
+            // Dropping it would touch channels that other threads may have been changing.
+            std::mem::forget(runtime);
+        }
+    }
+}
+
+fn close_inherited(socket: std::os::fd::RawFd) {
+    // SAFETY: the number was in its slot at the fork, so it is an open socket of the parent's
+    // connection, of which this process has no owner left but us.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::close(socket);
+    }
+}

@@ -1,0 +1,254 @@
+//! Reads a store URL: the only place that knows the names of the options.
+//!
+//! An option that is unknown, given twice or out of range is an error that names it. No error repeats
+//! the URL, since it may hold a password.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use super::memory::CellKind;
+use super::redis::{Address, RedisOptions};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a store URL says.
+#[derive(Debug)]
+pub(crate) enum StoreOptions {
+    Memory(CellKind),
+    Redis(RedisOptions),
+}
+
+const EXPECTED: &str = "expected memory:, memory:?cell=mutex, redis://host:port/db or redis+unix:///path";
+
+const REDIS_OPTIONS: &str = "db, username, password, key_prefix, expire_key_time, flush_interval_ms, \
+     connect_timeout (or socket_connect_timeout), socket_timeout, collect_timeout, shutdown_timeout, \
+     pipeline_threads, required, client_name, socket_keepalive";
+
+/// Reads `text`.
+pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
+    let Ok(url) = Url::parse(text) else {
+        return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
+    };
+    match url.scheme() {
+        "memory" => parse_memory(&url).map(StoreOptions::Memory),
+        "redis" | "valkey" => parse_redis_tcp(&url).map(StoreOptions::Redis),
+        "redis+unix" | "valkey+unix" | "unix" => parse_redis_unix(&url).map(StoreOptions::Redis),
+        "rediss" | "valkeys" => Err(configuration(
+            "TLS (rediss://, ssl=True) is not supported by this version: use redis:// on a trusted \
+             network or through a TLS tunnel",
+        )),
+        other => Err(configuration(format!("unknown store {other:?}: {EXPECTED}"))),
+    }
+}
+
+fn parse_memory(url: &Url) -> Result<CellKind> {
+    let mut cell = CellKind::default();
+    for_each_option(url, |name, value| {
+        cell = match (name, value) {
+            ("cell", "atomic") => CellKind::Atomic,
+            ("cell", "mutex") => CellKind::Mutex,
+            ("cell", _) => return Err(bad_value(name, value, "atomic or mutex")),
+            _ => return Err(unknown_option(name, "memory", "cell")),
+        };
+        Ok(())
+    })?;
+    Ok(cell)
+}
+
+fn parse_redis_tcp(url: &Url) -> Result<RedisOptions> {
+    let host = match url.host_str() {
+        None | Some("") => "127.0.0.1".to_owned(),
+        // An IPv6 address stands in brackets in a URL, and without them everywhere else. The host of
+        // a URL of this scheme is percent-encoded.
+        Some(host) => decode(host.trim_start_matches('[').trim_end_matches(']'))?,
+    };
+    let mut options = RedisOptions::new(Address::Tcp { host, port: url.port().unwrap_or(6379) });
+    let path = url.path().trim_start_matches('/');
+    if !path.is_empty() {
+        options.database = parse_number("db", path, "a database number")?;
+    }
+    parse_redis_options(url, &mut options)?;
+    Ok(options)
+}
+
+fn parse_redis_unix(url: &Url) -> Result<RedisOptions> {
+    if !url.path().starts_with('/') {
+        return Err(configuration(
+            "redis+unix:// needs the absolute path of a socket, as in redis+unix:///run/redis.sock",
+        ));
+    }
+    let mut options = RedisOptions::new(Address::Unix { path: decode(url.path())?.into() });
+    parse_redis_options(url, &mut options)?;
+    Ok(options)
+}
+
+fn parse_redis_options(url: &Url, options: &mut RedisOptions) -> Result<()> {
+    if !url.username().is_empty() {
+        options.username = Some(decode(url.username())?);
+    }
+    if let Some(password) = url.password() {
+        options.password = Some(decode(password)?);
+    }
+    for_each_option(url, |name, value| {
+        match name {
+            "db" => options.database = parse_number(name, value, "a database number")?,
+            "username" => options.username = Some(value.to_owned()),
+            "password" => options.password = Some(value.to_owned()),
+            "key_prefix" => options.key_prefix = Some(value.to_owned()),
+            "expire_key_time" => options.expire_key_time = parse_at_least_one(name, value, "seconds")?,
+            "flush_interval_ms" => {
+                let milliseconds = parse_at_least_one(name, value, "milliseconds")?;
+                options.flush_interval = Duration::from_millis(milliseconds);
+            }
+            "connect_timeout" | "socket_connect_timeout" => {
+                options.connect_timeout = parse_seconds(name, value)?
+            }
+            "socket_timeout" => options.socket_timeout = parse_seconds(name, value)?,
+            "collect_timeout" => options.collect_timeout = parse_seconds(name, value)?,
+            "shutdown_timeout" => options.shutdown_timeout = parse_seconds(name, value)?,
+            "pipeline_threads" => {
+                options.pipeline_threads = parse_number(name, value, "a number from 1 to 64")?;
+                if !(1..=64).contains(&options.pipeline_threads) {
+                    return Err(bad_value(name, value, "a number from 1 to 64"));
+                }
+            }
+            "required" => options.required = parse_bool(name, value)?,
+            "client_name" => options.client_name = Some(value.to_owned()),
+            "socket_keepalive" => options.keepalive = parse_bool(name, value)?,
+            _ => return Err(unknown_option(name, "redis", REDIS_OPTIONS)),
+        }
+        Ok(())
+    })
+}
+
+fn for_each_option(url: &Url, mut read: impl FnMut(&str, &str) -> Result<()>) -> Result<()> {
+    let mut seen = Vec::new();
+    for (name, value) in url.query_pairs() {
+        if seen.contains(&name) {
+            return Err(configuration(format!("option {name:?} is given twice")));
+        }
+        read(&name, &value)?;
+        seen.push(name);
+    }
+    Ok(())
+}
+
+fn parse_number<T: FromStr>(name: &str, value: &str, expected: &str) -> Result<T> {
+    value.parse().map_err(|_| bad_value(name, value, expected))
+}
+
+fn parse_at_least_one(name: &str, value: &str, unit: &str) -> Result<u64> {
+    let expected = format!("a whole number of {unit}, at least 1");
+    match value.parse() {
+        Ok(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(number),
+        _ => Err(bad_value(name, value, &expected)),
+    }
+}
+
+fn parse_seconds(name: &str, value: &str) -> Result<Duration> {
+    match value.parse::<f64>() {
+        Ok(seconds) if (0.001..=1e6).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(bad_value(name, value, "a number of seconds from 0.001 to 1000000")),
+    }
+}
+
+fn parse_bool(name: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(bad_value(name, value, "true or false")),
+    }
+}
+
+fn decode(text: &str) -> Result<String> {
+    // A query pair is the url crate's one public percent decoder; "+" would be a space in it.
+    let escaped = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    let (decoded, _) = url::form_urlencoded::parse(escaped.as_bytes()).next().unwrap_or_default();
+    Ok(decoded.into_owned())
+}
+
+fn unknown_option(name: &str, store: &str, known: &str) -> Error {
+    configuration(format!("unknown option {name:?} for the {store} store: it has {known}"))
+}
+
+fn bad_value(name: &str, value: &str, expected: &str) -> Error {
+    configuration(format!("option {name:?} is {value:?}: expected {expected}"))
+}
+
+fn configuration(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redis(url: &str) -> RedisOptions {
+        match parse(url) {
+            Ok(StoreOptions::Redis(options)) => options,
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    fn refusal(url: &str) -> String {
+        let error = parse(url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+        error.message().to_owned()
+    }
+
+    #[test]
+    fn memory_urls() {
+        assert!(matches!(parse("memory:"), Ok(StoreOptions::Memory(CellKind::Atomic))));
+        assert!(matches!(parse("memory:?cell=mutex"), Ok(StoreOptions::Memory(CellKind::Mutex))));
+        assert!(refusal("memory:?cell=spin").contains("\"spin\""));
+        assert!(refusal("memory:?cel=mutex").contains("unknown option \"cel\""));
+    }
+
+    #[test]
+    fn a_redis_url_says_everything() {
+        let options = redis(
+            "redis://us%40er:p%2Bw+%25@[::1]:6380/3?flush_interval_ms=7&expire_key_time=60&connect_timeout=0.5\
+             &required=false&key_prefix=a%20b&pipeline_threads=2",
+        );
+        assert_eq!(options.address, Address::Tcp { host: "::1".into(), port: 6380 });
+        assert_eq!(options.username.as_deref(), Some("us@er"));
+        assert_eq!(options.password.as_deref(), Some("p+w+%"));
+        assert_eq!(options.database, 3);
+        assert_eq!(options.flush_interval, Duration::from_millis(7));
+        assert_eq!(options.expire_key_time, 60);
+        assert_eq!(options.connect_timeout, Duration::from_millis(500));
+        assert!(!options.required);
+        assert_eq!(options.key_prefix.as_deref(), Some("a b"));
+        assert_eq!(options.pipeline_threads, 2);
+    }
+
+    #[test]
+    fn a_redis_url_has_the_usual_defaults() {
+        let options = redis("redis://example.org");
+        assert_eq!(options.address, Address::Tcp { host: "example.org".into(), port: 6379 });
+        assert_eq!(options.expire_key_time, 3600);
+        assert_eq!(options.flush_interval, Duration::from_millis(5));
+        assert_eq!(options.pipeline_threads, 4);
+        assert!(options.required);
+        let options = redis("redis+unix:///run/my%20redis.sock?db=2");
+        assert_eq!(options.address, Address::Unix { path: "/run/my redis.sock".into() });
+        assert_eq!(options.database, 2);
+    }
+
+    #[test]
+    fn mistakes_are_named_and_passwords_are_not() {
+        assert!(refusal("redis://h?bogus=1").contains("unknown option \"bogus\""));
+        assert!(refusal("redis://h?db=x").contains("option \"db\" is \"x\""));
+        assert!(refusal("redis://h?db=1&db=2").contains("given twice"));
+        assert!(refusal("redis://h?flush_interval_ms=0").contains("flush_interval_ms"));
+        assert!(refusal("redis://h?socket_timeout=nan").contains("socket_timeout"));
+        assert!(refusal("redis://h?pipeline_threads=65").contains("from 1 to 64"));
+        assert!(refusal("rediss://h").contains("TLS"));
+        assert!(refusal("mysql://h").contains("\"mysql\""));
+        for url in ["redis://u:s3cret@h:notaport", "redis://u:s3cret@[::1", "u:s3cret@h", ":s3cret@h"] {
+            assert!(!refusal(url).contains("s3cret"), "{url}: {}", refusal(url));
+        }
+        assert!(!format!("{:?}", redis("redis://u:s3cret@h")).contains("s3cret"));
+    }
+}

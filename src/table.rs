@@ -1,0 +1,231 @@
+//! The table of a backend: its families, and the metrics of each.
+//!
+//! One lock guards it all. It is a metadata lock: it is held for look-ups and insertions only, never
+//! across the network, and never on the hot path. A fork takes it before and releases it after, so
+//! that a child never inherits it in another thread's hands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+use crate::backend::BackendParts;
+use crate::error::{Error, ErrorKind, Result};
+use crate::family::{Definition, Family, Lifetime};
+use crate::metric::Metric;
+
+/// The families of a backend and their metrics.
+#[derive(Debug, Default)]
+pub(crate) struct FamilyTable {
+    records: RwLock<Records>,
+}
+
+/// What the lock of a [`FamilyTable`] guards.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    /// By id, which is the order of declaration.
+    families: BTreeMap<u64, Record>,
+    by_name: HashMap<String, Vec<u64>>,
+    next_id: u64,
+    /// The number of families at which the dead ones are swept next.
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Record {
+    family: Held<Family>,
+    /// By labels JSON, and so sorted as the exposition wants them.
+    metrics: BTreeMap<String, Held<Metric>>,
+    sweep_at: usize,
+}
+
+/// The table keeps what lives as long as the backend, and only watches what lives by its handles.
+#[derive(Debug)]
+enum Held<T> {
+    Kept(Arc<T>),
+    Watched(Weak<T>),
+}
+
+impl<T> Held<T> {
+    fn new(value: &Arc<T>, lifetime: Lifetime) -> Self {
+        match lifetime {
+            Lifetime::Backend => Self::Kept(Arc::clone(value)),
+            Lifetime::Handle => Self::Watched(Arc::downgrade(value)),
+        }
+    }
+
+    fn get(&self) -> Option<Arc<T>> {
+        match self {
+            Self::Kept(value) => Some(Arc::clone(value)),
+            Self::Watched(value) => value.upgrade(),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Kept(_) => true,
+            Self::Watched(value) => value.strong_count() > 0,
+        }
+    }
+}
+
+const FIRST_SWEEP: usize = 64;
+
+impl FamilyTable {
+    /// Declares a family. `names_are_shared`: the store keeps one family per name, so that even two
+    /// families of [`Lifetime::Handle`] must agree.
+    pub(crate) fn declare(
+        &self,
+        definition: Definition,
+        lifetime: Lifetime,
+        names_are_shared: bool,
+        backend: Weak<BackendParts>,
+    ) -> Result<Arc<Family>> {
+        let mut records = self.write();
+        for known in records.named(definition.name()) {
+            let both_kept = lifetime == Lifetime::Backend && known.lifetime == Lifetime::Backend;
+            if both_kept && known.definition == definition {
+                return Ok(known);
+            }
+            let conflict = both_kept || (names_are_shared && !known.definition.is_compatible(&definition));
+            if conflict {
+                return Err(conflict_error(&known.definition, &definition));
+            }
+        }
+        Ok(records.insert(definition, lifetime, backend))
+    }
+
+    /// The metric of `family` whose labels are spelled `key`.
+    pub(crate) fn metric(&self, family: &Family, key: &str) -> Option<Arc<Metric>> {
+        self.read().families.get(&family.id)?.metrics.get(key)?.get()
+    }
+
+    /// Adds a metric; if another thread was faster, gives that thread's.
+    pub(crate) fn insert_metric(&self, metric: Arc<Metric>) -> Arc<Metric> {
+        let mut records = self.write();
+        let Some(record) = records.families.get_mut(&metric.family.id) else { return metric };
+        if let Some(known) = record.metrics.get(&metric.key).and_then(Held::get) {
+            return known;
+        }
+        if record.metrics.len() >= record.sweep_at {
+            record.metrics.retain(|_, metric| metric.is_alive());
+            record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
+        }
+        record.metrics.insert(metric.key.clone(), Held::new(&metric, metric.family.lifetime));
+        metric
+    }
+
+    /// Takes a metric out of the table.
+    pub(crate) fn remove_metric(&self, family: &Family, key: &str) -> Option<Arc<Metric>> {
+        self.write().families.get_mut(&family.id)?.metrics.remove(key)?.get()
+    }
+
+    /// Takes all metrics of the families of this name out of the table.
+    pub(crate) fn clear(&self, family: &Family, names_are_shared: bool) -> Vec<Arc<Metric>> {
+        let mut records = self.write();
+        let ids = match names_are_shared {
+            true => records.by_name.get(family.definition.name()).cloned().unwrap_or_default(),
+            false => vec![family.id],
+        };
+        let mut removed = Vec::new();
+        for id in ids {
+            if let Some(record) = records.families.get_mut(&id) {
+                let metrics = std::mem::take(&mut record.metrics);
+                removed.extend(metrics.into_values().filter_map(|metric| metric.get()));
+            }
+        }
+        removed
+    }
+
+    /// The families that a scrape of the whole backend shows, in the order of declaration.
+    pub(crate) fn kept_families(&self) -> Vec<Arc<Family>> {
+        let records = self.read();
+        let families = records.families.values().filter_map(|record| record.family.get());
+        families.filter(|family| family.lifetime == Lifetime::Backend).collect()
+    }
+
+    /// All families that are alive, in the order of declaration.
+    pub(crate) fn live_families(&self) -> Vec<Arc<Family>> {
+        self.read().families.values().filter_map(|record| record.family.get()).collect()
+    }
+
+    /// The metrics of a family, sorted by their labels JSON.
+    pub(crate) fn metrics(&self, family: &Family) -> Vec<Arc<Metric>> {
+        let records = self.read();
+        let Some(record) = records.families.get(&family.id) else { return Vec::new() };
+        record.metrics.values().filter_map(Held::get).collect()
+    }
+
+    /// The metrics of all families of which `wanted` is true.
+    pub(crate) fn metrics_where(&self, wanted: impl Fn(&Metric) -> bool) -> Vec<Arc<Metric>> {
+        let records = self.read();
+        let metrics = records.families.values().flat_map(|record| record.metrics.values());
+        metrics.filter_map(Held::get).filter(|metric| wanted(metric)).collect()
+    }
+
+    /// Holds the lock across a fork.
+    pub(crate) fn lock_for_fork(&self) -> RwLockWriteGuard<'_, Records> {
+        self.write()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Records> {
+        // A panic while the lock was held leaves no half-done change behind: each is one insertion.
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Records> {
+        self.records.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Records {
+    fn named(&self, name: &str) -> Vec<Arc<Family>> {
+        let ids = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        ids.iter().filter_map(|id| self.families.get(id)?.family.get()).collect()
+    }
+
+    fn insert(
+        &mut self,
+        definition: Definition,
+        lifetime: Lifetime,
+        backend: Weak<BackendParts>,
+    ) -> Arc<Family> {
+        if self.families.len() >= self.sweep_at {
+            self.families.retain(|_, record| record.family.is_alive());
+            let families = &self.families;
+            self.by_name.retain(|_, ids| {
+                ids.retain(|id| families.contains_key(id));
+                !ids.is_empty()
+            });
+            self.sweep_at = FIRST_SWEEP.max(self.families.len() * 2);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let family = Arc::new(Family { id, lifetime, definition, backend });
+        self.by_name.entry(family.definition.name().to_owned()).or_default().push(id);
+        let record =
+            Record { family: Held::new(&family, lifetime), metrics: BTreeMap::new(), sweep_at: FIRST_SWEEP };
+        self.families.insert(id, record);
+        family
+    }
+
+    /// In a forked child: gives every metric the state in which a child begins.
+    pub(crate) fn reset_metrics_after_fork(&self) {
+        for metric in self.families.values().flat_map(|record| record.metrics.values()) {
+            if let Some(metric) = metric.get() {
+                metric.reset_after_fork();
+            }
+        }
+    }
+}
+
+fn conflict_error(known: &Definition, wanted: &Definition) -> Error {
+    let mut message = format!(
+        "metric family {:?} is already declared as {}; it cannot be declared again as {}",
+        known.name(),
+        known.describe(),
+        wanted.describe()
+    );
+    if known.is_compatible(wanted) {
+        message += &format!(": the help texts differ ({:?} and {:?})", known.help(), wanted.help());
+    }
+    Error::new(ErrorKind::Conflict, message)
+}
