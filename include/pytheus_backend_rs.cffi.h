@@ -80,6 +80,8 @@ uint32_t backend_abi_version(void);
 
 BackendStatus backend_new(const char *url, Backend **backend, BackendError **error);
 
+BackendStatus backend_close(const Backend *backend, BackendError **error);
+
 void backend_free(Backend *backend);
 
 BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
@@ -106,6 +108,8 @@ void metric_family_free(MetricFamily *family);
 BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data, int32_t max_level);
 
 BackendStatus backend_log_queue(int32_t max_level);
+
+BackendStatus backend_log_wait(double timeout_seconds);
 
 BackendStatus backend_log_next(double timeout_seconds, int32_t *level, char **message);
 

@@ -336,9 +336,18 @@ BackendStatus backend_new(const char *url,
                           BackendError **error);
 
 /**
- * Sends what is pending, for at most the store's `shutdown_timeout`, ends its threads, and frees the
- * handle. What could not be sent is told to the log. Families and metrics of this backend stay valid
- * until they are freed themselves, but count into the void. NULL does nothing.
+ * Sends what is pending, for at most the store's `shutdown_timeout`, and ends the store's threads.
+ * Families and metrics of this backend stay valid, but count into the void. Closing twice does nothing.
+ *
+ * BACKEND_STATUS_UNAVAILABLE: not all could be sent; the error says how much is lost.
+ */
+BackendStatus backend_close(const Backend *backend,
+                            BackendError **error);
+
+/**
+ * Closes the backend as `backend_close` does, unless it is closed, and frees the handle. What could not
+ * be sent is told to the log. Families and metrics stay valid until they are freed themselves. NULL does
+ * nothing.
  */
 void backend_free(Backend *backend);
 
@@ -420,6 +429,14 @@ BackendStatus backend_log_callback(BackendLogCallback callback,
  * BACKEND_STATUS_INVALID_ARGUMENT: no such level.
  */
 BackendStatus backend_log_queue(int32_t max_level);
+
+/**
+ * Waits until the queue has a record, for at most `timeout_seconds`, and leaves it there.
+ *
+ * BACKEND_STATUS_NOT_FOUND: it has none, or records go to a callback meanwhile.
+ * BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
+ */
+BackendStatus backend_log_wait(double timeout_seconds);
 
 /**
  * Takes the next record from the queue, waiting for it for at most `timeout_seconds`, and writes its

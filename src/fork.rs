@@ -31,7 +31,7 @@ static BACKENDS: Mutex<Vec<Weak<BackendParts>>> = Mutex::new(Vec::new());
 struct Held {
     backends: Vec<HeldBackend>,
     _registry: MutexGuard<'static, Vec<Weak<BackendParts>>>,
-    _log: logging::ForkGuard,
+    log: logging::ForkGuard,
 }
 
 struct HeldBackend {
@@ -82,7 +82,7 @@ extern "C" fn before() {
     guarded(|| {
         let registry = lock_registry();
         let backends = registry.iter().filter_map(Weak::upgrade).map(hold).collect();
-        let held = Held { backends, _registry: registry, _log: logging::lock_for_fork() };
+        let held = Held { backends, _registry: registry, log: logging::lock_for_fork() };
         HELD.with(|slot| *slot.borrow_mut() = Some(held));
     });
 }
@@ -111,6 +111,7 @@ extern "C" fn after_in_child() {
                 backend.records.reset_metrics_after_fork();
                 backend.store.forked();
             }
+            held.log.forked();
         }
     });
 }

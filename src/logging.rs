@@ -87,36 +87,50 @@ pub(crate) fn direct(output: Output, level: LevelFilter) {
     CHANGED.notify_all();
 }
 
-/// The next record of the queue, waiting for it at most `timeout`. `None` if there is none, or records
-/// do not go to the queue any more.
-pub(crate) fn next_record(timeout: Duration) -> Option<LogRecord> {
+/// Waits until the queue has a record. `false` if it has none when `timeout` is over, or if records do
+/// not go to the queue any more.
+pub(crate) fn wait_for_record(timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
     let mut sink = lock();
     loop {
-        if let Some(record) = sink.queue.pop_front() {
-            return Some(record);
-        }
-        if sink.dropped > 0 {
-            let message = format!("{} log records were dropped: the queue was full", sink.dropped);
-            sink.dropped = 0;
-            return Some(LogRecord { level: Level::Warn, message });
+        if !sink.queue.is_empty() || sink.dropped > 0 {
+            return true;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || !matches!(sink.output, Output::Queue) {
-            return None;
+            return false;
         }
         sink = CHANGED.wait_timeout(sink, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
+/// Takes the next record from the queue, if there is one.
+pub(crate) fn next_record() -> Option<LogRecord> {
+    let mut sink = lock();
+    if sink.queue.is_empty() && sink.dropped > 0 {
+        let message = format!("{} log records were dropped: the queue was full", sink.dropped);
+        sink.dropped = 0;
+        return Some(LogRecord { level: Level::Warn, message });
+    }
+    sink.queue.pop_front()
+}
+
 /// The lock of the log, held across a fork.
 pub(crate) struct ForkGuard {
-    _sink: MutexGuard<'static, Sink>,
+    sink: MutexGuard<'static, Sink>,
+}
+
+impl ForkGuard {
+    /// In the child: the parent tells what was logged before the fork.
+    pub(crate) fn forked(&mut self) {
+        self.sink.queue.clear();
+        self.sink.dropped = 0;
+    }
 }
 
 /// Holds the log across a fork.
 pub(crate) fn lock_for_fork() -> ForkGuard {
-    ForkGuard { _sink: lock() }
+    ForkGuard { sink: lock() }
 }
 
 fn lock() -> MutexGuard<'static, Sink> {

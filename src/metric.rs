@@ -207,6 +207,11 @@ impl Metric {
         }
     }
 
+    /// Whether the metric has changes that its store has not taken.
+    pub(crate) fn is_dirty(&self) -> bool {
+        matches!(&self.cells, Cells::Pending(cells) if cells.is_dirty())
+    }
+
     /// What a fork leaves to the child: see [`crate::fork`].
     pub(crate) fn reset_after_fork(&self) {
         match &self.cells {

@@ -154,11 +154,11 @@ impl FamilyTable {
         record.metrics.values().filter_map(Held::get).collect()
     }
 
-    /// The metrics of all families of which `wanted` is true.
-    pub(crate) fn metrics_where(&self, wanted: impl Fn(&Metric) -> bool) -> Vec<Arc<Metric>> {
+    /// The metrics that have changes which the store has not taken.
+    pub(crate) fn dirty_metrics(&self) -> Vec<Arc<Metric>> {
         let records = self.read();
         let metrics = records.families.values().flat_map(|record| record.metrics.values());
-        metrics.filter_map(Held::get).filter(|metric| wanted(metric)).collect()
+        metrics.filter_map(Held::get).filter(|metric| metric.is_dirty()).collect()
     }
 
     /// Holds the lock across a fork.

@@ -64,9 +64,27 @@ pub unsafe extern "C" fn backend_new(
     unsafe { guard(error, body) }
 }
 
-/// Sends what is pending, for at most the store's `shutdown_timeout`, ends its threads, and frees the
-/// handle. What could not be sent is told to the log. Families and metrics of this backend stay valid
-/// until they are freed themselves, but count into the void. NULL does nothing.
+/// Sends what is pending, for at most the store's `shutdown_timeout`, and ends the store's threads.
+/// Families and metrics of this backend stay valid, but count into the void. Closing twice does nothing.
+///
+/// BACKEND_STATUS_UNAVAILABLE: not all could be sent; the error says how much is lost.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_close(
+    backend: *const Backend,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let backend = unsafe { backend.as_ref() }.ok_or_else(|| Failure::null("backend"))?;
+        Ok(backend.close()?)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard(error, body) }
+}
+
+/// Closes the backend as `backend_close` does, unless it is closed, and frees the handle. What could not
+/// be sent is told to the log. Families and metrics stay valid until they are freed themselves. NULL does
+/// nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_free(backend: *mut Backend) {
     if backend.is_null() {

@@ -69,6 +69,19 @@ pub extern "C" fn backend_log_queue(max_level: i32) -> BackendStatus {
     })
 }
 
+/// Waits until the queue has a record, for at most `timeout_seconds`, and leaves it there.
+///
+/// BACKEND_STATUS_NOT_FOUND: it has none, or records go to a callback meanwhile.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_log_wait(timeout_seconds: f64) -> BackendStatus {
+    guard_status(|| match seconds(timeout_seconds) {
+        Ok(timeout) if logging::wait_for_record(timeout) => BackendStatus::Ok,
+        Ok(_) => BackendStatus::NotFound,
+        Err(Failure { status, .. }) => status,
+    })
+}
+
 /// Takes the next record from the queue, waiting for it for at most `timeout_seconds`, and writes its
 /// level to `*level` and its text to `*message`; free that with `backend_string_free`.
 ///
@@ -88,7 +101,8 @@ pub unsafe extern "C" fn backend_log_next(
             Ok(timeout) => timeout,
             Err(Failure { status, .. }) => return status,
         };
-        let Some(record) = logging::next_record(timeout) else { return BackendStatus::NotFound };
+        logging::wait_for_record(timeout);
+        let Some(record) = logging::next_record() else { return BackendStatus::NotFound };
         // SAFETY: not NULL, and the caller's promise.
         unsafe {
             level.write(level_number(record.level));

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
@@ -20,7 +20,7 @@ use super::link::Link;
 use super::outbox::Outbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
-use crate::metric::{Cells, Metric};
+use crate::metric::Metric;
 
 /// How long after its last change a store counts as busy: until then the thread looks every
 /// `flush_interval`, and changes need not wake it.
@@ -64,6 +64,8 @@ pub(crate) struct Action {
     busy_until: Instant,
     /// Set when the thread has to give up at once: the process is ending.
     abandoned: Arc<AtomicBool>,
+    /// How many changes wait in the outbox: for whoever has no time to ask.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Action {
@@ -74,6 +76,7 @@ impl Action {
         requests: Receiver<Request>,
         link: Link,
         abandoned: Arc<AtomicBool>,
+        waiting: Arc<AtomicUsize>,
     ) -> Self {
         Self {
             shared,
@@ -86,6 +89,7 @@ impl Action {
             definitions_refused: false,
             busy_until: Instant::now(),
             abandoned,
+            waiting,
         }
     }
 
@@ -187,10 +191,7 @@ impl Action {
     fn take_everything(&mut self) {
         // Look first, then take the events: a removal that happened before a metric appeared is queued
         // before we see the metric, and so its fields are deleted before the metric's are written.
-        let dirty = self
-            .shared
-            .table
-            .metrics_where(|metric| matches!(&metric.cells, Cells::Pending(cells) if cells.is_dirty()));
+        let dirty = self.shared.table.dirty_metrics();
         self.take_events();
         for metric in dirty {
             self.outbox.note_dirty(&self.shared.options, metric);
@@ -222,6 +223,7 @@ impl Action {
         let mut was_lost = self.link.retry_at().is_some();
         loop {
             let keys = self.outbox.prepare(&self.shared.options, Instant::now());
+            self.waiting.store(self.outbox.taken_count(), Ordering::Relaxed);
             if keys.is_empty() && !was_lost {
                 return Ok(());
             }

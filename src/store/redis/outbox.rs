@@ -130,11 +130,13 @@ impl Outbox {
 
     /// How many changes wait: operations, and metrics whose cells have not been taken.
     pub(crate) fn unsent_count(&self) -> usize {
-        let counts = self.queues.values().map(|queue| {
-            let in_flight = queue.in_flight.as_ref().map_or(0, |batch| batch.operations);
-            in_flight + queue.operations.len() + queue.dirty.len()
-        });
-        counts.sum()
+        self.taken_count() + self.queues.values().map(|queue| queue.dirty.len()).sum::<usize>()
+    }
+
+    /// How many operations wait that have been taken from metrics.
+    pub(crate) fn taken_count(&self) -> usize {
+        let in_flight = |queue: &Queue| queue.in_flight.as_ref().map_or(0, |batch| batch.operations);
+        self.queues.values().map(|queue| in_flight(queue) + queue.operations.len()).sum()
     }
 
     fn queue(&mut self, options: &RedisOptions, family: &Family) -> &mut Queue {

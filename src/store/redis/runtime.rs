@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,6 +38,7 @@ pub(crate) struct Runtime {
     sockets: Vec<Arc<SocketSlot>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     abandoned: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Runtime {
@@ -47,6 +48,7 @@ impl Runtime {
         let (requests, request_receiver) = unbounded();
         let (questions, question_receiver) = unbounded();
         let abandoned = Arc::new(AtomicBool::new(false));
+        let waiting = Arc::new(AtomicUsize::new(0));
         let refused_keys = Arc::new(RefusedKeys::default());
         let mut sockets = Vec::new();
         let mut threads = Vec::new();
@@ -69,12 +71,13 @@ impl Runtime {
             request_receiver,
             Link::new(first, new_slot()),
             Arc::clone(&abandoned),
+            Arc::clone(&waiting),
         );
         let body = move || guarded("BackendAction", || action.run());
         threads.push(spawn(shared, "BackendAction".to_owned(), body)?);
         let shared = Arc::clone(shared);
         let threads = Mutex::new(threads);
-        Ok(Arc::new(Self { events, requests, questions, shared, sockets, threads, abandoned }))
+        Ok(Arc::new(Self { events, requests, questions, shared, sockets, threads, abandoned, waiting }))
     }
 
     /// Logs that the threads run, in the words of pytheus-backend-rs 0.0.9. Not while a lock is held:
@@ -136,8 +139,12 @@ impl Runtime {
         }
         match unsent {
             Ok(0) => Ok(()),
-            Ok(count) => Err(unsent_error(&self.shared, &format!("{count} changes"))),
-            Err(_) => Err(unsent_error(&self.shared, "an unknown number of changes")),
+            Ok(count) => Err(unsent_error(&self.shared, count)),
+            // The thread hangs in an exchange: count what it has taken, and what it has not.
+            Err(_) => {
+                let dirty = self.shared.table.dirty_metrics().len();
+                Err(unsent_error(&self.shared, self.waiting.load(Ordering::Relaxed) + dirty))
+            }
         }
     }
 
@@ -169,11 +176,11 @@ fn wait_for<T>(answers: &Receiver<Result<T>>, shared: &Shared, deadline: Instant
     }
 }
 
-fn unsent_error(shared: &Shared, what: &str) -> Error {
+fn unsent_error(shared: &Shared, count: usize) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
-            "{what} could not be sent to {} within {:?}, and are lost with this process",
+            "{count} changes could not be sent to {} within {:?}, and are lost with this process",
             shared.options.address, shared.options.shutdown_timeout
         ),
     )
