@@ -141,15 +141,18 @@ impl Outbox {
 
     fn queue(&mut self, options: &RedisOptions, family: &Family) -> &mut Queue {
         let key = layout::family_key(options.key_prefix.as_deref(), family.definition.name());
-        self.queues.entry(key).or_insert_with_key(|key| Queue {
+        let queue = self.queues.entry(key).or_insert_with_key(|key| Queue {
             writers_key: layout::writers_key(key),
-            is_hash: layout::is_hash(&family.definition),
+            is_hash: false,
             last_number: 0,
             in_flight: None,
             operations: VecDeque::new(),
             dirty: Vec::new(),
             refused: None,
-        })
+        });
+        // A family may have taken the name of another one that is gone.
+        queue.is_hash = layout::is_hash(&family.definition);
+        queue
     }
 }
 

@@ -1,0 +1,56 @@
+"""Rust powered backends for pytheus.
+
+    from pytheus.backends import load_backend
+    from pytheus_backend_rs import RedisBackend
+
+    load_backend(RedisBackend, {"host": "127.0.0.1", "port": 6379})
+
+`RedisBackend` shares its values with all processes that use the same server; `SingleProcessBackend` and
+`SingleProcessAtomicBackend` keep them in this process. Log records go to the logger
+"pytheus_backend_rs".
+
+This module is imported while pytheus is half imported itself (PYTHEUS_BACKEND_CLASS), so nothing here
+imports pytheus at module level.
+"""
+
+from pytheus_backend_rs import _exit
+from pytheus_backend_rs._backends import (
+    RedisBackend,
+    SingleProcessAtomicBackend,
+    SingleProcessBackend,
+)
+from pytheus_backend_rs._engine import version as _version
+from pytheus_backend_rs._errors import (
+    BackendError,
+    BackendTimeoutError,
+    ConfigurationError,
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    NullPointerError,
+    PanicError,
+    StoreError,
+    UnavailableError,
+    WrongTypeError,
+)
+
+__all__ = [
+    "BackendError",
+    "BackendTimeoutError",
+    "ConfigurationError",
+    "ConflictError",
+    "InvalidArgumentError",
+    "NotFoundError",
+    "NullPointerError",
+    "PanicError",
+    "RedisBackend",
+    "SingleProcessAtomicBackend",
+    "SingleProcessBackend",
+    "StoreError",
+    "UnavailableError",
+    "WrongTypeError",
+]
+
+__version__ = _version()
+
+_exit.install()

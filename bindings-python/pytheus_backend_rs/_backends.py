@@ -1,0 +1,228 @@
+"""The backend classes that pytheus loads: where the value of a metric lives.
+
+pytheus makes one object for a counter or gauge, and one each for the sum, the count and every bucket of
+a histogram or summary. They are views of one native metric. An observation reaches the engine once,
+through the sum; the count and the buckets are derived from it, so adding to those does nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytheus_backend_rs import _config, _logging, _scrape
+from pytheus_backend_rs._engine import Engine
+from pytheus_backend_rs._errors import ErrorSlot, exception_class
+from pytheus_backend_rs._labels import joint_labels, labels_json
+from pytheus_backend_rs._native import ffi, lib
+
+if TYPE_CHECKING:
+    from pytheus.metrics import Sample, _Metric
+    from pytheus.registry import Collector, Registry
+
+_OBSERVED_TYPES = ("histogram", "summary")
+
+
+class _Backend:
+    """What the three classes share: a view of one native metric."""
+
+    #: Whether reading may wait for a server.
+    _BLOCKS: ClassVar[bool] = False
+    _current: ClassVar[Engine]
+    _current_config: ClassVar[Mapping[str, Any] | None] = None
+    _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
+
+    def __init_subclass__(cls) -> None:
+        # Each of our classes has its engines to itself; a program's subclass uses those of its base.
+        if _Backend in cls.__bases__:
+            cls._opened = weakref.WeakValueDictionary()
+
+    def __init__(
+        self, config: Mapping[str, Any], metric: _Metric, histogram_bucket: str | None = None
+    ) -> None:
+        """The value of `metric`, or (for a histogram or summary) of its part `histogram_bucket`: "sum",
+        "count", or the upper bound of a bucket."""
+        collector = metric._collector
+        self.config = config
+        self.metric = metric
+        self.histogram_bucket = histogram_bucket
+        labels = joint_labels(metric)
+        self.labels_hash = labels_json(labels) if labels else None
+        name = collector.name
+        self.key_name = name if histogram_bucket is None else f"{name}:{histogram_bucket}"
+        # The family must live as long as the metric's handle is used to look up others.
+        self._family = self._engine(config).family(collector)
+        missing = [label for label in self._family.label_names if label not in labels]
+        if missing:
+            raise ValueError(f"metric {name!r} has no value for the labels {', '.join(missing)}")
+        self._handle = self._family.metric(labels)
+        self._choose_operations()
+
+    def inc(self, value: float) -> None:
+        """Adds `value`; for the sum of a histogram or summary: observes it."""
+        try:
+            status = self._add(self._handle, value)
+        except TypeError:
+            raise _no_number("inc", value) from None
+        if status:
+            self._refuse(status, "inc", value)
+
+    def dec(self, value: float) -> None:
+        """Takes `value` from a gauge."""
+        try:
+            status = self._subtract(self._handle, value)
+        except TypeError:
+            raise _no_number("dec", value) from None
+        if status:
+            self._refuse(status, "dec", value)
+
+    def set(self, value: float) -> None:
+        """Sets a gauge to `value`."""
+        try:
+            status = self._replace(self._handle, value)
+        except TypeError:
+            raise _no_number("set", value) from None
+        if status:
+            self._refuse(status, "set", value)
+
+    def get(self) -> float:
+        """The value in the store, after what this process has pending. It may wait for a server."""
+        value = ffi.new("double *")
+        error = ErrorSlot()
+        error.check(self._read(self._handle, *self._part, value, error.pointer))
+        result: float = value[0]
+        return result
+
+    @property
+    def _value(self) -> float:
+        return self.get()
+
+    @classmethod
+    def _initialize(cls, config: Mapping[str, Any]) -> None:
+        """pytheus' hook: `load_backend` was called, with this configuration."""
+        cls._open(config)
+
+    @classmethod
+    def _url(cls, config: Mapping[str, Any]) -> str:
+        raise NotImplementedError
+
+    @classmethod
+    def _open(cls, config: Mapping[str, Any]) -> Engine:
+        _logging.start()
+        try:
+            engine = Engine(cls._url(config), cls._BLOCKS)
+        finally:
+            _logging.drain()
+        base = cls._base()
+        base._opened[_fingerprint(config)] = engine
+        base._current, base._current_config = engine, config
+        return engine
+
+    @classmethod
+    def _engine(cls, config: Mapping[str, Any]) -> Engine:
+        """The engine for a configuration, opened now if `load_backend` was not called with it."""
+        if config is cls._current_config:
+            return cls._current
+        return cls._opened.get(_fingerprint(config)) or cls._open(config)
+
+    @classmethod
+    def _base(cls) -> type[_Backend]:
+        return next(base for base in cls.__mro__ if _Backend in base.__bases__)
+
+    def _choose_operations(self) -> None:
+        """Binds the native calls that this view stands for, so that the hot methods choose nothing."""
+        self._part: tuple[float, ...] = ()
+        self._subtract: Callable[..., int] = lib.metric_dec
+        self._replace: Callable[..., int] = lib.metric_set
+        self._add: Callable[..., int] = lib.metric_inc
+        read = "metric_get"
+        if str(self.metric._collector.type_) in _OBSERVED_TYPES:
+            part = self.histogram_bucket
+            self._add = lib.metric_observe if part == "sum" else _do_nothing
+            if part in ("sum", "count"):
+                read = f"metric_get_{part}"
+            else:
+                read = "metric_get_bucket"
+                self._part = (_bound(part),)
+        blocking = "released_" if self._family_blocks() else ""
+        self._read: Callable[..., int] = getattr(lib, blocking + read)
+
+    def _family_blocks(self) -> bool:
+        return self._BLOCKS
+
+    def _refuse(self, status: int, operation: str, value: float) -> None:
+        what = f"{operation}({value!r}) on {self.metric.type_} {self.key_name!r}"
+        if status == lib.BACKEND_STATUS_INVALID_ARGUMENT:
+            raise exception_class(status)(f"{what}: expected an amount >= 0")
+        raise exception_class(status)(f"{what}: this type has no such operation")
+
+
+class SingleProcessBackend(_Backend):
+    """Values in this process, each behind a lock."""
+
+    @classmethod
+    def _url(cls, config: Mapping[str, Any]) -> str:
+        return _config.with_options("memory:?cell=mutex", config)
+
+
+class SingleProcessAtomicBackend(_Backend):
+    """Values in this process, changed by compare-and-swap."""
+
+    @classmethod
+    def _url(cls, config: Mapping[str, Any]) -> str:
+        return _config.with_options("memory:", config)
+
+
+class RedisBackend(_Backend):
+    """Values on a Redis or Valkey server, shared by all processes that use it.
+
+    `inc`, `dec` and `set` never touch the network and never fail because of it: the engine gathers
+    changes and sends them every `flush_interval_ms`. `get` and a scrape first send what is pending.
+
+    Options: `host`, `port`, or `unix_socket_path`, or `url`; `db`, `username`, `password`, `key_prefix`,
+    `client_name`; `expire_key_time` (seconds, 3600), `flush_interval_ms` (5), `connect_timeout` or
+    `socket_connect_timeout` (seconds, 5), `socket_timeout` (5), `collect_timeout` (10),
+    `shutdown_timeout` (2), `pipeline_threads` (4), `required` (True), `socket_keepalive` (False).
+    """
+
+    _BLOCKS = True
+
+    @classmethod
+    def _url(cls, config: Mapping[str, Any]) -> str:
+        return _config.redis_url(config)
+
+    @classmethod
+    def _engine(cls, config: Mapping[str, Any]) -> Engine:
+        if _scrape.is_collecting_custom():
+            # A metric that a custom collector makes for one scrape is a value, not something to share.
+            return SingleProcessAtomicBackend._engine({})
+        return super()._engine(config)
+
+    def _family_blocks(self) -> bool:
+        return not _scrape.is_collecting_custom()
+
+    @classmethod
+    def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
+        """pytheus' hook: the samples of a registry's collectors, those of other processes included."""
+        _logging.drain()
+        return _scrape.scrape(cls._base()._current, registry)
+
+
+def _bound(part: str | None) -> float:
+    try:
+        return float(part or "")
+    except ValueError:
+        raise ValueError(f"histogram_bucket is {part!r}: expected 'sum', 'count' or a number") from None
+
+
+def _fingerprint(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted((name, repr(value)) for name, value in config.items()))
+
+
+def _do_nothing(_handle: Any, _value: float) -> int:
+    return 0
+
+
+def _no_number(operation: str, value: Any) -> TypeError:
+    return TypeError(f"{operation}({value!r}): expected a number, not {type(value).__name__}")

@@ -1,0 +1,79 @@
+"""Turns the configuration dictionary that pytheus passes into the engine's store URL.
+
+Only the place of the server is known here. Every other option goes into the URL's query as it is: the
+engine is the one that knows the options, and that refuses unknown ones by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from pytheus_backend_rs._errors import ConfigurationError
+
+
+def redis_url(config: Mapping[str, Any]) -> str:
+    """The store URL for the options of a `RedisBackend`.
+
+    `url`, or `host`, `port` (default 127.0.0.1:6379), or `unix_socket_path`; `ssl`; and the engine's.
+    """
+    options = {name: value for name, value in config.items() if value is not None}
+    url = options.pop("url", None)
+    socket_path = options.pop("unix_socket_path", None)
+    place = {name: options.pop(name) for name in ("host", "port") if name in options}
+    given = [name for name, value in (("url", url), ("unix_socket_path", socket_path)) if value] + list(place)
+    if len(given) > 1 and given != ["host", "port"]:
+        raise ConfigurationError(f"options {' and '.join(given)} exclude each other: expected one of them")
+    scheme = "rediss" if _boolean("ssl", options.pop("ssl", False)) else "redis"
+    if url is not None:
+        base = _text("url", url)
+    elif socket_path is not None:
+        base = "redis+unix://" + quote(_text("unix_socket_path", socket_path))
+    else:
+        base = f"{scheme}://{_host(place.get('host', '127.0.0.1'))}:{_port(place.get('port', 6379))}"
+    return with_options(base, options)
+
+
+def with_options(base: str, options: Mapping[str, Any]) -> str:
+    """`base` with the options in its query."""
+    query = urlencode({name: _value(name, value) for name, value in options.items()})
+    if not query:
+        return base
+    return f"{base}{'&' if '?' in base else '?'}{query}"
+
+
+def _host(host: Any) -> str:
+    text = _text("host", host)
+    return f"[{text}]" if ":" in text else quote(text)
+
+
+def _port(port: Any) -> int:
+    try:
+        number = int(port)
+    except (TypeError, ValueError):
+        number = 0
+    if not 1 <= number <= 65535:
+        raise ConfigurationError(f"option 'port' is {port!r}: expected a number from 1 to 65535")
+    return number
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"option {name!r} is {value!r}: expected True or False")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"option {name!r} is {value!r}: expected a string")
+    return value
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    shown = "of this type" if name == "password" else repr(value)
+    raise ConfigurationError(f"option {name!r} is {shown}: expected a string, number or bool")

@@ -1,0 +1,150 @@
+"""The engine as Python objects: a store that is open, and the metric families that are declared in it.
+
+The only module, beside the hot calls in `_backends`, that talks to the native library.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytheus_backend_rs._errors import ConflictError, ErrorSlot
+from pytheus_backend_rs._native import ffi, lib
+
+if TYPE_CHECKING:
+    from pytheus.metrics import _MetricCollector
+
+_TYPES = {
+    "counter": lib.METRIC_TYPE_COUNTER,
+    "gauge": lib.METRIC_TYPE_GAUGE,
+    "histogram": lib.METRIC_TYPE_HISTOGRAM,
+    "summary": lib.METRIC_TYPE_SUMMARY,
+    "untyped": lib.METRIC_TYPE_UNTYPED,
+}
+
+#: All engines of this process that are open.
+engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Series(NamedTuple):
+    """The values of one metric, as the engine read them.
+
+    `labels` is its labels JSON. `values`: the value of a counter or gauge; count and sum of a summary;
+    cumulative buckets, count and sum of a histogram.
+    """
+
+    family_index: int
+    labels: str
+    values: list[float]
+
+
+class Engine:
+    """An open store."""
+
+    def __init__(self, url: str, blocks: bool) -> None:
+        """Opens the store that `url` names. `blocks`: reading it may wait for a server."""
+        handle = ffi.new("Backend **")
+        error = ErrorSlot()
+        error.check(lib.released_backend_new(url.encode(), handle, error.pointer))
+        self._handle: Any = ffi.gc(handle[0], lib.released_backend_free)
+        self._families: weakref.WeakKeyDictionary[Any, Family] = weakref.WeakKeyDictionary()
+        self.blocks = blocks
+        engines.add(self)
+
+    def family(self, collector: _MetricCollector[Any]) -> Family:
+        """The metric family of a pytheus collector, declared now if it is not."""
+        family = self._families.get(collector)
+        if family is None:
+            family = self._families[collector] = self._declare(collector)
+        return family
+
+    def read(self, families: Sequence[Family]) -> Iterator[Series]:
+        """Reads families in one go; without the GIL while it waits."""
+        snapshot = ffi.new("MetricsSnapshot **")
+        pointers = ffi.new("MetricFamily *[]", [family.handle for family in families])
+        error = ErrorSlot()
+        status = lib.released_metrics_snapshot_new(
+            self._handle, pointers, len(families), snapshot, error.pointer
+        )
+        error.check(status)
+        owner = ffi.gc(snapshot[0], lib.metrics_snapshot_free)
+        series = ffi.new("MetricsSeries *")
+        while lib.metrics_snapshot_next(owner, series) == lib.BACKEND_STATUS_OK:
+            yield Series(
+                series.family_index,
+                ffi.string(series.labels).decode(),
+                ffi.unpack(series.values, series.value_count),
+            )
+
+    def flush(self, timeout: float) -> None:
+        """Sends what is pending, and waits for it."""
+        error = ErrorSlot()
+        error.check(lib.released_backend_flush(self._handle, timeout, error.pointer))
+
+    def close(self) -> None:
+        """Sends what is pending, for at most `shutdown_timeout`, and ends the engine's threads."""
+        error = ErrorSlot()
+        error.check(lib.released_backend_close(self._handle, error.pointer))
+
+    def _declare(self, collector: _MetricCollector[Any]) -> Family:
+        try:
+            return Family(self, collector)
+        except ConflictError:
+            # The metrics that are in the way may be garbage that nobody has collected yet: a metric and
+            # its collector refer to each other.
+            gc.collect()
+            return Family(self, collector)
+
+
+class Family:
+    """A metric family that is declared in an engine for one pytheus collector."""
+
+    def __init__(self, engine: Engine, collector: _MetricCollector[Any]) -> None:
+        # An engine is closed when nobody needs it: whoever counts does.
+        self._engine = engine
+        self.label_names = sorted(collector._required_labels or ())
+        options = ffi.new("MetricFamilyOptions *")
+        # `options` only borrows: these must live until the call returns.
+        name = ffi.new("char[]", collector.name.encode())
+        help_text = ffi.new("char[]", c_text("the description", collector.description))
+        names = [ffi.new("char[]", label.encode()) for label in self.label_names]
+        name_list = ffi.new("char *[]", names)
+        options.size = ffi.sizeof("MetricFamilyOptions")
+        options.name = name
+        options.help = help_text
+        options.metric_type = _TYPES[str(collector.type_)]
+        options.lifetime = lib.METRIC_LIFETIME_HANDLE
+        options.label_names = name_list
+        options.label_count = len(names)
+        if options.metric_type == lib.METRIC_TYPE_HISTOGRAM:
+            bounds = ffi.new("double[]", [float(bound) for bound in collector._metric._upper_bounds])
+            options.buckets = bounds
+            options.bucket_count = len(bounds)
+        handle = ffi.new("MetricFamily **")
+        error = ErrorSlot()
+        error.check(lib.metric_family_new(engine._handle, options, handle, error.pointer))
+        self.handle: Any = ffi.gc(handle[0], lib.metric_family_free)
+
+    def metric(self, labels: dict[str, str]) -> Any:
+        """The native metric with these labels; it is freed with the object that is returned."""
+        values = [ffi.new("char[]", c_text(f"label {name!r}", labels[name])) for name in self.label_names]
+        metric = ffi.new("Metric **")
+        error = ErrorSlot()
+        status = lib.metric_new(self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer)
+        error.check(status)
+        return ffi.gc(metric[0], lib.metric_free)
+
+
+def c_text(what: str, text: str) -> bytes:
+    """`text` for a C string. Raises ValueError for a NUL, UnicodeEncodeError for a lone surrogate."""
+    if "\0" in text:
+        raise ValueError(f"{what} is {text!r}: expected text without a NUL character")
+    return text.encode()
+
+
+def version() -> str:
+    """The version of the engine."""
+    text: str = ffi.string(lib.backend_version()).decode()
+    return text
