@@ -1,0 +1,68 @@
+# `make` lists what there is. `make demo` and `make test` need nothing set up by hand.
+
+PYTHON ?= python3
+BUILD := build
+VENV := $(BUILD)/venv
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CARGO := cargo
+
+# What the Python package is built from: it is installed anew when one of these has changed.
+PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src include -type f) \
+	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
+
+.PHONY: help demo test test-rust test-c test-python bench lint package clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Four worker processes count requests; a scrape of any of them shows one true number.
+	@scripts/need cargo cc python redis-server
+	@$(MAKE) --silent $(VENV)/package.stamp
+	@$(VENV)/bin/python examples/python/demo.py
+
+test: test-rust test-c test-python ## Run every suite: cargo, ctest, pytest.
+	@echo "All suites passed: cargo, ctest, pytest."
+
+test-rust: ## The engine's tests, and those of its Redis store against a real server.
+	@scripts/need cargo cc redis-server
+	$(CARGO) test --locked
+
+test-c: ## The C interface: C, C++ and Ruby programs against the real shared library, and valgrind.
+	@scripts/need cargo cc c++ cmake redis-server valgrind ruby ruby-ffi binutils
+	$(CARGO) build --release --locked
+	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
+	cmake --build $(BUILD)/tests-c --parallel 2
+	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
+
+test-python: ## The Python package, and pytheus' own tests with each backend.
+	@scripts/need cargo cc python redis-server
+	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
+	$(VENV)/bin/python -m pytest tests-py
+
+bench: ## What a call costs, in ratios of things measured in one run.
+	@scripts/need cargo cc python redis-server
+	@$(MAKE) --silent $(VENV)/package.stamp
+	@$(VENV)/bin/python bench/python_calls.py
+
+lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	git diff --exit-code -- include Cargo.lock
+
+package: ## Whether the crate builds from what `cargo package` packs.
+	$(CARGO) package --locked --allow-dirty
+
+clean: ## Remove what was built.
+	rm -rf $(BUILD) $(TARGET) bindings-python/build bindings-python/*.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+
+$(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
+	$(VENV)/bin/python -m pip install --quiet ./bindings-python
+	@touch $@
+
+$(VENV)/tests.stamp: $(VENV)/bin/python tests-py/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet -r tests-py/requirements.txt
+	@touch $@

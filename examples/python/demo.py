@@ -1,0 +1,112 @@
+"""The main job, to look at: four worker processes count, and a scrape shows one true number.
+
+It starts a Redis server of its own, four processes of `service.py`, sends them requests, scrapes them,
+and holds what was counted against what was sent. It exits with 1 if a number is wrong.
+"""
+
+import http.client
+import multiprocessing
+import os
+import re
+import sys
+import time
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from local_redis import local_redis
+
+WORKERS = 4
+REQUESTS = 2_000
+PATHS = ("/", "/cart", "/checkout")
+
+
+def main() -> int:
+    with local_redis() as port:
+        print(f"Started a Redis server on port {port}; starting {WORKERS} worker processes.")
+        return run(port)
+
+
+def run(redis_port: int) -> int:
+    os.environ["REDIS_PORT"] = str(redis_port)
+    context = multiprocessing.get_context("spawn")
+    ports = context.Queue()
+    workers = [context.Process(target=work, args=(ports,), daemon=True) for _ in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    try:
+        addresses = [ports.get(timeout=60) for _ in workers]
+        print(f"Sending {REQUESTS} requests to them in turn.")
+        sent = {path: 0 for path in PATHS}
+        for number in range(REQUESTS):
+            path = PATHS[number % len(PATHS)]
+            fetch(addresses[number % WORKERS], path)
+            sent[path] += 1
+        scrapes = scrape_all(addresses)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+    print(f"\nGET /metrics from worker 1 of {WORKERS}:\n")
+    print(scrapes[0])
+    return compare(sent, scrapes)
+
+
+def scrape_all(addresses) -> list:
+    """The scrape of each worker. A scrape shows at once what its own process has counted, and what others
+    have counted as soon as they have sent it, which they do every 5 ms: so the first may be early."""
+    give_up_at = time.monotonic() + 10
+    while True:
+        scrapes = [fetch(address, "/metrics") for address in addresses]
+        counts = {value_of("http_request_duration_seconds_count", scrape) for scrape in scrapes}
+        if counts == {REQUESTS} or time.monotonic() > give_up_at:
+            return scrapes
+
+
+def work(ports) -> None:
+    """One worker: a web server for `service.app` on a free port."""
+    from service import app
+
+    with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as server:
+        ports.put(server.server_port)
+        server.serve_forever()
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Without a line for each request."""
+
+    def log_message(self, format, *args):
+        pass
+
+
+def compare(sent, scrapes) -> int:
+    """Prints what each worker's scrape counts, beside what was sent."""
+    expected = {f'http_requests_total{{method="GET",path="{path}"}}': count for path, count in sent.items()}
+    expected["http_request_duration_seconds_count"] = REQUESTS
+    width = max(map(len, expected))
+    print(f"{'series':<{width}}  expected  " + "  ".join(f"worker {n + 1}" for n in range(WORKERS)))
+    is_right = True
+    for series, count in expected.items():
+        counted = [value_of(series, scrape) for scrape in scrapes]
+        is_right = is_right and all(value == count for value in counted)
+        print(f"{series:<{width}}  {count:>8}  " + "  ".join(f"{value:>8.0f}" for value in counted))
+    print("\nEvery worker shows the one true number." if is_right else "\nWRONG: the numbers differ.")
+    return 0 if is_right else 1
+
+
+def value_of(series: str, scrape: str) -> float:
+    match = re.search(rf"^{re.escape(series)} (\S+)$", scrape, re.MULTILINE)
+    return float(match.group(1)) if match else 0.0
+
+
+def fetch(port: int, path: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    if response.status != 200:
+        raise SystemExit(f"GET {path} was answered with {response.status}: {body}")
+    return body
+
+
+if __name__ == "__main__":
+    sys.exit(main())
