@@ -90,7 +90,6 @@ impl Backend {
     /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops its threads. Says
     /// in an error how much could not be sent. Metrics of a closed backend count into the void.
     pub fn close(&self) -> Result<()> {
-        fork::unregister(&self.parts);
         self.parts.store.close()
     }
 

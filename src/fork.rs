@@ -10,7 +10,8 @@
 //! The hot path pays nothing for this: it finds its cells empty and its flag clear.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLockWriteGuard, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard, Weak};
 
 use crate::backend::BackendParts;
 use crate::logging;
@@ -23,7 +24,7 @@ pub(crate) trait ForkGuard {
     fn forked(&mut self);
 }
 
-/// All backends that are open.
+/// All backends that are in use, also closed ones: their locks must not be inherited either.
 static BACKENDS: Mutex<Vec<Weak<BackendParts>>> = Mutex::new(Vec::new());
 
 /// What the forking thread holds between the handlers. Fields drop in order: guards before what they
@@ -48,30 +49,25 @@ thread_local! {
 
 /// Installs the handlers, once in a process.
 pub(crate) fn install() {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
-        // SAFETY: the handlers are functions that live as long as the library, which is linked with
-        // `-z nodelete`, so they are there whenever the process forks.
-        #[allow(unsafe_code)]
-        let result =
-            unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
-        if result != 0 {
-            log::error!("the fork handlers could not be installed: a forked child must not use this library");
-        }
-    });
+    // A flag and not a `Once`: a child that is forked meanwhile must not wait for a thread that it lacks.
+    static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+    if IS_INSTALLED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: the handlers are functions that live as long as the library, which is linked with
+    // `-z nodelete`, so they are there whenever the process forks.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
+    if result != 0 {
+        log::error!("the fork handlers could not be installed: a forked child must not use this library");
+    }
 }
 
-/// From now on forks take care of this backend.
+/// From now on, and as long as it is used, forks take care of this backend.
 pub(crate) fn register(parts: &Arc<BackendParts>) {
     let mut backends = lock_registry();
     backends.retain(|known| known.strong_count() > 0);
     backends.push(Arc::downgrade(parts));
-}
-
-/// This backend is closed. (Its table and store stay safe to use; they have nothing to send.)
-pub(crate) fn unregister(parts: &Arc<BackendParts>) {
-    let pointer = Arc::as_ptr(parts);
-    lock_registry().retain(|known| known.as_ptr() != pointer && known.strong_count() > 0);
 }
 
 fn lock_registry() -> MutexGuard<'static, Vec<Weak<BackendParts>>> {

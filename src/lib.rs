@@ -22,10 +22,10 @@
 //!
 //! # The map
 //!
-//! The path of an increment: [`metric`] → [`cell`] (values in memory) or [`pending`] (values on their
-//! way to a server). The path of a scrape: [`backend`] → [`store`] → [`sample`] → [`exposition`].
-//! What is counted: [`family`], [`name`], [`labels`], [`number`], in the [`table`] of a backend.
-//! What happens at a fork: [`fork`]. The C boundary: [`ffi`], the only caller that may be unsafe.
+//! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
+//! server). The path of a scrape: `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
+//! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork: `fork`. The C boundary:
+//! [`ffi`], the only caller that may be unsafe.
 
 mod backend;
 mod cell;

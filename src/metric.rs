@@ -106,8 +106,7 @@ impl Metric {
     #[inline]
     pub fn inc(&self, amount: f64) -> std::result::Result<(), Refusal> {
         match self.metric_type() {
-            // Written so that NaN is refused too.
-            MetricType::Counter if !(amount >= 0.0) => return Err(Refusal::NotAnIncrease),
+            MetricType::Counter if amount < 0.0 || amount.is_nan() => return Err(Refusal::NotAnIncrease),
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {}
             MetricType::Histogram | MetricType::Summary => return Err(Refusal::WrongType),
         }

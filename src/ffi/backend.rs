@@ -1,7 +1,7 @@
 //! `Backend`: open, flush, free; and what concerns the library as a whole.
 
 use std::ffi::{CString, c_char};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::error::{BackendError, Failure};
@@ -125,6 +125,7 @@ pub unsafe extern "C" fn backend_flush(
 pub unsafe extern "C" fn backend_panic(error: *mut *mut BackendError) -> BackendStatus {
     let body = || {
         log_panics();
+        #[allow(clippy::panic)] // it is what this function is for
         std::panic::panic_any("backend_panic was called");
     };
     // SAFETY: the caller's promise.
@@ -150,6 +151,8 @@ pub(super) fn seconds(seconds: f64) -> Result<Duration, Failure> {
 
 /// A panic is told to the log and not to the program's standard error, which is not ours.
 fn log_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log::error!("{panic}"))));
+    static IS_SET: AtomicBool = AtomicBool::new(false);
+    if !IS_SET.swap(true, Ordering::Relaxed) {
+        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    }
 }

@@ -59,6 +59,6 @@ pub(crate) trait Store: Debug + Send + Sync {
 pub(crate) fn open(url: &str, table: Arc<FamilyTable>) -> Result<Box<dyn Store>> {
     Ok(match url::parse(url)? {
         url::StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
-        url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(options, table)?),
+        url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table)?),
     })
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub(crate) enum StoreOptions {
     Memory(CellKind),
-    Redis(RedisOptions),
+    Redis(Box<RedisOptions>),
 }
 
 const EXPECTED: &str = "expected memory:, memory:?cell=mutex, redis://host:port/db or redis+unix:///path";
@@ -32,8 +32,10 @@ pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
     };
     match url.scheme() {
         "memory" => parse_memory(&url).map(StoreOptions::Memory),
-        "redis" | "valkey" => parse_redis_tcp(&url).map(StoreOptions::Redis),
-        "redis+unix" | "valkey+unix" | "unix" => parse_redis_unix(&url).map(StoreOptions::Redis),
+        "redis" | "valkey" => parse_redis_tcp(&url).map(Box::new).map(StoreOptions::Redis),
+        "redis+unix" | "valkey+unix" | "unix" => {
+            parse_redis_unix(&url).map(Box::new).map(StoreOptions::Redis)
+        }
         "rediss" | "valkeys" => Err(configuration(
             "TLS (rediss://, ssl=True) is not supported by this version: use redis:// on a trusted \
              network or through a TLS tunnel",
@@ -186,7 +188,7 @@ mod tests {
 
     fn redis(url: &str) -> RedisOptions {
         match parse(url) {
-            Ok(StoreOptions::Redis(options)) => options,
+            Ok(StoreOptions::Redis(options)) => *options,
             other => panic!("{url}: {other:?}"),
         }
     }

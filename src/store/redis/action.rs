@@ -124,7 +124,10 @@ impl Action {
         let until = match self.link.retry_at() {
             Some(retry_at) => retry_at,
             None if now < self.busy_until || self.has_work() => now + interval,
-            None => return self.wait_for_anything(),
+            None => match self.outbox.retry_at() {
+                Some(retry_at) => retry_at.max(now + interval),
+                None => return self.wait_for_anything(),
+            },
         };
         match self.requests.recv_deadline(until) {
             Ok(request) => Some(request),

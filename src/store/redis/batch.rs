@@ -19,6 +19,11 @@ const WRITER_RETENTION: u64 = 86_400;
 
 static SCRIPT: Lazy<Script> = Lazy::new(|| Script::new(include_str!("batch.lua")));
 
+/// Computes the script's hash now: a fork must not find another thread at it.
+pub(crate) fn initialize() {
+    Lazy::force(&SCRIPT);
+}
+
 /// The command that makes the server know the script.
 pub(crate) fn load_script() -> Cmd {
     let mut command = redis::cmd("SCRIPT");
@@ -42,16 +47,6 @@ pub(crate) enum Operation {
     },
     /// Deletes the whole key.
     Clear,
-}
-
-impl Operation {
-    /// The field, if the operation is about one.
-    pub(crate) fn field(&self) -> Option<&str> {
-        match self {
-            Self::Add { field, .. } | Self::Set { field, .. } | Self::Delete { field } => Some(field),
-            Self::Clear => None,
-        }
-    }
 }
 
 /// Where a batch goes, and who sends it.

@@ -55,6 +55,7 @@ struct Core {
 impl RedisStore {
     /// Connects, and starts the threads. Fails if the server cannot be reached and is `required`.
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>) -> Result<Self> {
+        batch::initialize();
         let connection = Connection::open(&options, Instant::now() + options.connect_timeout);
         let connection = match connection {
             Err(error) if options.required => return Err(error),

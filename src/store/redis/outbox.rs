@@ -4,7 +4,7 @@
 //! the operations behind it. While operations wait, the key's metrics keep what they count in their own
 //! cells, so that the outbox is bounded by the number of metrics and not by what they count.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,8 +32,14 @@ struct Queue {
     is_hash: bool,
     last_number: u64,
     in_flight: Option<Batch>,
+    /// Taken from metrics, in order, and behind the batch.
     operations: VecDeque<Operation>,
-    dirty: Vec<Arc<Metric>>,
+    /// Whether the whole key is to be deleted, after `operations`.
+    is_cleared: bool,
+    /// The fields of metrics that were removed, to be deleted after that.
+    removed: BTreeSet<String>,
+    /// The metrics whose cells are to be taken after that, by address: each is here once.
+    dirty: BTreeMap<usize, Arc<Metric>>,
     refused: Option<Refused>,
 }
 
@@ -51,25 +57,24 @@ impl Outbox {
 
     /// Notes that a metric has changed. Its changes stay in its cells for now.
     pub(crate) fn note_dirty(&mut self, options: &RedisOptions, metric: Arc<Metric>) {
-        self.queue(options, &metric.family).dirty.push(metric);
+        self.queue(options, &metric.family).dirty.insert(address(&metric), metric);
     }
 
     /// The metric's fields are to be deleted, after what was sent of them and before what comes.
-    pub(crate) fn note_removed(&mut self, options: &RedisOptions, metric: &Metric) {
+    pub(crate) fn note_removed(&mut self, options: &RedisOptions, metric: &Arc<Metric>) {
         let definition = &metric.family.definition;
         let queue = self.queue(options, &metric.family);
-        for cell in 0..definition.cell_count() {
-            let field = layout::field(definition, &metric.key, cell);
-            queue.operations.retain(|operation| operation.field() != Some(&field));
-            queue.operations.push_back(Operation::Delete { field });
-        }
+        queue.dirty.remove(&address(metric));
+        let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &metric.key, cell));
+        queue.removed.extend(fields);
     }
 
     /// The family's key is to be deleted, after what was sent and before what comes.
     pub(crate) fn note_cleared(&mut self, options: &RedisOptions, family: &Family) {
         let queue = self.queue(options, family);
         queue.operations.clear();
-        queue.operations.push_back(Operation::Clear);
+        queue.removed.clear();
+        queue.is_cleared = true;
     }
 
     /// Makes batches of what waits, and gives the keys of all batches that are to be sent now.
@@ -122,6 +127,11 @@ impl Outbox {
         }
     }
 
+    /// When to try a refused key again, if there is one.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.queues.values().filter_map(|queue| queue.refused.as_ref()).map(|refused| refused.until).min()
+    }
+
     /// Why keys are refused at present.
     pub(crate) fn refusals(&self) -> Vec<&str> {
         let refused = self.queues.values().filter_map(|queue| queue.refused.as_ref());
@@ -130,7 +140,8 @@ impl Outbox {
 
     /// How many changes wait: operations, and metrics whose cells have not been taken.
     pub(crate) fn unsent_count(&self) -> usize {
-        self.taken_count() + self.queues.values().map(|queue| queue.dirty.len()).sum::<usize>()
+        let waiting = |queue: &Queue| usize::from(queue.is_cleared) + queue.removed.len() + queue.dirty.len();
+        self.taken_count() + self.queues.values().map(waiting).sum::<usize>()
     }
 
     /// How many operations wait that have been taken from metrics.
@@ -147,7 +158,9 @@ impl Outbox {
             last_number: 0,
             in_flight: None,
             operations: VecDeque::new(),
-            dirty: Vec::new(),
+            is_cleared: false,
+            removed: BTreeSet::new(),
+            dirty: BTreeMap::new(),
             refused: None,
         });
         // A family may have taken the name of another one that is gone.
@@ -158,13 +171,22 @@ impl Outbox {
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.in_flight.is_none() && self.operations.is_empty() && self.dirty.is_empty()
+        self.in_flight.is_none()
+            && self.operations.is_empty()
+            && !self.is_cleared
+            && self.removed.is_empty()
+            && self.dirty.is_empty()
     }
 
     /// Makes the next batch, if there is anything to send.
     fn fill(&mut self, key: &str, writer: &str, options: &RedisOptions) {
         if self.operations.len() < MAX_OPERATIONS {
-            for metric in self.dirty.drain(..) {
+            if std::mem::take(&mut self.is_cleared) {
+                self.operations.push_back(Operation::Clear);
+            }
+            let removed = std::mem::take(&mut self.removed);
+            self.operations.extend(removed.into_iter().map(|field| Operation::Delete { field }));
+            for metric in std::mem::take(&mut self.dirty).into_values() {
                 take_changes(&metric, &mut self.operations);
             }
         }
@@ -183,6 +205,10 @@ impl Queue {
         self.last_number += 1;
         self.in_flight = Some(Batch::new(&target, self.last_number, unix_time(), &operations));
     }
+}
+
+fn address(metric: &Arc<Metric>) -> usize {
+    Arc::as_ptr(metric).addr()
 }
 
 fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>) {

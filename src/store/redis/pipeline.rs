@@ -22,6 +22,9 @@ use crate::metric::Metric;
 use crate::number::parse_number;
 use crate::sample::{FamilySamples, Series, Snapshot};
 
+/// How often a read is tried: on the connection that is there, and on new ones.
+const ATTEMPTS: u32 = 3;
+
 /// What a caller wants to know.
 #[derive(Debug)]
 pub(crate) enum Question {
@@ -55,7 +58,11 @@ impl RefusedKeys {
     /// Notes how reading `key` went; `true` if it is refused and was not before.
     fn note(&self, key: &str, is_refused: bool) -> bool {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_refused { keys.insert(key.to_owned()) } else { keys.remove(key) && false }
+        if is_refused {
+            return keys.insert(key.to_owned());
+        }
+        keys.remove(key);
+        false
     }
 }
 
@@ -225,24 +232,28 @@ impl Pipeline {
         }
     }
 
-    /// Sends reads. A connection that broke since its last use is made anew, once.
+    /// Sends reads. Reading twice does no harm, so a connection that breaks, or has gone silent since its
+    /// last use, is made anew while there is time; a server that cannot be reached is an error at once.
     fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
-        if let Some(mut connection) = self.connection.take() {
-            match connection.exchange(commands, deadline) {
+        let options = &self.shared.options;
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => Connection::open(options, deadline.min(Instant::now() + options.connect_timeout))?,
+            };
+            connection.register(&self.slot);
+            let result = connection.exchange(commands, deadline.min(Instant::now() + options.socket_timeout));
+            match result {
                 Ok(replies) => {
                     self.connection = Some(connection);
                     return Ok(replies);
                 }
-                Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
+                Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),
                 Err(_) => {}
             }
         }
-        let connect_by = deadline.min(Instant::now() + self.shared.options.connect_timeout);
-        let mut connection = Connection::open(&self.shared.options, connect_by)?;
-        connection.register(&self.slot);
-        let replies = connection.exchange(commands, deadline)?;
-        self.connection = Some(connection);
-        Ok(replies)
     }
 }
 
