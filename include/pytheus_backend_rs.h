@@ -13,9 +13,13 @@
  *
  * THREADS. All handles but MetricsSnapshot may be used by any number of threads at once. Freeing a
  * handle while another thread uses it is the caller's to prevent. metric_inc, metric_dec, metric_set and
- * metric_observe never lock, allocate or call the system, and never wait for a store.
+ * metric_observe are one atomic operation on each value that they change, and never wait for a store. (With
+ * a server, the first change of a metric after it was sent also puts the metric on a queue; with mutex
+ * cells, a change waits for other threads' changes of the same value.)
  *
- * FORK. Handles made before a fork work in the child as they are.
+ * FORK AND EXIT. Handles made before a fork work in the child as they are. A process that returns from main
+ * or calls exit sends what is pending, as backend_close does; one that ends by _exit, exec or a signal
+ * loses what was not sent.
  *
  * POINTERS. Strings are NUL-terminated UTF-8. A pointer argument is NULL or points to what its type says,
  * for as long as the call lasts; NULL where it must not be is BACKEND_STATUS_NULL_POINTER. Enums are
@@ -337,7 +341,8 @@ BackendStatus backend_new(const char *url,
 
 /**
  * Sends what is pending, for at most the store's `shutdown_timeout`, and ends the store's threads.
- * Families and metrics of this backend stay valid, but count into the void. Closing twice does nothing.
+ * Families and metrics of this backend stay valid, but nothing of them is sent any more. Closing twice does
+ * nothing.
  *
  * BACKEND_STATUS_UNAVAILABLE: not all could be sent; the error says how much is lost.
  */
@@ -357,6 +362,7 @@ void backend_free(Backend *backend);
  *
  * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store does not have all of it.
  * BACKEND_STATUS_STORE: the store refuses a key; the error names it.
+ * BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
  */
 BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
 
@@ -401,10 +407,11 @@ BackendStatus metric_family_new(const Backend *backend,
 
 /**
  * Removes all metrics of the family from the store, those of other processes too. Handles of its
- * metrics stay valid, but count into the void; `metric_new` makes new ones. It never waits for a
- * server: the store does it before whatever this process counts next.
+ * metrics stay valid, but what they count is not in the store any more; `metric_new` makes new ones. It
+ * never waits for a server: the store does it before whatever this process counts next.
  */
-BackendStatus metric_family_clear(const MetricFamily *family, BackendError **error);
+BackendStatus metric_family_clear(const MetricFamily *family,
+                                  BackendError **error);
 
 /**
  * Frees the handle. The family and its values stay, unless its lifetime is METRIC_LIFETIME_HANDLE.
@@ -533,9 +540,9 @@ BackendStatus metric_get_bucket(const Metric *metric,
                                 BackendError **error);
 
 /**
- * Removes the metric with these label values from the store. Handles of it stay valid, but count into
- * the void; `metric_new` makes a new one. Other processes that count with it bring it back. It never
- * waits for a server.
+ * Removes the metric with these label values from the store. Handles of it stay valid, but what they count is
+ * not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back.
+ * It never waits for a server.
  *
  * BACKEND_STATUS_NOT_FOUND: this process has no such metric.
  * BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
@@ -559,9 +566,9 @@ BackendStatus metrics_collect(const Backend *backend,
                               BackendError **error);
 
 /**
- * Reads `families` (`family_count` handles) in one go, or all families of the store if `families` is NULL, and writes the result
- * to `*snapshot`. Families of another backend are refused. A family whose key the store refuses has no
- * series, and is reported to the log. It waits as `metrics_collect` does.
+ * Reads `families` (`family_count` handles) in one go, or all families of the store if `families` is NULL,
+ * and writes the result to `*snapshot`. A family whose key the store refuses has no series, and is reported
+ * to the log. It waits as `metrics_collect` does.
  *
  * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store could not be read.
  * BACKEND_STATUS_INVALID_ARGUMENT: a family of another backend.

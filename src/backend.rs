@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit;
 use crate::exposition::render_text;
 use crate::family::{Definition, Family, Lifetime, MetricFamily};
 use crate::fork;
@@ -36,6 +37,7 @@ impl Backend {
     /// [`ErrorKind::Unavailable`] for a server that cannot be reached, unless `required=false`.
     pub fn open(url: &str) -> Result<Self> {
         fork::install();
+        exit::install();
         let table = Arc::new(FamilyTable::default());
         let store = store::open(url, Arc::clone(&table))?;
         let parts = Arc::new(BackendParts { store, table });

@@ -1,9 +1,11 @@
 //! A cell: one `f64` of a metric, in the forms that the in-memory stores need.
 //!
 //! These are the last step of the hot path. Nothing here allocates, looks up or calls the system;
-//! only [`MutexCell`] may wait, for three instructions of another thread.
+//! only [`MutexCell`] may wait, for a few instructions of another thread.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::fork;
 
 /// An `f64` that threads change by compare-and-swap.
 ///
@@ -41,11 +43,13 @@ impl AtomicCell {
 
 /// An `f64` behind a lock of its own, as the seed's `SingleProcessBackend` has it.
 ///
-/// The lock is a flag, not a `std::sync::Mutex`: a forked child must be able to take back a lock
-/// that a thread of its parent held ([`MutexCell::unlock_after_fork`]).
+/// The lock is a word, not a `std::sync::Mutex`: it says in which generation of forks it was taken. One
+/// that was taken in an older generation is held by a thread of the parent, which does not exist here, and
+/// is void. (The value is whole even then, since it is stored in one piece.)
 #[derive(Debug, Default)]
 pub struct MutexCell {
-    locked: AtomicBool,
+    /// 0: free. Otherwise 1 + the generation in which it was taken.
+    holder: AtomicU64,
     value: AtomicU64,
 }
 
@@ -68,23 +72,23 @@ impl MutexCell {
         f64::from_bits(self.value.load(Ordering::Relaxed))
     }
 
-    /// Makes the cell usable in a forked child: the thread that held the lock is not there any more.
-    /// The value is whole either way, since it is stored in one piece.
-    pub fn unlock_after_fork(&self) {
-        self.locked.store(false, Ordering::Release);
-    }
-
     #[inline]
     fn with_lock(&self, change: impl FnOnce(f64) -> f64) {
-        // Acquire pairs with the Release below: what the last holder stored is what we load.
-        while self.locked.swap(true, Ordering::Acquire) {
-            while self.locked.load(Ordering::Relaxed) {
+        let own = 1 + fork::generation();
+        let mut free = 0;
+        // Acquire pairs with the Release below: what the last holder stored is what we load. A void lock
+        // was taken before the fork, which has ordered all memory.
+        while let Err(holder) =
+            self.holder.compare_exchange_weak(free, own, Ordering::Acquire, Ordering::Relaxed)
+        {
+            free = if holder == own { 0 } else { holder };
+            if holder == own {
                 std::thread::yield_now();
             }
         }
         let next = change(f64::from_bits(self.value.load(Ordering::Relaxed)));
         self.value.store(next.to_bits(), Ordering::Relaxed);
-        self.locked.store(false, Ordering::Release);
+        self.holder.store(0, Ordering::Release);
     }
 }
 
@@ -110,11 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_left_behind_by_a_fork_is_taken_back() {
+    fn a_lock_left_behind_by_a_fork_is_void() {
         let cell = MutexCell::default();
         cell.set(2.0);
-        cell.locked.store(true, Ordering::Relaxed);
-        cell.unlock_after_fork();
+        cell.holder.store(1 + fork::generation() + 7, Ordering::Relaxed);
         cell.add(1.0);
         assert_eq!(cell.get(), 3.0);
     }

@@ -7,10 +7,11 @@
 //! parent owns them, and sends them), and has each store forget its threads, channels and connections
 //! without touching them: they may be half changed. A store starts anew on its first use.
 //!
-//! The hot path pays nothing for this: it finds its cells empty and its flag clear.
+//! The hot path pays nothing for this, or one relaxed load ([`generation`]): it finds its cells empty and its
+//! flag clear.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard, Weak};
 
 use crate::backend::BackendParts;
@@ -26,6 +27,16 @@ pub(crate) trait ForkGuard {
 
 /// All backends that are in use, also closed ones: their locks must not be inherited either.
 static BACKENDS: Mutex<Vec<Weak<BackendParts>>> = Mutex::new(Vec::new());
+
+/// How many forks lie between this process and the one that loaded the library.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// The number of this process in its line of forks: what carries another one belongs to an ancestor.
+#[inline]
+pub(crate) fn generation() -> u64 {
+    // Relaxed: it changes only in the child handler, when there is one thread.
+    GENERATION.load(Ordering::Relaxed)
+}
 
 /// What the forking thread holds between the handlers. Fields drop in order: guards before what they
 /// guard.
@@ -70,6 +81,11 @@ pub(crate) fn register(parts: &Arc<BackendParts>) {
     backends.push(Arc::downgrade(parts));
 }
 
+/// All backends that are in use.
+pub(crate) fn backends() -> Vec<Arc<BackendParts>> {
+    lock_registry().iter().filter_map(Weak::upgrade).collect()
+}
+
 fn lock_registry() -> MutexGuard<'static, Vec<Weak<BackendParts>>> {
     BACKENDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -100,6 +116,7 @@ extern "C" fn after_in_parent() {
 }
 
 extern "C" fn after_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
     guarded(|| {
         let held = HELD.with(|slot| slot.borrow_mut().take());
         if let Some(mut held) = held {

@@ -24,12 +24,13 @@
 //!
 //! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
 //! server). The path of a scrape: `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
-//! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork: `fork`. The C boundary:
+//! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork and at the end: `fork`, `exit`. The C boundary:
 //! [`ffi`], the only caller that may be unsafe.
 
 mod backend;
 mod cell;
 mod error;
+mod exit;
 mod exposition;
 mod family;
 pub mod ffi;

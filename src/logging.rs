@@ -70,7 +70,8 @@ fn deliver(record: LogRecord) {
         }
         Output::Queue if sink.queue.len() < QUEUE_CAPACITY => {
             sink.queue.push_back(record);
-            CHANGED.notify_one();
+            // All: one that waits may only look, and leave the record to another.
+            CHANGED.notify_all();
         }
         Output::Queue => sink.dropped += 1,
     }

@@ -214,8 +214,7 @@ impl Metric {
     /// What a fork leaves to the child: see [`crate::fork`].
     pub(crate) fn reset_after_fork(&self) {
         match &self.cells {
-            Cells::Atomic(_) => {}
-            Cells::Mutex(cells) => cells.iter().for_each(MutexCell::unlock_after_fork),
+            Cells::Atomic(_) | Cells::Mutex(_) => {}
             Cells::Pending(cells) => cells.discard(),
         }
     }

@@ -113,7 +113,8 @@ pub(crate) struct PendingCells {
     /// Whether the metric was removed: what it counts goes nowhere.
     removed: AtomicBool,
     metric: Weak<Metric>,
-    queue: Arc<dyn DirtyQueue>,
+    /// Weak: the store holds its metrics, so these must not hold the store.
+    queue: Weak<dyn DirtyQueue>,
 }
 
 impl PendingCells {
@@ -122,7 +123,7 @@ impl PendingCells {
         metric_type: MetricType,
         cell_count: usize,
         metric: Weak<Metric>,
-        queue: Arc<dyn DirtyQueue>,
+        queue: Weak<dyn DirtyQueue>,
     ) -> Self {
         let gathered = match metric_type {
             MetricType::Gauge | MetricType::Untyped => Gathered::Gauge(GaugeCell::default()),
@@ -170,7 +171,8 @@ impl PendingCells {
         if self.dirty.swap(true, Ordering::AcqRel) || self.removed.load(Ordering::Relaxed) {
             return;
         }
-        let queued = self.metric.upgrade().is_some_and(|metric| self.queue.push(metric));
+        let both = self.queue.upgrade().zip(self.metric.upgrade());
+        let queued = both.is_some_and(|(queue, metric)| queue.push(metric));
         if !queued {
             // Nothing is lost: the change stays here, and the next one asks again.
             self.dirty.store(false, Ordering::Release);
@@ -275,7 +277,8 @@ mod tests {
                 false
             }
         }
-        let cells = PendingCells::new(MetricType::Counter, 1, Weak::new(), Arc::new(Full));
+        let queue: Arc<dyn DirtyQueue> = Arc::new(Full);
+        let cells = PendingCells::new(MetricType::Counter, 1, Weak::new(), Arc::downgrade(&queue));
         cells.add(0, 2.0);
         cells.mark_dirty();
         assert!(!cells.is_dirty());
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_new_metric_is_told_even_if_nothing_was_counted() {
-        let queue = Arc::new(CountingQueue::default());
+        let queue: Weak<dyn DirtyQueue> = Weak::<CountingQueue>::new();
         let cells = PendingCells::new(MetricType::Summary, 2, Weak::new(), queue);
         cells.dirty.store(true, Ordering::Relaxed);
         assert_eq!(cells.take(), [(0, Change::Add(0.0))]);

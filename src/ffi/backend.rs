@@ -65,7 +65,8 @@ pub unsafe extern "C" fn backend_new(
 }
 
 /// Sends what is pending, for at most the store's `shutdown_timeout`, and ends the store's threads.
-/// Families and metrics of this backend stay valid, but count into the void. Closing twice does nothing.
+/// Families and metrics of this backend stay valid, but nothing of them is sent any more. Closing twice does
+/// nothing.
 ///
 /// BACKEND_STATUS_UNAVAILABLE: not all could be sent; the error says how much is lost.
 #[unsafe(no_mangle)]
@@ -104,6 +105,7 @@ pub unsafe extern "C" fn backend_free(backend: *mut Backend) {
 ///
 /// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store does not have all of it.
 /// BACKEND_STATUS_STORE: the store refuses a key; the error names it.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_flush(
     backend: *const Backend,

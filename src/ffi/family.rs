@@ -93,8 +93,8 @@ pub unsafe extern "C" fn metric_family_new(
 }
 
 /// Removes all metrics of the family from the store, those of other processes too. Handles of its
-/// metrics stay valid, but count into the void; `metric_new` makes new ones. It never waits for a
-/// server: the store does it before whatever this process counts next.
+/// metrics stay valid, but what they count is not in the store any more; `metric_new` makes new ones. It
+/// never waits for a server: the store does it before whatever this process counts next.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_family_clear(
     family: *const MetricFamily,

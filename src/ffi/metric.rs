@@ -141,9 +141,9 @@ pub unsafe extern "C" fn metric_get_bucket(
     unsafe { read(metric, value, error, |metric| metric.get_bucket(upper_bound)) }
 }
 
-/// Removes the metric with these label values from the store. Handles of it stay valid, but count into
-/// the void; `metric_new` makes a new one. Other processes that count with it bring it back. It never
-/// waits for a server.
+/// Removes the metric with these label values from the store. Handles of it stay valid, but what they count is
+/// not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back.
+/// It never waits for a server.
 ///
 /// BACKEND_STATUS_NOT_FOUND: this process has no such metric.
 /// BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.

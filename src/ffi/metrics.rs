@@ -75,9 +75,9 @@ pub struct MetricsSeries {
     pub value_count: usize,
 }
 
-/// Reads `families` (`family_count` handles) in one go, or all families of the store if `families` is NULL, and writes the result
-/// to `*snapshot`. Families of another backend are refused. A family whose key the store refuses has no
-/// series, and is reported to the log. It waits as `metrics_collect` does.
+/// Reads `families` (`family_count` handles) in one go, or all families of the store if `families` is NULL,
+/// and writes the result to `*snapshot`. A family whose key the store refuses has no series, and is reported
+/// to the log. It waits as `metrics_collect` does.
 ///
 /// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store could not be read.
 /// BACKEND_STATUS_INVALID_ARGUMENT: a family of another backend.

@@ -30,6 +30,7 @@ pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
     let Ok(url) = Url::parse(text) else {
         return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
     };
+    check_parts(&url)?;
     match url.scheme() {
         "memory" => parse_memory(&url).map(StoreOptions::Memory),
         "redis" | "valkey" => parse_redis_tcp(&url).map(Box::new).map(StoreOptions::Redis),
@@ -44,7 +45,25 @@ pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
     }
 }
 
+/// Refuses what would be cut off or misread without a word: most often a password that holds one of these
+/// characters as it is.
+fn check_parts(url: &Url) -> Result<()> {
+    let has_at = url.path().contains('@') || url.query().is_some_and(|query| query.contains('@'));
+    if has_at || url.fragment().is_some() {
+        return Err(configuration(
+            "the store URL has an \"@\" or \"#\" behind the host: write %40, %23, %2F and %3F for @, #, / and ? \
+             in a user name, a password or an option",
+        ));
+    }
+    Ok(())
+}
+
 fn parse_memory(url: &Url) -> Result<CellKind> {
+    if url.has_authority() || !url.path().is_empty() {
+        return Err(configuration(
+            "memory: takes no host and no path: expected memory: or memory:?cell=mutex",
+        ));
+    }
     let mut cell = CellKind::default();
     for_each_option(url, |name, value| {
         cell = match (name, value) {
@@ -59,6 +78,9 @@ fn parse_memory(url: &Url) -> Result<CellKind> {
 }
 
 fn parse_redis_tcp(url: &Url) -> Result<RedisOptions> {
+    if !url.has_authority() {
+        return Err(configuration("the host is missing: expected redis://host:port/db"));
+    }
     let host = match url.host_str() {
         None | Some("") => "127.0.0.1".to_owned(),
         // An IPv6 address stands in brackets in a URL, and without them everywhere else. The host of
@@ -69,13 +91,16 @@ fn parse_redis_tcp(url: &Url) -> Result<RedisOptions> {
     let path = url.path().trim_start_matches('/');
     if !path.is_empty() {
         options.database = parse_number("db", path, "a database number")?;
+        if url.query_pairs().any(|(name, _)| name == "db") {
+            return Err(configuration("option \"db\" is given twice: in the path and as an option"));
+        }
     }
     parse_redis_options(url, &mut options)?;
     Ok(options)
 }
 
 fn parse_redis_unix(url: &Url) -> Result<RedisOptions> {
-    if !url.path().starts_with('/') {
+    if url.host_str().is_some_and(|host| !host.is_empty()) || !url.path().starts_with('/') {
         return Err(configuration(
             "redis+unix:// needs the absolute path of a socket, as in redis+unix:///run/redis.sock",
         ));
@@ -248,7 +273,21 @@ mod tests {
         assert!(refusal("redis://h?pipeline_threads=65").contains("from 1 to 64"));
         assert!(refusal("rediss://h").contains("TLS"));
         assert!(refusal("mysql://h").contains("\"mysql\""));
-        for url in ["redis://u:s3cret@h:notaport", "redis://u:s3cret@[::1", "u:s3cret@h", ":s3cret@h"] {
+        assert!(refusal("memory:nonsense").contains("no path"));
+        assert!(refusal("memory://host").contains("no host"));
+        assert!(refusal("redis:1").contains("host is missing"));
+        assert!(refusal("redis://h/0?db=1").contains("given twice"));
+        assert!(refusal("redis+unix://run/redis.sock").contains("absolute path"));
+        assert!(refusal("redis://h?password=a#b").contains("%23"));
+        for url in [
+            "redis://u:1/s3cret@h",
+            "redis://u:1?s3cret@h",
+            "redis://u:1#s3cret@h",
+            "redis://u:s3cret@h:notaport",
+            "redis://u:s3cret@[::1",
+            "u:s3cret@h",
+            ":s3cret@h",
+        ] {
             assert!(!refusal(url).contains("s3cret"), "{url}: {}", refusal(url));
         }
         assert!(!format!("{:?}", redis("redis://u:s3cret@h")).contains("s3cret"));

@@ -382,7 +382,9 @@ pub(crate) fn command(name: &str, arguments: &[&str]) -> Cmd {
 
 /// The error as the server says it.
 pub(crate) fn describe(error: &redis::ServerError) -> String {
-    format!("{} {}", error.code(), error.details().unwrap_or_default())
+    // Redis 7 adds where in the script it happened, which tells nobody anything.
+    let details = error.details().unwrap_or_default();
+    format!("{} {}", error.code(), details.split(" script: ").next().unwrap_or_default())
 }
 
 /// Whether the server refuses this key only: it is of another type, or the user may not use it.

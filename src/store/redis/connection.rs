@@ -114,12 +114,9 @@ impl Drop for Connection {
 
 fn handshake(options: &RedisOptions) -> Vec<Cmd> {
     let mut commands = Vec::new();
-    if let Some(password) = &options.password {
+    if options.username.is_some() || options.password.is_some() {
         let mut auth = redis::cmd("AUTH");
-        if let Some(username) = &options.username {
-            auth.arg(username);
-        }
-        auth.arg(password);
+        auth.arg(&options.username).arg(options.password.as_deref().unwrap_or_default());
         commands.push(auth);
     }
     if options.database != 0 {

@@ -117,7 +117,8 @@ impl Store for RedisStore {
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {
         Arc::new_cyclic(|metric| {
             let definition = &family.definition;
-            let queue: Arc<dyn DirtyQueue> = self.core.clone();
+            let core: Arc<dyn DirtyQueue> = self.core.clone();
+            let queue = Arc::downgrade(&core);
             let cells =
                 PendingCells::new(definition.metric_type(), definition.cell_count(), metric.clone(), queue);
             Metric::new(Arc::clone(family), labels, Cells::Pending(cells))

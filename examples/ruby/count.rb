@@ -1,0 +1,179 @@
+# frozen_string_literal: true
+
+# Counts orders in a shop through the ffi gem, and prints what Prometheus would scrape.
+#
+#   ruby count.rb                              values in this process
+#   ruby count.rb redis://127.0.0.1:6379       values on a Redis server, shared with other processes
+#
+# PYTHEUS_BACKEND_RS_LIBRARY names the shared library; without it, it is the one that cargo built here.
+
+require "ffi"
+
+module Metrics
+  # The functions of pytheus_backend_rs.h that this program needs, as they are.
+  module Library
+    extend FFI::Library
+
+    BUILT_HERE = File.expand_path("../../target/release/libpytheus_backend_rs.so", __dir__)
+    ffi_lib ENV.fetch("PYTHEUS_BACKEND_RS_LIBRARY", BUILT_HERE)
+
+    class MetricFamilyOptions < FFI::Struct
+      layout size: :size_t,
+             name: :pointer,
+             help: :pointer,
+             metric_type: :int32,
+             lifetime: :int32,
+             label_names: :pointer,
+             label_count: :size_t,
+             buckets: :pointer,
+             bucket_count: :size_t
+    end
+
+    # Calls that may wait for a server let other Ruby threads run meanwhile.
+    attach_function :backend_new, %i[string pointer pointer], :int32, blocking: true
+    attach_function :backend_free, %i[pointer], :void, blocking: true
+    attach_function :backend_status_name, %i[int32], :string
+    attach_function :backend_error_message, %i[pointer], :string
+    attach_function :backend_error_free, %i[pointer], :void
+    attach_function :backend_string_free, %i[pointer], :void
+    attach_function :metric_family_new, %i[pointer pointer pointer pointer], :int32
+    attach_function :metric_family_free, %i[pointer], :void
+    attach_function :metric_new, %i[pointer pointer size_t pointer pointer], :int32
+    attach_function :metric_free, %i[pointer], :void
+    attach_function :metric_inc, %i[pointer double], :int32
+    attach_function :metric_observe, %i[pointer double], :int32
+    attach_function :metrics_collect, %i[pointer pointer pointer pointer], :int32, blocking: true
+  end
+
+  # A call that failed: the library's own sentence, behind the name of the status.
+  class Error < StandardError; end
+
+  module_function
+
+  # Makes a call that writes a pointer and, if it fails, an error: gives the pointer, or raises the error.
+  # `behind` are the arguments between the two.
+  def pointer_from(function, *arguments, behind: [])
+    result = FFI::MemoryPointer.new(:pointer)
+    error = FFI::MemoryPointer.new(:pointer)
+    status = Library.public_send(function, *arguments, result, *behind, error)
+    return result.read_pointer if status.zero?
+
+    reason = error.read_pointer
+    message = Library.backend_error_message(reason)
+    Library.backend_error_free(reason)
+    raise Error, "#{Library.backend_status_name(status)}: #{message}"
+  end
+
+  # Raises what a call without an error parameter says by its status.
+  def check(status)
+    raise Error, Library.backend_status_name(status) unless status.zero?
+  end
+
+  # An array of C strings. It must be kept for as long as C looks at it: the pointers it holds are its own.
+  def strings(texts)
+    FFI::MemoryPointer.new(:pointer, [texts.size, 1].max).tap do |array|
+      pointers = texts.map { |text| FFI::MemoryPointer.from_string(text) }
+      array.write_array_of_pointer(pointers)
+      array.instance_variable_set(:@pointers, pointers)
+    end
+  end
+
+  # An open store.
+  class Backend
+    TYPES = { counter: 1, histogram: 3 }.freeze
+
+    def initialize(url)
+      @handle = FFI::AutoPointer.new(Metrics.pointer_from(:backend_new, url), Library.method(:backend_free))
+    end
+
+    def counter(name, help, labels: [])
+      declare(Counter, :counter, name, help, labels, [])
+    end
+
+    def histogram(name, help, labels: [], buckets: [])
+      declare(Histogram, :histogram, name, help, labels, buckets)
+    end
+
+    # All metrics as Prometheus text.
+    def collect
+      text = Metrics.pointer_from(:metrics_collect, @handle, behind: [nil])
+      text.read_string.force_encoding(Encoding::UTF_8)
+    ensure
+      Library.backend_string_free(text)
+    end
+
+    # Sends what is pending and ends the library's threads.
+    def close
+      @handle.free
+    end
+
+    private
+
+    # The library copies what the options point to; until then, the local variables keep it alive.
+    def declare(kind, type, name, help, labels, buckets)
+      name_text = FFI::MemoryPointer.from_string(name)
+      help_text = FFI::MemoryPointer.from_string(help)
+      label_names = Metrics.strings(labels)
+      bounds = FFI::MemoryPointer.new(:double, [buckets.size, 1].max).write_array_of_double(buckets)
+      options = Library::MetricFamilyOptions.new
+      options[:size] = Library::MetricFamilyOptions.size
+      options[:name] = name_text
+      options[:help] = help_text
+      options[:metric_type] = TYPES.fetch(type)
+      options[:label_names] = label_names
+      options[:label_count] = labels.size
+      options[:buckets] = bounds
+      options[:bucket_count] = buckets.size
+      kind.new(Metrics.pointer_from(:metric_family_new, @handle, options))
+    end
+  end
+
+  # A metric family; its metrics are made once for each set of label values, and kept.
+  class Family
+    def initialize(handle)
+      @handle = FFI::AutoPointer.new(handle, Library.method(:metric_family_free))
+      @metrics = {}
+    end
+
+    private
+
+    def metric(label_values)
+      @metrics[label_values] ||= begin
+        handle = Metrics.pointer_from(:metric_new, @handle, Metrics.strings(label_values), label_values.size)
+        FFI::AutoPointer.new(handle, Library.method(:metric_free))
+      end
+    end
+  end
+
+  # Only goes up.
+  class Counter < Family
+    def increment(*label_values, by: 1)
+      Metrics.check(Library.metric_inc(metric(label_values), by))
+    end
+  end
+
+  # Counts observations in buckets.
+  class Histogram < Family
+    def observe(value, *label_values)
+      Metrics.check(Library.metric_observe(metric(label_values), value))
+    end
+  end
+end
+
+if $PROGRAM_NAME == __FILE__
+  begin
+    backend = Metrics::Backend.new(ARGV.fetch(0, "memory:"))
+    orders = backend.counter("shop_orders_total", "Orders, by the way they were paid.", labels: ["payment"])
+    durations = backend.histogram("shop_order_seconds", "How long an order took.", buckets: [0.1, 0.5, 2])
+
+    %w[card card card cash].zip([0.25, 0.0625, 3, 0.5]) do |payment, seconds|
+      orders.increment(payment)
+      durations.observe(seconds)
+    end
+
+    puts backend.collect
+    backend.close
+  rescue Metrics::Error => e
+    abort e.message
+  end
+end
