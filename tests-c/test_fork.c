@@ -302,11 +302,28 @@ static void forks_while_other_threads_are_busy_keep_totals_exact(void) {
   fork_while_threads_are_busy("memory:?cell=mutex", false);
 }
 
+/* As a program does that returns from main without closing anything. */
+static void a_process_that_calls_exit_sends_what_it_has_counted(void) {
+  empty_server();
+  pid_t child = fork_child();
+  if (child == 0) {
+    Backend *backend = open_backend(server.url);
+    Metric *metric = make_metric(declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total"), NULL);
+    for (int i = 0; i < 1000; i++) CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+    exit(check_result());
+  }
+  wait_for(child);
+  char reply[64];
+  redis_server_ask(&server, reply, sizeof reply, "GET", "requests_total", (char *)NULL);
+  CHECK_TEXT("1000", reply);
+}
+
 int main(void) {
   redis_server_start(&server);
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_WARNING));
   CHECK_RUN(a_child_counts_on_with_the_handles_of_its_parent);
   CHECK_RUN(a_child_may_free_everything_and_open_anew);
+  CHECK_RUN(a_process_that_calls_exit_sends_what_it_has_counted);
   CHECK_RUN(a_child_that_never_uses_the_backend_changes_nothing);
   CHECK_RUN(a_grandchild_counts_too);
   CHECK_RUN(in_memory_each_process_counts_for_itself);
