@@ -185,8 +185,8 @@ enum MetricLifetime
    */
   METRIC_LIFETIME_BACKEND = 0,
   /**
-   * As long as a handle of it or of one of its metrics. Every declaration is a family of its own, and
-   * `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
+   * As long as a handle of it or of one of its metrics. Every declaration is a family of its own. In
+   * memory `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
    * wrappers whose own objects decide what exists.
    */
   METRIC_LIFETIME_HANDLE = 1,

@@ -17,6 +17,9 @@ use crate::sample::Snapshot;
 use crate::store::{self, Store};
 use crate::table::FamilyTable;
 
+/// A year: as good as for ever.
+const LONG: Duration = Duration::from_secs(365 * 86_400);
+
 /// An open store, and the metric families that are declared in it.
 #[derive(Debug, Clone)]
 pub struct Backend {
@@ -55,6 +58,7 @@ impl Backend {
         lifetime: Lifetime,
     ) -> Result<MetricFamily> {
         let shared = self.parts.store.names_are_shared();
+        self.parts.store.admit(&definition)?;
         let family = self.parts.table.declare(definition, lifetime, shared, Arc::downgrade(&self.parts))?;
         self.parts.store.declared(&family);
         Ok(MetricFamily::new(self.clone(), family, label_order))
@@ -86,7 +90,9 @@ impl Backend {
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;
     /// nothing is lost then, it is sent later.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
-        self.parts.store.flush(Instant::now() + timeout)
+        // A timeout that no clock can hold is none.
+        let deadline = Instant::now().checked_add(timeout);
+        self.parts.store.flush(deadline.unwrap_or_else(|| Instant::now() + LONG))
     }
 
     /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops its threads. Says

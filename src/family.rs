@@ -58,8 +58,8 @@ pub enum Lifetime {
     #[default]
     Backend,
     /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own:
-    /// two of them share values only where the store shares them (Redis), and `collect` without a
-    /// list of families does not show it. This is what pytheus' metric objects are.
+    /// two of them share values only where the store shares them between processes, and in memory `collect`
+    /// without a list of families does not show it. This is what pytheus' metric objects are.
     Handle,
 }
 

@@ -30,8 +30,8 @@ pub enum MetricType {
 pub enum MetricLifetime {
     /// Until its backend is freed. Declaring the same definition again gives the same family.
     Backend = 0,
-    /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own, and
-    /// `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
+    /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own. In
+    /// memory `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
     /// wrappers whose own objects decide what exists.
     Handle = 1,
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Store;
 use crate::error::Result;
-use crate::family::Family;
+use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::{Cells, Metric};
@@ -46,6 +46,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn names_are_shared(&self) -> bool {
         false
+    }
+
+    fn admit(&self, _: &Definition) -> Result<()> {
+        Ok(())
     }
 
     fn declared(&self, _: &Arc<Family>) {}

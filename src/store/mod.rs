@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::Result;
-use crate::family::Family;
+use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::Metric;
@@ -23,6 +23,10 @@ use crate::table::FamilyTable;
 pub(crate) trait Store: Debug + Send + Sync {
     /// Whether the store itself knows a family by its name, so that all who use one must agree on it.
     fn names_are_shared(&self) -> bool;
+
+    /// Whether a family may be declared: others may have declared its name in another way, or the store
+    /// may have no room for it.
+    fn admit(&self, definition: &Definition) -> Result<()>;
 
     /// A family was declared.
     fn declared(&self, family: &Arc<Family>);

@@ -42,7 +42,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Send all that is pending now; answer when the server has it, or why it has not.
-    Flush { answer: Sender<Result<()>> },
+    Flush { deadline: Instant, answer: Sender<Result<()>> },
     /// The server has lost definitions: send them again.
     Redeclare,
     /// Send all that is pending, trying until the deadline, and end. The answer is the number of
@@ -95,12 +95,13 @@ impl Action {
 
     /// Runs until it is told to stop.
     pub(crate) fn run(&mut self) {
-        loop {
+        while !self.abandoned.load(Ordering::Relaxed) {
             match self.wait() {
-                Some(Request::Flush { answer }) => {
-                    // Whoever asked may have given up waiting.
+                // Whoever asked may have given up waiting: then the server need not be asked.
+                Some(Request::Flush { deadline, answer }) if Instant::now() < deadline => {
                     let _ = answer.send(self.flush());
                 }
+                Some(Request::Flush { .. }) => {}
                 Some(Request::Redeclare) => self.redeclare(),
                 Some(Request::Stop { deadline, answer }) => {
                     let _ = answer.send(self.stop(deadline));
@@ -142,8 +143,10 @@ impl Action {
             recv(self.requests) -> request => return Some(request.unwrap_or_else(|_| self.stop_unasked())),
             recv(self.events) -> event => event,
         };
-        if let Ok(event) = received {
-            self.take_event(event);
+        match received {
+            Ok(event) => self.take_event(event),
+            // The store is gone; those who read from it may still ask.
+            Err(_) => return Some(self.requests.recv().unwrap_or_else(|_| self.stop_unasked())),
         }
         None
     }
@@ -207,16 +210,35 @@ impl Action {
             self.outbox.retry_refused(Instant::now());
             let nothing_counts = self.outbox.unsent_count() == 0;
             if nothing_counts && (self.undeclared.is_empty() || self.link.retry_at().is_some()) {
+                self.leave();
                 return 0;
             }
             let is_sent = self.send().is_ok() && !self.outbox.has_unsent();
             let now = Instant::now();
+            if is_sent && self.outbox.unsent_count() == 0 {
+                self.leave();
+            }
             if is_sent || now >= deadline || self.abandoned.load(Ordering::Relaxed) {
                 return self.outbox.unsent_count();
             }
             // Nobody else has anything to ask of this thread any more.
             let retry_at = self.link.retry_at().unwrap_or(now).min(deadline);
             std::thread::sleep(retry_at.saturating_duration_since(now));
+        }
+    }
+
+    /// Takes this writer out of the server's books: it will not send anything again. Not if a connection ever
+    /// failed: a batch that was sent twice may still be on its way, and would be taken for a new one.
+    fn leave(&mut self) {
+        if self.link.has_failed() {
+            return;
+        }
+        let keys = self.outbox.writers_keys();
+        let writer = self.outbox.writer().to_owned();
+        let commands: Vec<Cmd> = keys.iter().map(|key| command("HDEL", &[key, &writer])).collect();
+        if !commands.is_empty() {
+            // What stays behind is swept out by others.
+            let _ = self.link.exchange(&self.shared.options, &commands);
         }
     }
 
@@ -276,7 +298,8 @@ impl Action {
                 Ok(())
             }
             Value::ServerError(error) if concerns_key(&error) => {
-                let reason = format!("Redis key {key:?} is refused: {}", describe(&error));
+                let named = if error.code() == "WRITERS" { layout::writers_key(key) } else { key.to_owned() };
+                let reason = format!("Redis key {named:?} is refused: {}", describe(&error));
                 if self.outbox.refuse(key, reason.clone(), Instant::now()) {
                     log::error!("{reason}; its changes are kept, and tried again every second");
                 }

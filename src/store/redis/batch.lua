@@ -33,7 +33,10 @@ local function write(value)
   return text
 end
 
-local seen = redis.call('HGET', writers, writer)
+local seen = redis.pcall('HGET', writers, writer)
+if type(seen) == 'table' then -- an error: of another type
+  return redis.error_reply('WRITERS ' .. seen.err)
+end
 if seen and number <= tonumber(string.match(seen, '^%d+')) then
   return {0}
 end
@@ -69,14 +72,15 @@ for index = 8, #ARGV, 3 do
 end
 redis.call('EXPIRE', key, expiry)
 
-if not seen then
-  local now = tonumber(ARGV[5])
-  if redis.call('HLEN', writers) >= tonumber(ARGV[7]) then
-    local entries = redis.call('HGETALL', writers)
-    for index = 1, #entries, 2 do
-      local last = tonumber(string.match(entries[index + 1], '(%d+)$'))
-      if not last or last + tonumber(ARGV[6]) < now then redis.call('HDEL', writers, entries[index]) end
-    end
+-- Entries of processes that died: each new writer looks at a few others, so that the work is bounded.
+if not seen and redis.call('HLEN', writers) >= tonumber(ARGV[7]) then
+  local entries = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')
+  if entries.err then -- before Redis 6.2
+    entries = redis.call('HSCAN', writers, 0, 'COUNT', 32)[2]
+  end
+  for index = 1, #entries, 2 do
+    local last = tonumber(string.match(entries[index + 1], '(%d+)$'))
+    if not last or last + tonumber(ARGV[6]) < tonumber(ARGV[5]) then redis.call('HDEL', writers, entries[index]) end
   end
 end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])

@@ -232,6 +232,7 @@ fn unreadable(address: &Address, error: &redis::RedisError) -> Error {
 
 /// The error for a server that answers, but does not serve.
 pub(crate) fn refused(address: &Address, error: &redis::ServerError) -> Error {
-    let details = error.details().unwrap_or_default();
+    // A server that does not know a command repeats its arguments, and AUTH's is the password.
+    let details = error.details().unwrap_or_default().split(", with args").next().unwrap_or_default();
     Error::new(ErrorKind::Unavailable, format!("{address} refuses: {} {details}", error.code()))
 }

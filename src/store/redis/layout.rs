@@ -2,9 +2,12 @@
 //!
 //! All keys of a family hash to one slot, which keeps Redis Cluster possible.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, MetricType};
 use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
 use crate::number::{format_number, parse_number};
+
+const DEFINITIONS: &str = "pytheus:families";
 
 /// The key that holds the values of the family `name`.
 pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
@@ -21,7 +24,16 @@ pub(crate) fn writers_key(family_key: &str) -> String {
 
 /// The key that holds the definitions of all families.
 pub(crate) fn definitions_key(prefix: Option<&str>) -> String {
-    family_key(prefix, "pytheus:families")
+    family_key(prefix, DEFINITIONS)
+}
+
+/// Refuses the one metric name whose key is taken.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name != DEFINITIONS {
+        return Ok(());
+    }
+    let message = format!("metric name {name:?}: the Redis store keeps its definitions under this name");
+    Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
 /// Whether the values are fields of a hash; a lone counter or gauge is a plain string.

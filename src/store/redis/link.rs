@@ -21,6 +21,8 @@ pub(crate) struct Link {
     connection: Option<Connection>,
     slot: Arc<SocketSlot>,
     lost: Option<Lost>,
+    /// Whether a connection ever broke: what was sent on it may arrive late.
+    has_failed: bool,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ struct Lost {
 impl Link {
     /// A link that has not connected yet, or has connected before its thread began.
     pub(crate) fn new(first: Option<Result<Connection>>, slot: Arc<SocketSlot>) -> Self {
-        let mut link = Self { connection: None, slot, lost: None };
+        let mut link = Self { connection: None, slot, lost: None, has_failed: false };
         match first {
             Some(Ok(connection)) => link.keep(connection),
             Some(Err(error)) => link.lose(&error),
@@ -44,6 +46,11 @@ impl Link {
     /// When to try again, if the store is lost.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.lost.as_ref().map(|lost| lost.retry_at)
+    }
+
+    /// Whether a connection ever broke.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Sends commands and reads their replies. A connection that turns out to be broken is made anew,
@@ -90,6 +97,7 @@ impl Link {
         let result = connection.exchange(commands, Instant::now() + options.socket_timeout);
         if result.is_err() {
             self.connection = None;
+            self.has_failed = true;
         }
         result
     }

@@ -24,7 +24,7 @@ pub(crate) use self::options::{Address, RedisOptions};
 use self::runtime::{Runtime, RuntimeSlot};
 use super::Store;
 use crate::error::{Error, ErrorKind, Result};
-use crate::family::Family;
+use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::{Cells, Metric};
@@ -108,6 +108,11 @@ impl DirtyQueue for Core {
 impl Store for RedisStore {
     fn names_are_shared(&self) -> bool {
         true
+    }
+
+    fn admit(&self, definition: &Definition) -> Result<()> {
+        // What other processes have declared is on the server: it is looked at later, and warned about.
+        layout::check_name(definition.name())
     }
 
     fn declared(&self, family: &Arc<Family>) {

@@ -127,6 +127,17 @@ impl Outbox {
         }
     }
 
+    /// The id of this outbox' batches.
+    pub(crate) fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// The keys in which the server notes which of these batches it has applied.
+    pub(crate) fn writers_keys(&self) -> Vec<String> {
+        let used = self.queues.values().filter(|queue| queue.last_number > 0);
+        used.map(|queue| queue.writers_key.clone()).collect()
+    }
+
     /// When to try a refused key again, if there is one.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.queues.values().filter_map(|queue| queue.refused.as_ref()).map(|refused| refused.until).min()

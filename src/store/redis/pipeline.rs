@@ -17,8 +17,9 @@ use super::layout;
 use super::runtime::flush;
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
-use crate::labels;
+use crate::labels::{self, Labels};
 use crate::metric::Metric;
+use crate::name::check_label_names;
 use crate::number::parse_number;
 use crate::sample::{FamilySamples, Series, Snapshot};
 
@@ -239,13 +240,16 @@ impl Pipeline {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => Connection::open(options, deadline.min(Instant::now() + options.connect_timeout))?,
+            let (mut connection, answer_by) = match self.connection.take() {
+                // It may have died without a word: a new one must get its turn before the deadline.
+                Some(connection) => (connection, deadline.min(Instant::now() + options.socket_timeout)),
+                None => {
+                    let connect_by = deadline.min(Instant::now() + options.connect_timeout);
+                    (Connection::open(options, connect_by)?, deadline)
+                }
             };
             connection.register(&self.slot);
-            let result = connection.exchange(commands, deadline.min(Instant::now() + options.socket_timeout));
-            match result {
+            match connection.exchange(commands, answer_by) {
                 Ok(replies) => {
                     self.connection = Some(connection);
                     return Ok(replies);
@@ -287,15 +291,30 @@ fn assemble(key: &str, definition: &Definition, known: &[Arc<Metric>], value: Va
             continue;
         };
         if let Some(known) = series.get_mut(spelling) {
-            known.cells[cell] += amount;
+            add(&mut known.cells[cell], amount);
             continue;
         }
         // Another program's spelling of the labels is another field of the same series.
-        let Some(labels) = labels::decode(spelling) else { continue };
+        let Some(labels) = labels::decode(spelling).filter(|labels| has_good_names(definition, labels))
+        else {
+            log::debug!("Redis key {key:?}: field {field:?} has no usable labels");
+            continue;
+        };
         let new = series.entry(labels::encode(&labels)).or_insert_with(|| Series { labels, cells: empty() });
-        new.cells[cell] += amount;
+        add(&mut new.cells[cell], amount);
     }
     series.into_values().collect()
+}
+
+/// One bad label name would have Prometheus refuse the whole scrape.
+fn has_good_names(definition: &Definition, labels: &Labels) -> bool {
+    let names: Vec<String> = labels.keys().cloned().collect();
+    check_label_names(&names, definition.metric_type()).is_ok()
+}
+
+/// Adds to a cell; the first amount as it is, since -0 is not 0.
+fn add(cell: &mut f64, amount: f64) {
+    *cell = if *cell == 0.0 { amount } else { *cell + amount };
 }
 
 /// The pairs of a hash. What is not text is none of ours.

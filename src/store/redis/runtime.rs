@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -23,7 +22,7 @@ use crate::family::Family;
 use crate::fork::ForkGuard;
 use crate::metric::Metric;
 use crate::sample::Snapshot;
-use crate::thread;
+use crate::thread::Thread;
 
 /// How long after a panic a thread waits before it goes on.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -36,7 +35,7 @@ pub(crate) struct Runtime {
     questions: Sender<Question>,
     shared: Arc<Shared>,
     sockets: Vec<Arc<SocketSlot>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<Thread>>,
     abandoned: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
 }
@@ -62,7 +61,7 @@ impl Runtime {
                 Pipeline::new(Arc::clone(shared), requests.clone(), new_slot(), Arc::clone(&refused_keys));
             let questions: Receiver<Question> = question_receiver.clone();
             let body = move || guarded("pipeline", || pipeline.run(&questions));
-            threads.push(spawn(shared, format!("pipeline-{index}"), body)?);
+            threads.push(spawn(shared, &format!("pipeline-{index}"), body)?);
         }
         let mut action = Action::new(
             Arc::clone(shared),
@@ -74,7 +73,7 @@ impl Runtime {
             Arc::clone(&waiting),
         );
         let body = move || guarded("BackendAction", || action.run());
-        threads.push(spawn(shared, "BackendAction".to_owned(), body)?);
+        threads.push(spawn(shared, "BackendAction", body)?);
         let shared = Arc::clone(shared);
         let threads = Mutex::new(threads);
         Ok(Arc::new(Self { events, requests, questions, shared, sockets, threads, abandoned, waiting }))
@@ -133,8 +132,7 @@ impl Runtime {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
             if thread.is_finished() {
-                // Its panics were caught and logged within.
-                let _ = thread.join();
+                thread.join();
             }
         }
         match unsent {
@@ -158,7 +156,7 @@ impl Runtime {
 /// Has the BackendAction thread send all that is pending, and waits for it.
 pub(crate) fn flush(requests: &Sender<Request>, shared: &Shared, deadline: Instant) -> Result<()> {
     let (answer, answers) = bounded(1);
-    let _ = requests.send(Request::Flush { answer });
+    let _ = requests.send(Request::Flush { deadline, answer });
     wait_for(&answers, shared, deadline, "sending what is pending")
 }
 
@@ -180,14 +178,17 @@ fn unsent_error(shared: &Shared, count: usize) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
-            "{count} changes could not be sent to {} within {:?}, and are lost with this process",
-            shared.options.address, shared.options.shutdown_timeout
+            "{count} {} could not be sent to {} (shutdown_timeout is {:?}), and {} lost with this process",
+            if count == 1 { "change" } else { "changes" },
+            shared.options.address,
+            shared.options.shutdown_timeout,
+            if count == 1 { "is" } else { "are" },
         ),
     )
 }
 
-fn spawn(shared: &Shared, name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    thread::spawn(name, body).map_err(|error| {
+fn spawn(shared: &Shared, name: &str, body: impl FnOnce() + Send + 'static) -> Result<Thread> {
+    Thread::spawn(name, body).map_err(|error| {
         Error::new(
             ErrorKind::Unavailable,
             format!("cannot start a thread for {}: {error}", shared.options.address),

@@ -1,0 +1,393 @@
+//! Forks, at any time and in any thread: the parent goes on as if nothing had happened, the child counts on
+//! through the handles that it inherited, and the server ends with exactly what both have counted. A child
+//! does nothing here but use the engine and leave by `_exit`: the test harness's threads are not there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pytheus_backend_rs::{Backend, Lifetime, Metric, MetricType};
+
+use support::*;
+
+/// A forked process that must end with 0.
+struct ForkedChild(i32);
+
+/// Runs `body` in a forked child, which ends with 0 if the body returns true. A child that hangs is ended
+/// by its alarm clock.
+fn fork(body: impl FnOnce() -> bool) -> ForkedChild {
+    // SAFETY: the child calls nothing but the engine, whose claim it is to survive this, and _exit.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            // SAFETY: plain system calls; a panic must not reach the harness that this process lacks.
+            unsafe {
+                libc::alarm(PATIENCE.as_secs() as u32);
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                libc::_exit(match result {
+                    Ok(true) => 0,
+                    Ok(false) => 1,
+                    Err(_) => 2,
+                })
+            }
+        }
+        pid => ForkedChild(pid),
+    }
+}
+
+impl ForkedChild {
+    fn join(self) {
+        let mut status = 0;
+        // SAFETY: a plain system call on our own child, which is waited for once.
+        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
+        assert!(!libc::WIFSIGNALED(status), "the child was ended by signal {}", libc::WTERMSIG(status));
+        assert_eq!(libc::WEXITSTATUS(status), 0, "what the child saw is not what it should have seen");
+    }
+}
+
+/// A pipe over which one process tells another that it may go on.
+struct Gate([i32; 2]);
+
+impl Gate {
+    fn new() -> Self {
+        let mut ends = [0; 2];
+        // SAFETY: the array has room for the two ends.
+        assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+        Self(ends)
+    }
+
+    fn open(&self) {
+        // SAFETY: one byte of a live array is written.
+        assert_eq!(unsafe { libc::write(self.0[1], [1_u8].as_ptr().cast(), 1) }, 1);
+    }
+
+    fn wait(&self) {
+        let mut byte = [0_u8];
+        // SAFETY: one byte is read into a live array.
+        assert_eq!(unsafe { libc::read(self.0[0], byte.as_mut_ptr().cast(), 1) }, 1);
+    }
+}
+
+/// Ends threads that look at the flag, also when a test fails.
+struct EndOnDrop<'flag>(&'flag AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn is_sent(backend: &Backend) -> bool {
+    backend.flush(PATIENCE).is_ok()
+}
+
+#[test]
+fn children_forked_under_load_count_exactly() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    let requests = counter(&backend, "requests_total");
+    let level = gauge(&backend, "level");
+    let time = declare(&backend, "time", MetricType::Histogram, &["a"]).metric(&["x"]).unwrap();
+    let load = Load::start(&requests, 3);
+    let forks = 40;
+    let mut children = Vec::new();
+    for _ in 0..forks {
+        load.wait_for(300);
+        time.observe(1.0).unwrap();
+        level.inc(1.0).unwrap();
+        children.push(fork(|| {
+            for _ in 0..1_000 {
+                requests.inc(1.0).unwrap();
+            }
+            time.observe(1.0).unwrap();
+            level.inc(1.0).unwrap();
+            is_sent(&backend)
+        }));
+        // A handful at a time, as a server of workers has them.
+        if children.len() == 4 {
+            children.drain(..).for_each(ForkedChild::join);
+        }
+    }
+    children.into_iter().for_each(ForkedChild::join);
+    let total = load.end() + f64::from(forks) * 1_000.0;
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), total);
+    assert_eq!(server.value("level"), 2.0 * f64::from(forks));
+    assert_eq!(time.get_count().unwrap(), 2.0 * f64::from(forks));
+    assert_eq!(time.get_sum().unwrap(), 2.0 * f64::from(forks));
+}
+
+#[test]
+fn forks_while_others_scrape_declare_and_remove_do_not_hang_the_child() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    let requests = counter(&backend, "requests_total");
+    let ends = AtomicBool::new(false);
+    let goes_on = || !ends.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let _end = EndOnDrop(&ends);
+        scope.spawn(|| {
+            while goes_on() {
+                backend.collect(None).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            let family = declare(&backend, "errors_total", MetricType::Counter, &["n"]);
+            for n in (0..).take_while(|_| goes_on()) {
+                family.metric(&[&n.to_string()]).unwrap().inc(1.0).unwrap();
+                family.remove(&[&n.to_string()]).unwrap();
+                std::thread::yield_now();
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                let short = open(&server, "pipeline_threads=1");
+                counter(&short, "short_total").inc(1.0).unwrap();
+                short.close().unwrap();
+            }
+        });
+        for _ in 0..30 {
+            let child = fork(|| {
+                requests.inc(1.0).unwrap();
+                let declared = counter(&backend, "child_total");
+                declared.inc(1.0).unwrap();
+                declared.get().is_ok_and(|value| value >= 1.0) && backend.collect(None).is_ok()
+            });
+            child.join();
+        }
+    });
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), 30.0);
+    assert_eq!(server.value("child_total"), 30.0);
+}
+
+#[test]
+fn what_is_pending_at_the_fork_is_sent_once() {
+    let server = Server::start();
+    // Nothing is sent by itself.
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let requests = counter(&backend, "requests_total");
+    let level = gauge(&backend, "level");
+    let family = declare(&backend, "errors_total", MetricType::Counter, &["n"]);
+    flush(&backend);
+    requests.inc(1.0).unwrap();
+    flush(&backend);
+    let watched = {
+        let definition = family.definition().clone();
+        backend.declare(definition, &["n"], Lifetime::Handle).unwrap().metric(&["watched"]).unwrap()
+    };
+    requests.inc(10.0).unwrap();
+    level.set(5.0).unwrap();
+    level.inc(1.0).unwrap();
+    family.metric(&["new"]).unwrap().inc(3.0).unwrap();
+    watched.inc(4.0).unwrap();
+    let child = fork(|| {
+        // The parent's changes are not the child's to send, whatever it touches.
+        let touched = is_sent(&backend);
+        requests.inc(100.0).unwrap();
+        level.inc(0.0).unwrap();
+        watched.inc(40.0).unwrap();
+        touched && backend.collect(None).is_ok() && is_sent(&backend)
+    });
+    child.join();
+    assert_eq!(server.value("requests_total"), 101.0);
+    assert_eq!(server.value("level"), 0.0, "what the parent has set is still pending there");
+    assert_eq!(server.field("errors_total", r#"{"n":"watched"}"#), 40.0);
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), 111.0);
+    assert_eq!(server.value("level"), 6.0);
+    assert_eq!(server.field("errors_total", r#"{"n":"new"}"#), 3.0);
+    assert_eq!(server.field("errors_total", r#"{"n":"watched"}"#), 44.0);
+}
+
+#[test]
+fn a_child_that_does_nothing_changes_nothing() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let requests = counter(&backend, "requests_total");
+    let load = Load::start(&requests, 2);
+    for _ in 0..20 {
+        load.wait_for(200);
+        fork(|| true).join();
+    }
+    let total = load.end();
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), total);
+    let writers: u64 = server.run_words("HLEN {requests_total}:writers");
+    assert_eq!(writers, 1, "nobody else has written");
+}
+
+#[test]
+fn a_child_closes_what_it_inherited_without_a_word_to_the_server() {
+    let server = Server::start();
+    let backend = open(&server, "pipeline_threads=2");
+    let requests = counter(&backend, "requests_total");
+    for _ in 0..4 {
+        requests.inc(1.0).unwrap();
+        requests.get().unwrap();
+    }
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.wait();
+        true
+    });
+    assert_eq!(requests.get().unwrap(), 4.0, "the parent's connections live on");
+    backend.close().unwrap();
+    // They would stay if the child had them too.
+    wait_until("the parent's connections end", || server.clients() == 0);
+    gate.open();
+    child.join();
+}
+
+#[test]
+fn a_grandchild_counts_too() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let requests = counter(&backend, "requests_total");
+    requests.inc(1.0).unwrap();
+    let child = fork(|| {
+        requests.inc(10.0).unwrap();
+        // Before and after the child has threads of its own.
+        fork(|| {
+            requests.inc(100.0).unwrap();
+            is_sent(&backend)
+        })
+        .join();
+        let sent = is_sent(&backend);
+        requests.inc(10.0).unwrap();
+        fork(|| {
+            requests.inc(100.0).unwrap();
+            requests.get().is_ok_and(|value| value >= 210.0)
+        })
+        .join();
+        sent && is_sent(&backend)
+    });
+    child.join();
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), 221.0);
+}
+
+#[test]
+fn a_child_that_closes_sends_what_it_has() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    fork(|| {
+        requests.inc(2.0).unwrap();
+        requests.inc(3.0).unwrap();
+        backend.close().is_ok()
+    })
+    .join();
+    assert_eq!(server.value("requests_total"), 5.0);
+    fork(|| backend.close().is_ok()).join();
+    requests.inc(1.0).unwrap();
+    assert_eq!(requests.get().unwrap(), 6.0, "the parent's is still open");
+}
+
+#[test]
+fn a_child_counts_while_the_server_is_away() {
+    let mut server = Server::start();
+    let backend = open(&server, "collect_timeout=1");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    server.kill();
+    requests.inc(1.0).unwrap();
+    backend.flush(Duration::from_secs(1)).unwrap_err();
+    let (counted, back) = (Gate::new(), Gate::new());
+    let child = fork(|| {
+        requests.inc(10.0).unwrap();
+        let fails = backend.collect(None).is_err();
+        counted.open();
+        back.wait();
+        fails && is_sent(&backend)
+    });
+    counted.wait();
+    server.run();
+    back.open();
+    child.join();
+    flush_at_last(&backend);
+    assert_eq!(server.value("requests_total"), 11.0);
+}
+
+#[test]
+fn a_fork_in_another_thread_is_a_fork_too() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    let requests = counter(&backend, "requests_total");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    requests.inc(1.0).unwrap();
+                    fork(|| {
+                        requests.inc(1.0).unwrap();
+                        is_sent(&backend)
+                    })
+                    .join();
+                }
+            });
+        }
+    });
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), 30.0);
+}
+
+#[test]
+fn a_child_counts_on_with_a_copy_of_the_memory_store() {
+    for url in ["memory:", "memory:?cell=mutex"] {
+        let backend = Backend::open(url).unwrap();
+        let requests = counter(&backend, "requests_total");
+        let load = Load::start(&requests, 3);
+        for _ in 0..20 {
+            load.wait_for(1_000);
+            let child = fork(|| {
+                let before = requests.get().unwrap();
+                requests.inc(5.0).unwrap();
+                counter(&backend, "child_total").inc(1.0).unwrap();
+                let text = backend.collect_text().unwrap();
+                before >= 1_000.0
+                    && requests.get().unwrap() == before + 5.0
+                    && text.ends_with("child_total 1\n")
+            });
+            child.join();
+        }
+        let total = load.end();
+        assert_eq!(requests.get().unwrap(), total, "{url}: the child's are its own");
+        assert!(!backend.collect_text().unwrap().contains("child_total"));
+    }
+}
+
+#[test]
+fn metrics_of_a_dropped_backend_count_into_the_void_in_the_child_too() {
+    let server = Server::start();
+    let requests: Arc<Metric> = {
+        let backend = open(&server, "flush_interval_ms=1");
+        let requests = counter(&backend, "requests_total");
+        requests.inc(1.0).unwrap();
+        requests
+    };
+    wait_until("the dropped backend ends", || server.clients() == 0);
+    assert_eq!(server.value("requests_total"), 1.0, "what was counted before is sent");
+    let count_and_read = || {
+        requests.inc(10.0).unwrap();
+        requests.get().is_err()
+    };
+    fork(count_and_read).join();
+    assert!(count_and_read());
+    wait_until("nobody is connected", || server.clients() == 0);
+    assert_eq!(server.value("requests_total"), 1.0);
+}
+
+#[test]
+fn a_metric_can_be_shown_for_debugging() {
+    let server = Server::start();
+    for backend in [open(&server, ""), Backend::open("memory:").unwrap()] {
+        let requests = counter(&backend, "requests_total");
+        // In a child, because what has gone wrong here is an endless recursion.
+        fork(|| format!("{requests:?} {backend:?}").contains("requests_total")).join();
+    }
+}

@@ -1,0 +1,656 @@
+//! What the Redis store does when the server or the network fails: nothing that was counted is lost, nothing
+//! is counted twice, no increment fails or waits, and whoever asks gets an answer or an error in time. The
+//! server is real, and so are its faults; a proxy breaks connections at chosen bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use pytheus_backend_rs::{Backend, Error, ErrorKind, Metric, MetricType};
+
+use support::proxy::{Direction, Proxy};
+use support::*;
+
+/// A backend that notices quickly that nothing comes back.
+fn open_impatient(server: &Server) -> Backend {
+    open(server, "socket_timeout=0.2&connect_timeout=0.2&collect_timeout=0.5&shutdown_timeout=0.5")
+}
+
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
+// Opening.
+
+#[test]
+fn opening_without_a_server_names_host_and_port() {
+    let port = free_port();
+    for host in ["127.0.0.1", "localhost"] {
+        let error = Backend::open(&format!("redis://{host}:{port}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains(&format!("{host}:{port}")), "{error}");
+    }
+    let error = Backend::open("redis+unix:///nowhere/redis.sock").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("/nowhere/redis.sock"), "{error}");
+}
+
+#[test]
+fn opening_with_a_server_that_does_not_answer_ends_in_time() {
+    let server = Server::start();
+    server.stop();
+    let began = Instant::now();
+    let error = Backend::open(&server.url("connect_timeout=0.3")).unwrap_err();
+    assert!(is_out_of_reach(&error), "{error}");
+    assert!(error.message().contains(&format!(":{}", server.port())), "{error}");
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_server_that_is_not_required_may_come_later() {
+    remember_log();
+    let mut server = Server::not_started(&[]);
+    let backend = open(&server, "required=false");
+    let requests = counter(&backend, "requests_total");
+    requests.inc(3.0).unwrap();
+    assert_eq!(backend.collect(None).unwrap_err().kind(), ErrorKind::Unavailable);
+    requests.inc(4.0).unwrap();
+    server.run();
+    wait_until("what was counted arrives by itself", || server.value("requests_total") == 7.0);
+    flush(&backend);
+    assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1));
+}
+
+#[test]
+fn a_refused_login_is_an_error_without_the_password() {
+    remember_log();
+    let server = Server::start_with(&["--requirepass", "right"]);
+    let address = format!("127.0.0.1:{}", server.port());
+    for url in [
+        format!("redis://:wr0ng@{address}"),
+        format!("redis://someb0dy:wr0ng@{address}"),
+        format!("redis://{address}?password=wr0ng"),
+        format!("redis://{address}"),
+    ] {
+        let error = Backend::open(&url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains(&address), "{error}");
+        assert!(error.message().contains("WRONGPASS") || error.message().contains("NOAUTH"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error}");
+    }
+    let waiting = Backend::open(&format!("redis://:wr0ng@{address}?required=false")).unwrap();
+    counter(&waiting, "requests_total").inc(1.0).unwrap();
+    let error = waiting.flush(PATIENCE).unwrap_err();
+    assert!(!format!("{error:?}").contains("wr0ng"), "{error}");
+    assert_eq!(times_lost(server.port()), 1);
+    for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+        assert_eq!(log_records(level, &["wr0ng"]), [""; 0]);
+    }
+    let backend = Backend::open(&format!("redis://:right@{address}")).unwrap();
+    assert_eq!(counter(&backend, "requests_total").get().unwrap(), 0.0);
+}
+
+// Connections that break.
+
+#[test]
+fn killed_connections_under_load_lose_nothing_and_count_nothing_twice() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    let requests = counter(&backend, "requests_total");
+    let load = Load::start(&requests, 3);
+    let mut killed = 0;
+    for _ in 0..10 {
+        load.wait_for(2_000);
+        killed += server.run_words::<u64>("CLIENT KILL TYPE normal");
+        // The reader's connections are killed too.
+        backend.collect(None).unwrap();
+    }
+    let total = load.end();
+    flush(&backend);
+    assert!(killed >= 10, "{killed} connections were killed");
+    assert_eq!(server.value("requests_total"), total);
+    assert_eq!(requests.get().unwrap(), total);
+}
+
+#[test]
+fn a_stopped_server_under_load_loses_nothing_and_counts_nothing_twice() {
+    remember_log();
+    let server = Server::start();
+    let backend = open_impatient(&server);
+    let requests = counter(&backend, "requests_total");
+    let load = Load::start(&requests, 3);
+    for round in 1..=2 {
+        load.wait_for(5_000);
+        server.stop();
+        // By then a batch had no answer in time, and was sent again.
+        wait_until("the stop is noticed", || times_lost(server.port()) == round);
+        load.wait_for(5_000);
+        server.go_on();
+        wait_until("the store is back", || times_back(server.port()) == round);
+    }
+    let total = load.end();
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), total);
+}
+
+#[test]
+fn a_restarted_server_gets_what_was_counted_while_it_was_away() {
+    remember_log();
+    let mut server = Server::start();
+    let backend = open(&server, "collect_timeout=1");
+    let requests = counter(&backend, "requests_total");
+    requests.inc(5.0).unwrap();
+    flush(&backend);
+    server.kill();
+    for _ in 0..100_000 {
+        requests.inc(1.0).unwrap();
+    }
+    for _ in 0..5 {
+        let began = Instant::now();
+        let error = backend.collect(None).unwrap_err();
+        assert!(is_out_of_reach(&error), "{error}");
+        assert!(error.message().contains(&format!(":{}", server.port())), "{error}");
+        assert!(is_out_of_reach(&requests.get().unwrap_err()));
+        assert!(is_out_of_reach(&backend.flush(Duration::from_secs(1)).unwrap_err()));
+        assert!(began.elapsed() < PATIENCE);
+    }
+    server.run();
+    wait_until("what was counted arrives by itself", || server.value("requests_total") == 100_000.0);
+    wait_until("the log says so", || times_back(server.port()) == 1);
+    assert_eq!(times_lost(server.port()), 1, "however often it was tried");
+    assert_eq!(backend.collect_text().unwrap().lines().last(), Some("requests_total 100000"));
+}
+
+#[test]
+fn a_stopped_server_is_an_error_within_the_deadline_of_a_scrape() {
+    let server = Server::start();
+    // Much less than the time-out of the socket.
+    let backend = open(&server, "collect_timeout=0.3&socket_timeout=100&shutdown_timeout=0.2");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    server.stop();
+    requests.inc(1.0).unwrap();
+    let began = Instant::now();
+    assert_eq!(backend.collect(None).unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(requests.get().unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(backend.flush(Duration::from_millis(100)).unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    server.go_on();
+    flush(&backend);
+    assert_eq!(requests.get().unwrap(), 1.0, "and nothing is lost by it");
+}
+
+#[test]
+fn a_batch_that_is_cut_at_any_byte_is_counted_once() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("flush_interval_ms=3600000")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    let family = declare(&backend, "time", MetricType::Summary, &["a"]);
+    let (time, level) = (family.metric(&["x"]).unwrap(), gauge(&backend, "level"));
+    flush(&backend);
+    let mut count = 0.0;
+    let mut change = || {
+        count += 1.0;
+        requests.inc(1.0).unwrap();
+        time.observe(2.0).unwrap();
+        // Sent twice it would show: what is added comes after what is set.
+        level.set(10.0).unwrap();
+        flush(&backend);
+        level.inc(1.0).unwrap();
+        count
+    };
+    let check = |count: f64| {
+        assert_eq!(server.value("requests_total"), count);
+        assert_eq!(server.field("time", r#"{"a":"x"}#count"#), count);
+        assert_eq!(server.field("time", r#"{"a":"x"}#sum"#), 2.0 * count);
+        assert_eq!(server.value("level"), 11.0);
+    };
+    for direction in [Direction::Request, Direction::Reply] {
+        // How many bytes a batch, and its reply, has.
+        let count = change();
+        requests.inc(0.0).unwrap();
+        let before = proxy.passed(direction);
+        flush(&backend);
+        let length = proxy.passed(direction) - before;
+        check(count);
+        assert!(length >= 8, "{length} bytes");
+        let mut position = 0;
+        while position < length {
+            let count = change();
+            let cuts = proxy.cuts_done();
+            proxy.cut_after(direction, position);
+            flush(&backend);
+            // The batches of a round differ by some bytes; the cut may be behind the last one's end.
+            proxy.forget_cuts();
+            assert!(proxy.cuts_done() > cuts || position + 8 >= length, "no cut at {position} of {length}");
+            check(count);
+            position += 1;
+        }
+    }
+}
+
+#[test]
+fn the_first_batches_of_a_backend_may_be_cut_too() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    // Definitions, NOSCRIPT, SCRIPT LOAD, the login: whatever there is, cut after every 23rd byte.
+    for direction in [Direction::Request, Direction::Reply] {
+        for position in (0..2_000).step_by(23) {
+            server.run_words::<()>("FLUSHALL");
+            server.run_words::<()>("SCRIPT FLUSH");
+            let cuts = proxy.cuts_done();
+            let backend = Backend::open(&proxy.url("required=false&client_name=some&db=1")).unwrap();
+            proxy.cut_after(direction, position);
+            let requests = counter(&backend, "requests_total");
+            requests.inc(3.0).unwrap();
+            flush_at_last(&backend);
+            // The cut may have been waiting for the reader's connection.
+            let mut read = None;
+            wait_until("it is read", || {
+                read = requests.get().ok();
+                read.is_some()
+            });
+            assert_eq!(read, Some(3.0), "cut at {position}");
+            backend.close().unwrap();
+            proxy.forget_cuts();
+            if proxy.cuts_done() == cuts {
+                break;
+            }
+        }
+    }
+    assert!(proxy.cuts_done() > 30);
+}
+
+#[test]
+fn a_batch_that_is_cut_again_and_again_is_counted_once() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("flush_interval_ms=1")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    let before = proxy.cuts_done();
+    for position in [100, 0, 153] {
+        proxy.cut_after(Direction::Request, position);
+        proxy.cut_after(Direction::Reply, position % 8);
+    }
+    let load = Load::start(&requests, 2);
+    wait_until("all cuts are made", || proxy.cuts_done() == before + 6);
+    let total = load.end();
+    flush_at_last(&backend);
+    assert_eq!(server.value("requests_total"), total);
+}
+
+#[test]
+fn a_batch_whose_reply_is_lost_is_sent_again_and_counted_once() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=1")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    for round in 1..=3 {
+        let (batches, swallowed) = (server.calls_of("evalsha"), proxy.held_back());
+        proxy.swallow_reply();
+        requests.inc(10.0).unwrap();
+        flush(&backend);
+        assert!(proxy.held_back() > swallowed, "a reply was lost");
+        assert_eq!(server.calls_of("evalsha"), batches + 2, "it was sent twice");
+        assert_eq!(server.value("requests_total"), 10.0 * f64::from(round));
+    }
+    // What is counted while there is no answer is another batch.
+    proxy.swallow_reply();
+    requests.inc(1.0).unwrap();
+    let swallowed = proxy.held_back();
+    wait_until("the reply is lost", || proxy.held_back() > swallowed);
+    requests.inc(1.0).unwrap();
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), 32.0);
+}
+
+#[test]
+fn a_late_batch_does_not_overwrite_a_later_one() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend =
+        Backend::open(&proxy.url("socket_timeout=0.2&connect_timeout=0.2&flush_interval_ms=1")).unwrap();
+    let level = gauge(&backend, "level");
+    flush(&backend);
+    // The request waits in the network until long after its sender has given it up.
+    proxy.hold(Direction::Request);
+    level.set(1.0).unwrap();
+    wait_until("the batch is on its way", || proxy.held_back() > 0);
+    wait_until("it is given up", || proxy.connections() > 1);
+    level.set(2.0).unwrap();
+    proxy.release();
+    flush_at_last(&backend);
+    assert_eq!(server.value("level"), 2.0);
+    let direct = open(&server, "");
+    assert_eq!(gauge(&direct, "level").get().unwrap(), 2.0);
+}
+
+#[test]
+fn a_reply_that_comes_late_is_not_taken_for_another() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(
+        &proxy.url("socket_timeout=0.2&connect_timeout=0.2&collect_timeout=0.3&pipeline_threads=1"),
+    )
+    .unwrap();
+    let requests = counter(&backend, "requests_total");
+    requests.inc(1.0).unwrap();
+    assert_eq!(requests.get().unwrap(), 1.0);
+    proxy.hold(Direction::Reply);
+    requests.inc(1.0).unwrap();
+    assert!(is_out_of_reach(&requests.get().unwrap_err()));
+    proxy.release();
+    requests.inc(1.0).unwrap();
+    wait_until("it is read again", || requests.get().is_ok());
+    assert_eq!(requests.get().unwrap(), 3.0);
+    assert_eq!(backend.collect(None).unwrap().families.len(), 1);
+}
+
+#[test]
+fn connections_that_died_without_a_word_are_made_anew() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("socket_timeout=0.2&collect_timeout=5")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    // Each of the four readers has a connection by now.
+    for _ in 0..16 {
+        requests.inc(1.0).unwrap();
+        requests.get().unwrap();
+    }
+    proxy.forget_connections();
+    requests.inc(1.0).unwrap();
+    for scrape in 0..4 {
+        let read = requests.get();
+        assert_eq!(read.ok(), Some(17.0), "scrape {scrape}: new connections work, and there is time for one");
+    }
+}
+
+// Servers that answer, but do not serve.
+
+#[test]
+fn rubbish_is_an_error_and_the_batch_is_sent_again() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=1")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    let rubbish: [&[u8]; 16] = [
+        b"rubbish\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"+OK\r\n",
+        b":1\r\n",
+        b"$-1\r\n",
+        b"*-1\r\n",
+        b"$5\r\nab",
+        b"$99999999999\r\n",
+        b"*2147483647\r\n",
+        b"*99999999999999999999\r\n",
+        b"\r\n",
+        b"\0\0\0\0",
+        b"\xff\xfe\xfd\r\n",
+        b"-\r\n",
+        b"-ERR unknown command\r\n",
+        b"-NOSCRIPT none\r\n",
+    ];
+    for (index, bytes) in rubbish.iter().enumerate() {
+        proxy.answer(bytes);
+        requests.inc(1.0).unwrap();
+        wait_until("the rubbish is given", || proxy.answers_left() == 0);
+        flush_at_last(&backend);
+        let shown = String::from_utf8_lossy(bytes);
+        assert_eq!(server.value("requests_total"), 1.0 + index as f64, "after {shown:?}");
+        assert_eq!(requests.get().unwrap(), 1.0 + index as f64, "after {shown:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_none_of_redis_is_an_error() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    proxy.answer(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    let error = Backend::open(&proxy.url("")).unwrap_err();
+    assert!(is_out_of_reach(&error), "{error}");
+    proxy.refuse(true);
+    let error = Backend::open(&proxy.url("")).unwrap_err();
+    assert!(is_out_of_reach(&error), "{error}");
+    assert!(error.message().contains(&proxy.port().to_string()), "{error}");
+}
+
+#[test]
+fn a_flushed_script_is_loaded_again() {
+    remember_log();
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    let requests = counter(&backend, "requests_total");
+    let load = Load::start(&requests, 2);
+    for _ in 0..20 {
+        load.wait_for(1_000);
+        server.run_words::<()>("SCRIPT FLUSH");
+    }
+    let total = load.end();
+    flush_at_last(&backend);
+    assert_eq!(server.value("requests_total"), total);
+    assert_eq!(times_lost(server.port()), 0, "that is no loss of the store");
+}
+
+/// Breaks the server's service, counts, checks that it is noticed once, mends it, and checks that all of it
+/// arrives.
+fn check_refusal(
+    server: &Server,
+    break_it: impl Fn(&mut redis::Connection),
+    mend: impl Fn(&mut redis::Connection),
+) {
+    remember_log();
+    let backend = open(server, "flush_interval_ms=1&collect_timeout=2");
+    let requests = counter(&backend, "requests_total");
+    let family = declare(&backend, "errors_total", MetricType::Counter, &["n"]);
+    requests.inc(5.0).unwrap();
+    flush(&backend);
+    let mut raw = server.connection();
+    break_it(&mut raw);
+    let metrics: Vec<Arc<Metric>> = (0..50).map(|n| family.metric(&[&n.to_string()]).unwrap()).collect();
+    wait_until("the refusal is noticed", || {
+        requests.inc(1.0).unwrap();
+        metrics.iter().for_each(|metric| metric.inc(1.0).unwrap());
+        times_lost(server.port()) == 1
+    });
+    let error = backend.flush(PATIENCE).unwrap_err();
+    assert!(is_out_of_reach(&error), "{error}");
+    assert!(error.message().contains(&server.port().to_string()), "{error}");
+    assert!(is_out_of_reach(&backend.collect(None).unwrap_err()));
+    mend(&mut raw);
+    wait_until("the store is back", || times_back(server.port()) == 1);
+    flush(&backend);
+    let total = requests.get().unwrap();
+    assert!(total > 5.0);
+    assert_eq!(server.value("requests_total"), total);
+    for n in 0..50 {
+        assert_eq!(server.field("errors_total", &format!("{{\"n\":\"{n}\"}}")), total - 5.0);
+    }
+    assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1), "each is said once");
+}
+
+fn raw(connection: &mut redis::Connection, words: &str) {
+    let mut words = words.split_whitespace();
+    let mut command = redis::cmd(words.next().unwrap());
+    for word in words {
+        command.arg(if word == "''" { "" } else { word });
+    }
+    command.exec(connection).unwrap();
+}
+
+#[test]
+fn a_server_without_memory_gets_everything_later() {
+    let server = Server::start();
+    check_refusal(
+        &server,
+        |connection| raw(connection, "CONFIG SET maxmemory 1"),
+        |connection| raw(connection, "CONFIG SET maxmemory 0"),
+    );
+}
+
+#[test]
+fn a_server_that_wants_a_password_gets_everything_later() {
+    let server = Server::start();
+    check_refusal(
+        &server,
+        |connection| {
+            raw(connection, "CONFIG SET requirepass secret");
+            raw(connection, "CLIENT KILL TYPE normal");
+        },
+        |connection| raw(connection, "CONFIG SET requirepass ''"),
+    );
+}
+
+#[test]
+fn a_server_with_too_many_clients_gets_everything_later() {
+    let server = Server::start();
+    check_refusal(
+        &server,
+        |connection| {
+            raw(connection, "CONFIG SET maxclients 1");
+            raw(connection, "CLIENT KILL TYPE normal");
+        },
+        |connection| raw(connection, "CONFIG SET maxclients 1000"),
+    );
+}
+
+#[test]
+fn a_server_that_became_a_read_only_replica_gets_everything_later() {
+    let server = Server::start();
+    check_refusal(
+        &server,
+        |connection| raw(connection, &format!("REPLICAOF 127.0.0.1 {}", free_port())),
+        |connection| raw(connection, "REPLICAOF NO ONE"),
+    );
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_script_gets_everything_later() {
+    let server = Server::start();
+    let mut busy = server.connection();
+    raw(&mut busy, "CONFIG SET busy-reply-threshold 1");
+    std::thread::scope(|scope| {
+        check_refusal(
+            &server,
+            |_| {
+                let mut connection = server.connection();
+                scope.spawn(move || {
+                    let script = redis::cmd("EVAL").arg("while true do end").arg(0).exec(&mut connection);
+                    assert!(script.is_err(), "it was killed");
+                });
+            },
+            |_| {
+                raw(
+                    &mut redis::Client::open(server.url("")).unwrap().get_connection().unwrap(),
+                    "SCRIPT KILL",
+                )
+            },
+        );
+    });
+}
+
+// Ending.
+
+#[test]
+fn closing_without_a_server_ends_in_time_and_says_how_much_is_lost() {
+    let mut server = Server::start();
+    let backend = open(&server, "shutdown_timeout=0.5&flush_interval_ms=1");
+    let family = declare(&backend, "requests_total", MetricType::Counter, &["n"]);
+    let metrics = ["1", "2", "3"].map(|n| family.metric(&[n]).unwrap());
+    flush(&backend);
+    server.kill();
+    metrics.iter().for_each(|metric| metric.inc(1.0).unwrap());
+    let began = Instant::now();
+    let error = backend.close().unwrap_err();
+    assert!(is_out_of_reach(&error), "{error}");
+    assert!(error.message().starts_with("3 changes"), "{error}");
+    assert!(error.message().contains(&format!(":{}", server.port())), "{error}");
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_change_that_waits_is_counted_once_however_often_it_was_tried() {
+    let mut server = Server::start();
+    let backend = open(&server, "shutdown_timeout=0.5&flush_interval_ms=1&collect_timeout=1");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    server.kill();
+    requests.inc(1.0).unwrap();
+    backend.collect(None).unwrap_err();
+    // One batch is on its way, and this waits behind it.
+    requests.inc(1.0).unwrap();
+    for _ in 0..20 {
+        backend.collect(None).unwrap_err();
+    }
+    let error = backend.close().unwrap_err();
+    assert!(error.message().starts_with("2 changes"), "{error}");
+}
+
+#[test]
+fn closing_while_the_server_does_not_answer_says_how_much_is_lost() {
+    let server = Server::start();
+    // The time-out of the socket is longer than what closing may take, as it is by default.
+    let backend = open(&server, "shutdown_timeout=0.3&socket_timeout=3");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    server.stop();
+    requests.inc(1.0).unwrap();
+    let error = backend.close().unwrap_err();
+    assert!(is_out_of_reach(&error), "{error}");
+    assert!(error.message().starts_with("1 change"), "{error}");
+}
+
+#[test]
+fn closing_with_nothing_to_send_needs_no_server() {
+    let mut server = Server::start();
+    let backend = open(&server, "shutdown_timeout=0.5");
+    let requests = counter(&backend, "requests_total");
+    requests.inc(1.0).unwrap();
+    flush(&backend);
+    server.kill();
+    backend.close().unwrap();
+    let never_there = open(&server, "required=false&shutdown_timeout=0.5");
+    never_there.close().unwrap();
+}
+
+#[test]
+fn closing_waits_for_a_server_that_comes_back_in_time() {
+    let mut server = Server::start();
+    let backend = open(&server, "shutdown_timeout=20");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    server.kill();
+    requests.inc(2.0).unwrap();
+    backend.flush(PATIENCE).unwrap_err();
+    std::thread::scope(|scope| {
+        let closing = scope.spawn(|| backend.close());
+        server.run();
+        closing.join().unwrap().unwrap();
+    });
+    assert_eq!(server.value("requests_total"), 2.0);
+}
+
+#[test]
+fn many_removals_while_the_server_is_away_do_not_hold_up_the_rest() {
+    let mut server = Server::start();
+    let backend = open(&server, "");
+    let family = declare(&backend, "requests_total", MetricType::Histogram, &["n"]);
+    let other = counter(&backend, "other_total");
+    flush(&backend);
+    server.kill();
+    for n in 0..20_000 {
+        let n = n.to_string();
+        family.metric(&[&n]).unwrap().observe(1.0).unwrap();
+        family.remove(&[&n]).unwrap();
+    }
+    other.inc(1.0).unwrap();
+    server.run();
+    wait_until("the rest arrives", || server.value("other_total") == 1.0);
+}

@@ -1,0 +1,246 @@
+//! A TCP proxy in front of a server, which breaks connections in chosen ways: cuts them at a byte, swallows
+//! replies, holds them back until told otherwise, or answers rubbish. It knows bytes and not Redis.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use super::free_port;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    Request,
+    /// From the server to the client.
+    Reply,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    ended: bool,
+    refuses: bool,
+    /// Bytes that passed, by direction.
+    passed: [usize; 2],
+    /// Cut the next connections of which so many bytes more have passed in the direction.
+    cuts: Vec<(Direction, usize)>,
+    /// How many of the planned cuts were done.
+    cuts_done: usize,
+    /// The direction that waits.
+    held: Option<Direction>,
+    /// What waits, or was swallowed, in bytes.
+    held_back: usize,
+    /// The next connections that send a reply lose it, and all that come after it.
+    swallow: usize,
+    swallowed: Vec<u64>,
+    /// What to answer instead of the next replies.
+    rubbish: Vec<Vec<u8>>,
+    /// Connections up to this number are dead, without anybody being told.
+    dead_up_to: u64,
+    connections: u64,
+    streams: Vec<TcpStream>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    plan: Mutex<Plan>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap()
+    }
+}
+
+/// A proxy on a port of its own.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// A proxy in front of the server at `server_port`.
+    pub fn start(server_port: u16) -> Self {
+        let (port, listener) = loop {
+            let port = free_port();
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                break (port, listener);
+            }
+        };
+        let shared = Arc::new(Shared::default());
+        let for_thread = Arc::clone(&shared);
+        std::thread::spawn(move || accept(&listener, server_port, &for_thread));
+        Self { port, shared }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The store URL through the proxy.
+    pub fn url(&self, options: &str) -> String {
+        format!("redis://127.0.0.1:{}/?{options}", self.port)
+    }
+
+    /// How many bytes have passed.
+    pub fn passed(&self, direction: Direction) -> usize {
+        self.shared.plan().passed[direction as usize]
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> u64 {
+        self.shared.plan().connections
+    }
+
+    /// Cuts the connection that is in use when `bytes` more have passed in the direction. Several cuts
+    /// follow one another.
+    pub fn cut_after(&self, direction: Direction, bytes: usize) {
+        self.shared.plan().cuts.push((direction, bytes));
+    }
+
+    /// How many cuts were made.
+    pub fn cuts_done(&self) -> usize {
+        self.shared.plan().cuts_done
+    }
+
+    /// Forgets the cuts that were not made.
+    pub fn forget_cuts(&self) {
+        self.shared.plan().cuts.clear();
+    }
+
+    /// Swallows the next reply, and all that follow on the same connection.
+    pub fn swallow_reply(&self) {
+        self.shared.plan().swallow += 1;
+    }
+
+    /// Holds back what goes in the direction, on all connections.
+    pub fn hold(&self, direction: Direction) {
+        self.shared.plan().held = Some(direction);
+    }
+
+    /// How many bytes are held back or were swallowed.
+    pub fn held_back(&self) -> usize {
+        self.shared.plan().held_back
+    }
+
+    /// Lets everything go again.
+    pub fn release(&self) {
+        self.shared.plan().held = None;
+        self.shared.changed.notify_all();
+    }
+
+    /// Answers the next reply with `bytes` instead.
+    pub fn answer(&self, bytes: &[u8]) {
+        self.shared.plan().rubbish.push(bytes.to_vec());
+    }
+
+    /// How many of the answers have not been given.
+    pub fn answers_left(&self) -> usize {
+        self.shared.plan().rubbish.len()
+    }
+
+    /// Closes new connections at once, or serves them again.
+    pub fn refuse(&self, refuses: bool) {
+        self.shared.plan().refuses = refuses;
+    }
+
+    /// The connections that exist go dead without a word, as behind a firewall that forgot them.
+    pub fn forget_connections(&self) {
+        let mut plan = self.shared.plan();
+        plan.dead_up_to = plan.connections;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let streams = {
+            let mut plan = self.shared.plan();
+            plan.ended = true;
+            std::mem::take(&mut plan.streams)
+        };
+        self.shared.changed.notify_all();
+        for stream in streams {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn accept(listener: &TcpListener, server_port: u16, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        let Ok(client) = client else { continue };
+        let mut plan = shared.plan();
+        if plan.ended {
+            return;
+        }
+        if plan.refuses {
+            continue;
+        }
+        let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)) else { continue };
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
+        plan.connections += 1;
+        let number = plan.connections;
+        plan.streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        for (direction, from, to) in [
+            (Direction::Request, client.try_clone().unwrap(), server.try_clone().unwrap()),
+            (Direction::Reply, server, client),
+        ] {
+            let shared = Arc::clone(shared);
+            std::thread::spawn(move || pump(direction, number, from, to, &shared));
+        }
+    }
+}
+
+fn pump(direction: Direction, number: u64, mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        let Some((bytes, is_cut)) = treat(direction, number, &buffer[..count], shared) else { continue };
+        if to.write_all(&bytes).is_err() || is_cut {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// What to pass on of `bytes`, and whether the connection ends then. `None`: nothing.
+fn treat(direction: Direction, number: u64, bytes: &[u8], shared: &Shared) -> Option<(Vec<u8>, bool)> {
+    let mut plan = shared.plan();
+    if plan.held == Some(direction) {
+        plan.held_back += bytes.len();
+        while plan.held == Some(direction) && !plan.ended {
+            plan = shared.changed.wait(plan).unwrap();
+        }
+    }
+    if number <= plan.dead_up_to {
+        plan.held_back += bytes.len();
+        return None;
+    }
+    if direction == Direction::Reply {
+        if plan.swallow > 0 && !plan.swallowed.contains(&number) {
+            plan.swallow -= 1;
+            plan.swallowed.push(number);
+        }
+        if plan.swallowed.contains(&number) {
+            plan.held_back += bytes.len();
+            return None;
+        }
+        if !plan.rubbish.is_empty() {
+            return Some((plan.rubbish.remove(0), false));
+        }
+    }
+    if let Some(left) = plan.cuts.first().filter(|cut| cut.0 == direction).map(|cut| cut.1) {
+        if left <= bytes.len() {
+            plan.cuts.remove(0);
+            plan.cuts_done += 1;
+            plan.passed[direction as usize] += left;
+            return Some((bytes[..left].to_vec(), true));
+        }
+        plan.cuts[0].1 -= bytes.len();
+    }
+    plan.passed[direction as usize] += bytes.len();
+    Some((bytes.to_vec(), false))
+}
