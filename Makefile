@@ -57,7 +57,6 @@ clean: ## Remove what was built.
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 
 $(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
 	$(VENV)/bin/python -m pip install --quiet ./bindings-python

@@ -19,6 +19,7 @@ INCLUDE = Path(__file__).resolve().parent.parent / "include"
 BLOCKING = [
     ("BackendStatus", "backend_new", "const char *url, Backend **backend, BackendError **error"),
     ("BackendStatus", "backend_close", "const Backend *backend, BackendError **error"),
+    ("void", "backend_close_all", "void"),
     ("BackendStatus", "backend_flush", "const Backend *backend, double timeout_seconds, BackendError **error"),
     ("void", "backend_free", "Backend *backend"),
     ("BackendStatus", "backend_log_wait", "double timeout_seconds"),
@@ -53,7 +54,8 @@ def declaration(result: str, name: str, parameters: str) -> str:
 
 
 def definition(result: str, name: str, parameters: str) -> str:
-    arguments = ", ".join(parameter.split()[-1].lstrip("*") for parameter in parameters.split(","))
+    names = [] if parameters == "void" else parameters.split(",")
+    arguments = ", ".join(parameter.split()[-1].lstrip("*") for parameter in names)
     call = f"{name}({arguments});"
     keep, give = ("", "") if result == "void" else (f"{result} result = ", "return result;")
     return f"""
@@ -69,6 +71,8 @@ static {declaration(result, name, parameters)} {{
 ffibuilder = FFI()
 ffibuilder.cdef((INCLUDE / "pytheus_backend_rs.cffi.h").read_text(encoding="utf-8"))
 ffibuilder.cdef("".join(declaration(*function) + ";\n" for function in BLOCKING))
+# Called in a forked child when it first uses a store, by the thread that uses it.
+ffibuilder.cdef('extern "Python" void listen_in_child(void *);')
 ffibuilder.set_source(
     "pytheus_backend_rs._native",
     KEEP_THE_GIL + "".join(definition(*function) for function in BLOCKING),

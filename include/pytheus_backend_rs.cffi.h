@@ -52,6 +52,8 @@ typedef struct MetricFamily MetricFamily;
 
 typedef struct MetricsSnapshot MetricsSnapshot;
 
+typedef void (*BackendRestartCallback)(void *user_data);
+
 typedef struct {
   size_t size;
   const char *name;
@@ -82,9 +84,13 @@ BackendStatus backend_new(const char *url, Backend **backend, BackendError **err
 
 BackendStatus backend_close(const Backend *backend, BackendError **error);
 
+void backend_close_all(void);
+
 void backend_free(Backend *backend);
 
 BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
+
+void backend_restart_callback(BackendRestartCallback callback, void *user_data);
 
 BackendStatus backend_panic(BackendError **error);
 

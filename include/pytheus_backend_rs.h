@@ -227,6 +227,11 @@ typedef struct MetricFamily MetricFamily;
 typedef struct MetricsSnapshot MetricsSnapshot;
 
 /**
+ * Receives the `user_data` that was registered with it. It must not unwind or jump out.
+ */
+typedef void (*BackendRestartCallback)(void *user_data);
+
+/**
  * What `metric_family_new` declares. Set it to zeros and `size` to `sizeof(MetricFamilyOptions)` first:
  * later versions may add fields behind the last.
  */
@@ -350,6 +355,13 @@ BackendStatus backend_close(const Backend *backend,
                             BackendError **error);
 
 /**
+ * Closes all backends of this process at the same time, each as `backend_close` does. What could not be
+ * sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
+ * own (an interpreter) does it there.
+ */
+void backend_close_all(void);
+
+/**
  * Closes the backend as `backend_close` does, unless it is closed, and frees the handle. What could not
  * be sent is told to the log. Families and metrics stay valid until they are freed themselves. NULL does
  * nothing.
@@ -365,6 +377,14 @@ void backend_free(Backend *backend);
  * BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
  */
 BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
+
+/**
+ * Has `callback` called whenever a forked child starts a store's threads anew, which it does when it first
+ * uses the store; NULL for nothing. The thread whose call started them calls it, before that call returns.
+ * For bindings that need threads of their own then, as for log records.
+ */
+void backend_restart_callback(BackendRestartCallback callback,
+                              void *user_data);
 
 /**
  * Panics within the library, and returns BACKEND_STATUS_PANIC: for a program that wants to see what

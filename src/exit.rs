@@ -1,11 +1,14 @@
 //! Brings in the tail: when a process ends normally, what it has counted is sent.
 //!
-//! A C program that returns from `main` or calls `exit` without closing its backends has them closed here.
+//! A program that returns from `main` or calls `exit` without closing its backends has them closed here.
 //! (`_exit`, a signal and `exec` run no handlers.)
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::backend::BackendParts;
 use crate::fork;
+use crate::thread::Thread;
 
 /// Installs the handler, once in a process.
 pub(crate) fn install() {
@@ -17,19 +20,37 @@ pub(crate) fn install() {
     // SAFETY: the handler is a function that lives as long as the library, which is linked with
     // `-z nodelete`, so it is there when the process ends.
     #[allow(unsafe_code)]
-    let result = unsafe { libc::atexit(close_all) };
+    let result = unsafe { libc::atexit(handler) };
     if result != 0 {
         log::warn!("the exit handler could not be installed: close backends before the process ends");
     }
 }
 
-extern "C" fn close_all() {
+/// Closes all backends at the same time, so that together they take no longer than the slowest. What could
+/// not be sent is told to the log.
+pub(crate) fn close_all() {
+    let mut backends = fork::backends();
+    // One of them is closed by this thread: most programs have one.
+    let own = backends.pop();
+    let threads: Vec<Thread> = backends
+        .into_iter()
+        .filter_map(|parts| {
+            let other = Arc::clone(&parts);
+            // Without a thread it is closed here and now.
+            Thread::spawn("close", move || close(&other)).map_err(|_| close(&parts)).ok()
+        })
+        .collect();
+    own.iter().for_each(|parts| close(parts));
+    threads.into_iter().for_each(Thread::join);
+}
+
+fn close(parts: &BackendParts) {
+    if let Err(error) = parts.store.close() {
+        log::error!("{error}");
+    }
+}
+
+extern "C" fn handler() {
     // A panic must not leave the handler: it would cross C code.
-    let _ = std::panic::catch_unwind(|| {
-        for backend in fork::backends() {
-            if let Err(error) = backend.store.close() {
-                log::error!("{error}");
-            }
-        }
-    });
+    let _ = std::panic::catch_unwind(close_all);
 }

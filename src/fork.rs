@@ -44,6 +44,7 @@ struct Held {
     backends: Vec<HeldBackend>,
     _registry: MutexGuard<'static, Vec<Weak<BackendParts>>>,
     log: logging::ForkGuard,
+    _restarted: MutexGuard<'static, Option<Restarted>>,
 }
 
 struct HeldBackend {
@@ -74,6 +75,25 @@ pub(crate) fn install() {
     }
 }
 
+/// What the program wants to do when a store's threads start anew in a forked child.
+type Restarted = Arc<dyn Fn() + Send + Sync>;
+
+static RESTARTED: Mutex<Option<Restarted>> = Mutex::new(None);
+
+/// Sets what is done when a store's threads start anew in a forked child.
+pub(crate) fn on_restart(callback: Option<Restarted>) {
+    *RESTARTED.lock().unwrap_or_else(PoisonError::into_inner) = callback;
+}
+
+/// A store's threads have started anew in a forked child. Not while a lock is held: the program's own code
+/// is at the other end.
+pub(crate) fn restarted() {
+    let callback = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(callback) = callback {
+        callback();
+    }
+}
+
 /// From now on, and as long as it is used, forks take care of this backend.
 pub(crate) fn register(parts: &Arc<BackendParts>) {
     let mut backends = lock_registry();
@@ -94,7 +114,9 @@ extern "C" fn before() {
     guarded(|| {
         let registry = lock_registry();
         let backends = registry.iter().filter_map(Weak::upgrade).map(hold).collect();
-        let held = Held { backends, _registry: registry, log: logging::lock_for_fork() };
+        let restarted = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let held =
+            Held { backends, _registry: registry, log: logging::lock_for_fork(), _restarted: restarted };
         HELD.with(|slot| *slot.borrow_mut() = Some(held));
     });
 }

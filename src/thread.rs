@@ -22,7 +22,7 @@ type Body = Box<dyn FnOnce() + Send>;
 
 impl Thread {
     /// Starts a thread in which all signals are blocked: a signal that is sent to the process must reach a
-    /// thread of the program, whose handlers know nothing of ours. `body` must not panic.
+    /// thread of the program, whose handlers know nothing of ours.
     pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let is_finished = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_finished);
@@ -72,7 +72,8 @@ impl Drop for Thread {
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     // SAFETY: made by `spawn`, which has given it to us.
     let body = unsafe { Box::from_raw(argument.cast::<Body>()) };
-    body();
+    // Bodies catch and log their panics; what is left must not cross into C.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     std::ptr::null_mut()
 }
 

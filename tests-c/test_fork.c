@@ -73,6 +73,40 @@ static void a_child_counts_on_with_the_handles_of_its_parent(void) {
   backend_free(backend);
 }
 
+static void count_call(void *calls) {
+  ++*(int *)calls;
+}
+
+static void a_child_that_starts_threads_anew_tells_the_program(void) {
+  int calls = 0;
+  Backend *backend = open_backend(server.url);
+  MetricFamily *family = declare_plain(backend, METRIC_TYPE_GAUGE, "level");
+  Metric *metric = make_metric(family, NULL);
+  backend_restart_callback(count_call, &calls);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+  pid_t child = fork_child();
+  if (child == 0) {
+    CHECK_NUMBER(0, calls);
+    CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+    CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+    CHECK_NUMBER(1, calls);
+    leave();
+  }
+  wait_for(child);
+  CHECK_NUMBER(0, calls);
+  backend_restart_callback(NULL, NULL);
+  child = fork_child();
+  if (child == 0) {
+    CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+    CHECK_NUMBER(0, calls);
+    leave();
+  }
+  wait_for(child);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
 static void a_child_may_free_everything_and_open_anew(void) {
   empty_server();
   Backend *backend = open_backend(server.url);
@@ -322,6 +356,7 @@ int main(void) {
   redis_server_start(&server);
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_WARNING));
   CHECK_RUN(a_child_counts_on_with_the_handles_of_its_parent);
+  CHECK_RUN(a_child_that_starts_threads_anew_tells_the_program);
   CHECK_RUN(a_child_may_free_everything_and_open_anew);
   CHECK_RUN(a_process_that_calls_exit_sends_what_it_has_counted);
   CHECK_RUN(a_child_that_never_uses_the_backend_changes_nothing);

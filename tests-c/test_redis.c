@@ -449,6 +449,25 @@ static void a_server_that_is_not_required_may_come_later(void) {
   backend_free(backend);
 }
 
+static void closing_all_backends_sends_what_each_of_them_has(void) {
+  Backend *backends[3];
+  Metric *metrics[3];
+  for (int i = 0; i < 3; i++) {
+    backends[i] = open_backend(url_with("?flush_interval_ms=3600000"));
+    MetricFamily *family = declare_plain(backends[i], METRIC_TYPE_COUNTER, "requests_total");
+    metrics[i] = make_metric(family, NULL);
+    metric_family_free(family);
+    metric_inc(metrics[i], 1 << i);
+  }
+  backend_close_all();
+  CHECK_TEXT("7", ASK("GET", "requests_total"));
+  for (int i = 0; i < 3; i++) {
+    CHECK_ERROR(BACKEND_STATUS_UNAVAILABLE, "closed", backend_flush(backends[i], 30.0, &error));
+    metric_free(metrics[i]);
+    backend_free(backends[i]);
+  }
+}
+
 static void a_backend_whose_server_never_came_says_so_when_it_is_closed(void) {
   redis_server_kill(&server);
   Backend *backend = open_backend(url_with("?required=false&shutdown_timeout=0.05"));
@@ -526,6 +545,7 @@ int main(void) {
   RUN(a_backend_shows_the_families_of_others);
   RUN(freeing_a_backend_sends_what_is_pending);
   RUN(closing_a_backend_sends_what_is_pending_and_ends_it);
+  RUN(closing_all_backends_sends_what_each_of_them_has);
   RUN(a_flush_sends_what_would_otherwise_wait);
   RUN(key_prefix_and_expiry_are_those_of_the_url);
   RUN(a_removed_metric_is_gone_from_the_server_too);

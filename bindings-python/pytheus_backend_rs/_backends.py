@@ -7,11 +7,12 @@ through the sum; the count and the buckets are derived from it, so adding to tho
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytheus_backend_rs import _config, _logging, _scrape
+from pytheus_backend_rs import _config, _custom, _logging, _scrape
 from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
 from pytheus_backend_rs._labels import joint_labels, labels_json
@@ -52,7 +53,7 @@ class _Backend:
         name = collector.name
         self.key_name = name if histogram_bucket is None else f"{name}:{histogram_bucket}"
         # The family must live as long as the metric's handle is used to look up others.
-        self._family = self._engine(config).family(collector)
+        self._family = self._engine_for(config, metric).family(collector)
         missing = [label for label in self._family.label_names if label not in labels]
         if missing:
             raise ValueError(f"metric {name!r} has no value for the labels {', '.join(missing)}")
@@ -63,8 +64,8 @@ class _Backend:
         """Adds `value`; for the sum of a histogram or summary: observes it."""
         try:
             status = self._add(self._handle, value)
-        except TypeError:
-            raise _no_number("inc", value) from None
+        except (TypeError, OverflowError) as error:
+            raise _no_number("inc", value, error) from None
         if status:
             self._refuse(status, "inc", value)
 
@@ -72,8 +73,8 @@ class _Backend:
         """Takes `value` from a gauge."""
         try:
             status = self._subtract(self._handle, value)
-        except TypeError:
-            raise _no_number("dec", value) from None
+        except (TypeError, OverflowError) as error:
+            raise _no_number("dec", value, error) from None
         if status:
             self._refuse(status, "dec", value)
 
@@ -81,8 +82,8 @@ class _Backend:
         """Sets a gauge to `value`."""
         try:
             status = self._replace(self._handle, value)
-        except TypeError:
-            raise _no_number("set", value) from None
+        except (TypeError, OverflowError) as error:
+            raise _no_number("set", value, error) from None
         if status:
             self._refuse(status, "set", value)
 
@@ -101,7 +102,8 @@ class _Backend:
     @classmethod
     def _initialize(cls, config: Mapping[str, Any]) -> None:
         """pytheus' hook: `load_backend` was called, with this configuration."""
-        cls._open(config)
+        base = cls._base()
+        base._current, base._current_config = cls._open(config), config
 
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
@@ -114,13 +116,11 @@ class _Backend:
             engine = Engine(cls._url(config), cls._BLOCKS)
         finally:
             _logging.drain()
-        base = cls._base()
-        base._opened[_fingerprint(config)] = engine
-        base._current, base._current_config = engine, config
+        cls._base()._opened[_fingerprint(config)] = engine
         return engine
 
     @classmethod
-    def _engine(cls, config: Mapping[str, Any]) -> Engine:
+    def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
         """The engine for a configuration, opened now if `load_backend` was not called with it."""
         if config is cls._current_config:
             return cls._current
@@ -145,11 +145,8 @@ class _Backend:
             else:
                 read = "metric_get_bucket"
                 self._part = (_bound(part),)
-        blocking = "released_" if self._family_blocks() else ""
+        blocking = "released_" if self._family.engine.blocks else ""
         self._read: Callable[..., int] = getattr(lib, blocking + read)
-
-    def _family_blocks(self) -> bool:
-        return self._BLOCKS
 
     def _refuse(self, status: int, operation: str, value: float) -> None:
         what = f"{operation}({value!r}) on {self.metric.type_} {self.key_name!r}"
@@ -193,20 +190,29 @@ class RedisBackend(_Backend):
         return _config.redis_url(config)
 
     @classmethod
-    def _engine(cls, config: Mapping[str, Any]) -> Engine:
-        if _scrape.is_collecting_custom():
+    def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
+        engine = super()._engine_for(config, metric)
+        if _custom.is_collecting() and not (engine.knows(metric._collector) or _is_registered(metric)):
             # A metric that a custom collector makes for one scrape is a value, not something to share.
-            return SingleProcessAtomicBackend._engine({})
-        return super()._engine(config)
+            return cls._values_of_scrapes()
+        return engine
 
-    def _family_blocks(self) -> bool:
-        return not _scrape.is_collecting_custom()
+    @classmethod
+    @functools.cache
+    def _values_of_scrapes(cls) -> Engine:
+        return Engine("memory:", blocks=False)
 
     @classmethod
     def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
         """pytheus' hook: the samples of a registry's collectors, those of other processes included."""
         _logging.drain()
         return _scrape.scrape(cls._base()._current, registry)
+
+
+def _is_registered(metric: _Metric) -> bool:
+    """Whether the metric's collector is in its registry: then it belongs to the program."""
+    registry = metric._collector._registry
+    return registry is not None and any(known is metric._collector for known in registry.collect())
 
 
 def _bound(part: str | None) -> float:
@@ -224,5 +230,7 @@ def _do_nothing(_handle: Any, _value: float) -> int:
     return 0
 
 
-def _no_number(operation: str, value: Any) -> TypeError:
+def _no_number(operation: str, value: Any, error: Exception) -> Exception:
+    if isinstance(error, OverflowError):
+        return OverflowError(f"{operation}: the amount is too large for a double")
     return TypeError(f"{operation}({value!r}): expected a number, not {type(value).__name__}")

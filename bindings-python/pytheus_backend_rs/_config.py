@@ -49,10 +49,8 @@ def _host(host: Any) -> str:
 
 
 def _port(port: Any) -> int:
-    try:
-        number = int(port)
-    except (TypeError, ValueError):
-        number = 0
+    is_number = isinstance(port, (int, str)) and not isinstance(port, bool) and str(port).isdecimal()
+    number = int(port) if is_number else 0
     if not 1 <= number <= 65535:
         raise ConfigurationError(f"option 'port' is {port!r}: expected a number from 1 to 65535")
     return number
@@ -66,14 +64,29 @@ def _boolean(name: str, value: Any) -> bool:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"option {name!r} is {value!r}: expected a string")
-    return value
+        raise ConfigurationError(f"option {name!r} is {_shown(name, value)}: expected a string")
+    return _encodable(name, value)
 
 
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
-        return str(value)
-    shown = "of this type" if name == "password" else repr(value)
-    raise ConfigurationError(f"option {name!r} is {shown}: expected a string, number or bool")
+        return _encodable(name, str(value))
+    raise ConfigurationError(f"option {name!r} is {_shown(name, value)}: expected a string, number or bool")
+
+
+def _encodable(name: str, text: str) -> str:
+    """`text`, if a C string can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"option {name!r} is {_shown(name, text)}: a lone surrogate is no text") from None
+    if "\0" in text:
+        raise ConfigurationError(f"option {name!r} is {_shown(name, text)}: expected text without a NUL character")
+    return text
+
+
+def _shown(name: str, value: Any) -> str:
+    """The value for an error message, unless it may hold a password."""
+    return f"a secret of type {type(value).__name__}" if name in ("password", "url") else repr(value)

@@ -49,6 +49,7 @@ class Engine:
         error = ErrorSlot()
         error.check(lib.released_backend_new(url.encode(), handle, error.pointer))
         self._handle: Any = ffi.gc(handle[0], lib.released_backend_free)
+        self.url = url
         self._families: weakref.WeakKeyDictionary[Any, Family] = weakref.WeakKeyDictionary()
         self.blocks = blocks
         engines.add(self)
@@ -59,6 +60,10 @@ class Engine:
         if family is None:
             family = self._families[collector] = self._declare(collector)
         return family
+
+    def knows(self, collector: _MetricCollector[Any]) -> bool:
+        """Whether a family has been declared for this collector."""
+        return collector in self._families
 
     def read(self, families: Sequence[Family]) -> Iterator[Series]:
         """Reads families in one go; without the GIL while it waits."""
@@ -88,6 +93,10 @@ class Engine:
         error = ErrorSlot()
         error.check(lib.released_backend_close(self._handle, error.pointer))
 
+    def __repr__(self) -> str:
+        # Not the URL: it may hold a password.
+        return f"<Engine {self.url.partition(':')[0]}>"
+
     def _declare(self, collector: _MetricCollector[Any]) -> Family:
         try:
             return Family(self, collector)
@@ -103,7 +112,7 @@ class Family:
 
     def __init__(self, engine: Engine, collector: _MetricCollector[Any]) -> None:
         # An engine is closed when nobody needs it: whoever counts does.
-        self._engine = engine
+        self.engine = engine
         self.label_names = sorted(collector._required_labels or ())
         options = ffi.new("MetricFamilyOptions *")
         # `options` only borrows: these must live until the call returns.

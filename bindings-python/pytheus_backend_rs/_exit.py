@@ -11,8 +11,8 @@ import os
 import sys
 from typing import Any
 
-from pytheus_backend_rs import _engine, _logging
-from pytheus_backend_rs._errors import BackendError
+from pytheus_backend_rs import _logging
+from pytheus_backend_rs._native import lib
 
 
 def install() -> None:
@@ -25,11 +25,8 @@ def install() -> None:
 
 
 def _close_all() -> None:
-    for engine in list(_engine.engines):
-        try:
-            engine.close()
-        except BackendError as error:
-            _logging.logger.error("%s", error)
+    # The engine logs what it could not send.
+    lib.released_backend_close_all()
     _logging.stop()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from typing import Any
 
 from pytheus_backend_rs._native import ffi, lib
 
@@ -33,6 +34,8 @@ class _Drain:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        #: Whether this process is a fork of one that listened.
+        self.is_inherited = False
 
     def drain(self) -> None:
         """Logs what is in the queue."""
@@ -50,6 +53,10 @@ class _Drain:
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._run, name="pytheus_backend_rs-log", daemon=True)
                 self._thread.start()
+
+    @property
+    def is_listening(self) -> bool:
+        return self._thread is not None or self.is_inherited
 
     def stop(self) -> None:
         """Logs what is left, and ends the thread."""
@@ -74,18 +81,29 @@ _drain = _Drain()
 def _forget_parent() -> None:
     """In a forked child: the parent's thread does not exist here, and its lock may be held."""
     global _drain
+    was_listening = _drain.is_listening
     _drain = _Drain()
+    _drain.is_inherited = was_listening
 
 
 def start() -> None:
     """Has the engine keep its records for Python, from now on."""
     lib.backend_log_queue(lib.BACKEND_LOG_LEVEL_INFO)
+    lib.backend_restart_callback(lib.listen_in_child, ffi.NULL)
 
 
 def drain() -> None:
     """Logs what the engine has said so far, and sees that somebody listens to what it says later."""
     _drain.drain()
     _drain.ensure_thread()
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator,unused-ignore]
+def listen_in_child(_user_data: Any) -> None:
+    """In a forked child, when it first uses a store: listens again, if the parent did. (Not at the fork: the
+    child may be about to become another program.)"""
+    if _drain.is_inherited:
+        _drain.ensure_thread()
 
 
 def stop() -> None:

@@ -1,10 +1,12 @@
 //! `Backend`: open, flush, free; and what concerns the library as a whole.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::error::{BackendError, Failure};
+use super::log::UserData;
 use super::status::{BackendStatus, guard, guard_void};
 use super::text;
 use crate::backend::Backend;
@@ -83,6 +85,14 @@ pub unsafe extern "C" fn backend_close(
     unsafe { guard(error, body) }
 }
 
+/// Closes all backends of this process at the same time, each as `backend_close` does. What could not be
+/// sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
+/// own (an interpreter) does it there.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_close_all() {
+    guard_void(crate::exit::close_all);
+}
+
 /// Closes the backend as `backend_close` does, unless it is closed, and frees the handle. What could not
 /// be sent is told to the log. Families and metrics stay valid until they are freed themselves. NULL does
 /// nothing.
@@ -119,6 +129,26 @@ pub unsafe extern "C" fn backend_flush(
     };
     // SAFETY: the caller's promise.
     unsafe { guard(error, body) }
+}
+
+/// Receives the `user_data` that was registered with it. It must not unwind or jump out.
+pub type BackendRestartCallback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
+/// Has `callback` called whenever a forked child starts a store's threads anew, which it does when it first
+/// uses the store; NULL for nothing. The thread whose call started them calls it, before that call returns.
+/// For bindings that need threads of their own then, as for log records.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_restart_callback(callback: BackendRestartCallback, user_data: *mut c_void) {
+    guard_void(|| {
+        let user_data = UserData(user_data);
+        crate::fork::on_restart(callback.map(|callback| {
+            let call: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+                // SAFETY: the program's promise: it registered this function for such calls.
+                unsafe { callback(user_data.get()) }
+            });
+            call
+        }));
+    });
 }
 
 /// Panics within the library, and returns BACKEND_STATUS_PANIC: for a program that wants to see what

@@ -113,7 +113,7 @@ pub unsafe extern "C" fn backend_log_next(
 }
 
 /// The program's own pointer, which we hand on from whatever thread logs.
-struct UserData(*mut c_void);
+pub(super) struct UserData(pub(super) *mut c_void);
 
 // SAFETY: we never look at what it points to; the program was told that any thread may hand it over.
 unsafe impl Send for UserData {}
@@ -121,7 +121,7 @@ unsafe impl Send for UserData {}
 unsafe impl Sync for UserData {}
 
 impl UserData {
-    fn get(&self) -> *mut c_void {
+    pub(super) fn get(&self) -> *mut c_void {
         self.0
     }
 }

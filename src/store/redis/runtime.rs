@@ -19,7 +19,7 @@ use super::link::Link;
 use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::Family;
-use crate::fork::ForkGuard;
+use crate::fork::{self, ForkGuard};
 use crate::metric::Metric;
 use crate::sample::Snapshot;
 use crate::thread::Thread;
@@ -249,6 +249,7 @@ impl RuntimeSlot {
         match started {
             Ok(runtime) => {
                 runtime.announce();
+                fork::restarted();
                 Some(runtime)
             }
             Err(error) => {

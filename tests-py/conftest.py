@@ -1,0 +1,111 @@
+"""What the tests share: one real redis-server for the session, and for each test an empty database, an
+empty registry and no engine that an earlier test has left behind.
+
+A missing redis-server is an error and not a reason to skip: without it nothing here shows anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytheus_backend_rs
+from pytheus import backends
+from pytheus_backend_rs import RedisBackend
+
+from engines import forget_engines
+from redis_server import Server
+
+CLASSES = [
+    pytheus_backend_rs.RedisBackend,
+    pytheus_backend_rs.SingleProcessBackend,
+    pytheus_backend_rs.SingleProcessAtomicBackend,
+]
+
+
+def pytest_sessionstart() -> None:
+    if shutil.which("redis-server") is None:
+        pytest.exit(
+            "tests-py needs a real redis-server in PATH: install it (Debian: apt-get install redis-server)",
+            returncode=1,
+        )
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """The server of the session, empty. A test that stops or kills its server takes `own_server`."""
+    shared_server.client().flushall()
+    return shared_server
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Starts a server for one test, with options for the command line of redis-server."""
+    servers: list[Server] = []
+
+    def start(*options: str) -> Server:
+        servers.append(Server(*options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        # A server that the test has killed cannot be resumed.
+        with contextlib.suppress(AssertionError):
+            server.resume()
+    forget_engines()
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def own_server(start_server: Callable[..., Server]) -> Server:
+    """A server that the test may pause, kill and start again."""
+    return start_server()
+
+
+@pytest.fixture(autouse=True)
+def clean_process() -> Iterator[None]:
+    yield
+    forget_engines()
+
+
+@pytest.fixture(params=CLASSES, ids=lambda backend_class: backend_class.__name__)
+def backend_class(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def config(backend_class: Any, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A configuration for `backend_class`."""
+    if backend_class is RedisBackend:
+        server: Server = request.getfixturevalue("server")
+        return server.config
+    return {}
+
+
+@pytest.fixture
+def backend(backend_class: Any, config: dict[str, Any]) -> Any:
+    """Each of the three classes in turn, loaded as the backend of pytheus."""
+    backends.load_backend(backend_class, config)
+    return backend_class
+
+
+@pytest.fixture
+def redis_backend(server: Server) -> Callable[..., None]:
+    """`RedisBackend` on the session's server, loaded; call it to load it again with other options."""
+
+    def load(**options: Any) -> None:
+        backends.load_backend(RedisBackend, {**server.config, **options})
+
+    load()
+    return load

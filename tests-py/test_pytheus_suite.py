@@ -1,0 +1,76 @@
+"""pytheus' own test-suite on each of the three classes.
+
+Its source distribution is fetched from the package index at test time; nothing of it is in this
+repository. The tests run against the installed pytheus, in a process of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_server import Server
+
+VERSION = "0.6.1"
+TESTS = 149
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pytheus' tests, alone: beside its source they would import that instead of what is installed."""
+    cache = Path(tempfile.gettempdir()) / f"tests-py-sdists-{os.getuid()}"
+    archive = cache / f"pytheus-{VERSION}.tar.gz"
+    if not archive.exists():
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
+        subprocess.run([*command, "--dest", str(cache), f"pytheus=={VERSION}"], check=True, timeout=300)
+    directory = tmp_path_factory.mktemp("pytheus")
+    with tarfile.open(archive) as sdist:
+        sdist.extractall(directory)
+    tests = directory / "tests"
+    shutil.move(directory / f"pytheus-{VERSION}" / "tests", tests)
+    shutil.rmtree(directory / f"pytheus-{VERSION}")
+    return tests
+
+
+@pytest.mark.parametrize(
+    ("name", "loads_again"),
+    [
+        ("SingleProcessBackend", False),
+        ("SingleProcessAtomicBackend", False),
+        ("RedisBackend", False),
+        ("RedisBackend", True),
+    ],
+)
+def test_pytheus_own_suite_passes(suite: Path, server: Server, name: str, loads_again: bool) -> None:
+    report = suite.parent / f"{name}-{loads_again}.xml"
+    config: dict[str, Any] = server.config if name == "RedisBackend" else {}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(HERE),
+        "SUITE_CLASS": name,
+        "SUITE_CONFIG": json.dumps(config),
+        "SUITE_LOADS_AGAIN": "yes" if loads_again else "",
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "pytheus_suite_plugin", "-p", "no:cacheprovider", "-q"]
+    command += ["-c", os.devnull, "--rootdir", str(suite), "--junitxml", str(report), str(suite)]
+    done = subprocess.run(
+        command, env=environment, cwd=suite, timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    text = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, text
+    root = ElementTree.parse(report).getroot()
+    summary = root if root.tag == "testsuite" else root.find("testsuite")
+    assert summary is not None
+    counts = {what: int(summary.attrib[what]) for what in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": TESTS, "failures": 0, "errors": 0, "skipped": 0}, text

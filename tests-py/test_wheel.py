@@ -1,0 +1,159 @@
+"""The package as it is installed: one wheel for every CPython from 3.9 on, with its type hints.
+
+The wheel is built once, from this tree; each interpreter that the machine has gets a fresh virtual
+environment with this same file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from programs import run_program
+from redis_server import Server
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "bindings-python"
+
+
+def run(*command: str | Path, timeout: float = 900) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        text=True,
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return done.stdout
+
+
+def interpreters() -> dict[str, str]:
+    """One CPython of each minor version from 3.9 on: `{"3.9": path}`."""
+    candidates = sorted(str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python"))
+    candidates += [path for minor in range(9, 30) if (path := shutil.which(f"python3.{minor}"))]
+    candidates.append(sys.executable)
+    ask = """if True:
+        import sys
+        threads = "t" in getattr(sys, "abiflags", "")
+        print(sys.implementation.name, "%d.%d" % sys.version_info[:2], threads)
+    """
+    found: dict[str, str] = {}
+    for candidate in candidates:
+        done = subprocess.run([candidate, "-c", ask], capture_output=True, text=True)
+        # (A pyenv shim of a version that is not active fails; a free-threaded build has no abi3.)
+        if done.returncode == 0 and done.stdout.startswith("cpython") and done.stdout.endswith("False\n"):
+            version = done.stdout.split()[1]
+            if tuple(map(int, version.split("."))) >= (3, 9):
+                found.setdefault(version, candidate)
+    return found
+
+
+INTERPRETERS = interpreters()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", directory, PACKAGE)
+    (path,) = directory.glob("*.whl")
+    return path
+
+
+def test_the_wheel_is_for_the_stable_abi_of_3_9(wheel: Path) -> None:
+    match = re.fullmatch(r"pytheus_backend_rs-(.+?)-cp39-abi3-\w+\.whl", wheel.name)
+    assert match, wheel.name
+    assert f'version = "{match[1]}"' in (ROOT / "Cargo.toml").read_text()
+
+
+def test_the_wheel_has_the_extension_and_the_type_marker_and_no_sources_of_the_build(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "pytheus_backend_rs/_native.abi3.so" in names
+    assert "pytheus_backend_rs/py.typed" in names
+    assert "pytheus_backend_rs/__init__.py" in names
+    strays = [name for name in names if not re.match(r"pytheus_backend_rs(/|-.*\.dist-info/)", name)]
+    assert not strays
+    assert not [name for name in names if name.endswith((".c", ".o", ".pyc"))]
+
+
+def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = archive.read(name).decode()
+    assert "Requires-Python: >=3.9" in metadata
+    assert "Requires-Dist: pytheus" in metadata
+    assert "Requires-Dist: cffi" in metadata
+    assert "MIT OR Apache-2.0" in metadata
+
+
+def test_a_python_was_found() -> None:
+    assert INTERPRETERS
+
+
+SMOKE = """
+import gc
+for backend_class in (SingleProcessBackend, SingleProcessAtomicBackend, RedisBackend):
+    REGISTRY.set_registry(CollectorRegistry())
+    load_backend(backend_class, config if backend_class is RedisBackend else {})
+    counter = Counter("requests_total", "help", required_labels=["a"])
+    histogram = Histogram("size", "help", buckets=[1, 10.0])
+    gauge = Gauge("level", "help")
+    for _ in range(1000):
+        counter.labels(a="x").inc()
+        histogram.observe(5)
+    gauge.set(2.5)
+    gauge.dec(1)
+    text = generate_metrics()
+    lines = ('requests_total{a="x"} 1000.0', 'size_bucket{le="10.0"} 1000.0', "size_sum 5000.0", "level 1.5")
+    for line in lines:
+        assert f"\\n{line}\\n" in text, text
+    try:
+        gauge.set("x")
+    except TypeError as error:
+        assert "'x'" in str(error)
+    gc.collect()
+child = os.fork()
+if child == 0:
+    counter.labels(a="x").inc()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert '{a="x"} 1001.0' in generate_metrics()
+counter.labels(a="x").inc()
+print("works", sys.version_info[:2])
+"""
+
+
+@pytest.mark.parametrize("version", INTERPRETERS)
+def test_the_wheel_works(wheel: Path, server: Server, tmp_path: Path, version: str) -> None:
+    run(INTERPRETERS[version], "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "install", "--quiet", "--only-binary", ":all:", "cffi")
+    run(*pip, "install", "--quiet", wheel, "pytheus==0.6.1")
+    output = run_program(SMOKE, server.config, interpreter=python, environment={"PYTHONWARNINGS": "ignore"})
+    assert output == f"works ({version.replace('.', ', ')})\n"
+    assert server.client().hget("requests_total", '{"a":"x"}') == "1002"
+
+
+def mypy(*arguments: str | Path) -> str:
+    cache = ["--cache-dir", os.devnull, "--python-executable", sys.executable]
+    return run(sys.executable, "-m", "mypy", "--strict", *cache, *arguments)
+
+
+def test_the_package_type_checks() -> None:
+    assert "Success" in mypy(PACKAGE / "pytheus_backend_rs")
+
+
+def test_a_program_that_uses_the_package_type_checks() -> None:
+    import pytheus_backend_rs
+
+    installed = Path(pytheus_backend_rs.__file__).parent
+    assert (installed / "py.typed").exists()
+    assert "Success" in mypy("--python-version", "3.10", ROOT / "tests-py" / "typed_usage.py")
