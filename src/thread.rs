@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A thread that was started. It is joined, or (if this is dropped) left to end by itself.
 #[derive(Debug)]
 pub(crate) struct Thread {
-    id: libc::pthread_t,
+    /// None once it was joined.
+    id: Option<libc::pthread_t>,
     is_finished: Arc<AtomicBool>,
 }
 
@@ -46,7 +47,7 @@ impl Thread {
             drop(unsafe { Box::from_raw(argument) });
             return Err(io::Error::from_raw_os_error(result));
         }
-        Ok(Self { id, is_finished })
+        Ok(Self { id: Some(id), is_finished })
     }
 
     /// Whether the body has returned.
@@ -55,17 +56,20 @@ impl Thread {
     }
 
     /// Waits until the thread has ended.
-    pub(crate) fn join(self) {
-        // SAFETY: the thread was started, and is joined once: `self` is not dropped after this.
-        unsafe { libc::pthread_join(self.id, std::ptr::null_mut()) };
-        std::mem::forget(self);
+    pub(crate) fn join(mut self) {
+        if let Some(id) = self.id.take() {
+            // SAFETY: the thread was started, and is neither joined nor detached yet.
+            unsafe { libc::pthread_join(id, std::ptr::null_mut()) };
+        }
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: the thread was started, and was not joined.
-        unsafe { libc::pthread_detach(self.id) };
+        if let Some(id) = self.id.take() {
+            // SAFETY: the thread was started, and is neither joined nor detached yet.
+            unsafe { libc::pthread_detach(id) };
+        }
     }
 }
 
