@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::error::{BackendError, Failure};
-use super::log::UserData;
 use super::status::{BackendStatus, guard, guard_void};
 use super::text;
+use super::user_data::UserData;
 use crate::backend::Backend;
 
 /// The version of this library, as in "0.1.0". Static: never free it.
@@ -140,7 +140,7 @@ pub type BackendRestartCallback = Option<unsafe extern "C" fn(user_data: *mut c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_restart_callback(callback: BackendRestartCallback, user_data: *mut c_void) {
     guard_void(|| {
-        let user_data = UserData(user_data);
+        let user_data = UserData::new(user_data);
         crate::fork::on_restart(callback.map(|callback| {
             let call: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
                 // SAFETY: the program's promise: it registered this function for such calls.

@@ -9,6 +9,7 @@ use super::backend::seconds;
 use super::error::Failure;
 use super::status::{BackendStatus, guard_status};
 use super::text::to_c_string;
+use super::user_data::UserData;
 use crate::logging::{self, LogRecord, Output};
 
 /// How important a log record is.
@@ -43,7 +44,7 @@ pub unsafe extern "C" fn backend_log_callback(
 ) -> BackendStatus {
     guard_status(|| {
         let Some(level) = level_filter(max_level) else { return BackendStatus::InvalidArgument };
-        let user_data = UserData(user_data);
+        let user_data = UserData::new(user_data);
         let output = callback.map_or(Output::Nowhere, |callback| {
             Output::Callback(Arc::new(move |record: &LogRecord| {
                 let message = to_c_string(record.message.clone());
@@ -110,20 +111,6 @@ pub unsafe extern "C" fn backend_log_next(
         }
         BackendStatus::Ok
     })
-}
-
-/// The program's own pointer, which we hand on from whatever thread logs.
-pub(super) struct UserData(pub(super) *mut c_void);
-
-// SAFETY: we never look at what it points to; the program was told that any thread may hand it over.
-unsafe impl Send for UserData {}
-// SAFETY: as above.
-unsafe impl Sync for UserData {}
-
-impl UserData {
-    pub(super) fn get(&self) -> *mut c_void {
-        self.0
-    }
 }
 
 fn level_filter(level: i32) -> Option<LevelFilter> {

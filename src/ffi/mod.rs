@@ -19,3 +19,4 @@ pub mod metric;
 pub mod metrics;
 pub mod status;
 mod text;
+mod user_data;
