@@ -5,7 +5,8 @@ beside one busy thread, against 120 ns), so here calls keep it. Those that may w
 thread or a lock go through small C functions of their own, named `released_…`, which release it.
 
 A call that keeps the GIL must never block, never wait for a lock that a thread waiting for the GIL may
-hold, and never call Python.
+hold, and never call Python. One exception: the first use of a store in a forked child starts threads, and
+then calls `listen_in_child`, with no lock of the engine held.
 """
 
 import sys
@@ -78,6 +79,7 @@ ffibuilder.set_source(
     KEEP_THE_GIL + "".join(definition(*function) for function in BLOCKING),
     include_dirs=[str(INCLUDE)],
     # The engine's symbols are the extension's own: another copy in the process must not meet them.
-    extra_link_args=["-Wl,--exclude-libs,ALL"] if sys.platform == "linux" else [],
+    # It has threads and fork handlers, so it cannot be unloaded.
+    extra_link_args=["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete"] if sys.platform == "linux" else [],
     libraries=["pthread", "dl", "m"] if sys.platform == "linux" else [],
 )

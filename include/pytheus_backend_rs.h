@@ -283,7 +283,8 @@ typedef struct {
 typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
 
 /**
- * One metric of a snapshot. What it points to lives as long as the snapshot.
+ * One metric of a snapshot. What it points to lives as long as the snapshot. This struct never grows: what a
+ * later version has to say about a series comes by calls of its own.
  */
 typedef struct {
   /**

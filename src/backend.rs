@@ -112,20 +112,22 @@ impl Backend {
     }
 
     pub(crate) fn remove_metric(&self, family: &Family, labels: &Labels) -> Result<()> {
+        let BackendParts { store, table } = &*self.parts;
         let key = labels::encode(labels);
-        let Some(metric) = self.parts.table.remove_metric(family, &key) else {
-            return Err(Error::new(
+        store.make_ready();
+        table.remove_metric(family, &key, |metric| store.removed(metric)).ok_or_else(|| {
+            let name = family.definition.name();
+            Error::new(
                 ErrorKind::NotFound,
-                format!("metric family {:?} has no metric with the labels {key}", family.definition.name()),
-            ));
-        };
-        self.parts.store.removed(&metric);
-        Ok(())
+                format!("metric family {name:?} has no metric with the labels {key}"),
+            )
+        })
     }
 
     pub(crate) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
         let BackendParts { store, table } = &*self.parts;
-        store.cleared(family, table.clear(family, store.names_are_shared()));
+        store.make_ready();
+        table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics));
         Ok(())
     }
 }

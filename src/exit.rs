@@ -17,8 +17,8 @@ pub(crate) fn install() {
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
-    // SAFETY: the handler is a function that lives as long as the library, which is linked with
-    // `-z nodelete`, so it is there when the process ends.
+    // SAFETY: the handler is a function that lives as long as the library, which is never unloaded: see
+    // `fork::install`.
     #[allow(unsafe_code)]
     let result = unsafe { libc::atexit(handler) };
     if result != 0 {

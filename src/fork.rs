@@ -2,8 +2,8 @@
 //!
 //! A child has one thread, and memory in whatever state the other threads of its parent had it. So
 //! *before* a fork the forking thread takes the short metadata locks of every backend, in a fixed
-//! order (registry, then for each backend its table and its store, then the log); none of them is ever held across
-//! the network. *After* it both sides release them. The child first sets pending changes to zero (the
+//! order (registry, then for each backend its table and its store, then the log and the callback); none of
+//! them is ever held across the network. *After* it both sides release them. The child first sets pending changes to zero (the
 //! parent owns them, and sends them), and has each store forget its threads, channels and connections
 //! without touching them: they may be half changed. A store starts anew on its first use.
 //!
@@ -66,8 +66,8 @@ pub(crate) fn install() {
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
-    // SAFETY: the handlers are functions that live as long as the library, which is linked with
-    // `-z nodelete`, so they are there whenever the process forks.
+    // SAFETY: the handlers are functions that live as long as the library, which is never unloaded (the
+    // shared library and the Python extension are linked with `-z nodelete`), so they are there at a fork.
     #[allow(unsafe_code)]
     let result = unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
     if result != 0 {

@@ -20,7 +20,7 @@
 //! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
 //! server). The path of a scrape: `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
 //! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork and at the end: `fork`, `exit`. The C boundary:
-//! [`ffi`], the only caller that may be unsafe.
+//! [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, and where a fork closes sockets.
 
 mod backend;
 mod cell;

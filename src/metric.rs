@@ -1,8 +1,8 @@
 //! A metric: one label set of a family, and what a program does with it.
 //!
 //! This is the hot path. An operation is one check, one addition to a cell at a stable address and,
-//! where the store needs it, one look at the "dirty" flag. It never locks, allocates, looks anything
-//! up or calls the system.
+//! where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system
+//! call. Only the first change after the store has taken the last ones queues the metric.
 //!
 //! The cells of a metric, in order: counter, gauge, untyped: the value. Summary: sum, count.
 //! Histogram: sum, then one count per bucket, not cumulative, `+Inf` last: an observation touches

@@ -113,13 +113,27 @@ impl FamilyTable {
         metric
     }
 
-    /// Takes a metric out of the table.
-    pub(crate) fn remove_metric(&self, family: &Family, key: &str) -> Option<Arc<Metric>> {
-        self.write().families.get_mut(&family.id)?.metrics.remove(key)?.get()
+    /// Takes a metric out of the table, and tells `removed` before anybody can put a new one in its place.
+    /// `None` if there is none.
+    pub(crate) fn remove_metric<T>(
+        &self,
+        family: &Family,
+        key: &str,
+        removed: impl FnOnce(&Arc<Metric>) -> T,
+    ) -> Option<T> {
+        let mut records = self.write();
+        let metric = records.families.get_mut(&family.id)?.metrics.remove(key)?.get()?;
+        Some(removed(&metric))
     }
 
-    /// Takes all metrics of the families of this name out of the table.
-    pub(crate) fn clear(&self, family: &Family, names_are_shared: bool) -> Vec<Arc<Metric>> {
+    /// Takes all metrics of the families of this name out of the table, and tells `cleared` before anybody can
+    /// put new ones in their place.
+    pub(crate) fn clear<T>(
+        &self,
+        family: &Family,
+        names_are_shared: bool,
+        cleared: impl FnOnce(Vec<Arc<Metric>>) -> T,
+    ) -> T {
         let mut records = self.write();
         let ids = match names_are_shared {
             true => records.by_name.get(family.definition.name()).cloned().unwrap_or_default(),
@@ -132,7 +146,7 @@ impl FamilyTable {
                 removed.extend(metrics.into_values().filter_map(|metric| metric.get()));
             }
         }
-        removed
+        cleared(removed)
     }
 
     /// The families that a scrape of the whole backend shows, in the order of declaration.

@@ -874,7 +874,10 @@ fn a_value_that_is_no_number_is_reported_and_replaced() {
     metrics.iter().for_each(|metric| metric.inc(2.0).unwrap());
     flush(&backend);
     assert_eq!(lines(&backend, "garbled_total"), ["garbled_total{a=\"x\"} 2", "garbled_total{a=\"y\"} 2"]);
-    assert_eq!(log_records(Level::Error, &["garbled_total", r#"{\"a\":\"x\"}"#]).len(), 1);
+    assert_eq!(
+        log_records(Level::Error, &["garbled_total", r#"{"a":"x"}: the value was no number"#]).len(),
+        1
+    );
     assert_eq!(server.field("garbled_total", "no json"), 7.0, "what is not ours is left alone");
 }
 
@@ -989,4 +992,69 @@ fn a_dropped_backend_ends_its_connections() {
     }
     // Nobody holds a handle any more: the threads have nothing left to serve.
     wait_until("its connections end", || server.clients() == 0);
+}
+
+// A user that may not do everything.
+
+/// A backend that logs in as a user without the commands `denied`.
+fn open_without(server: &Server, denied: &str) -> Backend {
+    server.run_words::<()>(&format!("ACL SETUSER some on >secret ~* &* +@all {denied}"));
+    let url = format!("redis://some:secret@127.0.0.1:{}?flush_interval_ms=1", server.port());
+    Backend::open(&url).unwrap()
+}
+
+#[test]
+fn a_user_that_may_not_sweep_counts_exactly() {
+    let server = Server::start();
+    for writer in 0..200 {
+        server.run_words::<()>(&format!("HSET {{requests_total}}:writers old{writer} 1"));
+        server.run_words::<()>(&format!("HSET {{requests_total}}:writers older{writer} 1"));
+    }
+    let backend = open_without(&server, "-hrandfield -hscan -hdel");
+    let requests = counter(&backend, "requests_total");
+    for _ in 0..20 {
+        requests.inc(5.0).unwrap();
+        flush(&backend);
+    }
+    assert_eq!(server.value("requests_total"), 100.0);
+}
+
+#[test]
+fn a_batch_that_is_refused_half_way_is_not_sent_again() {
+    let server = Server::start();
+    let backend = open_without(&server, "-hdel");
+    let family = declare(&backend, "requests_total", MetricType::Counter, &["a"]);
+    let other = family.metric(&["other"]).unwrap();
+    family.metric(&["gone"]).unwrap().inc(1.0).unwrap();
+    other.inc(1.0).unwrap();
+    flush(&backend);
+    // HDEL is refused, and so is the batch it begins; what comes behind it waits with it.
+    family.remove(&["gone"]).unwrap();
+    for _ in 0..5 {
+        other.inc(1.0).unwrap();
+        let _ = backend.flush(PATIENCE);
+    }
+    assert_eq!(server.field("requests_total", r#"{"a":"other"}"#), 1.0);
+    server.run_words::<()>("ACL SETUSER some +hdel");
+    wait_until("it is allowed, and arrives once", || {
+        let _ = backend.flush(PATIENCE);
+        server.field("requests_total", r#"{"a":"other"}"#) == 6.0
+    });
+    assert!(!server.run_words::<bool>(r#"HEXISTS requests_total {"a":"gone"}"#));
+}
+
+#[test]
+fn a_user_that_may_not_expire_changes_nothing_until_it_may() {
+    let server = Server::start();
+    let backend = open_without(&server, "-expire");
+    let requests = counter(&backend, "requests_total");
+    for _ in 0..5 {
+        requests.inc(1.0).unwrap();
+        backend.flush(PATIENCE).unwrap_err();
+    }
+    assert_eq!(server.value("requests_total"), 0.0);
+    server.run_words::<()>("ACL SETUSER some +expire");
+    wait_until("it arrives once", || {
+        backend.flush(PATIENCE).is_ok() && server.value("requests_total") == 5.0
+    });
 }

@@ -192,7 +192,8 @@ class RedisBackend(_Backend):
     @classmethod
     def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
         engine = super()._engine_for(config, metric)
-        if _custom.is_collecting() and not (engine.knows(metric._collector) or _is_registered(metric)):
+        is_new = not engine.knows(metric._collector)
+        if is_new and _custom.is_collecting() and not _is_registered(metric):
             # A metric that a custom collector makes for one scrape is a value, not something to share.
             return cls._values_of_scrapes()
         return engine

@@ -1,6 +1,7 @@
 //! `MetricFamily`: declare, clear, free.
 
 use std::ffi::c_char;
+use std::mem::{MaybeUninit, offset_of};
 
 use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard, guard_void};
@@ -78,12 +79,12 @@ pub unsafe extern "C" fn metric_family_new(
         // SAFETY: the caller's promise.
         let backend = unsafe { backend.as_ref() }.ok_or_else(|| Failure::null("backend"))?;
         // SAFETY: the caller's promise.
-        let options = unsafe { check_size(options) }?;
+        let options = unsafe { read_options(options) }?;
         if family.is_null() {
             return Err(Failure::null("family"));
         }
         // SAFETY: the caller's promise, for the options' pointers too.
-        let declared = unsafe { declare(backend, options) }?;
+        let declared = unsafe { declare(backend, &options) }?;
         // SAFETY: not NULL, and the caller's promise.
         unsafe { family.write(Box::into_raw(Box::new(declared))) };
         Ok(())
@@ -119,31 +120,37 @@ pub unsafe extern "C" fn metric_family_free(family: *mut MetricFamily) {
     }
 }
 
-/// Checks that the options are of a version that this library knows. A newer program's fields are
-/// acceptable as long as they are zero.
-unsafe fn check_size<'options>(
-    options: *const MetricFamilyOptions,
-) -> Result<&'options MetricFamilyOptions, Failure> {
+/// The size of the options in the first version of this interface. A program that was compiled with it has
+/// no more than that.
+const FIRST_SIZE: usize = offset_of!(MetricFamilyOptions, bucket_count) + size_of::<usize>();
+
+/// Reads the options of a program that may be older than this library, whose missing fields are zero then,
+/// or newer, whose additional fields must be zero.
+unsafe fn read_options(options: *const MetricFamilyOptions) -> Result<MetricFamilyOptions, Failure> {
     const KNOWN: usize = size_of::<MetricFamilyOptions>();
     if options.is_null() {
         return Err(Failure::null("options"));
     }
     // SAFETY: the size comes first in every version.
     let size = unsafe { options.cast::<usize>().read() };
-    if !(KNOWN..=KNOWN + 1024).contains(&size) {
+    if !(FIRST_SIZE..=KNOWN + 1024).contains(&size) {
         return Err(Failure::invalid(format!(
             "options->size is {size}: expected sizeof(MetricFamilyOptions), {KNOWN}"
         )));
     }
-    // SAFETY: the caller says that the struct has `size` bytes.
-    let newer = unsafe { std::slice::from_raw_parts(options.cast::<u8>().add(KNOWN), size - KNOWN) };
-    if newer.iter().any(|&byte| byte != 0) {
+    // SAFETY: the program says that its struct has `size` bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(options.cast::<u8>(), size) };
+    if bytes.iter().skip(KNOWN).any(|&byte| byte != 0) {
         return Err(Failure::invalid(
             "options has fields that this version of the library does not know".to_owned(),
         ));
     }
-    // SAFETY: not NULL, and at least as large as we know it.
-    Ok(unsafe { &*options })
+    let mut known = MaybeUninit::<MetricFamilyOptions>::zeroed();
+    // SAFETY: both are at least as long as what is copied, and all fields may be zero.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), known.as_mut_ptr().cast(), size.min(KNOWN));
+        Ok(known.assume_init())
+    }
 }
 
 unsafe fn declare(backend: &Backend, options: &MetricFamilyOptions) -> Result<MetricFamily, Failure> {

@@ -58,7 +58,8 @@ struct OwnedSeries {
     values: Vec<f64>,
 }
 
-/// One metric of a snapshot. What it points to lives as long as the snapshot.
+/// One metric of a snapshot. What it points to lives as long as the snapshot. This struct never grows: what a
+/// later version has to say about a series comes by calls of its own.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MetricsSeries {

@@ -1,8 +1,7 @@
 //! The C boundary. The header `include/pytheus_backend_rs.h` is made from these files.
 //!
 //! Every function checks its pointers, calls the engine, and converts; no logic lives here. A panic
-//! never crosses: `status::guard` turns it into `BACKEND_STATUS_PANIC`. Only this folder, the fork
-//! handlers and `thread` may be unsafe.
+//! never crosses: `status::guard` turns it into `BACKEND_STATUS_PANIC`.
 //!
 //! What every exported function relies on, instead of a `# Safety` section for each: a pointer argument is NULL
 //! or points to what its type and the header say, for the length of the call; a handle was made by this

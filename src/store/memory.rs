@@ -65,6 +65,8 @@ impl Store for MemoryStore {
 
     fn created(&self, _: &Arc<Metric>) {}
 
+    fn make_ready(&self) {}
+
     fn removed(&self, _: &Arc<Metric>) {}
 
     fn cleared(&self, _: &Arc<Family>, _: Vec<Arc<Metric>>) {}

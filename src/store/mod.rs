@@ -37,6 +37,9 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// The metric is in the table now.
     fn created(&self, metric: &Arc<Metric>);
 
+    /// Starts what the next two calls need, which are made with the table locked.
+    fn make_ready(&self);
+
     /// The metric was taken out of the table.
     fn removed(&self, metric: &Arc<Metric>);
 

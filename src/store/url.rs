@@ -122,6 +122,9 @@ fn parse_redis_options(url: &Url, options: &mut RedisOptions) -> Result<()> {
             "db" => options.database = parse_number(name, value, "a database number")?,
             "username" => options.username = Some(value.to_owned()),
             "password" => options.password = Some(value.to_owned()),
+            "key_prefix" if value.is_empty() || value.contains(['{', '}']) => {
+                return Err(bad_value(name, value, "text without braces, which Redis Cluster looks at"));
+            }
             "key_prefix" => options.key_prefix = Some(value.to_owned()),
             "expire_key_time" => options.expire_key_time = parse_at_least_one(name, value, "seconds")?,
             "flush_interval_ms" => {

@@ -289,11 +289,8 @@ impl Action {
                 if self.outbox.confirm(key) {
                     log::info!("Redis key {key:?} is accepted again");
                 }
-                for field in parts.iter().skip(1) {
-                    log::error!(
-                        "Redis key {key:?}, field {:?}: the value was no number, and was replaced",
-                        text_of(field)
-                    );
+                for remark in parts.iter().skip(1) {
+                    log::error!("Redis key {key:?}, field {}", text_of(remark));
                 }
                 Ok(())
             }

@@ -1,4 +1,5 @@
-//! One connection to the server, with a deadline for everything it does.
+//! One connection to the server, with a deadline for all that it does but name resolution, which is the
+//! system's, and connecting to a Unix socket.
 //!
 //! redis-rs encodes commands and parses replies; the socket is ours, for two reasons. Its read
 //! time-out holds for each reply, ours for the whole exchange. And a forked child must close the

@@ -136,6 +136,11 @@ impl Store for RedisStore {
         }
     }
 
+    fn make_ready(&self) {
+        // In a forked child's first use this starts threads, logs, and calls the program back.
+        let _ = self.core.runtime();
+    }
+
     fn removed(&self, metric: &Arc<Metric>) {
         if let Cells::Pending(cells) = &metric.cells {
             cells.remove();

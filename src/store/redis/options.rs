@@ -35,9 +35,9 @@ pub(crate) struct RedisOptions {
     pub(crate) expire_key_time: u64,
     /// How long changes gather, at most, before they are sent.
     pub(crate) flush_interval: Duration,
-    /// How long connecting may take, name resolution and login included.
+    /// How long connecting may take, login included; resolving a host name is not.
     pub(crate) connect_timeout: Duration,
-    /// How long the server may take to answer one batch.
+    /// How long the server may take to answer what is sent to it in one go.
     pub(crate) socket_timeout: Duration,
     /// How long a scrape or a read may take in all.
     pub(crate) collect_timeout: Duration,
