@@ -32,7 +32,8 @@ const MAX_BATCHES: usize = 128;
 /// What the program tells the thread, in the order in which it happened.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Declared(Arc<Family>),
+    /// The definition alone: a family that nobody holds any more must not live on here.
+    Declared(Box<Definition>),
     Dirty(Arc<Metric>),
     Removed(Arc<Metric>),
     Cleared(Arc<Family>),
@@ -57,8 +58,8 @@ pub(crate) struct Action {
     requests: Receiver<Request>,
     link: Link,
     outbox: Outbox,
-    /// Families whose definitions the server is to get; those that are new to this process first.
-    undeclared: Vec<Arc<Family>>,
+    /// Definitions that the server is to get.
+    undeclared: Vec<Definition>,
     declared_at: Option<Instant>,
     definitions_refused: bool,
     busy_until: Instant,
@@ -174,7 +175,7 @@ impl Action {
         self.busy_until = Instant::now() + BUSY_FOR;
         let options = &self.shared.options;
         match event {
-            Event::Declared(family) => self.undeclared.push(family),
+            Event::Declared(definition) => self.undeclared.push(*definition),
             Event::Dirty(metric) => self.outbox.note_dirty(options, metric),
             Event::Removed(metric) => self.outbox.note_removed(options, &metric),
             Event::Cleared(family) => self.outbox.note_cleared(options, &family),
@@ -318,8 +319,13 @@ impl Action {
     fn redeclare(&mut self) {
         self.declared_at = None;
         if self.undeclared.is_empty() {
-            self.undeclared = self.shared.table.live_families();
+            self.undeclared = self.live_definitions();
         }
+    }
+
+    fn live_definitions(&self) -> Vec<Definition> {
+        let families = self.shared.table.live_families();
+        families.iter().map(|family| family.definition.clone()).collect()
     }
 
     /// Writes definitions that are new, or so old that they would expire.
@@ -330,16 +336,12 @@ impl Action {
             return Ok(());
         }
         if is_old {
-            self.undeclared.extend(self.shared.table.live_families());
+            self.undeclared.extend(self.live_definitions());
         }
         let key = layout::definitions_key(self.shared.options.key_prefix.as_deref());
         let mut names = HashSet::new();
-        let families = &self.undeclared;
-        let definitions: Vec<&Definition> = families
-            .iter()
-            .map(|family| &family.definition)
-            .filter(|definition| names.insert(definition.name()))
-            .collect();
+        let definitions: Vec<&Definition> =
+            self.undeclared.iter().filter(|definition| names.insert(definition.name())).collect();
         let mut commands = Vec::new();
         for definition in &definitions {
             commands.push(command("HGET", &[&key, definition.name()]));

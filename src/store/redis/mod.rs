@@ -116,7 +116,7 @@ impl Store for RedisStore {
     }
 
     fn declared(&self, family: &Arc<Family>) {
-        self.push(Event::Declared(Arc::clone(family)));
+        self.push(Event::Declared(Box::new(family.definition.clone())));
     }
 
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {

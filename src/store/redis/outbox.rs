@@ -4,7 +4,7 @@
 //! the operations behind it. While operations wait, the key's metrics keep what they count in their own
 //! cells, so that the outbox is bounded by the number of metrics and not by what they count.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,8 +36,8 @@ struct Queue {
     operations: VecDeque<Operation>,
     /// Whether the whole key is to be deleted, after `operations`.
     is_cleared: bool,
-    /// The fields of metrics that were removed, to be deleted after that.
-    removed: BTreeSet<String>,
+    /// The metrics that were removed, by labels JSON: their fields are to be deleted after that.
+    removed: BTreeMap<String, Arc<Family>>,
     /// The metrics whose cells are to be taken after that, by address: each is here once.
     dirty: BTreeMap<usize, Arc<Metric>>,
     refused: Option<Refused>,
@@ -62,11 +62,9 @@ impl Outbox {
 
     /// The metric's fields are to be deleted, after what was sent of them and before what comes.
     pub(crate) fn note_removed(&mut self, options: &RedisOptions, metric: &Arc<Metric>) {
-        let definition = &metric.family.definition;
         let queue = self.queue(options, &metric.family);
         queue.dirty.remove(&address(metric));
-        let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &metric.key, cell));
-        queue.removed.extend(fields);
+        queue.removed.insert(metric.key.clone(), Arc::clone(&metric.family));
     }
 
     /// The family's key is to be deleted, after what was sent and before what comes.
@@ -170,7 +168,7 @@ impl Outbox {
             in_flight: None,
             operations: VecDeque::new(),
             is_cleared: false,
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
             dirty: BTreeMap::new(),
             refused: None,
         });
@@ -195,8 +193,12 @@ impl Queue {
             if std::mem::take(&mut self.is_cleared) {
                 self.operations.push_back(Operation::Clear);
             }
-            let removed = std::mem::take(&mut self.removed);
-            self.operations.extend(removed.into_iter().map(|field| Operation::Delete { field }));
+            for (labels, family) in std::mem::take(&mut self.removed) {
+                let definition = &family.definition;
+                let fields =
+                    (0..definition.cell_count()).map(|cell| layout::field(definition, &labels, cell));
+                self.operations.extend(fields.map(|field| Operation::Delete { field }));
+            }
             for metric in std::mem::take(&mut self.dirty).into_values() {
                 take_changes(&metric, &mut self.operations);
             }
