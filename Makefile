@@ -1,6 +1,8 @@
 # `make` lists what there is. `make demo` and `make test` need nothing set up by hand.
 
 PYTHON ?= python3
+# Where the demo keeps its values: shm or redis.
+STORE ?= shm
 BUILD := build
 VENV := $(BUILD)/venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -15,10 +17,10 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Four worker processes count requests; a scrape of any of them shows one true number.
-	@scripts/need cargo cc python redis-server
+demo: ## Four worker processes count requests; a scrape of any shows one true number. STORE=redis for Redis.
+	@scripts/need cargo cc python $(if $(filter redis,$(STORE)),redis-server)
 	@$(MAKE) --silent $(VENV)/package.stamp
-	@$(VENV)/bin/python examples/python/demo.py
+	@$(VENV)/bin/python examples/python/demo.py $(STORE)
 
 test: test-rust test-c test-python ## Run every suite: cargo, ctest, pytest.
 	@echo "All suites passed: cargo, ctest, pytest."
@@ -41,8 +43,13 @@ test-python: ## The Python package, and pytheus' own tests with each backend.
 
 bench: ## What a call costs, in ratios of things measured in one run.
 	@scripts/need cargo cc python redis-server
-	@$(MAKE) --silent $(VENV)/package.stamp
+	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/bench.stamp
+	@$(CARGO) build --quiet --release --locked
+	@mkdir -p $(BUILD)/bench
+	@$(CC) -O2 -Iinclude bench/c_calls.c -o $(BUILD)/bench/c_calls $(abspath $(TARGET))/release/libpytheus_backend_rs.a -lpthread -ldl -lm
+	@$(VENV)/bin/python bench/c_calls.py $(BUILD)/bench/c_calls
 	@$(VENV)/bin/python bench/python_calls.py
+	@$(VENV)/bin/python bench/scrape.py
 
 lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
 	$(CARGO) fmt --check
@@ -60,6 +67,10 @@ $(VENV)/bin/python:
 
 $(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
 	$(VENV)/bin/python -m pip install --quiet ./bindings-python
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/bin/python bench/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet -r bench/requirements.txt
 	@touch $@
 
 $(VENV)/tests.stamp: $(VENV)/bin/python tests-py/requirements.txt

@@ -9,6 +9,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,12 @@ from pytheus.backends.base import SingleProcessBackend as PytheusBackend
 from pytheus.metrics import Counter
 
 import pytheus_backend_rs
-from pytheus_backend_rs import RedisBackend, SingleProcessAtomicBackend, SingleProcessBackend
+from pytheus_backend_rs import (
+    RedisBackend,
+    SharedMemoryBackend,
+    SingleProcessAtomicBackend,
+    SingleProcessBackend,
+)
 from pytheus_backend_rs._engine import engines
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "python"))
@@ -33,19 +39,20 @@ def main() -> int:
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, ", end="")
     print(f"pytheus_backend_rs {pytheus_backend_rs.__version__}")
     print(f"Counter.inc(): median of {ROUNDS} interleaved rounds, in ns per call\n")
-    with local_redis() as port:
-        results = measure(make_counters(port))
+    with local_redis() as port, tempfile.TemporaryDirectory() as folder:
+        results = measure(make_counters(port, os.path.join(folder, "metrics")))
         # The server is about to end: what is pending goes to it before.
         for engine in list(engines):
             engine.close()
     return report(results)
 
 
-def make_counters(port: int) -> dict:
+def make_counters(port: int, path: str) -> dict:
     backends = {
         "pytheus (Python, mutex)": (PytheusBackend, {}),
         "SingleProcessBackend": (SingleProcessBackend, {}),
         "SingleProcessAtomicBackend": (SingleProcessAtomicBackend, {}),
+        "SharedMemoryBackend": (SharedMemoryBackend, {"path": path}),
         "RedisBackend": (RedisBackend, {"host": "127.0.0.1", "port": port}),
     }
     counters = {}
@@ -105,6 +112,8 @@ def report(results: dict) -> int:
             f"{name:<28} {statistics.median(alone):>7.0f} {min(alone):>7.0f} {max(alone):>7.0f}"
             f" {statistics.median(busy):>12.0f} {ratio:>7.2f}"
         )
+    atomic, shared = (statistics.median(results[name][0]) for name in ("SingleProcessAtomicBackend", "SharedMemoryBackend"))
+    print(f"\nSharedMemoryBackend / SingleProcessAtomicBackend: {shared / atomic:.2f}")
     print("\nThe promise: beside a busy thread a call costs less than 5 times what it costs alone.")
     print("It holds." if is_right else "It does NOT hold in this run.")
     return 0 if is_right else 1

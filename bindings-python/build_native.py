@@ -24,6 +24,17 @@ BLOCKING = [
     ("BackendStatus", "backend_flush", "const Backend *backend, double timeout_seconds, BackendError **error"),
     ("void", "backend_free", "Backend *backend"),
     ("BackendStatus", "backend_log_wait", "double timeout_seconds"),
+    (
+        "BackendStatus",
+        "metric_family_new",
+        "const Backend *backend, const MetricFamilyOptions *options, MetricFamily **family, BackendError **error",
+    ),
+    (
+        "BackendStatus",
+        "metric_new",
+        "const MetricFamily *family, const char *const *label_values, size_t label_count, Metric **metric, "
+        "BackendError **error",
+    ),
     ("BackendStatus", "metric_get", "const Metric *metric, double *value, BackendError **error"),
     ("BackendStatus", "metric_get_sum", "const Metric *metric, double *value, BackendError **error"),
     ("BackendStatus", "metric_get_count", "const Metric *metric, double *value, BackendError **error"),

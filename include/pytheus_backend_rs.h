@@ -329,6 +329,9 @@ uint32_t backend_abi_version(void);
  * Opens the store that `url` names and writes a handle to `*backend`; free it with `backend_free`.
  *
  * - `memory:` — this process only, atomic cells; `memory:?cell=mutex` — mutex cells.
+ * - `shm:///path/of/a/file[?option=value...]` — a file that all processes of a service on this machine
+ *   map. Options: `size_limit` (bytes that a new file may grow to, 67108864); `start` (`continue` with what
+ *   the file holds, or `reset`: begin with an empty one); `mode` (octal permissions of a new file, 0600).
  * - `redis://[user[:password]@]host[:port][/db][?option=value...]`,
  *   `redis+unix:///path[?option=value...]` — a Redis or Valkey server. Options: `db`, `username`,
  *   `password`, `key_prefix`, `client_name`; `expire_key_time` (seconds a key outlives its last write
@@ -340,6 +343,7 @@ uint32_t backend_abi_version(void);
  *
  * BACKEND_STATUS_CONFIGURATION: the URL or an option is not understood.
  * BACKEND_STATUS_UNAVAILABLE or BACKEND_STATUS_TIMEOUT: the server cannot be reached.
+ * BACKEND_STATUS_STORE: the file cannot be used; the error names it and the reason.
  */
 BackendStatus backend_new(const char *url,
                           Backend **backend,
@@ -562,10 +566,10 @@ BackendStatus metric_get_bucket(const Metric *metric,
 
 /**
  * Removes the metric with these label values from the store. Handles of it stay valid, but what they count is
- * not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back.
- * It never waits for a server.
+ * not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back
+ * on a server; in a shared file they must ask `metric_new` again. It never waits for a server.
  *
- * BACKEND_STATUS_NOT_FOUND: this process has no such metric.
+ * BACKEND_STATUS_NOT_FOUND: there is no such metric; on a server: this process has none.
  * BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
  */
 BackendStatus metric_remove(const MetricFamily *family,

@@ -33,7 +33,7 @@ pub(crate) struct BackendParts {
 }
 
 impl Backend {
-    /// Opens the store that `url` names: `memory:`, `memory:?cell=mutex`,
+    /// Opens the store that `url` names: `memory:`, `memory:?cell=mutex`, `shm:///path`,
     /// `redis://[user[:password]@]host[:port][/db][?option=value…]` or `redis+unix:///path`.
     ///
     /// [`ErrorKind::Configuration`] for a URL or an option that is not understood;
@@ -101,33 +101,34 @@ impl Backend {
         self.parts.store.close()
     }
 
-    pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {
+    pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
         let BackendParts { store, table } = &*self.parts;
         if let Some(known) = table.metric(family, &labels::encode(&labels)) {
-            return known;
+            return Ok(known);
         }
-        let metric = table.insert_metric(store.new_metric(family, labels));
+        let metric = table.insert_metric(store.new_metric(family, labels)?);
         store.created(&metric);
-        metric
+        Ok(metric)
     }
 
-    pub(crate) fn remove_metric(&self, family: &Family, labels: &Labels) -> Result<()> {
+    pub(crate) fn remove_metric(&self, family: &Arc<Family>, labels: &Labels) -> Result<()> {
         let BackendParts { store, table } = &*self.parts;
         let key = labels::encode(labels);
         store.make_ready();
-        table.remove_metric(family, &key, |metric| store.removed(metric)).ok_or_else(|| {
-            let name = family.definition.name();
-            Error::new(
-                ErrorKind::NotFound,
-                format!("metric family {name:?} has no metric with the labels {key}"),
-            )
-        })
+        if let Some(result) = table.remove_metric(family, &key, |metric| store.removed(metric)) {
+            return result;
+        }
+        if store.remove_unknown(family, &key)? {
+            return Ok(());
+        }
+        let name = family.definition.name();
+        let message = format!("metric family {name:?} has no metric with the labels {key}");
+        Err(Error::new(ErrorKind::NotFound, message))
     }
 
     pub(crate) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
         let BackendParts { store, table } = &*self.parts;
         store.make_ready();
-        table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics));
-        Ok(())
+        table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics))
     }
 }

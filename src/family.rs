@@ -254,7 +254,7 @@ impl MetricFamily {
     /// created, with the value 0, if it does not exist.
     pub fn metric(&self, label_values: &[&str]) -> Result<Arc<Metric>> {
         let labels = self.labels(label_values)?;
-        Ok(self.backend.metric(&self.family, labels))
+        self.backend.metric(&self.family, labels)
     }
 
     /// Removes the metric with these label values from the store; whoever still holds it counts

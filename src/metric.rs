@@ -16,6 +16,7 @@ use crate::family::{Family, MetricType};
 use crate::labels::{self, Labels};
 use crate::pending::PendingCells;
 use crate::sample::Series;
+use crate::store::SharedCells;
 
 /// The cell that holds a counter's or gauge's value, or the sum of a summary or histogram.
 pub(crate) const VALUE_CELL: usize = 0;
@@ -30,6 +31,17 @@ pub enum Refusal {
     /// A counter only goes up: the amount is negative or not a number.
     NotAnIncrease,
 }
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::WrongType => "a metric of this type has no such operation",
+            Self::NotAnIncrease => "a counter only goes up: expected an amount >= 0",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// One label set of a metric family: what a program counts with.
 #[derive(Debug)]
@@ -47,6 +59,7 @@ pub(crate) enum Cells {
     Atomic(Box<[AtomicCell]>),
     Mutex(Box<[MutexCell]>),
     Pending(PendingCells),
+    Shared(SharedCells),
 }
 
 impl Cells {
@@ -64,6 +77,7 @@ impl Cells {
             Self::Atomic(cells) => cells[index].add(amount),
             Self::Mutex(cells) => cells[index].add(amount),
             Self::Pending(cells) => cells.add(index, amount),
+            Self::Shared(cells) => cells.add(index, amount),
         }
     }
 
@@ -73,6 +87,7 @@ impl Cells {
             Self::Atomic(cells) => cells[VALUE_CELL].set(value),
             Self::Mutex(cells) => cells[VALUE_CELL].set(value),
             Self::Pending(cells) => cells.set(value),
+            Self::Shared(cells) => cells.set(VALUE_CELL, value),
         }
     }
 
@@ -202,8 +217,14 @@ impl Metric {
         match &self.cells {
             Cells::Atomic(cells) => cells.iter().map(AtomicCell::get).collect(),
             Cells::Mutex(cells) => cells.iter().map(MutexCell::get).collect(),
+            Cells::Shared(cells) => cells.read(),
             Cells::Pending(_) => vec![0.0; self.family.definition.cell_count()],
         }
+    }
+
+    /// Whether the metric is still the one that the store has; `false` if another process removed it.
+    pub(crate) fn is_live(&self) -> bool {
+        !matches!(&self.cells, Cells::Shared(cells) if !cells.is_live())
     }
 
     /// Whether the metric has changes that its store has not taken.
@@ -214,22 +235,9 @@ impl Metric {
     /// What a fork leaves to the child: see [`crate::fork`].
     pub(crate) fn reset_after_fork(&self) {
         match &self.cells {
-            Cells::Atomic(_) | Cells::Mutex(_) => {}
+            // Nothing is pending: a child has a copy of a cell in memory, and shares a shared one.
+            Cells::Atomic(_) | Cells::Mutex(_) | Cells::Shared(_) => {}
             Cells::Pending(cells) => cells.discard(),
-        }
-    }
-
-    /// The sentence for a hot call that was refused; `operation` is what was asked, as in `inc(-1)`.
-    pub fn explain(&self, refusal: Refusal, operation: &str) -> Error {
-        let what =
-            format!("{operation} on {} {:?}", self.metric_type().name(), self.family.definition.name());
-        match refusal {
-            Refusal::WrongType => {
-                Error::new(ErrorKind::WrongType, format!("{what}: this type has no such operation"))
-            }
-            Refusal::NotAnIncrease => {
-                Error::new(ErrorKind::InvalidArgument, format!("{what}: expected an amount >= 0"))
-            }
         }
     }
 }

@@ -95,18 +95,21 @@ impl FamilyTable {
 
     /// The metric of `family` whose labels are spelled `key`.
     pub(crate) fn metric(&self, family: &Family, key: &str) -> Option<Arc<Metric>> {
-        self.read().families.get(&family.id)?.metrics.get(key)?.get()
+        self.read().families.get(&family.id)?.metrics.get(key)?.get().filter(|metric| metric.is_live())
     }
 
     /// Adds a metric; if another thread was faster, gives that thread's.
     pub(crate) fn insert_metric(&self, metric: Arc<Metric>) -> Arc<Metric> {
         let mut records = self.write();
         let Some(record) = records.families.get_mut(&metric.family.id) else { return metric };
-        if let Some(known) = record.metrics.get(&metric.key).and_then(Held::get) {
+        if let Some(known) =
+            record.metrics.get(&metric.key).and_then(Held::get).filter(|known| known.is_live())
+        {
             return known;
         }
         if record.metrics.len() >= record.sweep_at {
-            record.metrics.retain(|_, metric| metric.is_alive());
+            // Also those that another process has removed: they are made anew when they are asked for.
+            record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.is_live()));
             record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
         }
         record.metrics.insert(metric.key.clone(), Held::new(&metric, metric.family.lifetime));

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import pytheus_backend_rs
 from pytheus import backends
-from pytheus_backend_rs import RedisBackend
+from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
 
 from engines import forget_engines
 from redis_server import Server
 
 CLASSES = [
     pytheus_backend_rs.RedisBackend,
+    pytheus_backend_rs.SharedMemoryBackend,
     pytheus_backend_rs.SingleProcessBackend,
     pytheus_backend_rs.SingleProcessAtomicBackend,
 ]
@@ -90,12 +91,14 @@ def config(backend_class: Any, request: pytest.FixtureRequest) -> dict[str, Any]
     if backend_class is RedisBackend:
         server: Server = request.getfixturevalue("server")
         return server.config
+    if backend_class is SharedMemoryBackend:
+        return {"path": str(request.getfixturevalue("tmp_path") / "metrics")}
     return {}
 
 
 @pytest.fixture
 def backend(backend_class: Any, config: dict[str, Any]) -> Any:
-    """Each of the three classes in turn, loaded as the backend of pytheus."""
+    """Each of the classes in turn, loaded as the backend of pytheus."""
     backends.load_backend(backend_class, config)
     return backend_class
 

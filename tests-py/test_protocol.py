@@ -1,7 +1,7 @@
-"""The three classes as pytheus and its users see them: how they are loaded, which attributes they have, and
+"""The classes as pytheus and its users see them: how they are loaded, which attributes they have, and
 what their operations do.
 
-Every test runs with all three, so that one can be exchanged for another.
+Nearly every test runs with all of them, so that one can be exchanged for another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from pytheus import backends
 from pytheus.backends.base import Backend, get_backend_class
 from pytheus.exposition import generate_metrics
 from pytheus.metrics import Counter, Gauge, Histogram, Summary
-from pytheus_backend_rs import RedisBackend, SingleProcessAtomicBackend, SingleProcessBackend
+from pytheus_backend_rs import (
+    RedisBackend,
+    SharedMemoryBackend,
+    SingleProcessAtomicBackend,
+    SingleProcessBackend,
+)
 
 from programs import run_program
 from redis_server import Server
@@ -180,14 +185,19 @@ def test_a_bound_of_any_spelling_is_one_bucket(backend: Any, bound: float) -> No
     assert 'size_bucket{le="+Inf"} 4.0\n' in text
 
 
-def test_processes_that_spell_a_bound_differently_share_the_bucket(server: Server) -> None:
+@pytest.mark.parametrize("shared_class", [RedisBackend, SharedMemoryBackend])
+def test_processes_that_spell_a_bound_differently_share_the_bucket(
+    server: Server, tmp_path: Path, shared_class: Any
+) -> None:
+    config = server.config if shared_class is RedisBackend else {"path": str(tmp_path / "metrics")}
     program = """
-        load_backend(RedisBackend, config)
+        import pytheus_backend_rs
+        load_backend(getattr(pytheus_backend_rs, os.environ["CLASS"]), config)
         Histogram("size", "help", buckets=eval(os.environ["BOUNDS"])).observe(7)
     """
     for bounds in ("[1, 10]", "[1.0, 10.0]", "[1e0, 1e1, float('inf')]"):
-        run_program(program, server.config, environment={"BOUNDS": bounds})
-    backends.load_backend(RedisBackend, server.config)
+        run_program(program, config, environment={"BOUNDS": bounds, "CLASS": shared_class.__name__})
+    backends.load_backend(shared_class, config)
     Histogram("size", "help", buckets=[1, 10])
     text = generate_metrics()
     assert 'size_bucket{le="1"} 0.0\nsize_bucket{le="10"} 3.0\nsize_bucket{le="+Inf"} 3.0\n' in text
@@ -224,7 +234,8 @@ def test_label_values_that_are_not_text_count_as_their_text(backend: Any, value:
     assert value_of(counter.labels(code=text)) == 2, "the same labels are the same metric"
 
 
-def test_redis_scrape_shows_label_values_that_are_not_text(redis_backend: Any) -> None:
+@pytest.mark.parametrize("backend_class", [RedisBackend, SharedMemoryBackend], indirect=True)
+def test_a_scrape_shows_label_values_that_are_not_text(backend: Any) -> None:
     # (pytheus' own exposition raises AttributeError for these with an in-memory backend.)
     Counter("requests_total", "help", required_labels=["code"]).labels(code=5).inc(2)
     assert 'requests_total{code="5"} 2.0\n' in generate_metrics()

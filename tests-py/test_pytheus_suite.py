@@ -1,4 +1,4 @@
-"""pytheus' own test-suite on each of the three classes.
+"""pytheus' own test-suite on each of the classes.
 
 Its source distribution is fetched from the package index at test time; nothing of it is in this
 repository. The tests run against the installed pytheus, in a process of their own.
@@ -50,16 +50,20 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("SingleProcessAtomicBackend", False),
         ("RedisBackend", False),
         ("RedisBackend", True),
+        ("SharedMemoryBackend", True),
     ],
 )
 def test_pytheus_own_suite_passes(suite: Path, server: Server, name: str, loads_again: bool) -> None:
     report = suite.parent / f"{name}-{loads_again}.xml"
-    config: dict[str, Any] = server.config if name == "RedisBackend" else {}
+    configs: dict[str, dict[str, Any]] = {
+        "RedisBackend": server.config,
+        "SharedMemoryBackend": {"path": str(suite.parent / "metrics")},
+    }
     environment = {
         **os.environ,
         "PYTHONPATH": str(HERE),
         "SUITE_CLASS": name,
-        "SUITE_CONFIG": json.dumps(config),
+        "SUITE_CONFIG": json.dumps(configs.get(name, {})),
         "SUITE_LOADS_AGAIN": "yes" if loads_again else "",
     }
     command = [sys.executable, "-m", "pytest", "-p", "pytheus_suite_plugin", "-p", "no:cacheprovider", "-q"]

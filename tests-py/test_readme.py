@@ -28,5 +28,7 @@ def test_the_readme_has_the_usage_example_of_the_seed() -> None:
 
 
 @pytest.mark.parametrize("example", examples() or ["raise SystemExit('the README has no example')"])
-def test_an_example_runs_as_it_stands(server: Server, example: str) -> None:
-    run_program(example.replace("6379", str(server.port)), server.config, prelude="")
+def test_an_example_runs_as_it_stands(server: Server, tmp_path: Path, example: str) -> None:
+    example = example.replace("6379", str(server.port))
+    example = example.replace("/dev/shm/my-service-metrics", str(tmp_path / "metrics"))
+    run_program(example, server.config, prelude="")

@@ -99,7 +99,8 @@ def test_a_python_was_found() -> None:
 
 SMOKE = """
 import gc
-for backend_class in (SingleProcessBackend, SingleProcessAtomicBackend, RedisBackend):
+from pytheus_backend_rs import SharedMemoryBackend
+for backend_class in (SingleProcessBackend, SingleProcessAtomicBackend, SharedMemoryBackend, RedisBackend):
     REGISTRY.set_registry(CollectorRegistry())
     load_backend(backend_class, config if backend_class is RedisBackend else {})
     counter = Counter("requests_total", "help", required_labels=["a"])

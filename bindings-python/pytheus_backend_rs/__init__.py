@@ -5,7 +5,8 @@
 
     load_backend(RedisBackend, {"host": "127.0.0.1", "port": 6379})
 
-`RedisBackend` shares its values with all processes that use the same server; `SingleProcessBackend` and
+`RedisBackend` shares its values with all processes that use the same server, `SharedMemoryBackend` with all
+that use the same file; `SingleProcessBackend` and
 `SingleProcessAtomicBackend` keep them in this process. Log records go to the logger
 "pytheus_backend_rs".
 
@@ -16,6 +17,7 @@ imports pytheus at module level.
 from pytheus_backend_rs import _exit
 from pytheus_backend_rs._backends import (
     RedisBackend,
+    SharedMemoryBackend,
     SingleProcessAtomicBackend,
     SingleProcessBackend,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "NullPointerError",
     "PanicError",
     "RedisBackend",
+    "SharedMemoryBackend",
     "SingleProcessAtomicBackend",
     "SingleProcessBackend",
     "StoreError",

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytheus_backend_rs import _config, _custom, _logging, _scrape
+from pytheus_backend_rs import _config, _custom, _logging, _private_file, _scrape
 from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
 from pytheus_backend_rs._labels import joint_labels, labels_json
@@ -28,15 +28,15 @@ _OBSERVED_TYPES = ("histogram", "summary")
 class _Backend:
     """What the three classes share: a view of one native metric."""
 
-    #: Whether reading may wait for a server.
-    _BLOCKS: ClassVar[bool] = False
+    #: Whether the values are shared with other processes, so that reading them may wait.
+    _IS_SHARED: ClassVar[bool] = False
     _current: ClassVar[Engine]
     _current_config: ClassVar[Mapping[str, Any] | None] = None
     _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
 
     def __init_subclass__(cls) -> None:
         # Each of our classes has its engines to itself; a program's subclass uses those of its base.
-        if _Backend in cls.__bases__:
+        if cls.__module__ == __name__:
             cls._opened = weakref.WeakValueDictionary()
 
     def __init__(
@@ -113,7 +113,7 @@ class _Backend:
     def _open(cls, config: Mapping[str, Any]) -> Engine:
         _logging.start()
         try:
-            engine = Engine(cls._url(config), cls._BLOCKS)
+            engine = Engine(cls._url(config), cls._IS_SHARED)
         finally:
             _logging.drain()
         cls._base()._opened[_fingerprint(config)] = engine
@@ -128,7 +128,7 @@ class _Backend:
 
     @classmethod
     def _base(cls) -> type[_Backend]:
-        return next(base for base in cls.__mro__ if _Backend in base.__bases__)
+        return next(base for base in cls.__mro__ if base.__module__ == __name__)
 
     def _choose_operations(self) -> None:
         """Binds the native calls that this view stands for, so that the hot methods choose nothing."""
@@ -145,7 +145,7 @@ class _Backend:
             else:
                 read = "metric_get_bucket"
                 self._part = (_bound(part),)
-        blocking = "released_" if self._family.engine.blocks else ""
+        blocking = "released_" if self._family.engine.is_shared else ""
         self._read: Callable[..., int] = getattr(lib, blocking + read)
 
     def _refuse(self, status: int, operation: str, value: float) -> None:
@@ -171,7 +171,28 @@ class SingleProcessAtomicBackend(_Backend):
         return _config.with_options("memory:", config)
 
 
-class RedisBackend(_Backend):
+class _SharedBackend(_Backend):
+    """What the classes share whose values are shared with other processes."""
+
+    _IS_SHARED = True
+
+    @classmethod
+    def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
+        engine = super()._engine_for(config, metric)
+        is_new = not engine.knows(metric._collector)
+        if is_new and _custom.is_collecting() and not _is_registered(metric):
+            # A metric that a custom collector makes for one scrape is a value, not something to share.
+            return _values_of_scrapes()
+        return engine
+
+    @classmethod
+    def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
+        """pytheus' hook: the samples of a registry's collectors, those of other processes included."""
+        _logging.drain()
+        return _scrape.scrape(cls._base()._current, registry)
+
+
+class RedisBackend(_SharedBackend):
     """Values on a Redis or Valkey server, shared by all processes that use it.
 
     `inc`, `dec` and `set` never touch the network and never fail because of it: the engine gathers
@@ -183,31 +204,37 @@ class RedisBackend(_Backend):
     `shutdown_timeout` (2), `pipeline_threads` (4), `required` (True), `socket_keepalive` (False).
     """
 
-    _BLOCKS = True
-
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
         return _config.redis_url(config)
 
-    @classmethod
-    def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
-        engine = super()._engine_for(config, metric)
-        is_new = not engine.knows(metric._collector)
-        if is_new and _custom.is_collecting() and not _is_registered(metric):
-            # A metric that a custom collector makes for one scrape is a value, not something to share.
-            return cls._values_of_scrapes()
-        return engine
+
+class SharedMemoryBackend(_SharedBackend):
+    """Values in a file that all processes of a service on this machine have mapped: no server to run.
+
+    An `inc` changes the value in place, visible to all at once: nothing has to be sent, and a process that
+    is killed has lost nothing.
+
+    Options: `path` of the file; without one, a private file is made for this process and its children, and
+    removed when this process ends. `size_limit` (bytes that a new file may grow to, 64 MiB); `start`
+    ("continue": count on with what the file holds; "reset": begin with an empty one, before the other
+    processes start); `mode` (permissions of a new file, 0o600).
+    """
 
     @classmethod
-    @functools.cache
-    def _values_of_scrapes(cls) -> Engine:
-        return Engine("memory:", blocks=False)
+    def _url(cls, config: Mapping[str, Any]) -> str:
+        if config.get("path") is None and config.get("url") is None:
+            path = _private_file.path()
+            config = {**config, "path": path}
+            if config.get("start") == "reset" and not _private_file.is_own(path):
+                # Whoever made it, and put it here for us, counts in it.
+                config["start"] = "continue"
+        return _config.shared_memory_url(config)
 
-    @classmethod
-    def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
-        """pytheus' hook: the samples of a registry's collectors, those of other processes included."""
-        _logging.drain()
-        return _scrape.scrape(cls._base()._current, registry)
+
+@functools.cache
+def _values_of_scrapes() -> Engine:
+    return Engine("memory:", is_shared=False)
 
 
 def _is_registered(metric: _Metric) -> bool:

@@ -6,6 +6,7 @@ engine is the one that knows the options, and that refuses unknown ones by name.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -33,6 +34,25 @@ def redis_url(config: Mapping[str, Any]) -> str:
     else:
         base = f"{scheme}://{_host(place.get('host', '127.0.0.1'))}:{_port(place.get('port', 6379))}"
     return with_options(base, options)
+
+
+def shared_memory_url(config: Mapping[str, Any]) -> str:
+    """The store URL for the options of a `SharedMemoryBackend` that has a path.
+
+    `path`, or `url`; `size_limit`; `start`; `mode`, as a number (0o600) or in octal digits ("0600").
+    """
+    options = {name: value for name, value in config.items() if value is not None}
+    path, url = options.pop("path", None), options.pop("url", None)
+    if url is not None:
+        if path is not None:
+            raise ConfigurationError("options path and url exclude each other: expected one of them")
+        if not _text("url", url).startswith("shm:"):
+            raise ConfigurationError("option 'url' names another store: expected shm:///path")
+        return with_options(url, options)
+    if isinstance(options.get("mode"), int) and not isinstance(options["mode"], bool):
+        options["mode"] = f"{options['mode']:o}"
+    absolute = os.path.abspath(_text("path", os.fspath(path) if isinstance(path, os.PathLike) else path))
+    return with_options("shm://" + quote(absolute), options)
 
 
 def with_options(base: str, options: Mapping[str, Any]) -> str:

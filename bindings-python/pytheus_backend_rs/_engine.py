@@ -43,16 +43,22 @@ class Series(NamedTuple):
 class Engine:
     """An open store."""
 
-    def __init__(self, url: str, blocks: bool) -> None:
-        """Opens the store that `url` names. `blocks`: reading it may wait for a server."""
+    def __init__(self, url: str, is_shared: bool) -> None:
+        """Opens the store that `url` names. `is_shared`: with other processes."""
         handle = ffi.new("Backend **")
         error = ErrorSlot()
         error.check(lib.released_backend_new(url.encode(), handle, error.pointer))
         self._handle: Any = ffi.gc(handle[0], lib.released_backend_free)
         self.url = url
         self._families: weakref.WeakKeyDictionary[Any, Family] = weakref.WeakKeyDictionary()
-        self.blocks = blocks
+        self.is_shared = is_shared
         engines.add(self)
+
+    @property
+    def store(self) -> object:
+        """Equal for engines that are known to have the same values. A file may have been replaced, since it
+        was opened, by another one of its name."""
+        return self if self.url.startswith("shm:") else self.url
 
     def family(self, collector: _MetricCollector[Any]) -> Family:
         """The metric family of a pytheus collector, declared now if it is not."""
@@ -133,7 +139,7 @@ class Family:
             options.bucket_count = len(bounds)
         handle = ffi.new("MetricFamily **")
         error = ErrorSlot()
-        error.check(lib.metric_family_new(engine._handle, options, handle, error.pointer))
+        error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))
         self.handle: Any = ffi.gc(handle[0], lib.metric_family_free)
 
     def metric(self, labels: dict[str, str]) -> Any:
@@ -141,7 +147,7 @@ class Family:
         values = [ffi.new("char[]", c_text(f"label {name!r}", labels[name])) for name in self.label_names]
         metric = ffi.new("Metric **")
         error = ErrorSlot()
-        status = lib.metric_new(self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer)
+        status = lib.released_metric_new(self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer)
         error.check(status)
         return ffi.gc(metric[0], lib.metric_free)
 

@@ -159,13 +159,13 @@ def scrape(engine: Engine, registry: Registry) -> Samples:
 def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Reading]:
     """Which engine is asked for what: the last one for everything, others for metrics that count there.
     Engines with the same store have the same values, so one of them is enough."""
-    readings = {engine.url: _Reading(engine)}
+    readings = {engine.store: _Reading(engine)}
     for collector in collectors:
-        readings[engine.url].want(collector)
-        others = {other.url: other for other in map(_engine_of, _observable(collector)) if other is not None}
-        for url, other in others.items():
-            if url != engine.url:
-                readings.setdefault(url, _Reading(other)).want(collector)
+        readings[engine.store].want(collector)
+        others = {other.store: other for other in map(_engine_of, _observable(collector)) if other is not None}
+        for store, other in others.items():
+            if store != engine.store:
+                readings.setdefault(store, _Reading(other)).want(collector)
     return list(readings.values())
 
 
@@ -175,7 +175,7 @@ def _flush_others(readings: list[_Reading]) -> None:
     give_up_at = time.monotonic() + _OTHER_ENGINES_SECONDS
     for other in list(engines):
         left = give_up_at - time.monotonic()
-        if id(other) not in read and other.blocks and left > 0:
+        if id(other) not in read and other.is_shared and left > 0:
             try:
                 other.flush(left)
             except BackendError:
@@ -213,7 +213,7 @@ def _view(metric: Any) -> Any:
 def _engine_of(metric: Any) -> Engine | None:
     """The engine of a metric whose values are read there in one go: not one in memory."""
     family = getattr(_view(metric), "_family", None)
-    return family.engine if family is not None and family.engine.blocks else None
+    return family.engine if family is not None and family.engine.is_shared else None
 
 
 def _known_metrics(collector: _MetricCollector[Any]) -> dict[str, tuple[_Metric, dict[str, str]]]:

@@ -1,7 +1,8 @@
 """The main job, to look at: four worker processes count, and a scrape shows one true number.
 
-It starts a Redis server of its own, four processes of `service.py`, sends them requests, scrapes them,
-and holds what was counted against what was sent. It exits with 1 if a number is wrong.
+It starts four processes of `service.py`, sends them requests, scrapes them, and holds what was counted
+against what was sent. The processes share a file; with the argument "redis" they share a Redis server that
+the demo starts. It exits with 1 if a number is wrong.
 """
 
 import http.client
@@ -9,6 +10,7 @@ import multiprocessing
 import os
 import re
 import sys
+import tempfile
 import time
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -19,14 +21,22 @@ REQUESTS = 2_000
 PATHS = ("/", "/cart", "/checkout")
 
 
-def main() -> int:
-    with local_redis() as port:
-        print(f"Started a Redis server on port {port}; starting {WORKERS} worker processes.")
-        return run(port)
+def main(store: str) -> int:
+    if store == "redis":
+        with local_redis() as port:
+            print(f"Started a Redis server on port {port}; starting {WORKERS} worker processes.")
+            os.environ["REDIS_PORT"] = str(port)
+            return run()
+    if store != "shm":
+        print(f"unknown store {store!r}: expected shm or redis", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["METRICS_FILE"] = os.path.join(folder, "metrics")
+        print(f"Starting {WORKERS} worker processes that share the file {os.environ['METRICS_FILE']}.")
+        return run()
 
 
-def run(redis_port: int) -> int:
-    os.environ["REDIS_PORT"] = str(redis_port)
+def run() -> int:
     context = multiprocessing.get_context("spawn")
     ports = context.Queue()
     workers = [context.Process(target=work, args=(ports,), daemon=True) for _ in range(WORKERS)]
@@ -51,8 +61,8 @@ def run(redis_port: int) -> int:
 
 
 def scrape_all(addresses) -> list:
-    """The scrape of each worker. A scrape shows at once what its own process has counted, and what others
-    have counted as soon as they have sent it, which they do every 5 ms: so the first may be early."""
+    """The scrape of each worker. With a file it shows at once what all have counted. With a server it shows
+    what others have counted as soon as they have sent it, which they do every 5 ms: the first may be early."""
     give_up_at = time.monotonic() + 10
     while True:
         scrapes = [fetch(address, "/metrics") for address in addresses]
@@ -109,4 +119,4 @@ def fetch(port: int, path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "shm"))

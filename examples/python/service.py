@@ -10,12 +10,12 @@ from pytheus.backends import load_backend
 from pytheus.exposition import generate_metrics
 from pytheus.metrics import Counter, Histogram
 
-from pytheus_backend_rs import RedisBackend
+from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
 
-load_backend(
-    backend_class=RedisBackend,
-    backend_config={"host": "127.0.0.1", "port": int(os.environ.get("REDIS_PORT", "6379"))},
-)
+if "REDIS_PORT" in os.environ:
+    load_backend(RedisBackend, {"host": "127.0.0.1", "port": int(os.environ["REDIS_PORT"])})
+else:
+    load_backend(SharedMemoryBackend, {"path": os.environ["METRICS_FILE"]})
 
 requests_total = Counter(
     "http_requests_total", "Requests served.", required_labels=["method", "path"]

@@ -33,6 +33,9 @@ pub extern "C" fn backend_abi_version() -> u32 {
 /// Opens the store that `url` names and writes a handle to `*backend`; free it with `backend_free`.
 ///
 /// - `memory:` — this process only, atomic cells; `memory:?cell=mutex` — mutex cells.
+/// - `shm:///path/of/a/file[?option=value...]` — a file that all processes of a service on this machine
+///   map. Options: `size_limit` (bytes that a new file may grow to, 67108864); `start` (`continue` with what
+///   the file holds, or `reset`: begin with an empty one); `mode` (octal permissions of a new file, 0600).
 /// - `redis://[user[:password]@]host[:port][/db][?option=value...]`,
 ///   `redis+unix:///path[?option=value...]` — a Redis or Valkey server. Options: `db`, `username`,
 ///   `password`, `key_prefix`, `client_name`; `expire_key_time` (seconds a key outlives its last write
@@ -44,6 +47,7 @@ pub extern "C" fn backend_abi_version() -> u32 {
 ///
 /// BACKEND_STATUS_CONFIGURATION: the URL or an option is not understood.
 /// BACKEND_STATUS_UNAVAILABLE or BACKEND_STATUS_TIMEOUT: the server cannot be reached.
+/// BACKEND_STATUS_STORE: the file cannot be used; the error names it and the reason.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_new(
     url: *const c_char,

@@ -142,10 +142,10 @@ pub unsafe extern "C" fn metric_get_bucket(
 }
 
 /// Removes the metric with these label values from the store. Handles of it stay valid, but what they count is
-/// not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back.
-/// It never waits for a server.
+/// not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back
+/// on a server; in a shared file they must ask `metric_new` again. It never waits for a server.
 ///
-/// BACKEND_STATUS_NOT_FOUND: this process has no such metric.
+/// BACKEND_STATUS_NOT_FOUND: there is no such metric; on a server: this process has none.
 /// BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_remove(

@@ -54,22 +54,30 @@ impl Store for MemoryStore {
 
     fn declared(&self, _: &Arc<Family>) {}
 
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {
+    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
         let count = family.definition.cell_count();
         let cells = match self.cell {
             CellKind::Atomic => Cells::atomic(count),
             CellKind::Mutex => Cells::mutex(count),
         };
-        Arc::new(Metric::new(Arc::clone(family), labels, cells))
+        Ok(Arc::new(Metric::new(Arc::clone(family), labels, cells)))
     }
 
     fn created(&self, _: &Arc<Metric>) {}
 
     fn make_ready(&self) {}
 
-    fn removed(&self, _: &Arc<Metric>) {}
+    fn removed(&self, _: &Arc<Metric>) -> Result<()> {
+        Ok(())
+    }
 
-    fn cleared(&self, _: &Arc<Family>, _: Vec<Arc<Metric>>) {}
+    fn remove_unknown(&self, _: &Arc<Family>, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn cleared(&self, _: &Arc<Family>, _: Vec<Arc<Metric>>) -> Result<()> {
+        Ok(())
+    }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
         let families = families.unwrap_or_else(|| self.table.kept_families());

@@ -5,7 +5,10 @@
 
 mod memory;
 mod redis;
+mod shared_memory;
 mod url;
+
+pub(crate) use self::shared_memory::SharedCells;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -32,7 +35,7 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn declared(&self, family: &Arc<Family>);
 
     /// Makes a metric, which is not in the table yet.
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric>;
+    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>>;
 
     /// The metric is in the table now.
     fn created(&self, metric: &Arc<Metric>);
@@ -41,10 +44,14 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn make_ready(&self);
 
     /// The metric was taken out of the table.
-    fn removed(&self, metric: &Arc<Metric>);
+    fn removed(&self, metric: &Arc<Metric>) -> Result<()>;
+
+    /// Removes a metric that is not in the table, which only other processes have. `false` if the store has
+    /// none, or does not look for it.
+    fn remove_unknown(&self, family: &Arc<Family>, key: &str) -> Result<bool>;
 
     /// All metrics of the family were taken out of the table.
-    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>);
+    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>) -> Result<()>;
 
     /// Reads families: those given, or all that the store has.
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot>;
@@ -66,6 +73,9 @@ pub(crate) trait Store: Debug + Send + Sync {
 pub(crate) fn open(url: &str, table: Arc<FamilyTable>) -> Result<Box<dyn Store>> {
     Ok(match url::parse(url)? {
         url::StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
+        url::StoreOptions::SharedMemory(options) => {
+            Box::new(shared_memory::SharedMemoryStore::open(&options)?)
+        }
         url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table)?),
     })
 }

@@ -10,16 +10,22 @@ use url::Url;
 
 use super::memory::CellKind;
 use super::redis::{Address, RedisOptions};
+use super::shared_memory::{SharedMemoryOptions, Start};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a store URL says.
 #[derive(Debug)]
 pub(crate) enum StoreOptions {
     Memory(CellKind),
+    SharedMemory(SharedMemoryOptions),
     Redis(Box<RedisOptions>),
 }
 
-const EXPECTED: &str = "expected memory:, memory:?cell=mutex, redis://host:port/db or redis+unix:///path";
+const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis://host:port/db or \
+     redis+unix:///path";
+
+/// Room for some 500,000 counters.
+const DEFAULT_SIZE_LIMIT: u64 = 64 << 20;
 
 const REDIS_OPTIONS: &str = "db, username, password, key_prefix, expire_key_time, flush_interval_ms, \
      connect_timeout (or socket_connect_timeout), socket_timeout, collect_timeout, shutdown_timeout, \
@@ -33,6 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
     check_parts(&url)?;
     match url.scheme() {
         "memory" => parse_memory(&url).map(StoreOptions::Memory),
+        "shm" => parse_shared_memory(&url).map(StoreOptions::SharedMemory),
         "redis" | "valkey" => parse_redis_tcp(&url).map(Box::new).map(StoreOptions::Redis),
         "redis+unix" | "valkey+unix" | "unix" => {
             parse_redis_unix(&url).map(Box::new).map(StoreOptions::Redis)
@@ -75,6 +82,50 @@ fn parse_memory(url: &Url) -> Result<CellKind> {
         Ok(())
     })?;
     Ok(cell)
+}
+
+fn parse_shared_memory(url: &Url) -> Result<SharedMemoryOptions> {
+    let is_absolute = url.path().starts_with('/') && url.path().len() > 1;
+    if url.host_str().is_some_and(|host| !host.is_empty()) || !is_absolute {
+        return Err(configuration("shm:// needs the absolute path of a file, as in shm:///dev/shm/metrics"));
+    }
+    let mut options = SharedMemoryOptions {
+        path: decode(url.path())?.into(),
+        size_limit: DEFAULT_SIZE_LIMIT,
+        start: Start::default(),
+        mode: 0o600,
+    };
+    for_each_option(url, |name, value| {
+        match name {
+            "size_limit" => {
+                let expected = "a number of bytes from 1048576 to 1099511627776";
+                options.size_limit = parse_number(name, value, expected)?;
+                if !(1 << 20..=1 << 40).contains(&options.size_limit) {
+                    return Err(bad_value(name, value, expected));
+                }
+            }
+            "start" => {
+                options.start = match value {
+                    "continue" => Start::Continue,
+                    "reset" => Start::Reset,
+                    _ => return Err(bad_value(name, value, "continue or reset")),
+                }
+            }
+            "mode" => match u32::from_str_radix(value, 8) {
+                Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => options.mode = mode,
+                _ => {
+                    return Err(bad_value(
+                        name,
+                        value,
+                        "octal permissions that let the owner read and write, as in 0600",
+                    ));
+                }
+            },
+            _ => return Err(unknown_option(name, "shm", "size_limit, start, mode")),
+        }
+        Ok(())
+    })?;
+    Ok(options)
 }
 
 fn parse_redis_tcp(url: &Url) -> Result<RedisOptions> {

@@ -3,7 +3,9 @@
 //! beyond its public API. Every wait is for a condition; its time limit only protects from hanging.
 #![allow(dead_code, unsafe_code)]
 
+pub mod process;
 pub mod proxy;
+pub mod shared_file;
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;

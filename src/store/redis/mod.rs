@@ -119,15 +119,15 @@ impl Store for RedisStore {
         self.push(Event::Declared(Box::new(family.definition.clone())));
     }
 
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Arc<Metric> {
-        Arc::new_cyclic(|metric| {
+    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
+        Ok(Arc::new_cyclic(|metric| {
             let definition = &family.definition;
             let core: Arc<dyn DirtyQueue> = self.core.clone();
             let queue = Arc::downgrade(&core);
             let cells =
                 PendingCells::new(definition.metric_type(), definition.cell_count(), metric.clone(), queue);
             Metric::new(Arc::clone(family), labels, Cells::Pending(cells))
-        })
+        }))
     }
 
     fn created(&self, metric: &Arc<Metric>) {
@@ -141,20 +141,26 @@ impl Store for RedisStore {
         let _ = self.core.runtime();
     }
 
-    fn removed(&self, metric: &Arc<Metric>) {
+    fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
         if let Cells::Pending(cells) = &metric.cells {
             cells.remove();
         }
         self.push(Event::Removed(Arc::clone(metric)));
+        Ok(())
     }
 
-    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>) {
+    fn remove_unknown(&self, _: &Arc<Family>, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>) -> Result<()> {
         for metric in metrics {
             if let Cells::Pending(cells) = &metric.cells {
                 cells.remove();
             }
         }
         self.push(Event::Cleared(Arc::clone(family)));
+        Ok(())
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {

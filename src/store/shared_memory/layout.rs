@@ -1,0 +1,174 @@
+//! The bytes of the file: `docs/shared-memory-layout.md` in code.
+//!
+//! A header, and behind it records, each a multiple of 64 bytes, none across a segment's border. All numbers
+//! are little-endian, and values that several processes change are single aligned words.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What every file of this kind begins with.
+pub(crate) const MAGIC: [u8; 8] = *b"PYTHEUSM";
+/// The version of the layout. A file of another version is refused.
+pub(crate) const VERSION: u32 = 1;
+/// Tells the byte order of whoever wrote the file.
+const BYTE_ORDER_MARK: u32 = 0x0a0b_0c0d;
+
+/// The header's size; the first record follows it.
+pub(crate) const HEADER_SIZE: u64 = 4096;
+/// The file grows by segments, each of which is mapped once, and never moved.
+pub(crate) const SEGMENT_SIZE: u64 = 1 << 20;
+/// Every record begins at a multiple of this: a cache line, so that metrics do not share one.
+pub(crate) const RECORD_ALIGNMENT: u64 = 64;
+
+/// Where the header's fields that never change end, and their checksum stands.
+const CHECKSUM_AT: usize = 56;
+/// The end of the last record that counts (u64, changed under the lock, published with Release).
+pub(crate) const COMMITTED_AT: u64 = 64;
+/// How many records have been removed or used again (u64, likewise).
+pub(crate) const CHANGES_AT: u64 = 128;
+
+/// The part of a record before its cells. The text follows the cells.
+pub(crate) const RECORD_HEADER_SIZE: u64 = 64;
+/// The kind (low half) and the size of the record in bytes (high half). Never changes.
+pub(crate) const KIND_AND_SIZE_AT: u64 = 0;
+/// Odd: the record counts. Even: it is free.
+pub(crate) const GENERATION_AT: u64 = 8;
+/// The offset in the file of the family's record, for a metric.
+pub(crate) const FAMILY_AT: u64 = 16;
+/// The length of the text in bytes (low half) and the number of cells (high half).
+pub(crate) const LENGTHS_AT: u64 = 24;
+/// The checksum of kind and size, family, lengths and text.
+pub(crate) const RECORD_CHECKSUM_AT: u64 = 32;
+/// The checksum of kind and size and of the record's own offset. Never changes: it tells where a record
+/// begins behind a damaged one, and that a free one has the size that it says.
+pub(crate) const PLACE_CHECKSUM_AT: u64 = 40;
+
+/// A record that fills the rest of a segment.
+pub(crate) const KIND_PADDING: u32 = 1;
+/// A metric family: its text is its name, a line feed, and its definition as JSON.
+pub(crate) const KIND_FAMILY: u32 = 2;
+/// A metric: its text is its labels JSON.
+pub(crate) const KIND_METRIC: u32 = 3;
+
+/// The fields of the header that never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The most bytes that the file may grow to.
+    pub(crate) size_limit: u64,
+    /// Tells this file from another one of the same name.
+    pub(crate) identity: [u8; 16],
+    /// When it was made, in seconds since 1970.
+    pub(crate) created: u64,
+}
+
+impl Header {
+    /// The bytes of a new file's header, without records.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_SIZE as usize];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&BYTE_ORDER_MARK.to_le_bytes());
+        bytes[16..20].copy_from_slice(&(HEADER_SIZE as u32).to_le_bytes());
+        bytes[20..24].copy_from_slice(&(SEGMENT_SIZE as u32).to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.size_limit.to_le_bytes());
+        bytes[32..48].copy_from_slice(&self.identity);
+        bytes[48..56].copy_from_slice(&self.created.to_le_bytes());
+        let sum = checksum(&[&bytes[..CHECKSUM_AT]]);
+        bytes[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&sum.to_le_bytes());
+        bytes[COMMITTED_AT as usize..][..8].copy_from_slice(&HEADER_SIZE.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of a file; the error says what is wrong with it, without the file's name.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let refuse = |reason: String| Err(Error::new(ErrorKind::Store, reason));
+        if bytes.is_empty() {
+            return refuse("it is empty".to_owned());
+        }
+        if bytes.get(..8) != Some(&MAGIC) {
+            return refuse("it is no metrics file".to_owned());
+        }
+        if bytes.len() < HEADER_SIZE as usize {
+            return refuse(format!("it is cut off: {} bytes, expected at least {HEADER_SIZE}", bytes.len()));
+        }
+        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        if u32_at(12) == BYTE_ORDER_MARK.swap_bytes() {
+            return refuse("it was written by a machine of the other byte order".to_owned());
+        }
+        if u32_at(8) != VERSION {
+            return refuse(format!("it has the layout version {}, expected {VERSION}", u32_at(8)));
+        }
+        if u64_at(CHECKSUM_AT) != checksum(&[&bytes[..CHECKSUM_AT]]) {
+            return refuse("its header is damaged: the checksum is wrong".to_owned());
+        }
+        if u32_at(12) != BYTE_ORDER_MARK
+            || u64::from(u32_at(16)) != HEADER_SIZE
+            || u64::from(u32_at(20)) != SEGMENT_SIZE
+        {
+            return refuse("its header has sizes that this version does not know".to_owned());
+        }
+        let mut identity = [0; 16];
+        identity.copy_from_slice(&bytes[32..48]);
+        Ok(Self { size_limit: u64_at(24), identity, created: u64_at(48) })
+    }
+}
+
+/// The size of a record with these parts, or `None` if no segment could hold it.
+pub(crate) fn record_size(cell_count: usize, text_length: usize) -> Option<u32> {
+    let cells = (cell_count as u64).checked_mul(8)?;
+    let bytes = RECORD_HEADER_SIZE.checked_add(cells)?.checked_add(text_length as u64)?;
+    let size = bytes.checked_next_multiple_of(RECORD_ALIGNMENT)?;
+    // The first segment holds the header, too.
+    (size <= SEGMENT_SIZE - HEADER_SIZE).then_some(size as u32)
+}
+
+/// What [`PLACE_CHECKSUM_AT`] holds in the record at `offset`.
+pub(crate) fn place_checksum(kind_and_size: u64, offset: u64) -> u64 {
+    checksum(&[&kind_and_size.to_le_bytes(), &offset.to_le_bytes()])
+}
+
+/// FNV-1a, 64 bit: enough to tell a record that was written from one that was not.
+pub(crate) fn checksum(parts: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in parts.iter().flat_map(|part| part.iter()) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header { size_limit: 1 << 30, identity: [7; 16], created: 1_700_000_000 }
+    }
+
+    #[test]
+    fn a_header_reads_back() {
+        assert_eq!(Header::decode(&header().encode()).unwrap(), header());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_header_is_said() {
+        let with = |at: usize, bytes: &[u8]| {
+            let mut header = header().encode();
+            header[at..at + bytes.len()].copy_from_slice(bytes);
+            Header::decode(&header).unwrap_err().message().to_owned()
+        };
+        assert!(Header::decode(&[]).unwrap_err().message().contains("empty"));
+        assert!(Header::decode(&header().encode()[..100]).unwrap_err().message().contains("cut off"));
+        assert!(with(0, b"ELF").contains("no metrics file"));
+        assert!(with(8, &2_u32.to_le_bytes()).contains("version 2"));
+        assert!(with(12, &BYTE_ORDER_MARK.to_be_bytes()).contains("byte order"));
+        assert!(with(24, &[1]).contains("checksum"));
+    }
+
+    #[test]
+    fn records_fit_in_a_segment_or_not_at_all() {
+        assert_eq!(record_size(1, 2), Some(128));
+        assert_eq!(record_size(0, 0), Some(64));
+        assert_eq!(record_size(1, SEGMENT_SIZE as usize), None);
+        assert_eq!(record_size(usize::MAX, usize::MAX), None);
+    }
+}

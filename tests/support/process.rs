@@ -1,0 +1,134 @@
+//! Forked processes. A child uses the engine, plain system calls and nothing else, and leaves by `_exit`:
+//! the threads of the test harness are not there. One that hangs is ended by its alarm clock.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::PATIENCE;
+
+/// A forked process. It must be joined or killed.
+pub struct Process(i32);
+
+/// Runs `body` in a forked child, which ends with 0 if the body returns true.
+pub fn fork(body: impl FnOnce() -> bool) -> Process {
+    // SAFETY: the child calls nothing but the engine, whose claim it is to survive this, and _exit.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            // SAFETY: plain system calls; a panic must not reach the harness that this process lacks. The
+            // child ends with its parent, so that a test that fails leaves nothing behind.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::alarm(PATIENCE.as_secs() as u32);
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                libc::_exit(match result {
+                    Ok(true) => 0,
+                    Ok(false) => 1,
+                    Err(_) => 2,
+                })
+            }
+        }
+        pid => Process(pid),
+    }
+}
+
+impl Process {
+    /// Waits for the end, and panics if it was not a good one.
+    pub fn join(self) {
+        let status = self.wait();
+        assert!(!libc::WIFSIGNALED(status), "the child was ended by signal {}", libc::WTERMSIG(status));
+        assert_eq!(libc::WEXITSTATUS(status), 0, "what the child saw is not what it should have seen");
+    }
+
+    /// Ends the process as `kill -9` does. Panics if it had ended by itself.
+    pub fn kill(self) {
+        self.signal(libc::SIGKILL);
+        let status = self.wait();
+        assert!(
+            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL,
+            "the child ended before it was killed: status {status:#x}"
+        );
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the process is our child and has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.0, signal) }, 0);
+    }
+
+    fn wait(self) -> i32 {
+        let mut status = 0;
+        // SAFETY: a plain system call on our own child, which is waited for once.
+        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
+        status
+    }
+}
+
+/// Numbers that a test and its children share, without any of the engine.
+pub struct SharedNumbers {
+    first: *const AtomicU64,
+    count: usize,
+}
+
+impl SharedNumbers {
+    pub fn new(count: usize) -> Self {
+        // SAFETY: a fresh anonymous mapping, of zeros; it is never unmapped.
+        let first = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                count * 8,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        assert_ne!(first, libc::MAP_FAILED);
+        Self { first: first.cast(), count }
+    }
+
+    pub fn at(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.count);
+        // SAFETY: inside the mapping, which lasts, and aligned.
+        unsafe { &*self.first.add(index) }
+    }
+
+    pub fn get(&self, index: usize) -> u64 {
+        self.at(index).load(Ordering::SeqCst)
+    }
+
+    pub fn add(&self, index: usize, amount: u64) {
+        self.at(index).fetch_add(amount, Ordering::SeqCst);
+    }
+
+    pub fn sum(&self) -> u64 {
+        (0..self.count).map(|index| self.get(index)).sum()
+    }
+}
+
+// SAFETY: it leads to atomics only.
+unsafe impl Send for SharedNumbers {}
+// SAFETY: as above.
+unsafe impl Sync for SharedNumbers {}
+
+/// Random numbers for moments to kill at: a linear congruential generator.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Self(time.as_nanos() as u64)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Ends threads that look at the flag, also when a test fails.
+pub struct EndOnDrop<'flag>(pub &'flag AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
