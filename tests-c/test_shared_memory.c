@@ -330,8 +330,12 @@ static void a_file_that_cannot_be_used_is_an_error_with_its_name_and_the_reason(
   check_refused("cut off");
   begin_with_a_new_file();
   backend_free(open_backend(url));
-  int file = open(path, O_WRONLY | O_CLOEXEC);
-  CHECK(pwrite(file, "\x7f", 1, 40) == 1);
+  /* A byte of the file's random identity becomes another one. */
+  int file = open(path, O_RDWR | O_CLOEXEC);
+  unsigned char byte = 0;
+  CHECK(pread(file, &byte, 1, 40) == 1);
+  byte ^= 0xff;
+  CHECK(pwrite(file, &byte, 1, 40) == 1);
   close(file);
   check_refused("checksum");
 }
