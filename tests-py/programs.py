@@ -73,9 +73,13 @@ class Program:
     def line(self) -> str:
         """The next line that the program prints."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the program ended with {self.process.wait(HANG)}, and said no more"
-        return line.rstrip("\n")
+        # Byte by byte: what a buffer had read ahead would be lost to `finish`, which reads the pipe itself.
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            byte = os.read(self.process.stdout.fileno(), 1)
+            assert byte, f"the program ended with {self.process.wait(HANG)}, and said no more"
+            line += byte
+        return line[:-1].decode()
 
     def finish(self, timeout: float = HANG) -> subprocess.CompletedProcess[str]:
         """Waits for the end of the program."""
