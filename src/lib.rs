@@ -20,7 +20,8 @@
 //! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
 //! server). The path of a scrape: `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
 //! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork and at the end: `fork`, `exit`. The C boundary:
-//! [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, and where a fork closes sockets.
+//! [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, in the mapped segments of
+//! the shared-memory store, and where a fork closes sockets.
 
 mod backend;
 mod cell;

@@ -1,8 +1,8 @@
 //! The table of a backend: its families, and the metrics of each.
 //!
-//! One lock guards it all. It is a metadata lock: it is held for look-ups and insertions only, never
-//! across the network, and never on the hot path. A fork takes it before and releases it after, so
-//! that a child never inherits it in another thread's hands.
+//! One lock guards it all. It is a metadata lock: it is held for look-ups and insertions, and while a store
+//! is told of a removal, but never across the network, and never on the hot path. A fork takes it before and
+//! releases it after, so that a child never inherits it in another thread's hands.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};

@@ -1,6 +1,6 @@
 """The engine as Python objects: a store that is open, and the metric families that are declared in it.
 
-The only module, beside the hot calls in `_backends`, that talks to the native library.
+Opening, declaring and reading go through here; the hot calls are in `_backends`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// The memory store has no locks but those of its cells, which the table's metrics take back.
+/// The memory store has no locks but those of its cells, which know by themselves that a fork made them void.
 struct NothingToHold;
 
 impl ForkGuard for NothingToHold {

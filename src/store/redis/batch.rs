@@ -1,4 +1,7 @@
-//! A batch: changes of one family's key that the server applies once, all or none.
+//! A batch: changes of one family's key that the server applies once.
+//!
+//! It is refused as a whole, and changes nothing, or it counts as applied: a change that is refused behind one
+//! that was made is reported, and not tried again.
 //!
 //! The script remembers, for each writer, the last batch number that it applied, and skips a batch
 //! that it has seen. So a batch without an answer can be sent again, unchanged, for as long as it
