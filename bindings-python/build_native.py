@@ -7,6 +7,8 @@ thread or a lock go through small C functions of their own, named `released_…`
 A call that keeps the GIL must never block, never wait for a lock that a thread waiting for the GIL may
 hold, and never call Python. One exception: the first use of a store in a forked child starts threads, and
 then calls `listen_in_child`, with no lock of the engine held.
+
+The callables that need no cffi are a second module in the same library: native_methods.c.
 """
 
 import sys
@@ -14,7 +16,8 @@ from pathlib import Path
 
 from cffi import FFI
 
-INCLUDE = Path(__file__).resolve().parent.parent / "include"
+HERE = Path(__file__).resolve().parent
+INCLUDE = HERE.parent / "include"
 
 # Return type, name and parameters of the functions that may wait.
 BLOCKING = [
@@ -87,7 +90,9 @@ ffibuilder.cdef("".join(declaration(*function) + ";\n" for function in BLOCKING)
 ffibuilder.cdef('extern "Python" void listen_in_child(void *);')
 ffibuilder.set_source(
     "pytheus_backend_rs._native",
-    KEEP_THE_GIL + "".join(definition(*function) for function in BLOCKING),
+    KEEP_THE_GIL
+    + "".join(definition(*function) for function in BLOCKING)
+    + (HERE / "native_methods.c").read_text(encoding="utf-8"),
     include_dirs=[str(INCLUDE)],
     # The engine's symbols are the extension's own: another copy in the process must not meet them.
     # It has threads and fork handlers, so it cannot be unloaded.

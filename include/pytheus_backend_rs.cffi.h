@@ -129,6 +129,8 @@ void metric_free(Metric *metric);
 
 BackendStatus metric_inc(const Metric *metric, double amount);
 
+BackendStatus metric_inc_one(const Metric *metric);
+
 BackendStatus metric_dec(const Metric *metric, double amount);
 
 BackendStatus metric_set(const Metric *metric, double value);

@@ -509,6 +509,14 @@ void metric_free(Metric *metric);
 BackendStatus metric_inc(const Metric *metric, double amount);
 
 /**
+ * Adds 1 to a counter, gauge or untyped metric: `metric_inc(metric, 1)`, for callers to which an argument costs
+ * something. It never waits for a store.
+ *
+ * BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
+ */
+BackendStatus metric_inc_one(const Metric *metric);
+
+/**
  * Takes `amount` from a gauge or untyped metric. It never waits for a store.
  *
  * BACKEND_STATUS_WRONG_TYPE: of another type.

@@ -26,13 +26,14 @@ static void every_type_counts_and_is_shown_in_the_order_of_declaration(void) {
   Metric *metrics[5];
   for (int index = 0; index < 5; index++) metrics[index] = make_metric(families[index], NULL);
   CHECK_STATUS(BACKEND_STATUS_OK, metric_set(metrics[0], -1.5));
-  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metrics[0], 1));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc_one(metrics[0]));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_set(metrics[1], 8));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metrics[1], 2));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_dec(metrics[1], 0.75));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metrics[1], -1));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metrics[2], 2.5));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metrics[2], 0));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc_one(metrics[2]));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metrics[3], 3));
   CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metrics[3], -1));
   const double observations[] = {0.5, 0.25, 0.75, 10, 11};
@@ -47,7 +48,7 @@ static void every_type_counts_and_is_shown_in_the_order_of_declaration(void) {
                "b_size 8.25\n"
                "# HELP c_total Help.\n"
                "# TYPE c_total counter\n"
-               "c_total 2.5\n"
+               "c_total 3.5\n"
                "# HELP d_bytes Help.\n"
                "# TYPE d_bytes summary\n"
                "d_bytes_sum 2\n"

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytheus_backend_rs import _config, _custom, _logging, _private_file, _scrape
+from pytheus_backend_rs import _config, _custom, _logging, _native_methods, _private_file, _scrape
 from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
 from pytheus_backend_rs._labels import joint_labels, labels_json
@@ -59,6 +59,8 @@ class _Backend:
             raise ValueError(f"metric {name!r} has no value for the labels {', '.join(missing)}")
         self._handle = self._family.metric(labels)
         self._choose_operations()
+        if _config.native_methods(config) and self._is_plain():
+            _native_methods.install(self)
 
     def inc(self, value: float) -> None:
         """Adds `value`; for the sum of a histogram or summary: observes it."""
@@ -113,7 +115,7 @@ class _Backend:
     def _open(cls, config: Mapping[str, Any]) -> Engine:
         _logging.start()
         try:
-            engine = Engine(cls._url(config), cls._IS_SHARED)
+            engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
         finally:
             _logging.drain()
         cls._base()._opened[_fingerprint(config)] = engine
@@ -129,6 +131,11 @@ class _Backend:
     @classmethod
     def _base(cls) -> type[_Backend]:
         return next(base for base in cls.__mro__ if base.__module__ == __name__)
+
+    @classmethod
+    def _is_plain(cls) -> bool:
+        """Whether the hot methods are ours: a program's subclass may have its own, which must be called."""
+        return all(getattr(cls, name) is getattr(_Backend, name) for name in ("inc", "dec", "set"))
 
     def _choose_operations(self) -> None:
         """Binds the native calls that this view stands for, so that the hot methods choose nothing."""
@@ -251,7 +258,7 @@ def _bound(part: str | None) -> float:
 
 
 def _fingerprint(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(sorted((name, repr(value)) for name, value in config.items()))
+    return tuple(sorted((name, repr(value)) for name, value in _config.engine_options(config).items()))
 
 
 def _do_nothing(_handle: Any, _value: float) -> int:

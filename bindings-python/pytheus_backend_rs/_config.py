@@ -14,6 +14,22 @@ from urllib.parse import quote, urlencode
 from pytheus_backend_rs._errors import ConfigurationError
 
 
+#: The option of this package, which the engine does not know.
+_NATIVE_METHODS = "native_methods"
+
+
+def native_methods(config: Mapping[str, Any]) -> bool:
+    """Whether metrics get native methods: option `native_methods`, which is on by default."""
+    value = config.get(_NATIVE_METHODS)
+    return value is None or _boolean(_NATIVE_METHODS, value)
+
+
+def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without those of this package, which are checked."""
+    native_methods(config)
+    return {name: value for name, value in config.items() if name != _NATIVE_METHODS}
+
+
 def redis_url(config: Mapping[str, Any]) -> str:
     """The store URL for the options of a `RedisBackend`.
 

@@ -61,6 +61,16 @@ pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> Backe
     unsafe { change(metric, |metric| metric.inc(amount)) }
 }
 
+/// Adds 1 to a counter, gauge or untyped metric: `metric_inc(metric, 1)`, for callers to which an argument costs
+/// something. It never waits for a store.
+///
+/// BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_inc_one(metric: *const Metric) -> BackendStatus {
+    // SAFETY: the caller's promise.
+    unsafe { change(metric, |metric| metric.inc(1.0)) }
+}
+
 /// Takes `amount` from a gauge or untyped metric. It never waits for a store.
 ///
 /// BACKEND_STATUS_WRONG_TYPE: of another type.

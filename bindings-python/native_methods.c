@@ -1,0 +1,288 @@
+/* Python callables that are bound to a native metric: `counter.inc`, `histogram.observe`, `gauge.set` without a
+ * Python frame and without cffi's conversions. `_native_methods.py` makes them and puts them on instances of
+ * pytheus' classes; nothing else calls this file.
+ *
+ * They keep the GIL, allocate nothing, and raise nothing themselves: whatever is not plainly right (a type other than
+ * float, int and bool, a wrong number of arguments, a refused amount) goes to the method of the class that they
+ * stand for, which does it its own way.
+ *
+ * This is a second module in the shared library of cffi's: build_native.py appends it to that. It is written for the
+ * stable ABI, so it serves every CPython from 3.9 on.
+ */
+#ifndef PYPY_VERSION
+
+/* In the stable ABI by name since 3.10; the convention is that of 3.7. */
+#ifndef METH_FASTCALL
+#define METH_FASTCALL 0x0080
+#endif
+
+typedef BackendStatus (*Operation)(const Metric *, double);
+
+/* What a callable is bound to: its `__self__`. */
+typedef struct {
+  PyObject_HEAD
+  /* NULL for `labels`. */
+  const Metric *metric;
+  /* Whatever must live so that `metric` does; for `labels`, the collector and the sorted label names. */
+  PyObject *keep;
+  /* The object whose class has the method that the callable stands for. */
+  PyObject *owner;
+} Target;
+
+static PyObject *target_type;
+/* "_labeled_metrics" */
+static PyObject *children_name;
+
+static int target_traverse(PyObject *self, visitproc visit, void *arg) {
+  Py_VISIT(((Target *)self)->keep);
+  Py_VISIT(((Target *)self)->owner);
+  Py_VISIT(Py_TYPE(self));
+  return 0;
+}
+
+/* There is no tp_clear, as for a tuple: a cycle also goes through the `__dict__` of the owner, which has one. So
+ * while anybody can call, the metric is there. */
+static void target_dealloc(PyObject *self) {
+  PyObject *type = (PyObject *)Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  Py_XDECREF(((Target *)self)->keep);
+  Py_XDECREF(((Target *)self)->owner);
+  PyObject_GC_Del(self);
+  Py_DECREF(type);
+}
+
+/* Calls the method `name` of the owner's class, with the arguments as they came. */
+static PyObject *call_own(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *keywords) {
+  PyObject *owner = ((Target *)self)->owner;
+  Py_ssize_t keyword_count = keywords == NULL ? 0 : PyTuple_Size(keywords);
+  PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(owner), name);
+  PyObject *positional = PyTuple_New(count + 1);
+  PyObject *named = PyDict_New();
+  PyObject *result = NULL;
+  if (method != NULL && positional != NULL && named != NULL) {
+    Py_INCREF(owner);
+    PyTuple_SetItem(positional, 0, owner);
+    for (Py_ssize_t i = 0; i < count; i++) {
+      Py_INCREF(arguments[i]);
+      PyTuple_SetItem(positional, i + 1, arguments[i]);
+    }
+    int status = 0;
+    for (Py_ssize_t i = 0; status == 0 && i < keyword_count; i++) {
+      status = PyDict_SetItem(named, PyTuple_GetItem(keywords, i), arguments[count + i]);
+    }
+    if (status == 0) result = PyObject_Call(method, positional, named);
+  }
+  Py_XDECREF(method);
+  Py_XDECREF(positional);
+  Py_XDECREF(named);
+  return result;
+}
+
+/* Whether the arguments are one plain number, by position or as `value=`. Conversions of other types may run
+ * Python code, and compare as they like: those are for the class' own method. */
+static inline int is_one_number(PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, double *number) {
+  if (keywords == NULL ? count != 1
+                       : count != 0 || PyTuple_Size(keywords) != 1 ||
+                             PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, 0), "value") != 0) {
+    return 0;
+  }
+  PyObject *value = arguments[0];
+  if (PyFloat_Check(value)) {
+    *number = PyFloat_AsDouble(value);
+    return 1;
+  }
+  if (Py_TYPE(value) != &PyLong_Type && Py_TYPE(value) != &PyBool_Type) return 0;
+  *number = PyLong_AsDouble(value);
+  if (*number != -1.0 || PyErr_Occurred() == NULL) return 1;
+  /* Too large for a double. */
+  PyErr_Clear();
+  return 0;
+}
+
+static inline PyObject *change(PyObject *self, const char *name, Operation operation, PyObject *const *arguments,
+                               Py_ssize_t count, PyObject *keywords) {
+  double number;
+  if (is_one_number(arguments, count, keywords, &number) &&
+      operation(((Target *)self)->metric, number) == BACKEND_STATUS_OK) {
+    Py_INCREF(Py_None);
+    return Py_None;
+  }
+  return call_own(self, name, arguments, count, keywords);
+}
+
+static PyObject *counter_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  if (count == 0 && keywords == NULL && metric_inc_one(((Target *)self)->metric) == BACKEND_STATUS_OK) {
+    Py_INCREF(Py_None);
+    return Py_None;
+  }
+  return change(self, "inc", metric_inc, arguments, count, keywords);
+}
+
+static PyObject *observe(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return change(self, "observe", metric_observe, arguments, count, keywords);
+}
+
+static PyObject *view_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return change(self, "inc", metric_inc, arguments, count, keywords);
+}
+
+static PyObject *view_dec(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return change(self, "dec", metric_dec, arguments, count, keywords);
+}
+
+static PyObject *view_set(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  return change(self, "set", metric_set, arguments, count, keywords);
+}
+
+/* The value of the label `name` among the keywords, or NULL. Both are interned, as a rule. */
+static inline PyObject *keyword(PyObject *name, PyObject *const *values, PyObject *keywords, Py_ssize_t count) {
+  for (Py_ssize_t i = 0; i < count; i++) {
+    if (PyTuple_GetItem(keywords, i) == name) return values[i];
+  }
+  for (Py_ssize_t i = 0; i < count; i++) {
+    if (PyUnicode_Compare(PyTuple_GetItem(keywords, i), name) == 0) return values[i];
+  }
+  return NULL;
+}
+
+/* The key of a child as pytheus makes it, the label values sorted by label name; or NULL unless exactly the labels
+ * `names` are given, as keywords or as a dict. (A subclass of dict may show pytheus other items than it shows us.) */
+static inline PyObject *child_key(PyObject *names, PyObject *const *arguments, Py_ssize_t count,
+                                  PyObject *keywords) {
+  Py_ssize_t label_count = PyTuple_Size(names);
+  int is_dict = count == 1 && keywords == NULL && Py_TYPE(arguments[0]) == &PyDict_Type &&
+                PyDict_Size(arguments[0]) == label_count;
+  if (!is_dict && (count != 0 || keywords == NULL || PyTuple_Size(keywords) != label_count)) return NULL;
+  PyObject *key = PyTuple_New(label_count);
+  for (Py_ssize_t i = 0; key != NULL && i < label_count; i++) {
+    PyObject *name = PyTuple_GetItem(names, i);
+    PyObject *value = is_dict ? PyDict_GetItemWithError(arguments[0], name)
+                              : keyword(name, arguments, keywords, label_count);
+    if (value == NULL) {
+      Py_CLEAR(key);
+    } else {
+      Py_INCREF(value);
+      PyTuple_SetItem(key, i, value);
+    }
+  }
+  return key;
+}
+
+/* Finds the child that pytheus has made before, where pytheus keeps it. Everything else is pytheus' affair: to make
+ * one, and to say what is wrong with the labels. */
+static PyObject *labels(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  PyObject *keep = ((Target *)self)->keep;
+  PyObject *key = child_key(PyTuple_GetItem(keep, 1), arguments, count, keywords);
+  if (key != NULL) {
+    PyObject *children = PyObject_GetAttr(PyTuple_GetItem(keep, 0), children_name);
+    PyObject *child = NULL;
+    if (children != NULL && PyDict_Check(children)) child = PyDict_GetItemWithError(children, key);
+    Py_XINCREF(child);
+    Py_XDECREF(children);
+    Py_DECREF(key);
+    if (child != NULL) return child;
+  }
+  PyErr_Clear();
+  return call_own(self, "labels", arguments, count, keywords);
+}
+
+#define CALLABLE(name, function, text) \
+  { name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, text }
+
+static PyMethodDef counter_inc_method =
+    CALLABLE("inc", counter_inc, "inc($self, /, value=1.0)\n--\n\nIncrements the value by the given amount.");
+static PyMethodDef observe_method =
+    CALLABLE("observe", observe, "observe($self, /, value)\n--\n\nObserve the given value.");
+static PyMethodDef view_inc_method = CALLABLE("inc", view_inc, "inc($self, /, value)\n--\n\nAdds `value`.");
+static PyMethodDef view_dec_method = CALLABLE("dec", view_dec, "dec($self, /, value)\n--\n\nTakes `value`.");
+static PyMethodDef view_set_method = CALLABLE("set", view_set, "set($self, /, value)\n--\n\nSets to `value`.");
+static PyMethodDef labels_method =
+    CALLABLE("labels", labels, "labels($self, pytheus_labels_=None, /, **kwargs)\n--\n\n"
+                               "The child with these labels, made if it is not there.");
+
+static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric *metric, PyObject *keep) {
+  Target *target = PyObject_GC_New(Target, (PyTypeObject *)target_type);
+  if (target == NULL) return NULL;
+  Py_INCREF(keep);
+  Py_INCREF(owner);
+  target->metric = metric;
+  target->keep = keep;
+  target->owner = owner;
+  PyObject_GC_Track(target);
+  PyObject *callable = PyCFunction_NewEx(method, (PyObject *)target, NULL);
+  Py_DECREF(target);
+  return callable;
+}
+
+/* A callable for (owner, address of the metric, what keeps it alive). */
+static PyObject *bind(PyMethodDef *method, PyObject *arguments) {
+  PyObject *owner, *address, *keep;
+  if (!PyArg_UnpackTuple(arguments, method->ml_name, 3, 3, &owner, &address, &keep)) return NULL;
+  const Metric *metric = PyLong_AsVoidPtr(address);
+  if (metric == NULL) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the address of a metric is 0");
+    return NULL;
+  }
+  return new_callable(method, owner, metric, keep);
+}
+
+static PyObject *bind_counter_inc(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&counter_inc_method, arguments);
+}
+
+static PyObject *bind_observe(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&observe_method, arguments);
+}
+
+static PyObject *bind_view_inc(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&view_inc_method, arguments);
+}
+
+static PyObject *bind_view_dec(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&view_dec_method, arguments);
+}
+
+static PyObject *bind_view_set(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&view_set_method, arguments);
+}
+
+/* A callable for (owner, (collector, tuple of the sorted label names)). */
+static PyObject *bind_labels(PyObject *module, PyObject *arguments) {
+  PyObject *owner, *keep;
+  (void)module;
+  if (!PyArg_ParseTuple(arguments, "OO!", &owner, &PyTuple_Type, &keep)) return NULL;
+  return new_callable(&labels_method, owner, NULL, keep);
+}
+
+static PyMethodDef module_functions[] = {
+    {"counter_inc", bind_counter_inc, METH_VARARGS, NULL}, {"observe", bind_observe, METH_VARARGS, NULL},
+    {"view_inc", bind_view_inc, METH_VARARGS, NULL},       {"view_dec", bind_view_dec, METH_VARARGS, NULL},
+    {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT, "_callables", NULL, -1, module_functions, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__callables(void) {
+  static PyType_Slot slots[] = {
+      {Py_tp_traverse, (void *)target_traverse},
+      {Py_tp_dealloc, (void *)target_dealloc},
+      {0, NULL},
+  };
+  static PyType_Spec spec = {
+      "pytheus_backend_rs._callables.Target", sizeof(Target), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots,
+  };
+  children_name = PyUnicode_InternFromString("_labeled_metrics");
+  target_type = PyType_FromSpec(&spec);
+  return target_type == NULL || children_name == NULL ? NULL : PyModule_Create(&module_definition);
+}
+
+#endif
