@@ -522,7 +522,7 @@ def test_calls_leave_no_references_behind(memory: None) -> None:
     child = counter.labels(a="x", b="y")
     amount, label, mapping, wrong = 2.5 + id(child) % 2, "x" * 50, {"a": "x", "b": "y"}, object()
     things = [counter, child, amount, label, mapping, wrong, counter.labels, child.inc]
-    things.append(getattr(child.inc, "__self__", None))
+    things += [child.inc.__self__] if hasattr(child.inc, "__self__") else []
     counter.labels(a=label, b="y")
 
     def use() -> None:
