@@ -1,5 +1,8 @@
 //! A cell: one `f64` of a metric, in the forms that the in-memory stores need.
 //!
+//! What is only added to, and by whole numbers most of the time, counts those in an integer of its own: a
+//! fetch-and-add takes a quarter of the time of a compare-and-swap loop on a double, and never has to be repeated.
+//!
 //! These are the last step of the hot path. Nothing here allocates, looks up or calls the system;
 //! only [`MutexCell`] may wait, for a few instructions of another thread.
 
@@ -38,6 +41,70 @@ impl AtomicCell {
     #[inline]
     pub fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The value of a counter: what was added in small whole numbers, and the rest.
+///
+/// Both only grow, and a reader adds them up: so what one thread reads never goes down, and has all that this
+/// thread has added. Every ordering is `Relaxed`, as in [`AtomicCell`].
+#[derive(Debug, Default)]
+pub struct CounterCell {
+    whole: AtomicU64,
+    rest: AtomicCell,
+}
+
+impl CounterCell {
+    /// Whole amounts below this go into the integer. It would overflow after 2^56 such additions, which at 5 ns
+    /// each take eleven years.
+    const SMALL: f64 = 256.0;
+
+    /// Adds `amount`, which is not below 0.
+    #[inline]
+    pub fn add(&self, amount: f64) {
+        // What is too large or not a number saturates, and so is not equal.
+        let whole = amount as u32;
+        if f64::from(whole) == amount && amount < Self::SMALL {
+            self.whole.fetch_add(u64::from(whole), Ordering::Relaxed);
+        } else {
+            self.rest.add(amount);
+        }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(&self) -> f64 {
+        self.whole.load(Ordering::Relaxed) as f64 + self.rest.get()
+    }
+}
+
+/// The cells of a summary or histogram: the sum of what was observed, and counts, one for each bucket.
+#[derive(Debug)]
+pub struct ObservedCells {
+    sum: AtomicCell,
+    counts: Box<[AtomicU64]>,
+}
+
+impl ObservedCells {
+    /// With `counts` counts.
+    pub fn new(counts: usize) -> Self {
+        Self { sum: AtomicCell::default(), counts: (0..counts).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Counts `value` in the count with this index. Every ordering is `Relaxed`: a reader may see the count and
+    /// not yet the sum, here as in every store.
+    #[inline]
+    pub fn observe(&self, index: usize, value: f64) {
+        if let Some(count) = self.counts.get(index) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.add(value);
+    }
+
+    /// The sum, then the counts.
+    pub fn read(&self) -> Vec<f64> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed) as f64);
+        std::iter::once(self.sum.get()).chain(counts).collect()
     }
 }
 
@@ -106,11 +173,47 @@ mod tests {
 
     #[test]
     fn no_addition_is_lost_between_threads() {
-        let (atomic, mutex) = (AtomicCell::default(), MutexCell::default());
+        let (atomic, mutex, counter) = (AtomicCell::default(), MutexCell::default(), CounterCell::default());
         add_from_four_threads(|| atomic.add(1.0));
         add_from_four_threads(|| mutex.add(1.0));
         assert_eq!(atomic.get(), 200_000.0);
         assert_eq!(mutex.get(), 200_000.0);
+        add_from_four_threads(|| counter.add(1.0));
+        add_from_four_threads(|| counter.add(0.5));
+        assert_eq!(counter.get(), 300_000.0);
+        let observed = ObservedCells::new(2);
+        add_from_four_threads(|| observed.observe(1, 0.5));
+        assert_eq!(observed.read(), [100_000.0, 0.0, 200_000.0]);
+    }
+
+    #[test]
+    fn a_counter_adds_up_amounts_of_every_size() {
+        let cell = CounterCell::default();
+        let mut expected = 0.0;
+        for amount in [0.0, -0.0, 1.0, 255.0, 256.0, 0.25, 255.5, 4_294_967_296.0, 1e15, f64::MIN_POSITIVE] {
+            cell.add(amount);
+            expected += amount;
+            assert_eq!(cell.get(), expected, "after {amount}");
+        }
+        cell.add(f64::INFINITY);
+        assert_eq!(cell.get(), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_a_counter_shows_never_goes_down() {
+        let cell = CounterCell::default();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (0..100_000).for_each(|index| cell.add([1.0, 0.5, 3.0, 1000.0][index % 4]));
+            });
+            let mut last = 0.0;
+            while !writer.is_finished() {
+                let seen = cell.get();
+                assert!(seen >= last, "{seen} after {last}");
+                last = seen;
+            }
+        });
+        assert_eq!(cell.get(), 25_000.0 * 1004.5);
     }
 
     #[test]

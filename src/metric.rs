@@ -10,9 +10,9 @@
 
 use std::sync::Arc;
 
-use crate::cell::{AtomicCell, MutexCell};
+use crate::cell::{AtomicCell, CounterCell, MutexCell, ObservedCells};
 use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Family, MetricType};
+use crate::family::{Definition, Family, MetricType};
 use crate::labels::{self, Labels};
 use crate::pending::PendingCells;
 use crate::sample::Series;
@@ -56,35 +56,72 @@ pub struct Metric {
 /// The cells, in the form that the store of the metric needs.
 #[derive(Debug)]
 pub(crate) enum Cells {
-    Atomic(Box<[AtomicCell]>),
+    Counter(CounterCell),
+    Gauge(AtomicCell),
+    Observed(ObservedCells),
     Mutex(Box<[MutexCell]>),
     Pending(PendingCells),
     Shared(SharedCells),
 }
 
 impl Cells {
-    pub(crate) fn atomic(count: usize) -> Self {
-        Self::Atomic((0..count).map(|_| AtomicCell::default()).collect())
+    /// Cells in memory, changed without a lock.
+    pub(crate) fn atomic(definition: &Definition) -> Self {
+        match definition.metric_type() {
+            MetricType::Counter => Self::Counter(CounterCell::default()),
+            MetricType::Gauge | MetricType::Untyped => Self::Gauge(AtomicCell::default()),
+            MetricType::Histogram | MetricType::Summary => {
+                Self::Observed(ObservedCells::new(definition.cell_count() - FIRST_COUNT_CELL))
+            }
+        }
     }
 
     pub(crate) fn mutex(count: usize) -> Self {
         Self::Mutex((0..count).map(|_| MutexCell::default()).collect())
     }
 
+    /// Adds to the value of a counter, gauge or untyped metric.
     #[inline]
-    fn add(&self, index: usize, amount: f64) {
+    fn add(&self, amount: f64) {
         match self {
-            Self::Atomic(cells) => cells[index].add(amount),
-            Self::Mutex(cells) => cells[index].add(amount),
-            Self::Pending(cells) => cells.add(index, amount),
-            Self::Shared(cells) => cells.add(index, amount),
+            Self::Counter(cell) => cell.add(amount),
+            Self::Gauge(cell) => cell.add(amount),
+            // `Metric` sees to that.
+            Self::Observed(_) => {}
+            Self::Mutex(cells) => cells[VALUE_CELL].add(amount),
+            Self::Pending(cells) => cells.add(VALUE_CELL, amount),
+            Self::Shared(cells) => cells.add(VALUE_CELL, amount),
+        }
+    }
+
+    /// Counts `value` in a summary or histogram: in its sum, and in this one of its count cells.
+    #[inline]
+    fn observe(&self, count_cell: usize, value: f64) {
+        match self {
+            // `Metric` sees to that.
+            Self::Counter(_) | Self::Gauge(_) => {}
+            Self::Observed(cells) => cells.observe(count_cell - FIRST_COUNT_CELL, value),
+            Self::Mutex(cells) => {
+                cells[count_cell].add(1.0);
+                cells[VALUE_CELL].add(value);
+            }
+            Self::Pending(cells) => {
+                cells.add(count_cell, 1.0);
+                cells.add(VALUE_CELL, value);
+            }
+            Self::Shared(cells) => {
+                cells.add(count_cell, 1.0);
+                cells.add(VALUE_CELL, value);
+            }
         }
     }
 
     #[inline]
     fn set(&self, value: f64) {
         match self {
-            Self::Atomic(cells) => cells[VALUE_CELL].set(value),
+            // Only gauges and untyped metrics are set; `Metric` sees to that.
+            Self::Counter(_) | Self::Observed(_) => {}
+            Self::Gauge(cell) => cell.set(value),
             Self::Mutex(cells) => cells[VALUE_CELL].set(value),
             Self::Pending(cells) => cells.set(value),
             Self::Shared(cells) => cells.set(VALUE_CELL, value),
@@ -120,12 +157,25 @@ impl Metric {
     /// Adds `amount` to a counter, gauge or untyped metric.
     #[inline]
     pub fn inc(&self, amount: f64) -> std::result::Result<(), Refusal> {
+        // The one in memory has nothing more to ask, and is by far the most called.
+        if let Cells::Counter(cell) = &self.cells {
+            if amount >= 0.0 {
+                cell.add(amount);
+                return Ok(());
+            }
+            return Err(Refusal::NotAnIncrease);
+        }
+        self.inc_any(amount)
+    }
+
+    #[inline(never)]
+    fn inc_any(&self, amount: f64) -> std::result::Result<(), Refusal> {
         match self.metric_type() {
             MetricType::Counter if amount < 0.0 || amount.is_nan() => return Err(Refusal::NotAnIncrease),
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {}
             MetricType::Histogram | MetricType::Summary => return Err(Refusal::WrongType),
         }
-        self.cells.add(VALUE_CELL, amount);
+        self.cells.add(amount);
         self.cells.changed();
         Ok(())
     }
@@ -136,7 +186,7 @@ impl Metric {
         if !matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped) {
             return Err(Refusal::WrongType);
         }
-        self.cells.add(VALUE_CELL, -amount);
+        self.cells.add(-amount);
         self.cells.changed();
         Ok(())
     }
@@ -160,8 +210,7 @@ impl Metric {
             MetricType::Summary => FIRST_COUNT_CELL,
             _ => return Err(Refusal::WrongType),
         };
-        self.cells.add(count_cell, 1.0);
-        self.cells.add(VALUE_CELL, value);
+        self.cells.observe(count_cell, value);
         self.cells.changed();
         Ok(())
     }
@@ -215,7 +264,9 @@ impl Metric {
     /// The values of the cells of an in-memory metric, in their order.
     pub(crate) fn read_cells(&self) -> Vec<f64> {
         match &self.cells {
-            Cells::Atomic(cells) => cells.iter().map(AtomicCell::get).collect(),
+            Cells::Counter(cell) => vec![cell.get()],
+            Cells::Gauge(cell) => vec![cell.get()],
+            Cells::Observed(cells) => cells.read(),
             Cells::Mutex(cells) => cells.iter().map(MutexCell::get).collect(),
             Cells::Shared(cells) => cells.read(),
             Cells::Pending(_) => vec![0.0; self.family.definition.cell_count()],
@@ -236,7 +287,8 @@ impl Metric {
     pub(crate) fn reset_after_fork(&self) {
         match &self.cells {
             // Nothing is pending: a child has a copy of a cell in memory, and shares a shared one.
-            Cells::Atomic(_) | Cells::Mutex(_) | Cells::Shared(_) => {}
+            Cells::Counter(_) | Cells::Gauge(_) | Cells::Observed(_) | Cells::Mutex(_) | Cells::Shared(_) => {
+            }
             Cells::Pending(cells) => cells.discard(),
         }
     }

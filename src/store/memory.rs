@@ -55,10 +55,9 @@ impl Store for MemoryStore {
     fn declared(&self, _: &Arc<Family>) {}
 
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let count = family.definition.cell_count();
         let cells = match self.cell {
-            CellKind::Atomic => Cells::atomic(count),
-            CellKind::Mutex => Cells::mutex(count),
+            CellKind::Atomic => Cells::atomic(&family.definition),
+            CellKind::Mutex => Cells::mutex(family.definition.cell_count()),
         };
         Ok(Arc::new(Metric::new(Arc::clone(family), labels, cells)))
     }
