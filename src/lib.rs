@@ -23,6 +23,7 @@
 //! [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, in the mapped segments of
 //! the shared-memory store, and where a fork closes sockets.
 
+mod atomic;
 mod backend;
 mod cell;
 mod error;

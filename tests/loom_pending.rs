@@ -1,0 +1,534 @@
+//! Models of the pending cells: `src/pending.rs` itself, run by loom in every interleaving of its threads and
+//! with every value that its orderings let a thread read. What writers count is taken once, whoever queues the
+//! metric, takes it, refuses it, removes it or forks meanwhile.
+//!
+//! The source is included here, on top of loom's atomics and of stand-ins for what it names. A gauge's word is
+//! smaller than the real one (loom has none of 128 bits), and holds an `f32`: the models count in small whole
+//! numbers, which both hold exactly. loom knows no spurious failure of a compare-and-swap; such a failure
+//! only has the loop go round.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use loom::sync::Mutex;
+use loom::thread;
+
+use family::MetricType;
+use metric::Metric;
+use pending::{Change, DirtyQueue};
+
+#[path = "../src/pending.rs"]
+mod pending;
+
+/// Stands in for `src/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a fork does.
+mod atomic {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    pub(crate) use loom::Ordering;
+    use loom::sync::atomic as loom;
+
+    thread_local! {
+        /// The words made since `words_of` began. (loom's threads all run on one real thread.)
+        static MADE: RefCell<Option<Vec<Arc<loom::AtomicU64>>>> = const { RefCell::new(None) };
+    }
+
+    /// What `make` makes, and the words that it consists of, in their order.
+    pub(crate) fn words_of<T>(make: impl FnOnce() -> T) -> (T, Vec<Arc<loom::AtomicU64>>) {
+        MADE.set(Some(Vec::new()));
+        let made = make();
+        (made, MADE.take().unwrap())
+    }
+
+    #[derive(Debug)]
+    struct Word(Arc<loom::AtomicU64>);
+
+    impl Word {
+        fn new(value: u64) -> Self {
+            let word = Arc::new(loom::AtomicU64::new(value));
+            MADE.with_borrow_mut(|made| made.iter_mut().for_each(|made| made.push(Arc::clone(&word))));
+            Self(word)
+        }
+    }
+
+    /// An atomic of the type `$value`, which becomes a word by `$to_word`, and is one again by `$from_word`.
+    macro_rules! atomic {
+        ($name:ident, $value:ty, $to_word:expr, $from_word:expr) => {
+            #[derive(Debug)]
+            pub(crate) struct $name(Word);
+
+            impl Default for $name {
+                fn default() -> Self {
+                    Self::new(<$value>::default())
+                }
+            }
+
+            impl $name {
+                pub(crate) fn new(value: $value) -> Self {
+                    Self(Word::new($to_word(value)))
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $value {
+                    $from_word(self.0.0.load(order))
+                }
+
+                pub(crate) fn store(&self, value: $value, order: Ordering) {
+                    self.0.0.store($to_word(value), order);
+                }
+
+                pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                    $from_word(self.0.0.swap($to_word(value), order))
+                }
+
+                pub(crate) fn compare_exchange_weak(
+                    &self,
+                    current: $value,
+                    next: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    let (current, next) = ($to_word(current), $to_word(next));
+                    let result = self.0.0.compare_exchange_weak(current, next, success, failure);
+                    result.map($from_word).map_err($from_word)
+                }
+            }
+        };
+    }
+
+    atomic!(AtomicBool, bool, u64::from, |word| word != 0);
+    atomic!(AtomicU8, u8, u64::from, |word| word as u8);
+    atomic!(AtomicU64, u64, |value| value, |word| word);
+    atomic!(AtomicChangeWord, ChangeWord, |word: ChangeWord| word.0, ChangeWord);
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub(crate) struct ChangeWord(u64);
+
+    impl ChangeWord {
+        const SET: u64 = 1 << 32;
+
+        pub(crate) fn new(is_set: bool, value: f64) -> Self {
+            Self(if is_set { Self::SET } else { 0 } | u64::from((value as f32).to_bits()))
+        }
+
+        pub(crate) fn is_set(self) -> bool {
+            self.0 & Self::SET != 0
+        }
+
+        pub(crate) fn value(self) -> f64 {
+            f64::from(f32::from_bits(self.0 as u32))
+        }
+    }
+}
+
+/// Stands in for `src/family.rs`.
+mod family {
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum MetricType {
+        Counter,
+        Gauge,
+        Histogram,
+        Untyped,
+    }
+}
+
+/// Stands in for `src/metric.rs`: what a hot call does with pending cells.
+mod metric {
+    use std::sync::{Arc, Weak};
+
+    use super::family::MetricType;
+    use super::pending::{DirtyQueue, PendingCells};
+
+    #[derive(Debug)]
+    pub(crate) struct Metric {
+        pub(crate) cells: PendingCells,
+    }
+
+    impl Metric {
+        /// A metric that its store has heard of, as are all that have been counted with for a while.
+        pub(crate) fn new(metric_type: MetricType, queue: &Arc<impl DirtyQueue + 'static>) -> Arc<Self> {
+            let metric = Self::unheard_of(metric_type, queue);
+            metric.cells.discard();
+            metric
+        }
+
+        pub(crate) fn unheard_of(
+            metric_type: MetricType,
+            queue: &Arc<impl DirtyQueue + 'static>,
+        ) -> Arc<Self> {
+            let cell_count = if matches!(metric_type, MetricType::Histogram) { 2 } else { 1 };
+            let queue: Arc<dyn DirtyQueue> = queue.clone();
+            Arc::new_cyclic(|metric: &Weak<Self>| Self {
+                cells: PendingCells::new(metric_type, cell_count, metric.clone(), Arc::downgrade(&queue)),
+            })
+        }
+
+        pub(crate) fn inc(&self, amount: f64) {
+            self.cells.add(0, amount);
+            self.cells.mark_dirty();
+        }
+
+        pub(crate) fn set(&self, value: f64) {
+            self.cells.set(value);
+            self.cells.mark_dirty();
+        }
+
+        pub(crate) fn observe(&self, value: f64) {
+            self.cells.add(1, 1.0);
+            self.cells.add(0, value);
+            self.cells.mark_dirty();
+        }
+    }
+}
+
+/// What the program tells the store's thread, in its order.
+#[derive(Debug)]
+enum Event {
+    Dirty(Arc<Metric>),
+    Removed,
+}
+
+/// The store: its queue, what its thread has taken, and what the server holds then.
+#[derive(Debug)]
+struct Store {
+    events: Mutex<Vec<Event>>,
+    /// How many pushes are refused before one is not.
+    refusals: Mutex<usize>,
+}
+
+impl DirtyQueue for Store {
+    fn push(&self, metric: Arc<Metric>) -> bool {
+        let mut refusals = self.refusals.lock().unwrap();
+        if *refusals > 0 {
+            *refusals -= 1;
+            return false;
+        }
+        self.events.lock().unwrap().push(Event::Dirty(metric));
+        true
+    }
+}
+
+impl Store {
+    fn new() -> Arc<Self> {
+        Self::refusing(0)
+    }
+
+    fn refusing(refusals: usize) -> Arc<Self> {
+        Arc::new(Self { events: Mutex::new(Vec::new()), refusals: Mutex::new(refusals) })
+    }
+
+    fn queued(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap())
+    }
+}
+
+/// What a server holds of one metric.
+#[derive(Debug, Clone, PartialEq)]
+struct Server {
+    cells: [f64; 2],
+    is_removed: bool,
+}
+
+impl Server {
+    fn holding(value: f64) -> Self {
+        Self { cells: [value, 0.0], is_removed: false }
+    }
+
+    /// Sends what is queued now.
+    fn take_queued(&mut self, store: &Store) {
+        for event in store.queued() {
+            match event {
+                Event::Dirty(metric) => self.take(&metric),
+                Event::Removed => self.is_removed = true,
+            }
+        }
+    }
+
+    fn take(&mut self, metric: &Metric) {
+        for (cell, change) in metric.cells.take() {
+            assert!(!self.is_removed, "{change:?} of a removed metric would bring it back");
+            match change {
+                Change::Add(amount) => self.cells[cell] += amount,
+                Change::Set(value) => self.cells[cell] = value,
+            }
+        }
+    }
+}
+
+/// Runs a model in all interleavings, but for those in which a thread is interrupted, where it could have
+/// gone on, more than three times in all: without a bound the larger models take minutes, and each of the
+/// mistakes that these models have been tried on is found with two.
+fn model(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+/// Two threads that change the metric, while this one takes what is queued; then takes the rest, also from the
+/// queue alone: a change that queued nothing would be missing.
+fn take_beside(
+    metric_type: MetricType,
+    store: Arc<Store>,
+    writers: [fn(&Metric); 2],
+    mut server: Server,
+) -> Server {
+    let metric = Metric::new(metric_type, &store);
+    let threads = writers.map(|writer| {
+        let metric = Arc::clone(&metric);
+        thread::spawn(move || writer(&metric))
+    });
+    server.take_queued(&store);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    server.take_queued(&store);
+    assert_eq!(metric.cells.take(), [], "nothing is taken twice, and nothing is left behind");
+    assert!(!metric.cells.is_dirty());
+    server
+}
+
+#[test]
+fn what_two_writers_add_beside_a_taker_is_taken_once() {
+    model(|| {
+        let writers: [fn(&Metric); 2] = [|metric| metric.inc(1.0), |metric| metric.inc(2.0)];
+        let server = take_beside(MetricType::Counter, Store::new(), writers, Server::holding(0.0));
+        assert_eq!(server.cells[0], 3.0);
+    });
+}
+
+#[test]
+fn a_change_after_the_take_queues_the_metric_again() {
+    model(|| {
+        let writers: [fn(&Metric); 2] = [
+            |metric| {
+                metric.inc(1.0);
+                metric.inc(2.0);
+            },
+            |_| (),
+        ];
+        let server = take_beside(MetricType::Counter, Store::new(), writers, Server::holding(0.0));
+        assert_eq!(server.cells[0], 3.0);
+    });
+}
+
+#[test]
+fn a_setting_and_additions_beside_a_taker_arrive_in_an_order_that_happened() {
+    model(|| {
+        let writers: [fn(&Metric); 2] = [
+            |metric| {
+                metric.set(4.0);
+                metric.inc(1.0);
+            },
+            |metric| metric.inc(2.0),
+        ];
+        let server = take_beside(MetricType::Gauge, Store::new(), writers, Server::holding(8.0));
+        // The other writer's addition came before the setting, or after it.
+        assert!([5.0, 7.0].contains(&server.cells[0]), "{}", server.cells[0]);
+    });
+}
+
+#[test]
+fn the_two_cells_of_an_observation_are_taken_once_each() {
+    model(|| {
+        let writers: [fn(&Metric); 2] = [|metric| metric.observe(4.0), |metric| metric.observe(8.0)];
+        let server = take_beside(MetricType::Histogram, Store::new(), writers, Server::holding(0.0));
+        assert_eq!(server.cells, [12.0, 2.0]);
+    });
+}
+
+#[test]
+fn a_new_metric_is_told_once_even_if_nothing_was_counted() {
+    model(|| {
+        let store = Store::new();
+        let metric = Metric::unheard_of(MetricType::Counter, &store);
+        let creator = Arc::clone(&metric);
+        let creator = thread::spawn(move || creator.cells.mark_dirty());
+        let mut announcements = 0;
+        let mut take = || {
+            for event in store.queued() {
+                let Event::Dirty(metric) = event else { continue };
+                let taken = metric.cells.take();
+                assert!(taken.is_empty() || taken == [(0, Change::Add(0.0))], "{taken:?}");
+                announcements += taken.len();
+            }
+        };
+        take();
+        creator.join().unwrap();
+        take();
+        assert_eq!(announcements, 1);
+    });
+}
+
+/// A barrier: all that this thread has counted is found, also when the thread that was to queue the metric has
+/// not come to it.
+#[test]
+fn a_flush_finds_what_its_thread_has_counted_while_another_is_queueing_the_metric() {
+    model(|| {
+        let store = Store::new();
+        let metric = Metric::new(MetricType::Counter, &store);
+        let other = Arc::clone(&metric);
+        let other = thread::spawn(move || other.inc(1.0));
+        metric.inc(2.0);
+        let mut server = Server::holding(0.0);
+        // As the BackendAction thread does it: the table first, then the queue.
+        if metric.cells.is_dirty() {
+            server.take(&metric);
+        }
+        server.take_queued(&store);
+        assert!(server.cells[0] >= 2.0, "the thread's own addition is missing");
+        other.join().unwrap();
+        server.take_queued(&store);
+        assert_eq!(server.cells[0], 3.0);
+    });
+}
+
+/// A queue refuses in a forked child that cannot start threads; when it can, by the next change or by a flush,
+/// all is there.
+#[test]
+fn a_metric_whose_push_was_refused_asks_again_with_its_next_change() {
+    model(|| {
+        let store = Store::refusing(1);
+        let metric = Metric::new(MetricType::Counter, &store);
+        let other = Arc::clone(&metric);
+        let other = thread::spawn(move || other.inc(1.0));
+        metric.inc(2.0);
+        other.join().unwrap();
+        let mut server = Server::holding(0.0);
+        server.take_queued(&store);
+        metric.inc(4.0);
+        server.take_queued(&store);
+        assert_eq!(server.cells[0], 7.0);
+    });
+}
+
+#[test]
+fn a_flush_finds_what_was_refused() {
+    model(|| {
+        let store = Store::refusing(1);
+        let metric = Metric::new(MetricType::Counter, &store);
+        let other = Arc::clone(&metric);
+        let other = thread::spawn(move || other.inc(1.0));
+        metric.inc(2.0);
+        let mut server = Server::holding(0.0);
+        let mut flush = || {
+            if metric.cells.is_dirty() {
+                server.take(&metric);
+            }
+            server.take_queued(&store);
+            server.cells[0]
+        };
+        assert!(flush() >= 2.0, "the thread's own addition is missing");
+        other.join().unwrap();
+        assert_eq!(flush(), 3.0);
+    });
+}
+
+#[test]
+fn nothing_of_a_removed_metric_is_taken_after_its_removal() {
+    model(|| {
+        let store = Store::new();
+        let metric = Metric::new(MetricType::Counter, &store);
+        let writer = Arc::clone(&metric);
+        let writer = thread::spawn(move || {
+            writer.inc(1.0);
+            writer.inc(2.0);
+        });
+        let (remover, events) = (Arc::clone(&metric), Arc::clone(&store));
+        let remover = thread::spawn(move || {
+            remover.cells.remove();
+            events.events.lock().unwrap().push(Event::Removed);
+        });
+        let mut server = Server::holding(0.0);
+        server.take_queued(&store);
+        writer.join().unwrap();
+        remover.join().unwrap();
+        server.take_queued(&store);
+        assert!(server.is_removed);
+        assert!(!metric.cells.is_dirty());
+        assert_eq!(metric.cells.take(), []);
+        // What was sent before the removal was counted before it, and at most once.
+        assert!([0.0, 1.0, 2.0, 3.0].contains(&server.cells[0]), "{}", server.cells[0]);
+    });
+}
+
+/// A child's memory is a copy of its parent's, of which other threads may be anywhere; each word is copied
+/// when the system comes to it.
+fn fork_beside(metric_type: MetricType, count: fn(&Metric), after: fn(&Metric), expected: Server) {
+    model(move || {
+        let store = Store::new();
+        let (parent, words) = atomic::words_of(|| Metric::new(metric_type, &store));
+        let child_store = Store::new();
+        let (child, child_words) = atomic::words_of(|| Metric::new(metric_type, &child_store));
+        let writer = Arc::clone(&parent);
+        let writer = thread::spawn(move || count(&writer));
+        let (taken, queue) = (Arc::clone(&parent), Arc::clone(&store));
+        let taker = thread::spawn(move || {
+            let mut server = Server::holding(8.0);
+            if taken.cells.is_dirty() {
+                server.take(&taken);
+            }
+            server.take_queued(&queue);
+            server
+        });
+        // The fork: from here on the child has one thread, and nobody else sees its memory.
+        for (word, copy) in words.iter().zip(&child_words) {
+            copy.store(word.load(atomic::Ordering::Relaxed), atomic::Ordering::Relaxed);
+        }
+        child.cells.discard();
+        assert_eq!(child.cells.take(), [], "what the parent counted is the parent's");
+        assert!(!child.cells.is_dirty());
+        after(&child);
+        let mut child_server = Server::holding(8.0);
+        assert_eq!(child_store.events.lock().unwrap().len(), 1, "the child's change queues the metric once");
+        child_server.take_queued(&child_store);
+        child_server.take(&child);
+        assert_eq!(child_server, expected, "what the child counted, and nothing else");
+        // The parent has noticed nothing.
+        writer.join().unwrap();
+        let mut server = taker.join().unwrap();
+        server.take_queued(&store);
+        let mut undisturbed = Server::holding(8.0);
+        let alone_store = Store::new();
+        let alone = Metric::new(metric_type, &alone_store);
+        count(&alone);
+        undisturbed.take_queued(&alone_store);
+        assert_eq!(server, undisturbed);
+    });
+}
+
+#[test]
+fn a_forked_child_begins_with_nothing_and_counts_its_own() {
+    let expected = Server::holding(12.0);
+    fork_beside(MetricType::Counter, |metric| metric.inc(1.0), |metric| metric.inc(4.0), expected);
+}
+
+#[test]
+fn a_setting_of_the_parent_is_not_the_childs() {
+    let expected = Server::holding(12.0);
+    fork_beside(MetricType::Gauge, |metric| metric.set(1.0), |metric| metric.inc(4.0), expected);
+}
+
+#[test]
+fn half_an_observation_of_the_parent_is_not_the_childs() {
+    let expected = Server { cells: [12.0, 1.0], is_removed: false };
+    fork_beside(MetricType::Histogram, |metric| metric.observe(1.0), |metric| metric.observe(4.0), expected);
+}
+
+#[test]
+fn a_setting_discards_what_was_added_before_and_keeps_what_was_added_after() {
+    model(|| {
+        let store = Store::new();
+        let metric = Metric::new(MetricType::Gauge, &store);
+        let take = || {
+            assert_eq!(store.queued().len(), 1);
+            metric.cells.take()
+        };
+        metric.inc(1.0);
+        metric.inc(2.0);
+        assert_eq!(take(), [(0, Change::Add(3.0))]);
+        metric.inc(7.0);
+        metric.set(5.0);
+        metric.inc(1.5);
+        assert_eq!(take(), [(0, Change::Set(6.5))]);
+        assert_eq!(metric.cells.take(), []);
+    });
+}
