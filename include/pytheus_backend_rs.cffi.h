@@ -76,6 +76,19 @@ typedef struct {
   size_t value_count;
 } MetricsSeries;
 
+typedef struct {
+  size_t size;
+  uint64_t batches_sent;
+  uint64_t batches_resent;
+  uint64_t batches_refused;
+  uint64_t operations_sent;
+  uint64_t operations_coalesced;
+  uint64_t metrics_pending;
+  uint64_t scrapes;
+  uint64_t scrape_errors;
+  double last_flush_timestamp;
+} BackendStatistics;
+
 const char *backend_version(void);
 
 uint32_t backend_abi_version(void);
@@ -167,5 +180,9 @@ BackendStatus metrics_snapshot_new(const Backend *backend,
 BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
 
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+BackendStatus backend_statistics(const Backend *backend,
+                                 BackendStatistics *statistics,
+                                 BackendError **error);
 
 const char *backend_status_name(int32_t status);

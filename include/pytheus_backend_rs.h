@@ -310,6 +310,57 @@ typedef struct {
   size_t value_count;
 } MetricsSeries;
 
+/**
+ * What a backend has done in this process so far; a forked child begins at zero. A store that sends nothing
+ * (in memory, in shared memory) has only scrapes and scrape errors. Set `size` to
+ * `sizeof(BackendStatistics)` first: later versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(BackendStatistics)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * Batches that the server has confirmed.
+   */
+  uint64_t batches_sent;
+  /**
+   * How often a batch was sent again because its answer was lost.
+   */
+  uint64_t batches_resent;
+  /**
+   * How often the server refused a batch. It is kept, and tried again.
+   */
+  uint64_t batches_refused;
+  /**
+   * Operations in the batches that the server has confirmed.
+   */
+  uint64_t operations_sent;
+  /**
+   * Calls of `metric_inc` and its siblings that needed no sending of their own, since they were taken
+   * together with an earlier one of the same metric. Counted with the option `self_metrics` only, else 0.
+   */
+  uint64_t operations_coalesced;
+  /**
+   * Metrics with changes that the server has not confirmed. One that has changed again while its last
+   * changes are on their way counts twice.
+   */
+  uint64_t metrics_pending;
+  /**
+   * Scrapes, those that failed included.
+   */
+  uint64_t scrapes;
+  /**
+   * Scrapes that failed.
+   */
+  uint64_t scrape_errors;
+  /**
+   * When the server last confirmed what was sent, or a flush found nothing left to send: in seconds since
+   * 1970; 0 if it never has.
+   */
+  double last_flush_timestamp;
+} BackendStatistics;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -624,6 +675,15 @@ BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot,
  * Frees a snapshot and all that its series point to. NULL does nothing.
  */
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+/**
+ * Fills `*statistics`, whose `size` the caller has set. It never waits for a store.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the size is none that this library knows.
+ */
+BackendStatus backend_statistics(const Backend *backend,
+                                 BackendStatistics *statistics,
+                                 BackendError **error);
 
 /**
  * The name of a status, as in "BACKEND_STATUS_TIMEOUT"; "unknown status" for any other number. The

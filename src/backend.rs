@@ -14,6 +14,7 @@ use crate::fork;
 use crate::labels::{self, Labels};
 use crate::metric::Metric;
 use crate::sample::Snapshot;
+use crate::statistics::{Statistics, Tally};
 use crate::store::{self, Store};
 use crate::table::FamilyTable;
 
@@ -30,6 +31,15 @@ pub struct Backend {
 pub(crate) struct BackendParts {
     pub(crate) store: Box<dyn Store>,
     pub(crate) table: Arc<FamilyTable>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl BackendParts {
+    /// Sends what is pending, and stops.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.tally.refresh();
+        self.store.close()
+    }
 }
 
 impl Backend {
@@ -42,10 +52,12 @@ impl Backend {
         fork::install();
         exit::install();
         let table = Arc::new(FamilyTable::default());
-        let store = store::open(url, Arc::clone(&table))?;
-        let parts = Arc::new(BackendParts { store, table });
-        fork::register(&parts);
-        Ok(Self { parts })
+        let tally = Arc::new(Tally::new(Arc::clone(&table), store::shows_statistics(url)?));
+        let store = store::open(url, Arc::clone(&table), Arc::clone(&tally))?;
+        let backend = Self { parts: Arc::new(BackendParts { store, table, tally }) };
+        fork::register(&backend.parts);
+        backend.parts.tally.show_in(&backend)?;
+        Ok(backend)
     }
 
     /// Declares a family, with `label_order` saying in which order its handle takes label values.
@@ -79,7 +91,8 @@ impl Backend {
             ))
         };
         let families = families.map(|list| list.iter().map(own).collect::<Result<_>>()).transpose()?;
-        self.parts.store.collect(families)
+        self.parts.tally.scrape_begins();
+        self.parts.tally.scrape_ends(self.parts.store.collect(families))
     }
 
     /// All families as Prometheus text 0.0.4.
@@ -90,6 +103,7 @@ impl Backend {
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;
     /// nothing is lost then, it is sent later.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
+        self.parts.tally.refresh();
         // A timeout that no clock can hold is none.
         let deadline = Instant::now().checked_add(timeout);
         self.parts.store.flush(deadline.unwrap_or_else(|| Instant::now() + LONG))
@@ -98,11 +112,16 @@ impl Backend {
     /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops its threads. Says
     /// in an error how much could not be sent. Metrics of a closed backend count into the void.
     pub fn close(&self) -> Result<()> {
-        self.parts.store.close()
+        self.parts.close()
+    }
+
+    /// What this backend has done in this process so far.
+    pub fn statistics(&self) -> Statistics {
+        self.parts.tally.statistics()
     }
 
     pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         if let Some(known) = table.metric(family, &labels::encode(&labels)) {
             return Ok(known);
         }
@@ -112,7 +131,7 @@ impl Backend {
     }
 
     pub(crate) fn remove_metric(&self, family: &Arc<Family>, labels: &Labels) -> Result<()> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         let key = labels::encode(labels);
         store.make_ready();
         if let Some(result) = table.remove_metric(family, &key, |metric| store.removed(metric)) {
@@ -127,7 +146,7 @@ impl Backend {
     }
 
     pub(crate) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         store.make_ready();
         table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics))
     }

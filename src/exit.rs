@@ -45,7 +45,7 @@ pub(crate) fn close_all() {
 }
 
 fn close(parts: &BackendParts) {
-    if let Err(error) = parts.store.close() {
+    if let Err(error) = parts.close() {
         log::error!("{error}");
     }
 }

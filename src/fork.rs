@@ -51,7 +51,7 @@ struct HeldBackend {
     records: RwLockWriteGuard<'static, Records>,
     store: Box<dyn ForkGuard>,
     /// Keeps alive what the guards above point into.
-    _parts: Arc<BackendParts>,
+    parts: Arc<BackendParts>,
 }
 
 thread_local! {
@@ -126,11 +126,7 @@ fn hold(parts: Arc<BackendParts>) -> HeldBackend {
     // in the same struct, behind the guards, so that they are dropped first.
     #[allow(unsafe_code)]
     let eternal: &'static BackendParts = unsafe { &*Arc::as_ptr(&parts) };
-    HeldBackend {
-        records: eternal.table.lock_for_fork(),
-        store: eternal.store.lock_for_fork(),
-        _parts: parts,
-    }
+    HeldBackend { records: eternal.table.lock_for_fork(), store: eternal.store.lock_for_fork(), parts }
 }
 
 extern "C" fn after_in_parent() {
@@ -145,6 +141,7 @@ extern "C" fn after_in_child() {
             for backend in &mut held.backends {
                 backend.records.reset_metrics_after_fork();
                 backend.store.forked();
+                backend.parts.tally.forked();
             }
             held.log.forked();
         }

@@ -39,6 +39,7 @@ mod name;
 mod number;
 mod pending;
 mod sample;
+mod statistics;
 mod store;
 mod table;
 mod thread;
@@ -50,3 +51,4 @@ pub use family::{DEFAULT_BUCKETS, Definition, Lifetime, MetricFamily, MetricType
 pub use labels::Labels;
 pub use metric::{Metric, Refusal};
 pub use sample::{FamilySamples, Series, Snapshot};
+pub use statistics::Statistics;

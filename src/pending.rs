@@ -109,6 +109,8 @@ pub(crate) struct PendingCells {
     gathered: Gathered,
     /// [`CLEAN`], [`QUEUED`] or [`REFUSED`].
     state: AtomicU8,
+    /// How many calls have changed the metric since it was taken, if anybody wants to know.
+    calls: Option<AtomicU64>,
     /// Whether the store has yet to hear of this metric at all.
     is_new: AtomicBool,
     /// Whether the metric was removed: what it counts goes nowhere.
@@ -119,10 +121,12 @@ pub(crate) struct PendingCells {
 }
 
 impl PendingCells {
-    /// Cells for the metric `metric`, which will be queued on `queue`.
+    /// Cells for the metric `metric`, which will be queued on `queue`. `counts_calls`: how many there were
+    /// can be asked.
     pub(crate) fn new(
         metric_type: MetricType,
         cell_count: usize,
+        counts_calls: bool,
         metric: Weak<Metric>,
         queue: Weak<dyn DirtyQueue>,
     ) -> Self {
@@ -133,6 +137,7 @@ impl PendingCells {
         Self {
             gathered,
             state: AtomicU8::new(CLEAN),
+            calls: counts_calls.then(AtomicU64::default),
             is_new: AtomicBool::new(true),
             removed: AtomicBool::new(false),
             metric,
@@ -142,6 +147,10 @@ impl PendingCells {
 
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: f64) {
+        // Of the cells that a call changes, the first of the metric is one.
+        if index == 0 {
+            self.count_call();
+        }
         match &self.gathered {
             Gathered::Added(cells) => cells[index].add(amount),
             Gathered::Gauge(cell) => cell.add(amount),
@@ -151,8 +160,23 @@ impl PendingCells {
     /// Only gauges are set; `Metric` sees to that.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
+        self.count_call();
         if let Gathered::Gauge(cell) = &self.gathered {
             cell.set(value);
+        }
+    }
+
+    /// Queues a metric that the store has not heard of.
+    pub(crate) fn announce(&self) {
+        self.count_call();
+        self.mark_dirty();
+    }
+
+    #[inline]
+    fn count_call(&self) {
+        if let Some(calls) = &self.calls {
+            // Relaxed: before the change, which releases it to whoever takes the change.
+            calls.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -211,6 +235,13 @@ impl PendingCells {
         }
     }
 
+    /// Takes how many calls there were, if they are counted. After `take`, so that no change is taken before its
+    /// call (a call may be taken before its change).
+    pub(crate) fn take_calls(&self) -> Option<u64> {
+        // Relaxed: the change has been acquired, and its call comes before it.
+        Some(self.calls.as_ref()?.swap(0, Ordering::Relaxed))
+    }
+
     /// The metric was removed from the store: nothing of it is to be sent any more.
     pub(crate) fn remove(&self) {
         self.removed.store(true, Ordering::Release);
@@ -222,6 +253,9 @@ impl PendingCells {
         match &self.gathered {
             Gathered::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
             Gathered::Gauge(cell) => cell.0.store(ChangeWord::default(), Ordering::Relaxed),
+        }
+        if let Some(calls) = &self.calls {
+            calls.store(0, Ordering::Relaxed);
         }
         self.is_new.store(false, Ordering::Relaxed);
         self.state.store(CLEAN, Ordering::Relaxed);

@@ -100,6 +100,12 @@ mod atomic {
     atomic!(AtomicU64, u64, |value| value, |word| word);
     atomic!(AtomicChangeWord, ChangeWord, |word: ChangeWord| word.0, ChangeWord);
 
+    impl AtomicU64 {
+        pub(crate) fn fetch_add(&self, amount: u64, order: Ordering) -> u64 {
+            self.0.0.fetch_add(amount, order)
+        }
+    }
+
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub(crate) struct ChangeWord(u64);
 
@@ -158,7 +164,13 @@ mod metric {
             let cell_count = if matches!(metric_type, MetricType::Histogram) { 2 } else { 1 };
             let queue: Arc<dyn DirtyQueue> = queue.clone();
             Arc::new_cyclic(|metric: &Weak<Self>| Self {
-                cells: PendingCells::new(metric_type, cell_count, metric.clone(), Arc::downgrade(&queue)),
+                cells: PendingCells::new(
+                    metric_type,
+                    cell_count,
+                    true,
+                    metric.clone(),
+                    Arc::downgrade(&queue),
+                ),
             })
         }
 

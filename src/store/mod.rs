@@ -20,6 +20,7 @@ use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::Metric;
 use crate::sample::Snapshot;
+use crate::statistics::Tally;
 use crate::table::FamilyTable;
 
 /// What a backend asks of its store.
@@ -69,13 +70,18 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
 }
 
+/// Whether the statistics of the backend are to be metrics too.
+pub(crate) fn shows_statistics(url: &str) -> Result<bool> {
+    url::parse_self_metrics(url)
+}
+
 /// Opens the store that `url` names.
-pub(crate) fn open(url: &str, table: Arc<FamilyTable>) -> Result<Box<dyn Store>> {
+pub(crate) fn open(url: &str, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Box<dyn Store>> {
     Ok(match url::parse(url)? {
         url::StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
         url::StoreOptions::SharedMemory(options) => {
             Box::new(shared_memory::SharedMemoryStore::open(&options)?)
         }
-        url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table)?),
+        url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table, tally)?),
     })
 }

@@ -27,6 +27,9 @@ const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis
 /// Room for some 500,000 counters.
 const DEFAULT_SIZE_LIMIT: u64 = 64 << 20;
 
+/// The option of [`parse_self_metrics`].
+const SELF_METRICS: &str = "self_metrics";
+
 const REDIS_OPTIONS: &str = "db, username, password, key_prefix, expire_key_time, flush_interval_ms, \
      connect_timeout (or socket_connect_timeout), socket_timeout, collect_timeout, shutdown_timeout, \
      pipeline_threads, required, client_name, socket_keepalive";
@@ -50,6 +53,14 @@ pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
         )),
         other => Err(configuration(format!("unknown store {other:?}: {EXPECTED}"))),
     }
+}
+
+/// Reads the option that every store has: whether the backend tells about itself by metrics of its own.
+pub(crate) fn parse_self_metrics(text: &str) -> Result<bool> {
+    // What is malformed is told by `parse`.
+    let Ok(url) = Url::parse(text) else { return Ok(false) };
+    let value = url.query_pairs().find(|(name, _)| name == SELF_METRICS);
+    value.map_or(Ok(false), |(_, value)| parse_bool(SELF_METRICS, &value))
 }
 
 /// Refuses what would be cut off or misread without a word: most often a password that holds one of these
@@ -209,7 +220,9 @@ fn for_each_option(url: &Url, mut read: impl FnMut(&str, &str) -> Result<()>) ->
         if seen.contains(&name) {
             return Err(configuration(format!("option {name:?} is given twice")));
         }
-        read(&name, &value)?;
+        if name != SELF_METRICS {
+            read(&name, &value)?;
+        }
         seen.push(name);
     }
     Ok(())
@@ -250,7 +263,7 @@ fn decode(text: &str) -> Result<String> {
 }
 
 fn unknown_option(name: &str, store: &str, known: &str) -> Error {
-    configuration(format!("unknown option {name:?} for the {store} store: it has {known}"))
+    configuration(format!("unknown option {name:?} for the {store} store: it has {known}, {SELF_METRICS}"))
 }
 
 fn bad_value(name: &str, value: &str, expected: &str) -> Error {
@@ -284,6 +297,20 @@ mod tests {
         assert!(matches!(parse("memory:?cell=mutex"), Ok(StoreOptions::Memory(CellKind::Mutex))));
         assert!(refusal("memory:?cell=spin").contains("\"spin\""));
         assert!(refusal("memory:?cel=mutex").contains("unknown option \"cel\""));
+    }
+
+    #[test]
+    fn every_store_can_have_metrics_of_its_own() {
+        for url in ["memory:", "memory:?cell=mutex", "shm:///tmp/x", "redis://h", "redis+unix:///tmp/x"] {
+            assert_eq!(parse_self_metrics(url).unwrap(), false, "{url}");
+            let separator = if url.contains('?') { '&' } else { '?' };
+            let url = format!("{url}{separator}self_metrics=true");
+            assert!(parse(&url).is_ok(), "{url}");
+            assert!(parse_self_metrics(&url).unwrap(), "{url}");
+            let error = parse_self_metrics(&url.replace("true", "2")).unwrap_err();
+            assert!(error.message().contains("\"self_metrics\" is \"2\""), "{error}");
+            assert!(refusal(&format!("{url}&self_metrics=true")).contains("given twice"));
+        }
     }
 
     #[test]

@@ -79,12 +79,13 @@ impl Action {
         abandoned: Arc<AtomicBool>,
         waiting: Arc<AtomicUsize>,
     ) -> Self {
+        let outbox = Outbox::new(writer, Arc::clone(&shared.tally));
         Self {
             shared,
             events,
             requests,
             link,
-            outbox: Outbox::new(writer),
+            outbox,
             undeclared: Vec::new(),
             declared_at: None,
             definitions_refused: false,
@@ -188,7 +189,10 @@ impl Action {
         self.outbox.retry_refused(Instant::now());
         self.send()?;
         match self.outbox.refusals().as_slice() {
-            [] => Ok(()),
+            [] => {
+                self.shared.tally.flushed();
+                Ok(())
+            }
             reasons => Err(Error::new(ErrorKind::Store, reasons.join("; "))),
         }
     }
@@ -250,6 +254,8 @@ impl Action {
         loop {
             let keys = self.outbox.prepare(&self.shared.options, Instant::now());
             self.waiting.store(self.outbox.taken_count(), Ordering::Relaxed);
+            self.shared.tally.unconfirmed(self.outbox.taken_metrics());
+            self.shared.tally.refresh_if_due();
             if keys.is_empty() && !was_lost {
                 return Ok(());
             }
@@ -268,12 +274,12 @@ impl Action {
     fn send_batches(&mut self, keys: &[String]) -> Result<()> {
         let commands: Vec<Cmd> =
             keys.iter().filter_map(|key| Some(self.outbox.batch(key)?.command.clone())).collect();
-        let mut replies = self.link.exchange(&self.shared.options, &commands)?;
+        let mut replies = self.exchange_batches(keys, &commands)?;
         if replies.iter().any(is_noscript) {
             // The script was flushed, or never loaded. Those that were applied are skipped this time.
             let mut with_script = vec![batch::load_script()];
             with_script.extend(commands);
-            replies = self.link.exchange(&self.shared.options, &with_script)?;
+            replies = self.exchange_batches(keys, &with_script)?;
             if let Value::ServerError(error) = replies.remove(0) {
                 return Err(self.lose(refused(&self.shared.options.address, &error)));
             }
@@ -284,9 +290,23 @@ impl Action {
         Ok(())
     }
 
+    /// Exchanges the batches of these keys for their replies, and counts those that went out again because an
+    /// answer was lost: in this exchange, or in an earlier one.
+    fn exchange_batches(&mut self, keys: &[String], commands: &[Cmd]) -> Result<Vec<Value>> {
+        let before = self.link.transmissions();
+        let result = self.link.exchange(&self.shared.options, commands);
+        let times = self.link.transmissions() - before;
+        self.shared.tally.resent(self.outbox.note_transmissions(keys, times, result.is_ok()));
+        result
+    }
+
     fn take_reply(&mut self, key: &str, reply: Value) -> Result<()> {
+        if matches!(reply, Value::ServerError(_)) {
+            self.shared.tally.refused();
+        }
         match reply {
             Value::Array(parts) => {
+                self.shared.tally.confirmed(self.outbox.batch(key).map_or(0, |batch| batch.operations));
                 if self.outbox.confirm(key) {
                     log::info!("Redis key {key:?} is accepted again");
                 }

@@ -67,6 +67,8 @@ pub(crate) struct Target<'target> {
 pub(crate) struct Batch {
     pub(crate) command: Cmd,
     pub(crate) operations: usize,
+    /// Whether it was sent, and its answer was lost.
+    pub(crate) is_unanswered: bool,
 }
 
 impl Batch {
@@ -91,6 +93,6 @@ impl Batch {
                 Operation::Clear => command.arg("clear").arg("").arg(""),
             };
         }
-        Self { command, operations: operations.len() }
+        Self { command, operations: operations.len(), is_unanswered: false }
     }
 }

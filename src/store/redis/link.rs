@@ -23,6 +23,8 @@ pub(crate) struct Link {
     lost: Option<Lost>,
     /// Whether a connection ever broke: what was sent on it may arrive late.
     has_failed: bool,
+    /// How often something was sent over a connection.
+    transmissions: u64,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,7 @@ struct Lost {
 impl Link {
     /// A link that has not connected yet, or has connected before its thread began.
     pub(crate) fn new(first: Option<Result<Connection>>, slot: Arc<SocketSlot>) -> Self {
-        let mut link = Self { connection: None, slot, lost: None, has_failed: false };
+        let mut link = Self { connection: None, slot, lost: None, has_failed: false, transmissions: 0 };
         match first {
             Some(Ok(connection)) => link.keep(connection),
             Some(Err(error)) => link.lose(&error),
@@ -51,6 +53,11 @@ impl Link {
     /// Whether a connection ever broke.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed
+    }
+
+    /// How often something was sent so far, also in vain.
+    pub(crate) fn transmissions(&self) -> u64 {
+        self.transmissions
     }
 
     /// Sends commands and reads their replies. A connection that turns out to be broken is made anew,
@@ -94,6 +101,7 @@ impl Link {
             self.keep(connection);
         }
         let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
+        self.transmissions += 1;
         let result = connection.exchange(commands, Instant::now() + options.socket_timeout);
         if result.is_err() {
             self.connection = None;

@@ -30,6 +30,7 @@ use crate::labels::Labels;
 use crate::metric::{Cells, Metric};
 use crate::pending::{DirtyQueue, PendingCells};
 use crate::sample::Snapshot;
+use crate::statistics::Tally;
 use crate::table::FamilyTable;
 
 /// What the store and its threads share.
@@ -37,6 +38,7 @@ use crate::table::FamilyTable;
 pub(crate) struct Shared {
     pub(crate) options: RedisOptions,
     pub(crate) table: Arc<FamilyTable>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// The store: its options, and the threads that serve it at present.
@@ -54,14 +56,14 @@ struct Core {
 
 impl RedisStore {
     /// Connects, and starts the threads. Fails if the server cannot be reached and is `required`.
-    pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>) -> Result<Self> {
+    pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
         let connection = Connection::open(&options, Instant::now() + options.connect_timeout);
         let connection = match connection {
             Err(error) if options.required => return Err(error),
             connected_or_not => connected_or_not,
         };
-        let shared = Arc::new(Shared { options, table });
+        let shared = Arc::new(Shared { options, table, tally });
         let runtime = Runtime::start(&shared, Some(connection))?;
         runtime.announce();
         let slot = RuntimeSlot::new(runtime);
@@ -124,15 +126,16 @@ impl Store for RedisStore {
             let definition = &family.definition;
             let core: Arc<dyn DirtyQueue> = self.core.clone();
             let queue = Arc::downgrade(&core);
-            let cells =
-                PendingCells::new(definition.metric_type(), definition.cell_count(), metric.clone(), queue);
+            let counts_calls = self.core.shared.tally.counts_calls_of(definition.name());
+            let (metric_type, cell_count) = (definition.metric_type(), definition.cell_count());
+            let cells = PendingCells::new(metric_type, cell_count, counts_calls, metric.clone(), queue);
             Metric::new(Arc::clone(family), labels, Cells::Pending(cells))
         }))
     }
 
     fn created(&self, metric: &Arc<Metric>) {
         if let Cells::Pending(cells) = &metric.cells {
-            cells.mark_dirty();
+            cells.announce();
         }
     }
 

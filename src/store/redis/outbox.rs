@@ -14,6 +14,7 @@ use super::options::RedisOptions;
 use crate::family::Family;
 use crate::metric::{Cells, Metric};
 use crate::pending::Change;
+use crate::statistics::Tally;
 
 /// How long a key that was refused waits before it is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Outbox {
     writer: String,
+    tally: Arc<Tally>,
     queues: BTreeMap<String, Queue>,
 }
 
@@ -34,6 +36,8 @@ struct Queue {
     in_flight: Option<Batch>,
     /// Taken from metrics, in order, and behind the batch.
     operations: VecDeque<Operation>,
+    /// How many metrics the batch and the operations are from.
+    taken_metrics: usize,
     /// Whether the whole key is to be deleted, after `operations`.
     is_cleared: bool,
     /// The metrics that were removed, by labels JSON: their fields are to be deleted after that.
@@ -51,8 +55,8 @@ struct Refused {
 
 impl Outbox {
     /// An empty outbox whose batches carry the id `writer`.
-    pub(crate) fn new(writer: String) -> Self {
-        Self { writer, queues: BTreeMap::new() }
+    pub(crate) fn new(writer: String, tally: Arc<Tally>) -> Self {
+        Self { writer, tally, queues: BTreeMap::new() }
     }
 
     /// Notes that a metric has changed. Its changes stay in its cells for now.
@@ -83,7 +87,7 @@ impl Outbox {
                 continue;
             }
             if queue.in_flight.is_none() {
-                queue.fill(key, &self.writer, options);
+                queue.fill(key, &self.writer, options, &self.tally);
             }
             if queue.in_flight.is_some() {
                 ready.push(key.clone());
@@ -97,10 +101,27 @@ impl Outbox {
         self.queues.get(key)?.in_flight.as_ref()
     }
 
+    /// The batches of these keys were sent so many times, the last time with an answer or without. Gives how many
+    /// of those were repetitions because an answer was lost.
+    pub(crate) fn note_transmissions(&mut self, keys: &[String], times: u64, is_answered: bool) -> u64 {
+        let mut repetitions = 0;
+        for key in keys {
+            let Some(batch) = self.queues.get_mut(key).and_then(|queue| queue.in_flight.as_mut()) else {
+                continue;
+            };
+            repetitions += if batch.is_unanswered { times } else { times.saturating_sub(1) };
+            batch.is_unanswered = !is_answered && (batch.is_unanswered || times > 0);
+        }
+        repetitions
+    }
+
     /// The key's batch is confirmed. `true` if the key had been refused before.
     pub(crate) fn confirm(&mut self, key: &str) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return false };
         queue.in_flight = None;
+        if queue.operations.is_empty() {
+            queue.taken_metrics = 0;
+        }
         queue.refused.take().is_some()
     }
 
@@ -159,6 +180,11 @@ impl Outbox {
         self.queues.values().map(|queue| in_flight(queue) + queue.operations.len()).sum()
     }
 
+    /// How many metrics they have been taken from.
+    pub(crate) fn taken_metrics(&self) -> usize {
+        self.queues.values().map(|queue| queue.taken_metrics).sum()
+    }
+
     fn queue(&mut self, options: &RedisOptions, family: &Family) -> &mut Queue {
         let key = layout::family_key(options.key_prefix.as_deref(), family.definition.name());
         let queue = self.queues.entry(key).or_insert_with_key(|key| Queue {
@@ -167,6 +193,7 @@ impl Outbox {
             last_number: 0,
             in_flight: None,
             operations: VecDeque::new(),
+            taken_metrics: 0,
             is_cleared: false,
             removed: BTreeMap::new(),
             dirty: BTreeMap::new(),
@@ -188,7 +215,7 @@ impl Queue {
     }
 
     /// Makes the next batch, if there is anything to send.
-    fn fill(&mut self, key: &str, writer: &str, options: &RedisOptions) {
+    fn fill(&mut self, key: &str, writer: &str, options: &RedisOptions, tally: &Tally) {
         if self.operations.len() < MAX_OPERATIONS {
             if std::mem::take(&mut self.is_cleared) {
                 self.operations.push_back(Operation::Clear);
@@ -200,7 +227,8 @@ impl Queue {
                 self.operations.extend(fields.map(|field| Operation::Delete { field }));
             }
             for metric in std::mem::take(&mut self.dirty).into_values() {
-                take_changes(&metric, &mut self.operations);
+                let has_changes = take_changes(&metric, &mut self.operations, tally);
+                self.taken_metrics += usize::from(has_changes);
             }
         }
         if self.operations.is_empty() {
@@ -224,15 +252,20 @@ fn address(metric: &Arc<Metric>) -> usize {
     Arc::as_ptr(metric).addr()
 }
 
-fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>) {
-    let Cells::Pending(cells) = &metric.cells else { return };
-    for (cell, change) in cells.take() {
+/// Takes what a metric has gathered. `false` if that is nothing.
+fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>, tally: &Tally) -> bool {
+    let Cells::Pending(cells) = &metric.cells else { return false };
+    let changes = cells.take();
+    let has_changes = !changes.is_empty();
+    tally.taken_from_metric(cells.take_calls(), has_changes);
+    for (cell, change) in changes {
         let field = layout::field(&metric.family.definition, &metric.key, cell);
         operations.push_back(match change {
             Change::Add(amount) => Operation::Add { field, amount },
             Change::Set(value) => Operation::Set { field, value },
         });
     }
+    has_changes
 }
 
 fn unix_time() -> u64 {
