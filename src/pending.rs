@@ -100,6 +100,9 @@ enum Gathered {
 const CLEAN: u8 = 0;
 /// The metric is queued, or being queued.
 const QUEUED: u8 = 1;
+/// The same for a metric whose calls are counted. It is not [`QUEUED`], so that each call finds its way to the
+/// slow path, where it is counted, and calls that nobody counts pay nothing for it.
+const QUEUED_COUNTING: u8 = 3;
 /// Something is pending, but the queue has refused the metric: the next change asks again.
 const REFUSED: u8 = 2;
 
@@ -107,7 +110,7 @@ const REFUSED: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct PendingCells {
     gathered: Gathered,
-    /// [`CLEAN`], [`QUEUED`] or [`REFUSED`].
+    /// [`CLEAN`], [`QUEUED`] or [`QUEUED_COUNTING`], [`REFUSED`].
     state: AtomicU8,
     /// How many calls have changed the metric since it was taken, if anybody wants to know.
     calls: Option<AtomicU64>,
@@ -147,10 +150,6 @@ impl PendingCells {
 
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: f64) {
-        // Of the cells that a call changes, the first of the metric is one.
-        if index == 0 {
-            self.count_call();
-        }
         match &self.gathered {
             Gathered::Added(cells) => cells[index].add(amount),
             Gathered::Gauge(cell) => cell.add(amount),
@@ -160,23 +159,8 @@ impl PendingCells {
     /// Only gauges are set; `Metric` sees to that.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
-        self.count_call();
         if let Gathered::Gauge(cell) = &self.gathered {
             cell.set(value);
-        }
-    }
-
-    /// Queues a metric that the store has not heard of.
-    pub(crate) fn announce(&self) {
-        self.count_call();
-        self.mark_dirty();
-    }
-
-    #[inline]
-    fn count_call(&self) {
-        if let Some(calls) = &self.calls {
-            // Relaxed: before the change, which releases it to whoever takes the change.
-            calls.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -191,9 +175,18 @@ impl PendingCells {
 
     #[cold]
     fn push(&self) {
+        let queued = match &self.calls {
+            Some(calls) => {
+                // Relaxed: the exchange below releases it. Either it comes first, and whoever takes the metric sees
+                // the call, or it finds "clean", and the metric is queued once more.
+                calls.fetch_add(1, Ordering::Relaxed);
+                QUEUED_COUNTING
+            }
+            None => QUEUED,
+        };
         // Of several writers that saw "clean", one queues the metric. The exchange releases what this
         // thread changed before, to whoever takes the metric by its state alone (a barrier's walk).
-        if self.state.swap(QUEUED, Ordering::AcqRel) == QUEUED || self.removed.load(Ordering::Relaxed) {
+        if self.state.swap(queued, Ordering::AcqRel) == queued || self.removed.load(Ordering::Relaxed) {
             return;
         }
         let both = self.queue.upgrade().zip(self.metric.upgrade());
@@ -235,10 +228,10 @@ impl PendingCells {
         }
     }
 
-    /// Takes how many calls there were, if they are counted. After `take`, so that no change is taken before its
-    /// call (a call may be taken before its change).
+    /// Takes how many calls there were, if they are counted. After `take`. Each is taken once, but not always
+    /// together with its change.
     pub(crate) fn take_calls(&self) -> Option<u64> {
-        // Relaxed: the change has been acquired, and its call comes before it.
+        // Relaxed: `take` has acquired what there is; see `push`.
         Some(self.calls.as_ref()?.swap(0, Ordering::Relaxed))
     }
 

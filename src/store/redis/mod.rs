@@ -135,7 +135,7 @@ impl Store for RedisStore {
 
     fn created(&self, metric: &Arc<Metric>) {
         if let Cells::Pending(cells) = &metric.cells {
-            cells.announce();
+            cells.mark_dirty();
         }
     }
 
