@@ -26,6 +26,11 @@ BLOCKING = [
     ("void", "backend_close_all", "void"),
     ("BackendStatus", "backend_flush", "const Backend *backend, double timeout_seconds, BackendError **error"),
     ("void", "backend_free", "Backend *backend"),
+    (
+        "BackendStatus",
+        "backend_statistics",
+        "const Backend *backend, BackendStatistics *statistics, BackendError **error",
+    ),
     ("BackendStatus", "backend_log_wait", "double timeout_seconds"),
     (
         "BackendStatus",

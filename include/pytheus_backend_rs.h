@@ -392,6 +392,9 @@ uint32_t backend_abi_version(void);
  *   unreachable server is an error now; false: it is connected to when it can be);
  *   `socket_keepalive` (false).
  *
+ * All have the option `self_metrics` (false): what `backend_statistics` tells is in the store as metrics too,
+ * and so in every scrape.
+ *
  * BACKEND_STATUS_CONFIGURATION: the URL or an option is not understood.
  * BACKEND_STATUS_UNAVAILABLE or BACKEND_STATUS_TIMEOUT: the server cannot be reached.
  * BACKEND_STATUS_STORE: the file cannot be used; the error names it and the reason.

@@ -31,5 +31,7 @@ def use() -> float:
     ).histogram_bucket
     samples: list[Sample] = RedisBackend._generate_samples(REGISTRY)[counter._collector]
     print(key, labels, bucket, samples)
+    resent: int = RedisBackend.statistics().batches_resent
+    print(resent)
     result: float = value.get()
     return result

@@ -21,6 +21,7 @@ from pytheus_backend_rs._backends import (
     SingleProcessAtomicBackend,
     SingleProcessBackend,
 )
+from pytheus_backend_rs._engine import Statistics
 from pytheus_backend_rs._engine import version as _version
 from pytheus_backend_rs._errors import (
     BackendError,
@@ -49,6 +50,7 @@ __all__ = [
     "SharedMemoryBackend",
     "SingleProcessAtomicBackend",
     "SingleProcessBackend",
+    "Statistics",
     "StoreError",
     "UnavailableError",
     "WrongTypeError",

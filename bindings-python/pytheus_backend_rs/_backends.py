@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytheus_backend_rs import _config, _custom, _logging, _native_methods, _private_file, _scrape
-from pytheus_backend_rs._engine import Engine
+from pytheus_backend_rs._engine import Engine, Statistics
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
 from pytheus_backend_rs._labels import joint_labels, labels_json
 from pytheus_backend_rs._native import ffi, lib
@@ -100,6 +100,13 @@ class _Backend:
     @property
     def _value(self) -> float:
         return self.get()
+
+    @classmethod
+    def statistics(cls) -> Statistics:
+        """What this backend has sent and served in this process, since `load_backend` loaded it last."""
+        if cls._current_config is None:
+            raise RuntimeError(f"{cls.__name__} is not loaded: call load_backend first")
+        return cls._current.statistics()
 
     @classmethod
     def _initialize(cls, config: Mapping[str, Any]) -> None:

@@ -40,6 +40,32 @@ class Series(NamedTuple):
     values: list[float]
 
 
+class Statistics(NamedTuple):
+    """What an engine has done in this process so far. A forked child begins at zero.
+
+    Stores that send nothing (in memory, in shared memory) have only scrapes and scrape errors.
+    """
+
+    #: Batches that the server has confirmed.
+    batches_sent: int
+    #: How often a batch was sent again because its answer was lost.
+    batches_resent: int
+    #: How often the server refused a batch. It is kept, and tried again.
+    batches_refused: int
+    #: Operations in the batches that the server has confirmed.
+    operations_sent: int
+    #: Calls that were sent together with an earlier one of the same metric. Counted with `self_metrics` only.
+    operations_coalesced: int
+    #: Metrics with changes that the server has not confirmed.
+    metrics_pending: int
+    #: Scrapes, those that failed included.
+    scrapes: int
+    #: Scrapes that failed.
+    scrape_errors: int
+    #: When the server last confirmed what was sent, in seconds since 1970; 0 if it never has.
+    last_flush_timestamp: float
+
+
 class Engine:
     """An open store."""
 
@@ -93,6 +119,14 @@ class Engine:
         """Sends what is pending, and waits for it."""
         error = ErrorSlot()
         error.check(lib.released_backend_flush(self._handle, timeout, error.pointer))
+
+    def statistics(self) -> Statistics:
+        """What this engine has done so far."""
+        filled = ffi.new("BackendStatistics *")
+        filled.size = ffi.sizeof("BackendStatistics")
+        error = ErrorSlot()
+        error.check(lib.released_backend_statistics(self._handle, filled, error.pointer))
+        return Statistics(*(getattr(filled, field) for field in Statistics._fields))
 
     def close(self) -> None:
         """Sends what is pending, for at most `shutdown_timeout`, and ends the engine's threads."""
