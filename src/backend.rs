@@ -46,6 +46,8 @@ impl Backend {
     /// Opens the store that `url` names: `memory:`, `memory:?cell=mutex`, `shm:///path`,
     /// `redis://[user[:password]@]host[:port][/db][?option=value…]` or `redis+unix:///path`.
     ///
+    /// With the option `self_metrics=true`, which all have, [`Statistics`] are metrics of the backend too.
+    ///
     /// [`ErrorKind::Configuration`] for a URL or an option that is not understood;
     /// [`ErrorKind::Unavailable`] for a server that cannot be reached, unless `required=false`.
     pub fn open(url: &str) -> Result<Self> {

@@ -47,51 +47,62 @@ pub struct Statistics {
     pub last_flush_timestamp: f64,
 }
 
-/// The counters, each with its metric's name, help and value.
-const COUNTERS: [(&str, &str, fn(&Statistics) -> u64); 7] = [
-    (
-        "pytheus_backend_batches_sent_total",
-        "Batches of changes that the store has confirmed.",
-        |statistics| statistics.batches_sent,
-    ),
-    (
-        "pytheus_backend_batches_resent_total",
-        "Batches of changes that were sent again because an answer was lost.",
-        |statistics| statistics.batches_resent,
-    ),
-    (
-        "pytheus_backend_batches_refused_total",
-        "Batches of changes that the store refused; they are kept, and tried again.",
-        |statistics| statistics.batches_refused,
-    ),
-    (
-        "pytheus_backend_operations_sent_total",
-        "Operations in the batches that the store has confirmed.",
-        |statistics| statistics.operations_sent,
-    ),
-    (
-        "pytheus_backend_operations_coalesced_total",
-        "Changes of metrics that were sent together with an earlier one of the same metric.",
-        |statistics| statistics.operations_coalesced,
-    ),
-    ("pytheus_backend_scrapes_total", "Scrapes, those that failed included.", |statistics| {
-        statistics.scrapes
-    }),
-    ("pytheus_backend_scrape_errors_total", "Scrapes that failed.", |statistics| statistics.scrape_errors),
+/// A number as a metric.
+struct Figure<T> {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Statistics) -> T,
+}
+
+const COUNTERS: [Figure<u64>; 7] = [
+    Figure {
+        name: "pytheus_backend_batches_sent_total",
+        help: "Batches of changes that the store has confirmed.",
+        value: |statistics| statistics.batches_sent,
+    },
+    Figure {
+        name: "pytheus_backend_batches_resent_total",
+        help: "Batches of changes that were sent again because an answer was lost.",
+        value: |statistics| statistics.batches_resent,
+    },
+    Figure {
+        name: "pytheus_backend_batches_refused_total",
+        help: "Batches of changes that the store refused; they are kept, and tried again.",
+        value: |statistics| statistics.batches_refused,
+    },
+    Figure {
+        name: "pytheus_backend_operations_sent_total",
+        help: "Operations in the batches that the store has confirmed.",
+        value: |statistics| statistics.operations_sent,
+    },
+    Figure {
+        name: "pytheus_backend_operations_coalesced_total",
+        help: "Changes of metrics that were sent together with an earlier one of the same metric.",
+        value: |statistics| statistics.operations_coalesced,
+    },
+    Figure {
+        name: "pytheus_backend_scrapes_total",
+        help: "Scrapes, those that failed included.",
+        value: |statistics| statistics.scrapes,
+    },
+    Figure {
+        name: "pytheus_backend_scrape_errors_total",
+        help: "Scrapes that failed.",
+        value: |statistics| statistics.scrape_errors,
+    },
 ];
 
-/// The gauges, likewise.
-const GAUGES: [(&str, &str, fn(&Statistics) -> f64); 2] = [
-    (
-        "pytheus_backend_last_flush_timestamp_seconds",
-        "When the store last confirmed what was sent to it, of the process that told it last.",
-        |statistics| statistics.last_flush_timestamp,
-    ),
-    (
-        "pytheus_backend_metrics_pending",
-        "Metrics with changes that the store had not confirmed, of the process that told it last.",
-        |statistics| statistics.metrics_pending as f64,
-    ),
+const GAUGES: [Figure<f64>; 2] = [
+    Figure {
+        name: "pytheus_backend_last_flush_timestamp_seconds",
+        help: "When the store last confirmed what was sent to it, of the process that told it last.",
+        value: |statistics| statistics.last_flush_timestamp,
+    },
+    Figure {
+        name: "pytheus_backend_metrics_pending",
+        help: "Metrics with changes that the store had not confirmed, of the process that told it last.",
+        value: |statistics| statistics.metrics_pending as f64,
+    },
 ];
 
 /// The metrics of a backend about itself, in the order of the lists above.
@@ -128,7 +139,8 @@ pub(crate) struct Tally {
     scrape_errors: AtomicU64,
     /// In milliseconds since 1970.
     last_flush: AtomicU64,
-    /// Not a `OnceLock` that anybody initializes by need: a forked child must not wait for another's thread.
+    /// Set when the backend is opened, and only looked at later: a forked child must not wait for a thread that it
+    /// lacks.
     metrics: OnceLock<SelfMetrics>,
     opened: Instant,
     /// In milliseconds since `opened`.
@@ -187,9 +199,9 @@ impl Tally {
             let metric = backend.declare(definition, &[], Lifetime::Backend)?.metric(&[])?;
             Ok(Followed { metric, told: AtomicU64::new(0) })
         };
-        let counters = COUNTERS.iter().map(|(name, help, _)| declare(name, help, MetricType::Counter));
+        let counters = COUNTERS.iter().map(|figure| declare(figure.name, figure.help, MetricType::Counter));
         let counters = counters.collect::<Result<_>>()?;
-        let gauges = GAUGES.iter().map(|(name, help, _)| declare(name, help, MetricType::Gauge));
+        let gauges = GAUGES.iter().map(|figure| declare(figure.name, figure.help, MetricType::Gauge));
         let gauges = gauges.collect::<Result<_>>()?;
         let _ = self.metrics.set(SelfMetrics { counters, gauges });
         Ok(())
@@ -197,7 +209,8 @@ impl Tally {
 
     /// Whether the calls on the metrics of this family are counted one by one.
     pub(crate) fn counts_calls_of(&self, family: &str) -> bool {
-        let mut own = COUNTERS.iter().map(|counter| counter.0).chain(GAUGES.iter().map(|gauge| gauge.0));
+        let mut own =
+            COUNTERS.iter().map(|figure| figure.name).chain(GAUGES.iter().map(|figure| figure.name));
         self.is_shown && own.all(|name| name != family)
     }
 
@@ -207,17 +220,17 @@ impl Tally {
         self.refreshed.store(self.age(), Ordering::Relaxed);
         self.has_news.store(false, Ordering::Relaxed);
         let statistics = self.statistics();
-        for (counter, (_, _, value)) in metrics.counters.iter().zip(&COUNTERS) {
+        for (counter, figure) in metrics.counters.iter().zip(&COUNTERS) {
             // Of several threads that come here at once, each tells its own part of the way.
-            let now = value(&statistics);
+            let now = (figure.value)(&statistics);
             let before = counter.told.fetch_max(now, Ordering::Relaxed);
             if now > before {
                 // A counter refuses no increase.
                 let _ = counter.metric.inc((now - before) as f64);
             }
         }
-        for (gauge, (_, _, value)) in metrics.gauges.iter().zip(&GAUGES) {
-            let now = value(&statistics);
+        for (gauge, figure) in metrics.gauges.iter().zip(&GAUGES) {
+            let now = (figure.value)(&statistics);
             if gauge.told.swap(now.to_bits(), Ordering::Relaxed) != now.to_bits() {
                 // A gauge refuses nothing.
                 let _ = gauge.metric.set(now);

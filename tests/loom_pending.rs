@@ -4,8 +4,9 @@
 //!
 //! The source is included here, on top of loom's atomics and of stand-ins for what it names. A gauge's word is
 //! smaller than the real one (loom has none of 128 bits), and holds an `f32`: the models count in small whole
-//! numbers, which both hold exactly. loom knows no spurious failure of a compare-and-swap; such a failure
-//! only has the loop go round.
+//! numbers, which both hold exactly. loom tries stale values for loads only, so that it cannot tell an exchange
+//! that is too weak from one that is followed by another exchange; and it knows no spurious failure of a
+//! compare-and-swap, which only has the loop go round.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;

@@ -215,7 +215,8 @@ class RedisBackend(_SharedBackend):
     Options: `host`, `port`, or `unix_socket_path`, or `url`; `db`, `username`, `password`, `key_prefix`,
     `client_name`; `expire_key_time` (seconds, 3600), `flush_interval_ms` (5), `connect_timeout` or
     `socket_connect_timeout` (seconds, 5), `socket_timeout` (5), `collect_timeout` (10),
-    `shutdown_timeout` (2), `pipeline_threads` (4), `required` (True), `socket_keepalive` (False).
+    `shutdown_timeout` (2), `pipeline_threads` (4), `required` (True), `socket_keepalive` (False);
+    `self_metrics` (False): what `statistics` tells is in the store as metrics too.
     """
 
     @classmethod
@@ -232,7 +233,7 @@ class SharedMemoryBackend(_SharedBackend):
     Options: `path` of the file; without one, a private file is made for this process and its children, and
     removed when this process ends. `size_limit` (bytes that a new file may grow to, 64 MiB); `start`
     ("continue": count on with what the file holds; "reset": begin with an empty one, before the other
-    processes start); `mode` (permissions of a new file, 0o600).
+    processes start); `mode` (permissions of a new file, 0o600); `self_metrics` (False), as `RedisBackend` has it.
     """
 
     @classmethod

@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn every_store_can_have_metrics_of_its_own() {
         for url in ["memory:", "memory:?cell=mutex", "shm:///tmp/x", "redis://h", "redis+unix:///tmp/x"] {
-            assert_eq!(parse_self_metrics(url).unwrap(), false, "{url}");
+            assert!(!parse_self_metrics(url).unwrap(), "{url}");
             let separator = if url.contains('?') { '&' } else { '?' };
             let url = format!("{url}{separator}self_metrics=true");
             assert!(parse(&url).is_ok(), "{url}");
