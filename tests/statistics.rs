@@ -69,6 +69,11 @@ fn the_last_flush_is_when_the_server_last_had_everything() {
     let first = backend.statistics().last_flush_timestamp;
     // It is told in milliseconds.
     assert!(began - 0.001 <= first && first <= now(), "{began} {first}");
+    // Also when there was nothing left to send.
+    wait_until("a flush moves it on", || {
+        flush(&backend);
+        backend.statistics().last_flush_timestamp > first
+    });
     server.kill();
     requests.inc(1.0).unwrap();
     backend.flush(PATIENCE).unwrap_err();
