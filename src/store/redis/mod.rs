@@ -8,6 +8,8 @@
 mod action;
 mod batch;
 mod connection;
+mod epoch;
+mod gauges;
 mod layout;
 mod link;
 mod options;
@@ -56,7 +58,7 @@ impl RedisStore {
     /// Connects, and starts the threads. Fails if the server cannot be reached and is `required`.
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>) -> Result<Self> {
         batch::initialize();
-        let connection = Connection::open(&options, Instant::now() + options.connect_timeout);
+        let connection = Connection::open(&options, Instant::now() + options.connect_timeout, None);
         let connection = match connection {
             Err(error) if options.required => return Err(error),
             connected_or_not => connected_or_not,

@@ -15,7 +15,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use super::Shared;
 use super::action::{Action, Event, Request};
 use super::connection::{Connection, SocketSlot};
+use super::epoch::KnownEpochs;
 use super::link::Link;
+use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::Family;
@@ -49,6 +51,7 @@ impl Runtime {
         let abandoned = Arc::new(AtomicBool::new(false));
         let waiting = Arc::new(AtomicUsize::new(0));
         let refused_keys = Arc::new(RefusedKeys::default());
+        let epochs = Arc::new(KnownEpochs::default());
         let mut sockets = Vec::new();
         let mut threads = Vec::new();
         let mut new_slot = || {
@@ -57,15 +60,20 @@ impl Runtime {
             slot
         };
         for index in 0..shared.options.pipeline_threads {
-            let mut pipeline =
-                Pipeline::new(Arc::clone(shared), requests.clone(), new_slot(), Arc::clone(&refused_keys));
+            let mut pipeline = Pipeline::new(
+                Arc::clone(shared),
+                requests.clone(),
+                new_slot(),
+                Arc::clone(&refused_keys),
+                Arc::clone(&epochs),
+            );
             let questions: Receiver<Question> = question_receiver.clone();
             let body = move || guarded("pipeline", || pipeline.run(&questions));
             threads.push(spawn(shared, &format!("pipeline-{index}"), body)?);
         }
         let mut action = Action::new(
             Arc::clone(shared),
-            writer_id(),
+            Outbox::new(writer_id(), epochs),
             event_receiver,
             request_receiver,
             Link::new(first, new_slot()),
@@ -158,6 +166,18 @@ pub(crate) fn flush(requests: &Sender<Request>, shared: &Shared, deadline: Insta
     let (answer, answers) = bounded(1);
     let _ = requests.send(Request::Flush { deadline, answer });
     wait_for(&answers, shared, deadline, "sending what is pending")
+}
+
+/// Has the BackendAction thread see whether the server has lost these keys, and restore them, and waits for it.
+pub(crate) fn restore(
+    requests: &Sender<Request>,
+    shared: &Shared,
+    keys: Vec<String>,
+    deadline: Instant,
+) -> Result<()> {
+    let (answer, answers) = bounded(1);
+    let _ = requests.send(Request::Restore { keys, deadline, answer });
+    wait_for(&answers, shared, deadline, "restoring what the server has lost")
 }
 
 fn wait_for<T>(answers: &Receiver<Result<T>>, shared: &Shared, deadline: Instant, what: &str) -> Result<T> {
