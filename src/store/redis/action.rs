@@ -42,15 +42,22 @@ pub(crate) enum Event {
     Cleared(Arc<Family>),
 }
 
+/// What the server seems to have lost.
+#[derive(Debug)]
+pub(crate) enum Loss {
+    /// These families' keys.
+    Keys(Vec<String>),
+    /// Definitions of this process's families.
+    Definitions,
+}
+
 /// What somebody who waits asks of the thread.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Send all that is pending now; answer when the server has it, or why it has not.
     Flush { deadline: Instant, answer: Sender<Result<()>> },
-    /// As a flush; and the server may have lost these keys: then send again what this process knows of them.
-    Restore { keys: Vec<String>, deadline: Instant, answer: Sender<Result<()>> },
-    /// The server has lost definitions: send them again.
-    Redeclare,
+    /// As a flush; and the server may have lost something: then send again what this process knows of it.
+    Restore { loss: Loss, deadline: Instant, answer: Sender<Result<()>> },
     /// Send all that is pending, trying until the deadline, and end. The answer is the number of
     /// changes that could not be sent.
     Stop { deadline: Instant, answer: Sender<usize> },
@@ -122,12 +129,14 @@ impl Action {
                 Some(Request::Flush { deadline, answer }) if Instant::now() < deadline => {
                     let _ = answer.send(self.flush());
                 }
-                Some(Request::Restore { keys, deadline, answer }) if Instant::now() < deadline => {
-                    self.outbox.ask(&keys);
+                Some(Request::Restore { loss, deadline, answer }) if Instant::now() < deadline => {
+                    match loss {
+                        Loss::Keys(keys) => self.outbox.ask(&keys),
+                        Loss::Definitions => self.redeclare(),
+                    }
                     let _ = answer.send(self.flush());
                 }
                 Some(Request::Flush { .. } | Request::Restore { .. }) => {}
-                Some(Request::Redeclare) => self.redeclare(),
                 Some(Request::Stop { deadline, answer }) => {
                     let _ = answer.send(self.stop(deadline));
                     return;

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use redis::{Cmd, Value};
 
 use super::Shared;
-use super::action::{Request, command, concerns_key, describe};
+use super::action::{Loss, Request, command, concerns_key, describe};
 use super::connection::{Connection, SocketSlot, refused};
 use super::epoch::{self, KnownEpochs};
 use super::layout;
@@ -128,7 +128,7 @@ impl Pipeline {
             .any(|family| !stored.contains_key(family.definition.name()))
         {
             // The server has lost them, or never got them.
-            let _ = self.requests.send(Request::Redeclare);
+            self.restore(Loss::Definitions, deadline)?;
         }
         let mut definitions = Vec::new();
         let mut known = Vec::new();
@@ -263,13 +263,17 @@ impl Pipeline {
         if lost.is_empty() {
             return Ok(replies);
         }
-        match restore(&self.requests, &self.shared, lost, deadline) {
-            // Keys that are refused are reported where they are read.
-            Err(error) if error.kind() != ErrorKind::Store => return Err(error),
-            _ => {}
-        }
+        self.restore(Loss::Keys(lost), deadline)?;
         commands.truncate(reads);
         self.exchange(&commands, deadline)
+    }
+
+    fn restore(&self, loss: Loss, deadline: Instant) -> Result<()> {
+        match restore(&self.requests, &self.shared, loss, deadline) {
+            // Keys that are refused are reported where they are read, and spoil nothing else.
+            Err(error) if error.kind() != ErrorKind::Store => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Sends reads. Reading twice does no harm, so a connection that breaks, or has gone silent since its

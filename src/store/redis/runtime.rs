@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::Shared;
-use super::action::{Action, Event, Request};
+use super::action::{Action, Event, Loss, Request};
 use super::connection::{Connection, SocketSlot};
 use super::epoch::KnownEpochs;
 use super::link::Link;
@@ -168,15 +168,15 @@ pub(crate) fn flush(requests: &Sender<Request>, shared: &Shared, deadline: Insta
     wait_for(&answers, shared, deadline, "sending what is pending")
 }
 
-/// Has the BackendAction thread see whether the server has lost these keys, and restore them, and waits for it.
+/// Has the BackendAction thread restore what the server has lost, and waits for it.
 pub(crate) fn restore(
     requests: &Sender<Request>,
     shared: &Shared,
-    keys: Vec<String>,
+    loss: Loss,
     deadline: Instant,
 ) -> Result<()> {
     let (answer, answers) = bounded(1);
-    let _ = requests.send(Request::Restore { keys, deadline, answer });
+    let _ = requests.send(Request::Restore { loss, deadline, answer });
     wait_for(&answers, shared, deadline, "restoring what the server has lost")
 }
 
