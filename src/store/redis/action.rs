@@ -20,7 +20,7 @@ use super::link::Link;
 use super::outbox::Outbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
-use crate::metric::Metric;
+use crate::metric::{Cells, Metric};
 
 /// How long after its last change a store counts as busy: until then the thread looks every
 /// `flush_interval`, and changes need not wake it.
@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Dirty(Arc<Metric>),
     Removed(Arc<Metric>),
     Cleared(Arc<Family>),
+    /// This thread could not be started when it was needed first: nobody has heard of what happened since.
+    StartedLate,
 }
 
 /// What the server seems to have lost.
@@ -216,6 +218,20 @@ impl Action {
             Event::Dirty(metric) => self.outbox.note_dirty(options, metric),
             Event::Removed(metric) => self.outbox.note_removed(options, &metric),
             Event::Cleared(family) => self.outbox.note_cleared(options, &family),
+            Event::StartedLate => self.take_all_metrics(),
+        }
+    }
+
+    /// Takes every metric for changed, and every definition for new.
+    fn take_all_metrics(&mut self) {
+        self.undeclared.extend(self.live_definitions());
+        for family in self.shared.table.live_families() {
+            for metric in self.shared.table.metrics(&family) {
+                if let Cells::Pending(cells) = &metric.cells {
+                    cells.mark_dirty();
+                }
+                self.outbox.note_dirty(&self.shared.options, metric);
+            }
         }
     }
 

@@ -29,6 +29,9 @@ use crate::thread::Thread;
 /// How long after a panic a thread waits before it goes on.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
+/// How long after threads could not be started it is tried again for the sake of an increment.
+const AFTER_FAILED_START: Duration = Duration::from_secs(1);
+
 /// The threads of one process.
 #[derive(Debug)]
 pub(crate) struct Runtime {
@@ -211,7 +214,11 @@ fn spawn(shared: &Shared, name: &str, body: impl FnOnce() + Send + 'static) -> R
     Thread::spawn(name, body).map_err(|error| {
         Error::new(
             ErrorKind::Unavailable,
-            format!("cannot start a thread for {}: {error}", shared.options.address),
+            format!(
+                "cannot start a thread for {}: {error}; what this process counts is kept until it can be sent, \
+                 and is lost if it ends before that",
+                shared.options.address
+            ),
         )
     })
 }
@@ -243,8 +250,11 @@ pub(crate) struct RuntimeSlot(Mutex<State>);
 #[derive(Debug)]
 enum State {
     Running(Arc<Runtime>),
-    /// In a forked child that has not used the store yet.
-    NotStarted,
+    /// In a forked child that has not used the store yet; or whose threads could not be started when it did,
+    /// last at this time.
+    NotStarted {
+        failed_at: Option<Instant>,
+    },
     Closed,
 }
 
@@ -253,38 +263,66 @@ impl RuntimeSlot {
         Self(Mutex::new(State::Running(runtime)))
     }
 
-    /// The runtime, started now if need be. `None` if the store is closed, or cannot start threads.
+    /// The runtime, started now if need be; `None` if the store is closed. For whoever cannot wait for a start
+    /// that has just failed, that is an error, and not tried again for a while.
     pub(crate) fn get(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Option<Arc<Runtime>> {
-        let mut state = self.lock();
-        match &*state {
+        let has_just_failed = |failed_at: &Instant| failed_at.elapsed() < AFTER_FAILED_START;
+        match &*self.lock() {
             State::Running(runtime) => return Some(Arc::clone(runtime)),
-            State::Closed => return None,
-            State::NotStarted => {}
+            State::NotStarted { failed_at } if failed_at.as_ref().is_some_and(has_just_failed) => {
+                return None;
+            }
+            State::NotStarted { .. } | State::Closed => {}
         }
+        self.require(start).ok().flatten()
+    }
+
+    /// The runtime, started now if need be; `None` if the store is closed.
+    pub(crate) fn require(
+        &self,
+        start: impl FnOnce() -> Result<Arc<Runtime>>,
+    ) -> Result<Option<Arc<Runtime>>> {
+        let mut state = self.lock();
+        let had_failed = match &*state {
+            State::Running(runtime) => return Ok(Some(Arc::clone(runtime))),
+            State::Closed => return Ok(None),
+            State::NotStarted { failed_at } => failed_at.is_some(),
+        };
         let started = start();
-        if let Ok(runtime) = &started {
-            *state = State::Running(Arc::clone(runtime));
-        }
+        *state = match &started {
+            Ok(runtime) => State::Running(Arc::clone(runtime)),
+            Err(_) => State::NotStarted { failed_at: Some(Instant::now()) },
+        };
         drop(state);
-        match started {
+        match &started {
             Ok(runtime) => {
+                if had_failed {
+                    runtime.push(Event::StartedLate);
+                }
                 runtime.announce();
                 fork::restarted();
-                Some(runtime)
             }
-            Err(error) => {
-                log::error!("{error}");
-                None
+            Err(error) if !had_failed => log::error!("{error}"),
+            Err(_) => {}
+        }
+        started.map(Some)
+    }
+
+    /// Takes the runtime out, for good. It is started once more if it could not be when it was needed.
+    pub(crate) fn close(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Result<Option<Arc<Runtime>>> {
+        match std::mem::replace(&mut *self.lock(), State::Closed) {
+            State::Running(runtime) => Ok(Some(runtime)),
+            State::NotStarted { failed_at: Some(_) } => {
+                let runtime = start()?;
+                runtime.push(Event::StartedLate);
+                Ok(Some(runtime))
             }
+            State::NotStarted { failed_at: None } | State::Closed => Ok(None),
         }
     }
 
-    /// Takes the runtime out, for good.
-    pub(crate) fn close(&self) -> Option<Arc<Runtime>> {
-        match std::mem::replace(&mut *self.lock(), State::Closed) {
-            State::Running(runtime) => Some(runtime),
-            State::NotStarted | State::Closed => None,
-        }
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.lock(), State::Closed)
     }
 
     /// Holds the slot across a fork.
@@ -302,7 +340,8 @@ impl ForkGuard for MutexGuard<'_, State> {
         if !matches!(**self, State::Running(_)) {
             return;
         }
-        if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted) {
+        if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted { failed_at: None })
+        {
             for socket in runtime.sockets.iter().filter_map(|slot| slot.take()) {
                 close_inherited(socket);
             }
