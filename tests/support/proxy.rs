@@ -35,6 +35,8 @@ struct Plan {
     swallowed: Vec<u64>,
     /// What to answer instead of the next replies.
     rubbish: Vec<Vec<u8>>,
+    /// What to answer instead of all replies after that.
+    refrain: Option<Vec<u8>>,
     /// Connections up to this number are dead, without anybody being told.
     dead_up_to: u64,
     connections: u64,
@@ -135,6 +137,11 @@ impl Proxy {
         self.shared.plan().rubbish.push(bytes.to_vec());
     }
 
+    /// Answers every reply with `bytes` instead from now on, or no more.
+    pub fn answer_all(&self, bytes: Option<&[u8]>) {
+        self.shared.plan().refrain = bytes.map(<[u8]>::to_vec);
+    }
+
     /// How many of the answers have not been given.
     pub fn answers_left(&self) -> usize {
         self.shared.plan().rubbish.len()
@@ -230,6 +237,9 @@ fn treat(direction: Direction, number: u64, bytes: &[u8], shared: &Shared) -> Op
         }
         if !plan.rubbish.is_empty() {
             return Some((plan.rubbish.remove(0), false));
+        }
+        if let Some(bytes) = &plan.refrain {
+            return Some((bytes.clone(), false));
         }
     }
     if let Some(left) = plan.cuts.first().filter(|cut| cut.0 == direction).map(|cut| cut.1) {

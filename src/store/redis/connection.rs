@@ -109,17 +109,32 @@ impl Connection {
         for command in commands {
             command.write_packed_command(&mut request);
         }
-        let broken = |error: io::Error| broken(&self.address, &error);
-        WithDeadline { socket: &mut self.socket, deadline }.write_all(&request).map_err(broken)?;
+        if let Err(error) = (WithDeadline { socket: &mut self.socket, deadline }).write_all(&request) {
+            // A server that has hung up may have said why.
+            return Err(match self.read_reply(deadline) {
+                Ok(Value::ServerError(reason)) if !is_timeout(&error) => refused(&self.address, &reason),
+                _ => broken(&self.address, &error),
+            });
+        }
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
-            let stream = WithDeadline { socket: &mut self.socket, deadline };
-            match self.parser.parse_value(stream) {
+            match self.read_reply(deadline) {
                 Ok(reply) => replies.push(reply),
-                Err(error) => return Err(unreadable(&self.address, &error)),
+                Err(error) => {
+                    return Err(match replies.last() {
+                        Some(Value::ServerError(reason)) if !error.is_timeout() => {
+                            refused(&self.address, reason)
+                        }
+                        _ => unreadable(&self.address, &error),
+                    });
+                }
             }
         }
         Ok(replies)
+    }
+
+    fn read_reply(&mut self, deadline: Instant) -> redis::RedisResult<Value> {
+        self.parser.parse_value(WithDeadline { socket: &mut self.socket, deadline })
     }
 }
 
