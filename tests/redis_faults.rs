@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use pytheus_backend_rs::{Backend, Error, ErrorKind, Metric, MetricType};
 
+use support::process::{allow_threads, forbid_threads, fork};
 use support::proxy::{Direction, Proxy};
 use support::*;
 
@@ -771,4 +772,64 @@ fn many_removals_while_the_server_is_away_do_not_hold_up_the_rest() {
     other.inc(1.0).unwrap();
     server.run();
     wait_until("the rest arrives", || server.value("other_total") == 1.0);
+}
+
+// A forked child that cannot start threads.
+
+#[test]
+fn a_child_that_cannot_start_threads_sends_everything_when_it_can() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    let child = fork(|| {
+        forbid_threads();
+        // Only the first try is at once; the others are counted all the same.
+        (0..3).for_each(|_| requests.inc(1.0).unwrap());
+        let created = counter(&backend, "created_total");
+        created.inc(2.0).unwrap();
+        for error in [backend.flush(PATIENCE).unwrap_err(), backend.collect(None).unwrap_err()] {
+            assert!(is_out_of_reach(&error), "{error}");
+            assert!(error.message().contains("cannot start a thread"), "{error}");
+            assert!(error.message().contains("is kept"), "{error}");
+        }
+        allow_threads();
+        // Nothing changes any more that could tell the store to look.
+        requests.get().unwrap() == 3.0 && created.get().unwrap() == 2.0
+    });
+    child.join();
+    let others = open(&server, "");
+    assert!(others.collect_text().unwrap().ends_with("\nrequests_total 3\n"));
+    assert!(others.collect_text().unwrap().contains("\ncreated_total 2\n"));
+}
+
+#[test]
+fn a_child_that_cannot_start_threads_says_what_it_loses() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let family = declare(&backend, "requests_total", MetricType::Counter, &["a"]);
+    let requests = family.metric(&["x"]).unwrap();
+    flush(&backend);
+    let losing = fork(|| {
+        forbid_threads();
+        requests.inc(1.0).unwrap();
+        assert!(family.remove(&["x"]).is_err(), "the server cannot be told");
+        let error = backend.close().unwrap_err();
+        assert!(error.message().contains("is lost: cannot start a thread"), "{error}");
+        true
+    });
+    losing.join();
+    let recovering = fork(|| {
+        forbid_threads();
+        requests.inc(10.0).unwrap();
+        allow_threads();
+        backend.close().is_ok()
+    });
+    recovering.join();
+    let idle = fork(|| {
+        forbid_threads();
+        backend.close().is_ok()
+    });
+    idle.join();
+    assert_eq!(server.field("requests_total", r#"{"a":"x"}"#), 10.0);
 }

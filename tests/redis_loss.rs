@@ -12,6 +12,7 @@ use log::Level;
 use pytheus_backend_rs::{Backend, Metric, MetricFamily, MetricType};
 
 use support::process::fork;
+use support::proxy::{Direction, Proxy};
 use support::*;
 
 /// The sample lines of all families, sorted.
@@ -380,4 +381,43 @@ fn a_forked_child_restores_its_own_share_and_not_its_parents() {
     });
     child.join();
     assert_eq!(gauge.get().unwrap(), 6.0);
+}
+
+#[test]
+fn a_server_that_keeps_nothing_is_an_error_and_no_endless_loop() {
+    remember_log();
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("flush_interval_ms=1")).unwrap();
+    let level = gauge(&backend, "level");
+    level.set(5.0).unwrap();
+    flush(&backend);
+    // To every batch: the family began anew just now. (Three commands announce a definition.)
+    proxy.answer_all(Some("*2\r\n:2\r\n$1\r\nx\r\n".repeat(3).as_bytes()));
+    level.set(6.0).unwrap();
+    let error = backend.flush(PATIENCE).unwrap_err();
+    assert!(error.message().contains("loses what it is told"), "{error}");
+    proxy.answer_all(None);
+    flush_at_last(&backend);
+    assert_eq!(server.value("level"), 6.0);
+    assert_eq!((times_lost(proxy.port()), times_back(proxy.port())), (1, 1));
+}
+
+#[test]
+fn a_batch_that_arrives_late_does_not_hide_a_loss() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend = Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=3600000")).unwrap();
+    let family = declare(&backend, "level", MetricType::Gauge, &[]);
+    flush(&backend);
+    // The first batch, which begins the epoch, waits in the network; it is sent again, and goes through.
+    proxy.hold_connections(Direction::Request);
+    let level = family.metric(&[]).unwrap();
+    level.set(70.0).unwrap();
+    flush(&backend);
+    assert!(proxy.held_back() > 0 && server.value("level") == 70.0);
+    server.run_words::<()>("FLUSHALL");
+    proxy.release();
+    wait_until("the late one begins an epoch", || server.run_words::<bool>("EXISTS {level}:writers"));
+    assert_eq!(level.get().unwrap(), 70.0);
 }

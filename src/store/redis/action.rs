@@ -32,6 +32,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most batches in one exchange, so that a request and its replies stay small.
 const MAX_BATCHES: usize = 128;
 
+/// How often in a row a server may have lost what it had a moment ago, before that is called a fault: it may
+/// have no memory for what it is told, and evict it at once.
+const MAX_LOSSES: u32 = 16;
+
 /// What the program tells the thread, in the order in which it happened.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -66,7 +70,7 @@ pub(crate) enum Request {
 }
 
 /// What the server says to a batch.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Answer {
     Applied,
     /// This key alone is refused.
@@ -299,7 +303,8 @@ impl Action {
     /// Sends until nothing is left but what is refused for its own sake.
     fn send(&mut self) -> Result<()> {
         let mut must_connect = self.link.retry_at().is_some() || self.link.has_ended();
-        loop {
+        let mut losses = 0;
+        while losses < MAX_LOSSES {
             self.declare()?;
             let keys =
                 self.outbox.prepare(&self.shared.options, Instant::now(), self.link.connection_number());
@@ -311,15 +316,24 @@ impl Action {
                 // Nothing to send, but somebody wants to know that the store is back, or what it has lost.
                 self.link.exchange(&self.shared.options, &[redis::cmd("PING")])?;
             }
+            let mut all_applied = true;
             for chunk in keys.chunks(MAX_BATCHES) {
-                self.send_batches(chunk)?;
+                all_applied &= self.send_batches(chunk)?;
             }
-            self.link.serves(&self.shared.options);
             must_connect = false;
+            if all_applied {
+                self.link.serves(&self.shared.options);
+                losses = 0;
+            } else {
+                losses += 1;
+            }
         }
+        let message = format!("{} loses what it is told at once", self.shared.options.address);
+        Err(self.lose(Error::new(ErrorKind::Unavailable, message)))
     }
 
-    fn send_batches(&mut self, keys: &[String]) -> Result<()> {
+    /// Sends the batches of these keys. `false` if one was not applied, because the server is in another epoch.
+    fn send_batches(&mut self, keys: &[String]) -> Result<bool> {
         let commands: Vec<Cmd> =
             keys.iter().filter_map(|key| Some(self.outbox.batch(key)?.command.clone())).collect();
         let mut replies = self.link.exchange(&self.shared.options, &commands)?;
@@ -333,13 +347,19 @@ impl Action {
             }
         }
         let mut lost = Vec::new();
+        let mut all_applied = true;
         for (key, reply) in keys.iter().zip(replies) {
-            if self.take_reply(key, reply)? == Answer::Lost {
-                lost.push(key.clone());
+            match self.take_reply(key, reply)? {
+                Answer::Applied | Answer::Refused => {}
+                Answer::Begun => all_applied = false,
+                Answer::Lost => {
+                    all_applied = false;
+                    lost.push(key.clone());
+                }
             }
         }
         self.restore(lost);
-        Ok(())
+        Ok(all_applied)
     }
 
     /// The server has lost these keys: has it told again what this process knows of them.

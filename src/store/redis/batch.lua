@@ -54,8 +54,10 @@ if type(epoch) == 'table' then -- an error: of another type
 end
 if not epoch or epoch ~= ARGV[8] then
   if not epoch then
-    -- Nobody has used this id: no other writer has this name, and no other batch of its this number.
-    epoch = writer .. '-' .. ARGV[2]
+    -- An id that nobody has seen: no other writer has this name, and if this very batch began another epoch
+    -- before a loss, that was at another time.
+    local time = redis.pcall('TIME')
+    epoch = writer .. '-' .. ARGV[2] .. '-' .. (time[1] and time[1] .. '.' .. time[2] or ARGV[5])
     -- Where values are left, only the writers' key is gone: nothing may be added to them a second time.
     if length() ~= 0 then epoch = epoch .. '+' end
     redis.call('HSET', writers, 'epoch', epoch)

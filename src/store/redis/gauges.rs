@@ -70,3 +70,56 @@ impl ConfirmedGauges {
         self.sweep_at = 2 * self.by_field.len();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field() -> String {
+        "{}".to_owned()
+    }
+
+    fn add(amount: f64) -> Operation {
+        Operation::Add { field: field(), amount }
+    }
+
+    fn set(value: f64) -> Operation {
+        Operation::Set { field: field(), value }
+    }
+
+    fn restored(operations: &[Operation], keeps_values: bool) -> Operation {
+        let mut gauges = ConfirmedGauges::default();
+        operations.iter().zip(1..).for_each(|(operation, at)| gauges.note(operation, at));
+        gauges.restore(field(), keeps_values)
+    }
+
+    #[test]
+    fn a_gauge_is_restored_as_it_was_last_set_or_by_all_that_was_added() {
+        let restore = |value, at| Operation::Restore { field: field(), value, at };
+        assert_eq!(restored(&[add(1.0), set(7.0), add(2.0)], false), restore(9.0, 3));
+        assert_eq!(restored(&[set(7.0), set(4.0)], true), restore(4.0, 2));
+        assert_eq!(restored(&[add(1.0), add(0.0), add(2.0)], false), add(3.0));
+        assert_eq!(restored(&[add(1.0), add(2.0)], true), add(0.0), "it is there already");
+        assert_eq!(restored(&[], false), add(0.0));
+        for end in [Operation::Clear, Operation::Delete { field: field() }] {
+            assert_eq!(restored(&[set(7.0), end.clone()], false), add(0.0));
+            assert_eq!(restored(&[set(7.0), end, add(1.0)], false), add(1.0));
+        }
+    }
+
+    #[test]
+    fn what_nobody_uses_any_more_is_forgotten() {
+        let mut gauges = ConfirmedGauges::default();
+        let note = |gauges: &mut ConfirmedGauges, n: usize| {
+            gauges.note(&Operation::Set { field: n.to_string(), value: 1.0 }, 1);
+        };
+        for n in 0..10_000 {
+            note(&mut gauges, n);
+            if gauges.wants_sweep() {
+                gauges.sweep(&[n.to_string(), "0".to_owned()].into());
+            }
+        }
+        assert!(gauges.by_field.len() <= FIRST_SWEEP);
+        assert!(gauges.by_field.contains_key("0") && gauges.by_field.contains_key("9999"));
+    }
+}

@@ -214,11 +214,7 @@ fn spawn(shared: &Shared, name: &str, body: impl FnOnce() + Send + 'static) -> R
     Thread::spawn(name, body).map_err(|error| {
         Error::new(
             ErrorKind::Unavailable,
-            format!(
-                "cannot start a thread for {}: {error}; what this process counts is kept until it can be sent, \
-                 and is lost if it ends before that",
-                shared.options.address
-            ),
+            format!("cannot start a thread for {}: {error}", shared.options.address),
         )
     })
 }
@@ -288,7 +284,10 @@ impl RuntimeSlot {
             State::Closed => return Ok(None),
             State::NotStarted { failed_at } => failed_at.is_some(),
         };
-        let started = start();
+        let started = start().map_err(|error| {
+            let promise = "what this process counts is kept, and sent when a thread can be started";
+            Error::new(error.kind(), format!("{error}; {promise}"))
+        });
         *state = match &started {
             Ok(runtime) => State::Running(Arc::clone(runtime)),
             Err(_) => State::NotStarted { failed_at: Some(Instant::now()) },
@@ -313,7 +312,11 @@ impl RuntimeSlot {
         match std::mem::replace(&mut *self.lock(), State::Closed) {
             State::Running(runtime) => Ok(Some(runtime)),
             State::NotStarted { failed_at: Some(_) } => {
-                let runtime = start()?;
+                let runtime = start().map_err(|error| {
+                    let loss =
+                        "what this process has counted since it was forked could not be sent, and is lost";
+                    Error::new(error.kind(), format!("{loss}: {error}"))
+                })?;
                 runtime.push(Event::StartedLate);
                 Ok(Some(runtime))
             }
