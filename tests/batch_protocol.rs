@@ -25,6 +25,9 @@ enum Step {
     Clear,
     Cut(bool, usize),
     SwallowReply,
+    /// What is sent on the connections that exist arrives late: when they are released.
+    Hold,
+    Release,
     FlushScript,
     Flush,
     Scrape,
@@ -44,6 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (any::<bool>(), prop_oneof![0..40_usize, 0..1_500_usize])
             .prop_map(|(is_reply, position)| Step::Cut(is_reply, position)),
         1 => Just(Step::SwallowReply),
+        1 => Just(Step::Hold),
+        1 => Just(Step::Release),
         1 => Just(Step::FlushScript),
         4 => Just(Step::Flush),
         2 => Just(Step::Scrape),
@@ -205,7 +210,7 @@ fn check(server: &Server, steps: &[Step]) {
     let proxy = Proxy::start(server.port());
     let here = World::new(Backend::open("memory:").unwrap());
     let options =
-        "flush_interval_ms=1&socket_timeout=0.1&connect_timeout=0.2&collect_timeout=0.2&shutdown_timeout=20";
+        "flush_interval_ms=1&socket_timeout=0.05&connect_timeout=0.2&collect_timeout=0.2&shutdown_timeout=20";
     let there = World::new(Backend::open(&proxy.url(options)).unwrap());
     let mut model = Model::default();
     for step in steps {
@@ -216,6 +221,8 @@ fn check(server: &Server, steps: &[Step]) {
             Step::Cut(false, position) => proxy.cut_after(Direction::Request, *position),
             Step::Cut(true, position) => proxy.cut_after(Direction::Reply, *position),
             Step::SwallowReply => proxy.swallow_reply(),
+            Step::Hold => proxy.hold_connections(Direction::Request),
+            Step::Release => proxy.release(),
             Step::FlushScript => server.run_words::<()>("SCRIPT FLUSH"),
             Step::Lose => server.run_words::<()>("FLUSHALL"),
             // What fails is sent later.
@@ -225,6 +232,7 @@ fn check(server: &Server, steps: &[Step]) {
         }
     }
     proxy.forget_cuts();
+    proxy.release();
     flush_at_last(&there.backend);
     let mut text = Err(String::new());
     wait_until("it is read", || {
@@ -256,6 +264,6 @@ fn sorted(text: &str) -> Vec<&str> {
 #[test]
 fn whatever_is_cut_the_server_ends_with_what_the_memory_store_holds() {
     let server = Server::start();
-    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| check(&server, &steps));
 }
