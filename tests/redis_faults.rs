@@ -833,3 +833,30 @@ fn a_child_that_cannot_start_threads_says_what_it_loses() {
     idle.join();
     assert_eq!(server.field("requests_total", r#"{"a":"x"}"#), 10.0);
 }
+
+#[test]
+fn a_child_forked_while_a_connection_is_made_does_not_keep_it_open() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend =
+        Backend::open(&proxy.url("pipeline_threads=1&connect_timeout=30&collect_timeout=30")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    // The reader's connection is open, and waits for the answer to its login.
+    proxy.hold(Direction::Reply);
+    let child = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| requests.get());
+        wait_until("the login is under way", || proxy.held_back() > 0);
+        let child = fork(|| {
+            std::thread::sleep(PATIENCE);
+            true
+        });
+        proxy.release();
+        assert_eq!(reading.join().unwrap().unwrap(), 0.0);
+        child
+    });
+    backend.close().unwrap();
+    // They would stay if the child had them too.
+    wait_until("the parent's connections end", || server.clients() == 0);
+    child.kill();
+}

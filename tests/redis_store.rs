@@ -204,11 +204,14 @@ fn writers_that_are_long_gone_are_swept_out_and_others_are_not() {
     let server = Server::start();
     pretend_writers(&server, "{requests_total}:writers", 300, 400_000);
     pretend_writers(&server, "{requests_total}:writers", 50, 3_000);
+    let mut epochs = BTreeSet::new();
     for _ in 0..40 {
         let backend = open(&server, "pipeline_threads=1");
         counter(&backend, "requests_total").inc(1.0).unwrap();
         backend.close().unwrap();
+        epochs.insert(hash(&server, "{requests_total}:writers").remove("epoch"));
     }
+    assert_eq!(epochs.len(), 1, "the epoch is never swept out");
     let left = hash(&server, "{requests_total}:writers");
     let of = |suffix: &str| left.keys().filter(|writer| writer.ends_with(suffix)).count();
     assert!(of("-ago-400000") < 100, "{} of 300 are left", of("-ago-400000"));
