@@ -48,10 +48,11 @@ local function length()
   return redis.pcall('STRLEN', key)
 end
 
-local epoch = redis.pcall('HGET', writers, 'epoch')
-if type(epoch) == 'table' then -- an error: of another type
-  return redis.error_reply('WRITERS ' .. epoch.err)
+local entries = redis.pcall('HMGET', writers, 'epoch', writer)
+if entries.err then -- of another type
+  return redis.error_reply('WRITERS ' .. entries.err)
 end
+local epoch, seen = entries[1], entries[2]
 if not epoch or epoch ~= ARGV[8] then
   if not epoch then
     -- An id that nobody has seen: no other writer has this name, and if this very batch began another epoch
@@ -68,7 +69,6 @@ end
 -- The question alone: is it still this epoch?
 if not ARGV[FIRST] then return {1} end
 
-local seen = redis.pcall('HGET', writers, writer)
 if seen and number <= tonumber(string.match(seen, '^%d+')) then
   return {0}
 end
@@ -134,14 +134,14 @@ redis.pcall('EXPIRE', key, expiry)
 -- Entries of processes that died: each new writer looks at a few others, so that the work is bounded.
 local count = not seen and redis.pcall('HLEN', writers)
 if type(count) == 'number' and count >= tonumber(ARGV[7]) then
-  local entries = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')
-  if entries.err then -- before Redis 6.2, or not allowed
-    entries = redis.pcall('HSCAN', writers, 0, 'COUNT', 32)[2] or {}
+  local some = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')
+  if some.err then -- before Redis 6.2, or not allowed
+    some = redis.pcall('HSCAN', writers, 0, 'COUNT', 32)[2] or {}
   end
-  for index = 1, #entries, 2 do
-    local last = tonumber(string.match(entries[index + 1], '(%d+)$'))
+  for index = 1, #some, 2 do
+    local last = tonumber(string.match(some[index + 1], '(%d+)$'))
     local is_old = not last or last + tonumber(ARGV[6]) < tonumber(ARGV[5])
-    if is_old and entries[index] ~= 'epoch' then redis.pcall('HDEL', writers, entries[index]) end
+    if is_old and some[index] ~= 'epoch' then redis.pcall('HDEL', writers, some[index]) end
   end
 end
 return result
