@@ -1,6 +1,7 @@
 //! The promise of the batch protocol as a property: whatever is counted, set, removed and scraped, wherever
 //! connections are cut meanwhile and however often batches are sent again, the server ends with what the
-//! memory store holds after the same steps.
+//! memory store holds after the same steps. And if the server loses everything in between: with every series,
+//! every gauge as it was, and what was counted since.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -24,9 +25,14 @@ enum Step {
     Clear,
     Cut(bool, usize),
     SwallowReply,
+    /// What is sent on the connections that exist arrives late: when they are released.
+    Hold,
+    Release,
     FlushScript,
     Flush,
     Scrape,
+    /// The server loses everything.
+    Lose,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -41,11 +47,16 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (any::<bool>(), prop_oneof![0..40_usize, 0..1_500_usize])
             .prop_map(|(is_reply, position)| Step::Cut(is_reply, position)),
         1 => Just(Step::SwallowReply),
+        1 => Just(Step::Hold),
+        1 => Just(Step::Release),
         1 => Just(Step::FlushScript),
         4 => Just(Step::Flush),
         2 => Just(Step::Scrape),
+        2 => Just(Step::Lose),
     ]
 }
+
+const BOUNDS: [f64; 2] = [100.0, 30_000.0];
 
 /// The same families in some store.
 struct World {
@@ -58,7 +69,7 @@ impl World {
         let families = [
             declare(&backend, "requests_total", MetricType::Counter, &["n"]),
             declare(&backend, "level", MetricType::Gauge, &["n"]),
-            declare_with_buckets(&backend, "size", MetricType::Histogram, &["n"], &[100.0, 30_000.0]),
+            declare_with_buckets(&backend, "size", MetricType::Histogram, &["n"], &BOUNDS),
         ];
         Self { backend, families }
     }
@@ -81,6 +92,109 @@ impl World {
     }
 }
 
+/// What a value that is added to may be: what the server has confirmed is gone when it loses everything, and
+/// what it has not may have been lost with it, or come later.
+#[derive(Debug, Default, Clone, Copy)]
+struct Range {
+    low: f64,
+    high: f64,
+    unconfirmed: f64,
+}
+
+impl Range {
+    fn add(&mut self, amount: f64) {
+        self.low += amount;
+        self.high += amount;
+        self.unconfirmed += amount;
+    }
+
+    fn lose(&mut self) {
+        self.low = 0.0;
+        self.high = self.unconfirmed;
+    }
+}
+
+/// What a process must read.
+#[derive(Debug, Default)]
+struct Model {
+    requests: [Option<Range>; 3],
+    levels: [Option<f64>; 3],
+    /// Sum, and the three buckets.
+    sizes: [Option<[Range; 4]>; 3],
+}
+
+impl Model {
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Count(which, amount) => {
+                self.requests[which].get_or_insert_default().add(f64::from(amount));
+            }
+            Step::Set(which, value) => self.levels[which] = Some(f64::from(value)),
+            Step::Add(which, amount) => *self.levels[which].get_or_insert_default() += f64::from(amount),
+            Step::Observe(which, value) => {
+                let cells = self.sizes[which].get_or_insert_default();
+                cells[0].add(f64::from(value));
+                cells[1 + BOUNDS.iter().filter(|&&bound| f64::from(value) > bound).count()].add(1.0);
+            }
+            Step::Remove(which) => {
+                self.requests[which] = None;
+                self.levels[which] = None;
+                self.sizes[which] = None;
+            }
+            Step::Clear => *self = Self::default(),
+            // A gauge is not lost: its process remembers it.
+            Step::Lose => self.ranges().for_each(Range::lose),
+            _ => {}
+        }
+    }
+
+    fn ranges(&mut self) -> impl Iterator<Item = &mut Range> {
+        let sizes = self.sizes.iter_mut().flatten().flatten();
+        self.requests.iter_mut().flatten().chain(sizes)
+    }
+
+    /// All that was done is on the server.
+    fn confirm(&mut self) {
+        self.ranges().for_each(|range| range.unconfirmed = 0.0);
+    }
+
+    /// The lowest and highest value of each sample.
+    fn samples(&self) -> BTreeMap<String, (f64, f64)> {
+        let mut samples = BTreeMap::new();
+        for which in 0..3 {
+            if let Some(range) = self.requests[which] {
+                samples.insert(format!("requests_total{{n=\"{which}\"}}"), (range.low, range.high));
+            }
+            if let Some(level) = self.levels[which] {
+                samples.insert(format!("level{{n=\"{which}\"}}"), (level, level));
+            }
+            let Some([sum, buckets @ ..]) = &self.sizes[which] else { continue };
+            samples.insert(format!("size_sum{{n=\"{which}\"}}"), (sum.low, sum.high));
+            let mut count = (0.0, 0.0);
+            for (bucket, bound) in buckets.iter().zip(["100", "30000", "+Inf"]) {
+                count = (count.0 + bucket.low, count.1 + bucket.high);
+                samples.insert(format!("size_bucket{{n=\"{which}\",le=\"{bound}\"}}"), count);
+            }
+            samples.insert(format!("size_count{{n=\"{which}\"}}"), count);
+        }
+        samples
+    }
+
+    fn check(&self, text: &str) {
+        let expected = self.samples();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let read: BTreeMap<&str, f64> = lines
+            .map(|line| line.rsplit_once(' ').unwrap())
+            .map(|(sample, value)| (sample, value.parse().unwrap()))
+            .collect();
+        assert_eq!(read.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "which series");
+        for (sample, (low, high)) in &expected {
+            let value = read[sample.as_str()];
+            assert!((*low..=*high).contains(&value), "{sample} is {value}, expected {low} to {high}");
+        }
+    }
+}
+
 /// What the server holds, hash by hash.
 fn stored(server: &Server) -> BTreeMap<String, BTreeMap<String, f64>> {
     let hash = |name: &str| -> BTreeMap<String, String> { server.run_command(&["HGETALL", name]) };
@@ -96,33 +210,43 @@ fn check(server: &Server, steps: &[Step]) {
     let proxy = Proxy::start(server.port());
     let here = World::new(Backend::open("memory:").unwrap());
     let options =
-        "flush_interval_ms=1&socket_timeout=0.1&connect_timeout=0.2&collect_timeout=0.2&shutdown_timeout=20";
+        "flush_interval_ms=1&socket_timeout=0.05&connect_timeout=0.2&collect_timeout=0.2&shutdown_timeout=20";
     let there = World::new(Backend::open(&proxy.url(options)).unwrap());
+    let mut model = Model::default();
     for step in steps {
         here.apply(step);
         there.apply(step);
+        model.apply(step);
         match step {
             Step::Cut(false, position) => proxy.cut_after(Direction::Request, *position),
             Step::Cut(true, position) => proxy.cut_after(Direction::Reply, *position),
             Step::SwallowReply => proxy.swallow_reply(),
+            Step::Hold => proxy.hold_connections(Direction::Request),
+            Step::Release => proxy.release(),
             Step::FlushScript => server.run_words::<()>("SCRIPT FLUSH"),
+            Step::Lose => server.run_words::<()>("FLUSHALL"),
             // What fails is sent later.
-            Step::Flush => drop(there.backend.flush(PATIENCE)),
-            Step::Scrape => drop(there.backend.collect(None)),
+            Step::Flush if there.backend.flush(PATIENCE).is_ok() => model.confirm(),
+            Step::Scrape if there.backend.collect(None).is_ok() => model.confirm(),
             _ => {}
         }
     }
     proxy.forget_cuts();
+    proxy.release();
     flush_at_last(&there.backend);
-    let expected = here.backend.collect_text().unwrap();
-    let others = open(server, "");
-    assert_eq!(sorted(&others), sorted(&here.backend), "what another process reads");
     let mut text = Err(String::new());
     wait_until("it is read", || {
         text = there.backend.collect_text().map_err(|error| error.to_string());
         text.is_ok()
     });
-    assert_eq!(text.unwrap(), expected, "what this process reads");
+    let text = text.unwrap();
+    model.check(&text);
+    let others = open(server, "");
+    assert_eq!(sorted(&others.collect_text().unwrap()), sorted(&text), "what another process reads");
+    let expected = here.backend.collect_text().unwrap();
+    if !steps.iter().any(|step| matches!(step, Step::Lose)) {
+        assert_eq!(text, expected, "the memory store holds the same");
+    }
     // Every value is there once: no field is left of what was removed.
     let fields: usize = stored(server).values().map(BTreeMap::len).sum();
     assert!(fields <= expected.lines().count(), "{:?}", stored(server));
@@ -131,15 +255,15 @@ fn check(server: &Server, steps: &[Step]) {
 }
 
 /// The lines of a scrape; the order of families is each process's own.
-fn sorted(backend: &Backend) -> Vec<String> {
-    let mut lines: Vec<String> = backend.collect_text().unwrap().lines().map(str::to_owned).collect();
-    lines.sort();
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
     lines
 }
 
 #[test]
 fn whatever_is_cut_the_server_ends_with_what_the_memory_store_holds() {
     let server = Server::start();
-    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| check(&server, &steps));
 }

@@ -5,12 +5,14 @@
 
 mod support;
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
 use pytheus_backend_rs::{Backend, Error, ErrorKind, Metric, MetricType};
 
+use support::process::{allow_threads, forbid_threads, fork};
 use support::proxy::{Direction, Proxy};
 use support::*;
 
@@ -47,6 +49,33 @@ fn opening_with_a_server_that_does_not_answer_ends_in_time() {
     assert!(is_out_of_reach(&error), "{error}");
     assert!(error.message().contains(&format!(":{}", server.port())), "{error}");
     assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn opening_a_unix_socket_that_accepts_nobody_ends_in_time() {
+    let path = std::env::temp_dir().join(format!("pytheus-test-backlog-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    let mut waiting = Vec::new();
+    // As many clients as the socket lets wait: the next one would block.
+    loop {
+        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&address).is_err() {
+            break;
+        }
+        waiting.push(client);
+    }
+    let began = Instant::now();
+    let url = format!("redis+unix://{}?connect_timeout=0.3", path.display());
+    let error = Backend::open(&url).unwrap_err();
+    assert!(began.elapsed() < PATIENCE);
+    std::fs::remove_file(&path).unwrap();
+    assert!(is_out_of_reach(&error), "{error}");
+    assert!(error.message().contains(path.to_str().unwrap()), "{error}");
+    assert!(!waiting.is_empty());
+    drop(listener);
 }
 
 #[test]
@@ -439,15 +468,17 @@ fn a_flushed_script_is_loaded_again() {
     assert_eq!(times_lost(server.port()), 0, "that is no loss of the store");
 }
 
-/// Breaks the server's service, counts, checks that it is noticed once, mends it, and checks that all of it
-/// arrives.
+/// Breaks the server's service, counts, checks that it is noticed once and for this reason, mends it, and
+/// checks that all of it arrives.
 fn check_refusal(
     server: &Server,
+    reason: &str,
     break_it: impl Fn(&mut redis::Connection),
     mend: impl Fn(&mut redis::Connection),
 ) {
     remember_log();
-    let backend = open(server, "flush_interval_ms=1&collect_timeout=2");
+    let login = if server.password().is_some() { "&password=right" } else { "" };
+    let backend = open(server, &format!("flush_interval_ms=1&collect_timeout=2{login}"));
     let requests = counter(&backend, "requests_total");
     let family = declare(&backend, "errors_total", MetricType::Counter, &["n"]);
     requests.inc(5.0).unwrap();
@@ -463,7 +494,10 @@ fn check_refusal(
     let error = backend.flush(PATIENCE).unwrap_err();
     assert!(is_out_of_reach(&error), "{error}");
     assert!(error.message().contains(&server.port().to_string()), "{error}");
+    assert!(error.message().contains(reason), "{error}");
     assert!(is_out_of_reach(&backend.collect(None).unwrap_err()));
+    let port = format!(":{}", server.port());
+    assert_eq!(log_records(Level::Error, &["the store is lost", &port, reason]).len(), 1);
     mend(&mut raw);
     wait_until("the store is back", || times_back(server.port()) == 1);
     flush(&backend);
@@ -490,6 +524,7 @@ fn a_server_without_memory_gets_everything_later() {
     let server = Server::start();
     check_refusal(
         &server,
+        "OOM",
         |connection| raw(connection, "CONFIG SET maxmemory 1"),
         |connection| raw(connection, "CONFIG SET maxmemory 0"),
     );
@@ -500,6 +535,7 @@ fn a_server_that_wants_a_password_gets_everything_later() {
     let server = Server::start();
     check_refusal(
         &server,
+        "NOAUTH",
         |connection| {
             raw(connection, "CONFIG SET requirepass secret");
             raw(connection, "CLIENT KILL TYPE normal");
@@ -509,10 +545,91 @@ fn a_server_that_wants_a_password_gets_everything_later() {
 }
 
 #[test]
+fn a_server_whose_password_was_changed_gets_everything_when_it_is_right_again() {
+    let server = Server::start_with(&["--requirepass", "right"]);
+    check_refusal(
+        &server,
+        "WRONGPASS",
+        |connection| {
+            raw(connection, "CONFIG SET requirepass another");
+            raw(connection, "CLIENT KILL TYPE normal");
+        },
+        |connection| raw(connection, "CONFIG SET requirepass right"),
+    );
+}
+
+#[test]
+fn a_server_with_too_many_clients_at_the_start_gets_everything_later() {
+    remember_log();
+    let server = Server::start();
+    let mut raw_connection = server.connection();
+    raw(&mut raw_connection, "CONFIG SET maxclients 1");
+    for options in ["", "password=some&db=1&client_name=me"] {
+        let error = Backend::open(&server.url(options)).unwrap_err();
+        assert!(is_out_of_reach(&error), "{error}");
+        assert!(error.message().contains("max number of clients"), "{error}");
+    }
+    let backend = open(&server, "required=false");
+    let requests = counter(&backend, "requests_total");
+    requests.inc(3.0).unwrap();
+    backend.flush(PATIENCE).unwrap_err();
+    raw(&mut raw_connection, "CONFIG SET maxclients 1000");
+    wait_until("it arrives by itself", || server.value("requests_total") == 3.0);
+    flush(&backend);
+    assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1));
+}
+
+#[test]
+fn whatever_the_server_says_instead_of_serving_it_gets_everything_later() {
+    remember_log();
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let options = "flush_interval_ms=1&socket_timeout=0.5&connect_timeout=0.5&collect_timeout=1";
+    let backend = Backend::open(&proxy.url(options)).unwrap();
+    let requests = counter(&backend, "requests_total");
+    let level = gauge(&backend, "level");
+    level.set(10.0).unwrap();
+    flush(&backend);
+    let refusals = [
+        "LOADING Redis is loading the dataset in memory",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "CLUSTERDOWN The cluster is down",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "UNKILLABLE Sorry the script already executed write commands",
+        "ERR unknown command 'EVALSHA'",
+        "NOPERM this user has no permissions to run the 'evalsha' command",
+    ];
+    for (index, refusal) in refusals.iter().enumerate() {
+        // The server applies what it gets all the same, so whatever is not sent again as it was shows.
+        proxy.answer_all(Some(format!("-{refusal}\r\n").as_bytes()));
+        level.inc(1.0).unwrap();
+        requests.inc(1.0).unwrap();
+        wait_until("the refusal is noticed", || times_lost(proxy.port()) == index + 1);
+        level.inc(1.0).unwrap();
+        requests.inc(1.0).unwrap();
+        assert!(is_out_of_reach(&backend.flush(PATIENCE).unwrap_err()), "{refusal}");
+        assert!(is_out_of_reach(&requests.get().unwrap_err()), "{refusal}");
+        proxy.answer_all(None);
+        wait_until("the store is back", || times_back(proxy.port()) == index + 1);
+        flush_at_last(&backend);
+        let rounds = 1.0 + index as f64;
+        assert_eq!(server.value("requests_total"), 2.0 * rounds, "after {refusal:?}");
+        assert_eq!(server.value("level"), 10.0 + 2.0 * rounds, "after {refusal:?}");
+        let port = format!(":{}", proxy.port());
+        let said = log_records(Level::Error, &["the store is lost", &port, refusal]);
+        assert_eq!(said.len(), 1, "{refusal:?} is said once: {said:?}");
+        assert_eq!(times_lost(proxy.port()), index + 1, "and nothing else is lost");
+    }
+}
+
+#[test]
 fn a_server_with_too_many_clients_gets_everything_later() {
     let server = Server::start();
     check_refusal(
         &server,
+        "max number of clients",
         |connection| {
             raw(connection, "CONFIG SET maxclients 1");
             raw(connection, "CLIENT KILL TYPE normal");
@@ -526,6 +643,7 @@ fn a_server_that_became_a_read_only_replica_gets_everything_later() {
     let server = Server::start();
     check_refusal(
         &server,
+        "READONLY",
         |connection| raw(connection, &format!("REPLICAOF 127.0.0.1 {}", free_port())),
         |connection| raw(connection, "REPLICAOF NO ONE"),
     );
@@ -539,6 +657,7 @@ fn a_server_that_is_busy_with_a_script_gets_everything_later() {
     std::thread::scope(|scope| {
         check_refusal(
             &server,
+            "BUSY",
             |_| {
                 let mut connection = server.connection();
                 scope.spawn(move || {
@@ -653,4 +772,91 @@ fn many_removals_while_the_server_is_away_do_not_hold_up_the_rest() {
     other.inc(1.0).unwrap();
     server.run();
     wait_until("the rest arrives", || server.value("other_total") == 1.0);
+}
+
+// A forked child that cannot start threads.
+
+#[test]
+fn a_child_that_cannot_start_threads_sends_everything_when_it_can() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    let child = fork(|| {
+        forbid_threads();
+        // Only the first try is at once; the others are counted all the same.
+        (0..3).for_each(|_| requests.inc(1.0).unwrap());
+        let created = counter(&backend, "created_total");
+        created.inc(2.0).unwrap();
+        for error in [backend.flush(PATIENCE).unwrap_err(), backend.collect(None).unwrap_err()] {
+            assert!(is_out_of_reach(&error), "{error}");
+            assert!(error.message().contains("cannot start a thread"), "{error}");
+            assert!(error.message().contains("is kept"), "{error}");
+        }
+        allow_threads();
+        // Nothing changes any more that could tell the store to look.
+        requests.get().unwrap() == 3.0 && created.get().unwrap() == 2.0
+    });
+    child.join();
+    let others = open(&server, "");
+    assert!(others.collect_text().unwrap().ends_with("\nrequests_total 3\n"));
+    assert!(others.collect_text().unwrap().contains("\ncreated_total 2\n"));
+}
+
+#[test]
+fn a_child_that_cannot_start_threads_says_what_it_loses() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let family = declare(&backend, "requests_total", MetricType::Counter, &["a"]);
+    let requests = family.metric(&["x"]).unwrap();
+    flush(&backend);
+    let losing = fork(|| {
+        forbid_threads();
+        requests.inc(1.0).unwrap();
+        assert!(family.remove(&["x"]).is_err(), "the server cannot be told");
+        let error = backend.close().unwrap_err();
+        assert!(error.message().contains("is lost: cannot start a thread"), "{error}");
+        true
+    });
+    losing.join();
+    let recovering = fork(|| {
+        forbid_threads();
+        requests.inc(10.0).unwrap();
+        allow_threads();
+        backend.close().is_ok()
+    });
+    recovering.join();
+    let idle = fork(|| {
+        forbid_threads();
+        backend.close().is_ok()
+    });
+    idle.join();
+    assert_eq!(server.field("requests_total", r#"{"a":"x"}"#), 10.0);
+}
+
+#[test]
+fn a_child_forked_while_a_connection_is_made_does_not_keep_it_open() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let backend =
+        Backend::open(&proxy.url("pipeline_threads=1&connect_timeout=30&collect_timeout=30")).unwrap();
+    let requests = counter(&backend, "requests_total");
+    flush(&backend);
+    // The reader's connection is open, and waits for the answer to its login.
+    proxy.hold(Direction::Reply);
+    let child = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| requests.get());
+        wait_until("the login is under way", || proxy.held_back() > 0);
+        let child = fork(|| {
+            std::thread::sleep(PATIENCE);
+            true
+        });
+        proxy.release();
+        assert_eq!(reading.join().unwrap().unwrap(), 0.0);
+        child
+    });
+    backend.close().unwrap();
+    // They would stay if the child had them too.
+    wait_until("the parent's connections end", || server.clients() == 0);
+    child.kill();
 }

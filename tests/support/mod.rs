@@ -126,9 +126,14 @@ impl Server {
         info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
     }
 
+    /// The password with which the server was started.
+    pub fn password(&self) -> Option<&str> {
+        let index = self.arguments.iter().position(|argument| argument == "--requirepass")?;
+        Some(&self.arguments[index + 1])
+    }
+
     fn url_with_password(&self) -> String {
-        let password = self.arguments.iter().position(|argument| argument == "--requirepass");
-        let login = password.map(|index| format!(":{}@", self.arguments[index + 1])).unwrap_or_default();
+        let login = self.password().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("redis://{login}127.0.0.1:{}/", self.port)
     }
 

@@ -62,6 +62,33 @@ impl Process {
     }
 }
 
+/// From now on this process, a forked child, cannot start a thread: its user may have no more.
+pub fn forbid_threads() {
+    limit_threads(0);
+    // SAFETY: plain system calls. The limit does not hold for root, who becomes nobody in this child.
+    unsafe {
+        if libc::getuid() == 0 {
+            let nobody = 65_534;
+            assert_eq!(libc::setresuid(nobody, nobody, 0), 0, "{}", std::io::Error::last_os_error());
+        }
+    }
+}
+
+/// Takes [`forbid_threads`] back.
+pub fn allow_threads() {
+    limit_threads(libc::RLIM_INFINITY);
+}
+
+fn limit_threads(count: libc::rlim_t) {
+    // SAFETY: plain system calls, on a struct that the first fills in.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit), 0);
+        limit.rlim_cur = count.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
+    }
+}
+
 /// Numbers that a test and its children share, without any of the engine.
 pub struct SharedNumbers {
     first: *const AtomicU64,

@@ -28,6 +28,8 @@ struct Plan {
     cuts_done: usize,
     /// The direction that waits.
     held: Option<Direction>,
+    /// The last connection that waits.
+    held_up_to: u64,
     /// What waits, or was swallowed, in bytes.
     held_back: usize,
     /// The next connections that send a reply lose it, and all that come after it.
@@ -35,6 +37,8 @@ struct Plan {
     swallowed: Vec<u64>,
     /// What to answer instead of the next replies.
     rubbish: Vec<Vec<u8>>,
+    /// What to answer instead of all replies after that.
+    refrain: Option<Vec<u8>>,
     /// Connections up to this number are dead, without anybody being told.
     dead_up_to: u64,
     connections: u64,
@@ -116,7 +120,16 @@ impl Proxy {
 
     /// Holds back what goes in the direction, on all connections.
     pub fn hold(&self, direction: Direction) {
-        self.shared.plan().held = Some(direction);
+        let mut plan = self.shared.plan();
+        plan.held = Some(direction);
+        plan.held_up_to = u64::MAX;
+    }
+
+    /// Holds back what goes in the direction on the connections that exist; new ones are served.
+    pub fn hold_connections(&self, direction: Direction) {
+        let mut plan = self.shared.plan();
+        plan.held = Some(direction);
+        plan.held_up_to = plan.connections;
     }
 
     /// How many bytes are held back or were swallowed.
@@ -133,6 +146,11 @@ impl Proxy {
     /// Answers the next reply with `bytes` instead.
     pub fn answer(&self, bytes: &[u8]) {
         self.shared.plan().rubbish.push(bytes.to_vec());
+    }
+
+    /// Answers every reply with `bytes` instead from now on, or no more.
+    pub fn answer_all(&self, bytes: Option<&[u8]>) {
+        self.shared.plan().refrain = bytes.map(<[u8]>::to_vec);
     }
 
     /// How many of the answers have not been given.
@@ -209,7 +227,7 @@ fn pump(direction: Direction, number: u64, mut from: TcpStream, mut to: TcpStrea
 /// What to pass on of `bytes`, and whether the connection ends then. `None`: nothing.
 fn treat(direction: Direction, number: u64, bytes: &[u8], shared: &Shared) -> Option<(Vec<u8>, bool)> {
     let mut plan = shared.plan();
-    if plan.held == Some(direction) {
+    if plan.held == Some(direction) && number <= plan.held_up_to {
         plan.held_back += bytes.len();
         while plan.held == Some(direction) && !plan.ended {
             plan = shared.changed.wait(plan).unwrap();
@@ -230,6 +248,9 @@ fn treat(direction: Direction, number: u64, bytes: &[u8], shared: &Shared) -> Op
         }
         if !plan.rubbish.is_empty() {
             return Some((plan.rubbish.remove(0), false));
+        }
+        if let Some(bytes) = &plan.refrain {
+            return Some((bytes.clone(), false));
         }
     }
     if let Some(left) = plan.cuts.first().filter(|cut| cut.0 == direction).map(|cut| cut.1) {

@@ -4,12 +4,12 @@
 //! commands. It is the only one that sends changes, and so the order of what it sends is the order in
 //! which the server applies it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, never, select};
 use redis::{Cmd, ServerErrorKind, Value};
 
 use super::Shared;
@@ -20,14 +20,21 @@ use super::link::Link;
 use super::outbox::Outbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
-use crate::metric::Metric;
+use crate::metric::{Cells, Metric};
 
 /// How long after its last change a store counts as busy: until then the thread looks every
 /// `flush_interval`, and changes need not wake it.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
+/// How often a thread that has nothing to do looks whether the server has ended the connection.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The most batches in one exchange, so that a request and its replies stay small.
 const MAX_BATCHES: usize = 128;
+
+/// How often in a row a server may have lost what it had a moment ago, before that is called a fault: it may
+/// have no memory for what it is told, and evict it at once.
+const MAX_LOSSES: u32 = 16;
 
 /// What the program tells the thread, in the order in which it happened.
 #[derive(Debug)]
@@ -37,6 +44,17 @@ pub(crate) enum Event {
     Dirty(Arc<Metric>),
     Removed(Arc<Metric>),
     Cleared(Arc<Family>),
+    /// This thread could not be started when it was needed first: nobody has heard of what happened since.
+    StartedLate,
+}
+
+/// What the server seems to have lost.
+#[derive(Debug)]
+pub(crate) enum Loss {
+    /// These families' keys.
+    Keys(Vec<String>),
+    /// Definitions of this process's families.
+    Definitions,
 }
 
 /// What somebody who waits asks of the thread.
@@ -44,11 +62,23 @@ pub(crate) enum Event {
 pub(crate) enum Request {
     /// Send all that is pending now; answer when the server has it, or why it has not.
     Flush { deadline: Instant, answer: Sender<Result<()>> },
-    /// The server has lost definitions: send them again.
-    Redeclare,
+    /// As a flush; and the server may have lost something: then send again what this process knows of it.
+    Restore { loss: Loss, deadline: Instant, answer: Sender<Result<()>> },
     /// Send all that is pending, trying until the deadline, and end. The answer is the number of
     /// changes that could not be sent.
     Stop { deadline: Instant, answer: Sender<usize> },
+}
+
+/// What the server says to a batch.
+#[derive(Debug)]
+enum Answer {
+    Applied,
+    /// This key alone is refused.
+    Refused,
+    /// Not applied: the epoch had to be learned.
+    Begun,
+    /// Not applied: the server has lost the key.
+    Lost,
 }
 
 /// The thread's state.
@@ -61,6 +91,8 @@ pub(crate) struct Action {
     /// Definitions that the server is to get.
     undeclared: Vec<Definition>,
     declared_at: Option<Instant>,
+    /// The number of the connection on which that was.
+    declared_on: u64,
     definitions_refused: bool,
     busy_until: Instant,
     /// Set when the thread has to give up at once: the process is ending.
@@ -72,14 +104,13 @@ pub(crate) struct Action {
 impl Action {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        writer: String,
+        outbox: Outbox,
         events: Receiver<Event>,
         requests: Receiver<Request>,
         link: Link,
         abandoned: Arc<AtomicBool>,
         waiting: Arc<AtomicUsize>,
     ) -> Self {
-        let outbox = Outbox::new(writer, Arc::clone(&shared.tally));
         Self {
             shared,
             events,
@@ -88,6 +119,7 @@ impl Action {
             outbox,
             undeclared: Vec::new(),
             declared_at: None,
+            declared_on: 0,
             definitions_refused: false,
             busy_until: Instant::now(),
             abandoned,
@@ -103,8 +135,14 @@ impl Action {
                 Some(Request::Flush { deadline, answer }) if Instant::now() < deadline => {
                     let _ = answer.send(self.flush());
                 }
-                Some(Request::Flush { .. }) => {}
-                Some(Request::Redeclare) => self.redeclare(),
+                Some(Request::Restore { loss, deadline, answer }) if Instant::now() < deadline => {
+                    match loss {
+                        Loss::Keys(keys) => self.outbox.ask(&keys),
+                        Loss::Definitions => self.redeclare(),
+                    }
+                    let _ = answer.send(self.flush());
+                }
+                Some(Request::Flush { .. } | Request::Restore { .. }) => {}
                 Some(Request::Stop { deadline, answer }) => {
                     let _ = answer.send(self.stop(deadline));
                     return;
@@ -141,7 +179,11 @@ impl Action {
     }
 
     fn wait_for_anything(&mut self) -> Option<Request> {
+        // A connection that ends may be the only sign that the server has lost what it had of this process.
+        let has_something_to_lose = self.outbox.has_confirmed() || self.declared_at.is_some();
+        let look = if has_something_to_lose { crossbeam_channel::after(LOOK_EVERY) } else { never() };
         let received = select! {
+            recv(look) -> _ => return None,
             recv(self.requests) -> request => return Some(request.unwrap_or_else(|_| self.stop_unasked())),
             recv(self.events) -> event => event,
         };
@@ -180,6 +222,20 @@ impl Action {
             Event::Dirty(metric) => self.outbox.note_dirty(options, metric),
             Event::Removed(metric) => self.outbox.note_removed(options, &metric),
             Event::Cleared(family) => self.outbox.note_cleared(options, &family),
+            Event::StartedLate => self.take_all_metrics(),
+        }
+    }
+
+    /// Takes every metric for changed, and every definition for new.
+    fn take_all_metrics(&mut self) {
+        self.undeclared.extend(self.live_definitions());
+        for family in self.shared.table.live_families() {
+            for metric in self.shared.table.metrics(&family) {
+                if let Cells::Pending(cells) = &metric.cells {
+                    cells.mark_dirty();
+                }
+                self.outbox.note_dirty(&self.shared.options, metric);
+            }
         }
     }
 
@@ -249,29 +305,40 @@ impl Action {
 
     /// Sends until nothing is left but what is refused for its own sake.
     fn send(&mut self) -> Result<()> {
-        self.declare()?;
-        let mut was_lost = self.link.retry_at().is_some();
-        loop {
-            let keys = self.outbox.prepare(&self.shared.options, Instant::now());
+        let mut must_connect = self.link.retry_at().is_some() || self.link.has_ended();
+        let mut losses = 0;
+        while losses < MAX_LOSSES {
+            self.declare()?;
+            let keys =
+                self.outbox.prepare(&self.shared.options, Instant::now(), self.link.connection_number());
             self.waiting.store(self.outbox.taken_count(), Ordering::Relaxed);
             self.shared.tally.unconfirmed(self.outbox.taken_metrics());
             self.shared.tally.refresh_if_due();
-            if keys.is_empty() && !was_lost {
+            if keys.is_empty() && !must_connect {
                 return Ok(());
             }
             if keys.is_empty() {
-                // Nothing to send, but somebody wants to know that the store is back.
+                // Nothing to send, but somebody wants to know that the store is back, or what it has lost.
                 self.link.exchange(&self.shared.options, &[redis::cmd("PING")])?;
             }
+            let mut all_applied = true;
             for chunk in keys.chunks(MAX_BATCHES) {
-                self.send_batches(chunk)?;
+                all_applied &= self.send_batches(chunk)?;
             }
-            self.link.serves(&self.shared.options);
-            was_lost = false;
+            must_connect = false;
+            if all_applied {
+                self.link.serves(&self.shared.options);
+                losses = 0;
+            } else {
+                losses += 1;
+            }
         }
+        let message = format!("{} loses what it is told at once", self.shared.options.address);
+        Err(self.lose(Error::new(ErrorKind::Unavailable, message)))
     }
 
-    fn send_batches(&mut self, keys: &[String]) -> Result<()> {
+    /// Sends the batches of these keys. `false` if one was not applied, because the server is in another epoch.
+    fn send_batches(&mut self, keys: &[String]) -> Result<bool> {
         let commands: Vec<Cmd> =
             keys.iter().filter_map(|key| Some(self.outbox.batch(key)?.command.clone())).collect();
         let mut replies = self.exchange_batches(keys, &commands)?;
@@ -284,10 +351,20 @@ impl Action {
                 return Err(self.lose(refused(&self.shared.options.address, &error)));
             }
         }
+        let mut lost = Vec::new();
+        let mut all_applied = true;
         for (key, reply) in keys.iter().zip(replies) {
-            self.take_reply(key, reply)?;
+            match self.take_reply(key, reply)? {
+                Answer::Applied | Answer::Refused => {}
+                Answer::Begun => all_applied = false,
+                Answer::Lost => {
+                    all_applied = false;
+                    lost.push(key.clone());
+                }
+            }
         }
-        Ok(())
+        self.restore(lost);
+        Ok(all_applied)
     }
 
     /// Exchanges the batches of these keys for their replies, and counts those that went out again because an
@@ -300,20 +377,58 @@ impl Action {
         result
     }
 
-    fn take_reply(&mut self, key: &str, reply: Value) -> Result<()> {
+    /// The server has lost these keys: has it told again what this process knows of them.
+    fn restore(&mut self, lost: Vec<String>) {
+        if lost.is_empty() {
+            return;
+        }
+        log::warn!(
+            "{} has lost {} metric {} (by a restart, or expiry): counters begin at 0, gauges are restored",
+            self.shared.options.address,
+            lost.len(),
+            if lost.len() == 1 { "family" } else { "families" }
+        );
+        let mut metrics: BTreeMap<String, Vec<Arc<Metric>>> =
+            lost.into_iter().map(|key| (key, Vec::new())).collect();
+        for family in self.shared.table.live_families() {
+            let prefix = self.shared.options.key_prefix.as_deref();
+            if let Some(known) = metrics.get_mut(&layout::family_key(prefix, family.definition.name())) {
+                known.extend(self.shared.table.metrics(&family));
+            }
+        }
+        for (key, metrics) in metrics {
+            self.outbox.restore(&key, &metrics);
+        }
+        self.redeclare();
+    }
+
+    fn take_reply(&mut self, key: &str, reply: Value) -> Result<Answer> {
         if matches!(reply, Value::ServerError(_)) {
             self.shared.tally.refused();
         }
+        let connection = self.link.connection_number();
         match reply {
-            Value::Array(parts) => {
-                self.shared.tally.confirmed(self.outbox.batch(key).map_or(0, |batch| batch.operations));
-                if self.outbox.confirm(key) {
+            Value::Array(parts) if matches!(parts[..], [Value::Int(0 | 1), ..]) => {
+                self.shared.tally.confirmed(self.outbox.batch(key).map_or(0, |batch| batch.changes().len()));
+                if self.outbox.confirm(key, connection) {
                     log::info!("Redis key {key:?} is accepted again");
                 }
                 for remark in parts.iter().skip(1) {
                     log::error!("Redis key {key:?}, field {}", text_of(remark));
                 }
-                Ok(())
+                let table = &self.shared.table;
+                let prefix = self.shared.options.key_prefix.as_deref();
+                self.outbox.sweep(key, || {
+                    let families = table.live_families().into_iter();
+                    let named =
+                        families.filter(|family| layout::family_key(prefix, family.definition.name()) == key);
+                    named.flat_map(|family| table.metrics(&family)).collect()
+                });
+                Ok(Answer::Applied)
+            }
+            Value::Array(parts) if matches!(parts[..], [Value::Int(2), Value::BulkString(_)]) => {
+                let is_lost = self.outbox.begin_epoch(key, text_of(&parts[1]), connection);
+                Ok(if is_lost { Answer::Lost } else { Answer::Begun })
             }
             Value::ServerError(error) if concerns_key(&error) => {
                 let named = if error.code() == "WRITERS" { layout::writers_key(key) } else { key.to_owned() };
@@ -321,7 +436,7 @@ impl Action {
                 if self.outbox.refuse(key, reason.clone(), Instant::now()) {
                     log::error!("{reason}; its changes are kept, and tried again every second");
                 }
-                Ok(())
+                Ok(Answer::Refused)
             }
             Value::ServerError(error) => Err(self.lose(refused(&self.shared.options.address, &error))),
             other => {
@@ -338,9 +453,7 @@ impl Action {
 
     fn redeclare(&mut self) {
         self.declared_at = None;
-        if self.undeclared.is_empty() {
-            self.undeclared = self.live_definitions();
-        }
+        self.undeclared.extend(self.live_definitions());
     }
 
     fn live_definitions(&self) -> Vec<Definition> {
@@ -352,10 +465,14 @@ impl Action {
     fn declare(&mut self) -> Result<()> {
         let refresh = Duration::from_secs(self.shared.options.expire_key_time) / 3;
         let is_old = self.declared_at.is_some_and(|declared_at| declared_at.elapsed() > refresh);
-        if self.undeclared.is_empty() && !(is_old && self.outbox.has_unsent()) {
+        // Whether the server is still the one that has the definitions is asked with the values, if there are any.
+        let is_uncertain = self.declared_at.is_some()
+            && self.declared_on != self.link.connection_number()
+            && !self.outbox.has_confirmed();
+        if self.undeclared.is_empty() && !is_uncertain && !(is_old && self.outbox.has_unsent()) {
             return Ok(());
         }
-        if is_old {
+        if is_old || is_uncertain {
             self.undeclared.extend(self.live_definitions());
         }
         let key = layout::definitions_key(self.shared.options.key_prefix.as_deref());
@@ -392,6 +509,7 @@ impl Action {
         self.definitions_refused = key_error.is_some();
         self.undeclared.clear();
         self.declared_at = Some(Instant::now());
+        self.declared_on = self.link.connection_number();
         Ok(())
     }
 }

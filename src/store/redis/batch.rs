@@ -6,6 +6,9 @@
 //! The script remembers, for each writer, the last batch number that it applied, and skips a batch
 //! that it has seen. So a batch without an answer can be sent again, unchanged, for as long as it
 //! takes. There is at most one unanswered batch per key and writer: a later one never overtakes.
+//!
+//! A batch is made for one [epoch](super::epoch) of its key, and does nothing in any other: so one that the
+//! server has lost together with all else can be told from one that it never got.
 
 use once_cell::sync::Lazy;
 use redis::{Cmd, Script};
@@ -50,6 +53,13 @@ pub(crate) enum Operation {
     },
     /// Deletes the whole key.
     Clear,
+    /// Sets what the server has lost, unless somebody was faster; it had this value since `at`, in
+    /// microseconds of unix time.
+    Restore {
+        field: String,
+        value: f64,
+        at: u64,
+    },
 }
 
 /// Where a batch goes, and who sends it.
@@ -60,20 +70,33 @@ pub(crate) struct Target<'target> {
     pub(crate) is_hash: bool,
     pub(crate) writer: &'target str,
     pub(crate) expire_key_time: u64,
+    /// Empty if it is not known yet: then the server answers with it, and does nothing else.
+    pub(crate) epoch: &'target str,
 }
 
 /// A numbered batch, ready to be sent and to be sent again.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) command: Cmd,
-    pub(crate) operations: usize,
+    operations: Vec<Operation>,
+    /// How many of the operations, the first, restore what the server has lost.
+    restoring: usize,
+    /// When it was made, in microseconds of unix time.
+    made_at: u64,
     /// Whether it was sent, and its answer was lost.
     pub(crate) is_unanswered: bool,
 }
 
 impl Batch {
-    /// The batch `number` of `target.writer` for `target.key`.
-    pub(crate) fn new(target: &Target<'_>, number: u64, unix_time: u64, operations: &[Operation]) -> Self {
+    /// The batch `number` of `target.writer` for `target.key`. The first `restoring` operations restore what
+    /// the server has lost. A batch without operations asks whether the epoch is still the same.
+    pub(crate) fn new(
+        target: &Target<'_>,
+        number: u64,
+        made_at: u64,
+        operations: Vec<Operation>,
+        restoring: usize,
+    ) -> Self {
         let mut command = redis::cmd("EVALSHA");
         command.arg(SCRIPT.get_hash()).arg(2).arg(target.key).arg(target.writers_key);
         command
@@ -81,18 +104,37 @@ impl Batch {
             .arg(number)
             .arg(target.expire_key_time)
             .arg(if target.is_hash { "hash" } else { "string" })
-            .arg(unix_time)
+            .arg(made_at / 1_000_000)
             .arg(WRITER_RETENTION.max(2 * target.expire_key_time))
-            .arg(WRITERS_BEFORE_SWEEP);
-        for operation in operations {
+            .arg(WRITERS_BEFORE_SWEEP)
+            .arg(target.epoch);
+        for operation in &operations {
             // Rust's exponent form is the shortest that reads back, and Lua reads it.
             match operation {
                 Operation::Add { field, amount } => command.arg("add").arg(field).arg(format!("{amount:e}")),
                 Operation::Set { field, value } => command.arg("set").arg(field).arg(format!("{value:e}")),
                 Operation::Delete { field } => command.arg("delete").arg(field).arg(""),
                 Operation::Clear => command.arg("clear").arg("").arg(""),
+                Operation::Restore { field, value, at } => {
+                    command.arg("restore").arg(field).arg(format!("{value:e} {at}"))
+                }
             };
         }
-        Self { command, operations: operations.len(), is_unanswered: false }
+        Self { command, operations, restoring, made_at, is_unanswered: false }
+    }
+
+    /// The changes, without what restores.
+    pub(crate) fn changes(&self) -> &[Operation] {
+        &self.operations[self.restoring..]
+    }
+
+    /// The changes, out of a batch that was not applied.
+    pub(crate) fn into_changes(mut self) -> Vec<Operation> {
+        self.operations.split_off(self.restoring)
+    }
+
+    /// When it was made, in microseconds of unix time.
+    pub(crate) fn made_at(&self) -> u64 {
+        self.made_at
     }
 }

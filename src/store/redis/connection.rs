@@ -1,19 +1,21 @@
 //! One connection to the server, with a deadline for all that it does but name resolution, which is the
-//! system's, and connecting to a Unix socket.
+//! system's.
 //!
 //! redis-rs encodes commands and parses replies; the socket is ours, for two reasons. Its read
 //! time-out holds for each reply, ours for the whole exchange. And a forked child must close the
 //! sockets that it inherits, so their numbers must be known ([`SocketSlot`]).
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::mem::MaybeUninit;
+use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Parser, Value};
+use socket2::{Domain, SockAddr, Type};
 
 use super::options::{Address, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,16 +42,19 @@ impl SocketSlot {
     }
 }
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+/// How long to wait before a Unix socket whose server has too many waiting clients is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// An open socket, whose number stands in its slot meanwhile.
+struct Socket {
+    inner: socket2::Socket,
+    slot: Option<Arc<SocketSlot>>,
 }
 
 /// A connection that is logged in and answers.
 pub(crate) struct Connection {
     socket: Socket,
     parser: Parser,
-    slot: Option<Arc<SocketSlot>>,
     address: Address,
 }
 
@@ -60,15 +65,19 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects, logs in, selects the database, and sees that the server answers.
-    pub(crate) fn open(options: &RedisOptions, deadline: Instant) -> Result<Self> {
+    /// Connects, logs in, selects the database, and sees that the server answers. A child that is forked
+    /// meanwhile finds the socket in the slot, if there is one.
+    pub(crate) fn open(
+        options: &RedisOptions,
+        deadline: Instant,
+        slot: Option<&Arc<SocketSlot>>,
+    ) -> Result<Self> {
         let address = &options.address;
-        let socket = connect(address, deadline).map_err(|error| unreachable(address, &error))?;
-        if let (Socket::Tcp(stream), true) = (&socket, options.keepalive) {
-            let set = socket2::SockRef::from(stream).set_keepalive(true);
-            set.map_err(|error| unreachable(address, &error))?;
+        let socket = connect(address, deadline, slot).map_err(|error| unreachable(address, &error))?;
+        if let (Address::Tcp { .. }, true) = (address, options.keepalive) {
+            socket.inner.set_keepalive(true).map_err(|error| unreachable(address, &error))?;
         }
-        let mut connection = Self { socket, parser: Parser::new(), slot: None, address: address.clone() };
+        let mut connection = Self { socket, parser: Parser::new(), address: address.clone() };
         for reply in connection.exchange(&handshake(options), deadline)? {
             if let Value::ServerError(error) = reply {
                 return Err(refused(address, &error));
@@ -79,8 +88,18 @@ impl Connection {
 
     /// Shows the socket's number to a child that may be forked.
     pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
-        slot.put(self.socket.number());
-        self.slot = Some(Arc::clone(slot));
+        self.socket.show_in(slot);
+    }
+
+    /// Whether a connection on which nothing is awaited is of no use any more: the server has ended it, or
+    /// says something unasked. Looks, and does not wait.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        match self.socket.inner.recv_with_flags(&mut byte, flags) {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
     }
 
     /// Sends commands and reads one reply for each. After an error the connection is of no use: a late
@@ -90,26 +109,32 @@ impl Connection {
         for command in commands {
             command.write_packed_command(&mut request);
         }
-        let broken = |error: io::Error| broken(&self.address, &error);
-        WithDeadline { socket: &mut self.socket, deadline }.write_all(&request).map_err(broken)?;
+        if let Err(error) = (WithDeadline { socket: &mut self.socket, deadline }).write_all(&request) {
+            // A server that has hung up may have said why.
+            return Err(match self.read_reply(deadline) {
+                Ok(Value::ServerError(reason)) if !is_timeout(&error) => refused(&self.address, &reason),
+                _ => broken(&self.address, &error),
+            });
+        }
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
-            let stream = WithDeadline { socket: &mut self.socket, deadline };
-            match self.parser.parse_value(stream) {
+            match self.read_reply(deadline) {
                 Ok(reply) => replies.push(reply),
-                Err(error) => return Err(unreadable(&self.address, &error)),
+                Err(error) => {
+                    return Err(match replies.last() {
+                        Some(Value::ServerError(reason)) if !error.is_timeout() => {
+                            refused(&self.address, reason)
+                        }
+                        _ => unreadable(&self.address, &error),
+                    });
+                }
             }
         }
         Ok(replies)
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Before the socket closes: a number that is free again may be somebody else's by then.
-        if let Some(slot) = &self.slot {
-            slot.take();
-        }
+    fn read_reply(&mut self, deadline: Instant) -> redis::RedisResult<Value> {
+        self.parser.parse_value(WithDeadline { socket: &mut self.socket, deadline })
     }
 }
 
@@ -134,16 +159,17 @@ fn handshake(options: &RedisOptions) -> Vec<Cmd> {
     commands
 }
 
-fn connect(address: &Address, deadline: Instant) -> io::Result<Socket> {
+fn connect(address: &Address, deadline: Instant, slot: Option<&Arc<SocketSlot>>) -> io::Result<Socket> {
     match address {
-        Address::Unix { path } => UnixStream::connect(path).map(Socket::Unix),
+        Address::Unix { path } => connect_unix(path, deadline, slot),
         Address::Tcp { host, port } => {
             let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for candidate in (host.as_str(), *port).to_socket_addrs()? {
-                match TcpStream::connect_timeout(&candidate, remaining(deadline)?) {
-                    Ok(stream) => {
-                        stream.set_nodelay(true)?;
-                        return Ok(Socket::Tcp(stream));
+                let socket = Socket::new(Domain::for_address(candidate), slot)?;
+                match socket.inner.connect_timeout(&candidate.into(), remaining(deadline)?) {
+                    Ok(()) => {
+                        socket.inner.set_tcp_nodelay(true)?;
+                        return Ok(socket);
                     }
                     Err(error) => last_error = error,
                 }
@@ -153,27 +179,53 @@ fn connect(address: &Address, deadline: Instant) -> io::Result<Socket> {
     }
 }
 
+/// A Unix socket connects at once or, while too many clients wait for its server, not at all: then there is
+/// nothing to wait for but time.
+fn connect_unix(path: &Path, deadline: Instant, slot: Option<&Arc<SocketSlot>>) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, slot)?;
+    socket.inner.set_nonblocking(true)?;
+    while let Err(error) = socket.inner.connect(&address) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        std::thread::sleep(remaining(deadline)?.min(BUSY_PAUSE));
+    }
+    socket.inner.set_nonblocking(false)?;
+    Ok(socket)
+}
+
 fn remaining(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 impl Socket {
-    fn number(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
+    /// A socket that is not connected. Between its making and its noting lie a few instructions: a child that
+    /// is forked right there keeps it open, which costs the child a descriptor and nobody a value.
+    fn new(domain: Domain, slot: Option<&Arc<SocketSlot>>) -> io::Result<Self> {
+        let mut socket = Self { inner: socket2::Socket::new(domain, Type::STREAM, None)?, slot: None };
+        if let Some(slot) = slot {
+            socket.show_in(slot);
         }
+        Ok(socket)
+    }
+
+    fn show_in(&mut self, slot: &Arc<SocketSlot>) {
+        slot.put(self.inner.as_raw_fd());
+        self.slot = Some(Arc::clone(slot));
     }
 
     fn set_timeouts(&self, left: Duration) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => {
-                stream.set_read_timeout(Some(left)).and(stream.set_write_timeout(Some(left)))
-            }
-            Self::Unix(stream) => {
-                stream.set_read_timeout(Some(left)).and(stream.set_write_timeout(Some(left)))
-            }
+        self.inner.set_read_timeout(Some(left)).and(self.inner.set_write_timeout(Some(left)))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Before the socket closes: a number that is free again may be somebody else's by then.
+        if let Some(slot) = &self.slot {
+            slot.take();
         }
     }
 }
@@ -187,20 +239,14 @@ struct WithDeadline<'socket> {
 impl Read for WithDeadline<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket.set_timeouts(remaining(self.deadline)?)?;
-        match self.socket {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
+        self.socket.inner.read(buffer)
     }
 }
 
 impl Write for WithDeadline<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.set_timeouts(remaining(self.deadline)?)?;
-        match self.socket {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
+        self.socket.inner.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -20,6 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     connection: Option<Connection>,
     slot: Arc<SocketSlot>,
+    /// How many connections there were, this one included.
+    connection_number: u64,
     lost: Option<Lost>,
     /// Whether a connection ever broke: what was sent on it may arrive late.
     has_failed: bool,
@@ -36,7 +38,14 @@ struct Lost {
 impl Link {
     /// A link that has not connected yet, or has connected before its thread began.
     pub(crate) fn new(first: Option<Result<Connection>>, slot: Arc<SocketSlot>) -> Self {
-        let mut link = Self { connection: None, slot, lost: None, has_failed: false, transmissions: 0 };
+        let mut link = Self {
+            connection: None,
+            slot,
+            connection_number: 0,
+            lost: None,
+            has_failed: false,
+            transmissions: 0,
+        };
         match first {
             Some(Ok(connection)) => link.keep(connection),
             Some(Err(error)) => link.lose(&error),
@@ -48,6 +57,21 @@ impl Link {
     /// When to try again, if the store is lost.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.lost.as_ref().map(|lost| lost.retry_at)
+    }
+
+    /// The number of the connection, or of the last one: another number may mean another server.
+    pub(crate) fn connection_number(&self) -> u64 {
+        self.connection_number
+    }
+
+    /// Whether the server has ended the connection; then it is closed here too. All that was sent on it has
+    /// been answered, so this is no failure.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let has_ended = self.connection.as_ref().is_some_and(Connection::has_ended);
+        if has_ended {
+            self.connection = None;
+        }
+        has_ended
     }
 
     /// Whether a connection ever broke.
@@ -97,7 +121,8 @@ impl Link {
 
     fn exchange_once(&mut self, options: &RedisOptions, commands: &[Cmd]) -> Result<Vec<Value>> {
         if self.connection.is_none() {
-            let connection = Connection::open(options, Instant::now() + options.connect_timeout)?;
+            let connect_by = Instant::now() + options.connect_timeout;
+            let connection = Connection::open(options, connect_by, Some(&self.slot))?;
             self.keep(connection);
         }
         let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
@@ -112,6 +137,7 @@ impl Link {
 
     fn keep(&mut self, mut connection: Connection) {
         connection.register(&self.slot);
+        self.connection_number += 1;
         self.connection = Some(connection);
     }
 }

@@ -8,6 +8,8 @@
 mod action;
 mod batch;
 mod connection;
+mod epoch;
+mod gauges;
 mod layout;
 mod link;
 mod options;
@@ -58,7 +60,7 @@ impl RedisStore {
     /// Connects, and starts the threads. Fails if the server cannot be reached and is `required`.
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
-        let connection = Connection::open(&options, Instant::now() + options.connect_timeout);
+        let connection = Connection::open(&options, Instant::now() + options.connect_timeout, None);
         let connection = match connection {
             Err(error) if options.required => return Err(error),
             connected_or_not => connected_or_not,
@@ -71,15 +73,16 @@ impl RedisStore {
         Ok(Self { core: Arc::new(Core { shared, slot }) })
     }
 
-    fn push(&self, event: Event) {
-        // A closed store has nobody to tell.
-        if let Some(runtime) = self.core.runtime() {
+    /// Tells the threads, or says that there are none. A closed store has nobody to tell.
+    fn push(&self, event: Event) -> Result<()> {
+        if let Some(runtime) = self.core.slot.require(|| self.core.start())? {
             runtime.push(event);
         }
+        Ok(())
     }
 
     fn running(&self) -> Result<Arc<Runtime>> {
-        self.core.runtime().ok_or_else(|| {
+        self.core.slot.require(|| self.core.start())?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Unavailable,
                 format!("the backend for {} is closed", self.core.shared.options.address),
@@ -91,7 +94,11 @@ impl RedisStore {
 impl Core {
     /// The threads that serve this process; started now if it is a forked child's first use.
     fn runtime(&self) -> Option<Arc<Runtime>> {
-        self.slot.get(|| Runtime::start(&self.shared, None))
+        self.slot.get(|| self.start())
+    }
+
+    fn start(&self) -> Result<Arc<Runtime>> {
+        Runtime::start(&self.shared, None)
     }
 }
 
@@ -102,7 +109,9 @@ impl DirtyQueue for Core {
                 runtime.push(Event::Dirty(metric));
                 true
             }
-            None => false,
+            // The last look of a store that closes finds what stays dirty; later nobody asks. A store whose
+            // threads cannot be started is asked again by the next change.
+            None => self.slot.is_closed(),
         }
     }
 }
@@ -118,7 +127,8 @@ impl Store for RedisStore {
     }
 
     fn declared(&self, family: &Arc<Family>) {
-        self.push(Event::Declared(Box::new(family.definition.clone())));
+        // Threads that start late find it in the table.
+        let _ = self.push(Event::Declared(Box::new(family.definition.clone())));
     }
 
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
@@ -148,8 +158,7 @@ impl Store for RedisStore {
         if let Cells::Pending(cells) = &metric.cells {
             cells.remove();
         }
-        self.push(Event::Removed(Arc::clone(metric)));
-        Ok(())
+        self.push(Event::Removed(Arc::clone(metric)))
     }
 
     fn remove_unknown(&self, _: &Arc<Family>, _: &str) -> Result<bool> {
@@ -162,8 +171,7 @@ impl Store for RedisStore {
                 cells.remove();
             }
         }
-        self.push(Event::Cleared(Arc::clone(family)));
-        Ok(())
+        self.push(Event::Cleared(Arc::clone(family)))
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
@@ -181,7 +189,7 @@ impl Store for RedisStore {
     }
 
     fn close(&self) -> Result<()> {
-        match self.core.slot.close() {
+        match self.core.slot.close(|| self.core.start())? {
             Some(runtime) => runtime.stop(Instant::now() + self.core.shared.options.shutdown_timeout),
             None => Ok(()),
         }

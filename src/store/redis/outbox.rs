@@ -3,16 +3,21 @@
 //! For each key there is at most one unanswered batch, which stays as it is until it is answered, and
 //! the operations behind it. While operations wait, the key's metrics keep what they count in their own
 //! cells, so that the outbox is bounded by the number of metrics and not by what they count.
+//!
+//! When the server has lost a key (its [epoch](super::epoch) is another one), the operations of the unanswered
+//! batch go back in line, behind those that restore what this process knows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::batch::{Batch, MAX_OPERATIONS, Operation, Target};
+use super::epoch::{self, KnownEpochs};
+use super::gauges::ConfirmedGauges;
 use super::layout;
 use super::options::RedisOptions;
-use crate::family::Family;
-use crate::metric::{Cells, Metric};
+use crate::family::{Family, MetricType};
+use crate::metric::{Cells, Metric, VALUE_CELL};
 use crate::pending::Change;
 use crate::statistics::Tally;
 
@@ -24,6 +29,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Outbox {
     writer: String,
     tally: Arc<Tally>,
+    epochs: Arc<KnownEpochs>,
     queues: BTreeMap<String, Queue>,
 }
 
@@ -32,8 +38,11 @@ pub(crate) struct Outbox {
 struct Queue {
     writers_key: String,
     is_hash: bool,
+    is_gauge: bool,
     last_number: u64,
     in_flight: Option<Batch>,
+    /// What the server has lost, to be sent before anything else.
+    restoring: VecDeque<Operation>,
     /// Taken from metrics, in order, and behind the batch.
     operations: VecDeque<Operation>,
     /// How many metrics the batch and the operations are from.
@@ -45,6 +54,9 @@ struct Queue {
     /// The metrics whose cells are to be taken after that, by address: each is here once.
     dirty: BTreeMap<usize, Arc<Metric>>,
     refused: Option<Refused>,
+    gauges: ConfirmedGauges,
+    /// The number of the connection on which the server last confirmed the epoch. 0: it is to be asked.
+    confirmed_on: u64,
 }
 
 #[derive(Debug)]
@@ -55,8 +67,8 @@ struct Refused {
 
 impl Outbox {
     /// An empty outbox whose batches carry the id `writer`.
-    pub(crate) fn new(writer: String, tally: Arc<Tally>) -> Self {
-        Self { writer, tally, queues: BTreeMap::new() }
+    pub(crate) fn new(writer: String, tally: Arc<Tally>, epochs: Arc<KnownEpochs>) -> Self {
+        Self { writer, tally, epochs, queues: BTreeMap::new() }
     }
 
     /// Notes that a metric has changed. Its changes stay in its cells for now.
@@ -79,15 +91,19 @@ impl Outbox {
         queue.is_cleared = true;
     }
 
-    /// Makes batches of what waits, and gives the keys of all batches that are to be sent now.
-    pub(crate) fn prepare(&mut self, options: &RedisOptions, now: Instant) -> Vec<String> {
+    /// Makes batches of what waits, and gives the keys of all batches that are to be sent now. A key that the
+    /// server has not confirmed on this connection is asked about: it may be another server by now.
+    pub(crate) fn prepare(&mut self, options: &RedisOptions, now: Instant, connection: u64) -> Vec<String> {
         let mut ready = Vec::new();
         for (key, queue) in &mut self.queues {
             if queue.refused.as_ref().is_some_and(|refused| now < refused.until) {
                 continue;
             }
             if queue.in_flight.is_none() {
-                queue.fill(key, &self.writer, options, &self.tally);
+                let epoch = self.epochs.get(key);
+                let asks = epoch.is_some() && queue.confirmed_on != connection;
+                let epoch = epoch.as_deref().unwrap_or_default();
+                queue.fill(key, &self.writer, epoch, asks, options, &self.tally);
             }
             if queue.in_flight.is_some() {
                 ready.push(key.clone());
@@ -115,14 +131,71 @@ impl Outbox {
         repetitions
     }
 
-    /// The key's batch is confirmed. `true` if the key had been refused before.
-    pub(crate) fn confirm(&mut self, key: &str) -> bool {
+    /// The key's batch is confirmed, on this connection. `true` if the key had been refused before.
+    pub(crate) fn confirm(&mut self, key: &str, connection: u64) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return false };
-        queue.in_flight = None;
+        queue.confirmed_on = connection;
         if queue.operations.is_empty() {
             queue.taken_metrics = 0;
         }
+        if let Some(batch) = queue.in_flight.take()
+            && queue.is_gauge
+        {
+            batch.changes().iter().for_each(|change| queue.gauges.note(change, batch.made_at()));
+        }
         queue.refused.take().is_some()
+    }
+
+    /// The key's batch was not applied: the server is in this epoch. `true` if the server has lost what was
+    /// confirmed in another one: [`restore`](Self::restore) it then.
+    pub(crate) fn begin_epoch(&mut self, key: &str, epoch: String, connection: u64) -> bool {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        queue.confirmed_on = connection;
+        queue.restoring.clear();
+        for change in queue.in_flight.take().map(Batch::into_changes).into_iter().flatten().rev() {
+            queue.operations.push_front(change);
+        }
+        self.epochs.note(key, epoch).is_some()
+    }
+
+    /// Has the server told again, before all else, of these metrics of a key that it has lost.
+    pub(crate) fn restore(&mut self, key: &str, metrics: &[Arc<Metric>]) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        let keeps_values = self.epochs.get(key).is_some_and(|epoch| epoch::keeps_values(&epoch));
+        queue.restoring = metrics
+            .iter()
+            .map(|metric| (layout::field(&metric.family.definition, &metric.key, VALUE_CELL), metric))
+            .map(|(field, metric)| match is_gauge(&metric.family) {
+                true => queue.gauges.restore(field, keeps_values),
+                // As when it was new.
+                false => Operation::Add { field, amount: 0.0 },
+            })
+            .collect();
+    }
+
+    /// The server is to be asked whether it still has these keys, if this process has written to them.
+    pub(crate) fn ask(&mut self, keys: &[String]) {
+        for key in keys {
+            if let Some(queue) = self.queues.get_mut(key) {
+                queue.confirmed_on = 0;
+            }
+        }
+    }
+
+    /// Whether the server keeps something of this process.
+    pub(crate) fn has_confirmed(&self) -> bool {
+        self.queues.values().any(|queue| queue.confirmed_on != 0)
+    }
+
+    /// Forgets gauges that nobody uses any more, if there are many. `metrics` gives those that a key has.
+    pub(crate) fn sweep(&mut self, key: &str, metrics: impl FnOnce() -> Vec<Arc<Metric>>) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        if queue.gauges.wants_sweep() {
+            let field =
+                |metric: &Arc<Metric>| layout::field(&metric.family.definition, &metric.key, VALUE_CELL);
+            let used: HashSet<String> = metrics().iter().map(field).collect();
+            queue.gauges.sweep(&used);
+        }
     }
 
     /// The key's batch was refused, for a reason that concerns this key alone. It stays, and is sent
@@ -176,7 +249,7 @@ impl Outbox {
 
     /// How many operations wait that have been taken from metrics.
     pub(crate) fn taken_count(&self) -> usize {
-        let in_flight = |queue: &Queue| queue.in_flight.as_ref().map_or(0, |batch| batch.operations);
+        let in_flight = |queue: &Queue| queue.in_flight.as_ref().map_or(0, |batch| batch.changes().len());
         self.queues.values().map(|queue| in_flight(queue) + queue.operations.len()).sum()
     }
 
@@ -190,17 +263,22 @@ impl Outbox {
         let queue = self.queues.entry(key).or_insert_with_key(|key| Queue {
             writers_key: layout::writers_key(key),
             is_hash: false,
+            is_gauge: false,
             last_number: 0,
             in_flight: None,
+            restoring: VecDeque::new(),
             operations: VecDeque::new(),
             taken_metrics: 0,
             is_cleared: false,
             removed: BTreeMap::new(),
             dirty: BTreeMap::new(),
             refused: None,
+            gauges: ConfirmedGauges::default(),
+            confirmed_on: 0,
         });
         // A family may have taken the name of another one that is gone.
         queue.is_hash = layout::is_hash(&family.definition);
+        queue.is_gauge = is_gauge(family);
         queue
     }
 }
@@ -208,14 +286,23 @@ impl Outbox {
 impl Queue {
     fn is_empty(&self) -> bool {
         self.in_flight.is_none()
+            && self.restoring.is_empty()
             && self.operations.is_empty()
             && !self.is_cleared
             && self.removed.is_empty()
             && self.dirty.is_empty()
     }
 
-    /// Makes the next batch, if there is anything to send.
-    fn fill(&mut self, key: &str, writer: &str, options: &RedisOptions, tally: &Tally) {
+    /// Makes the next batch, if there is anything to send or (`asks`) to be asked.
+    fn fill(
+        &mut self,
+        key: &str,
+        writer: &str,
+        epoch: &str,
+        asks: bool,
+        options: &RedisOptions,
+        tally: &Tally,
+    ) {
         if self.operations.len() < MAX_OPERATIONS {
             if std::mem::take(&mut self.is_cleared) {
                 self.operations.push_back(Operation::Clear);
@@ -231,21 +318,27 @@ impl Queue {
                 self.taken_metrics += usize::from(has_changes);
             }
         }
-        if self.operations.is_empty() {
+        let restoring = self.restoring.len().min(MAX_OPERATIONS);
+        let mut operations: Vec<Operation> = self.restoring.drain(..restoring).collect();
+        operations.extend(self.operations.drain(..self.operations.len().min(MAX_OPERATIONS - restoring)));
+        if operations.is_empty() && !asks {
             return;
         }
-        let count = self.operations.len().min(MAX_OPERATIONS);
-        let operations: Vec<Operation> = self.operations.drain(..count).collect();
         let target = Target {
             key,
             writers_key: &self.writers_key,
             is_hash: self.is_hash,
             writer,
             expire_key_time: options.expire_key_time,
+            epoch,
         };
         self.last_number += 1;
-        self.in_flight = Some(Batch::new(&target, self.last_number, unix_time(), &operations));
+        self.in_flight = Some(Batch::new(&target, self.last_number, unix_micros(), operations, restoring));
     }
+}
+
+fn is_gauge(family: &Family) -> bool {
+    matches!(family.definition.metric_type(), MetricType::Gauge | MetricType::Untyped)
 }
 
 fn address(metric: &Arc<Metric>) -> usize {
@@ -268,6 +361,7 @@ fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>, tally: &T
     has_changes
 }
 
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+fn unix_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or_default()
 }

@@ -11,10 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use redis::{Cmd, Value};
 
 use super::Shared;
-use super::action::{Request, command, concerns_key, describe};
+use super::action::{Loss, Request, command, concerns_key, describe};
 use super::connection::{Connection, SocketSlot, refused};
+use super::epoch::{self, KnownEpochs};
 use super::layout;
-use super::runtime::flush;
+use super::runtime::{flush, restore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
 use crate::labels::{self, Labels};
@@ -73,6 +74,7 @@ pub(crate) struct Pipeline {
     requests: Sender<Request>,
     slot: Arc<SocketSlot>,
     refused_keys: Arc<RefusedKeys>,
+    epochs: Arc<KnownEpochs>,
     connection: Option<Connection>,
 }
 
@@ -82,8 +84,9 @@ impl Pipeline {
         requests: Sender<Request>,
         slot: Arc<SocketSlot>,
         refused_keys: Arc<RefusedKeys>,
+        epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self { shared, requests, slot, refused_keys, connection: None }
+        Self { shared, requests, slot, refused_keys, epochs, connection: None }
     }
 
     /// Answers questions until it is told to stop.
@@ -125,7 +128,7 @@ impl Pipeline {
             .any(|family| !stored.contains_key(family.definition.name()))
         {
             // The server has lost them, or never got them.
-            let _ = self.requests.send(Request::Redeclare);
+            self.restore(Loss::Definitions, deadline)?;
         }
         let mut definitions = Vec::new();
         let mut known = Vec::new();
@@ -167,11 +170,10 @@ impl Pipeline {
             definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
         let mut commands = vec![self.expire(&layout::definitions_key(prefix))];
         for (key, definition) in keys.iter().zip(&definitions) {
-            commands.push(self.expire(key));
-            commands.push(self.expire(&layout::writers_key(key)));
+            commands.extend(self.renew(key));
             commands.push(command(if layout::is_hash(definition) { "HGETALL" } else { "GET" }, &[key]));
         }
-        let replies = self.exchange(&commands, deadline)?;
+        let replies = self.exchange_and_restore(commands, &keys, deadline)?;
         let values = replies.into_iter().skip(3).step_by(3);
         let mut snapshot = Snapshot::default();
         for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
@@ -195,9 +197,10 @@ impl Pipeline {
                 get.arg(field);
             }
         }
-        let commands = [self.expire(&key), self.expire(&layout::writers_key(&key)), get];
-        let mut replies = self.exchange(&commands, deadline)?;
-        let values = match replies.pop().unwrap_or_default() {
+        let mut commands = Vec::from(self.renew(&key));
+        commands.push(get);
+        let replies = self.exchange_and_restore(commands, std::slice::from_ref(&key), deadline)?;
+        let values = match replies.into_iter().nth(2).unwrap_or_default() {
             Value::ServerError(error) if concerns_key(&error) => {
                 let message = format!("Redis key {key:?} cannot be read: {}", describe(&error));
                 return Err(Error::new(ErrorKind::Store, message));
@@ -207,6 +210,12 @@ impl Pipeline {
             value => vec![value],
         };
         values.into_iter().map(|value| number(&key, value)).collect()
+    }
+
+    /// Renews the expiry of a family. Its writers' key first: it must not outlive the values, or nobody would
+    /// notice that they are lost.
+    fn renew(&self, key: &str) -> [Cmd; 2] {
+        [self.expire(&layout::writers_key(key)), self.expire(key)]
     }
 
     fn expire(&self, key: &str) -> Cmd {
@@ -233,6 +242,40 @@ impl Pipeline {
         }
     }
 
+    /// Sends reads of these families. If the server has lost one that this process has written to, it is
+    /// restored, and read again.
+    fn exchange_and_restore(
+        &mut self,
+        mut commands: Vec<Cmd>,
+        keys: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<Value>> {
+        let reads = commands.len();
+        commands.extend(keys.iter().map(|key| command("HGET", &[&layout::writers_key(key), epoch::FIELD])));
+        let mut replies = self.exchange(&commands, deadline)?;
+        let epochs = replies.split_off(reads.min(replies.len()));
+        let is_lost = |(key, reply): (&String, Value)| match reply {
+            // It cannot be known.
+            Value::ServerError(_) => None,
+            reply => self.epochs.is_lost(key, text(reply).as_deref()).then(|| key.clone()),
+        };
+        let lost: Vec<String> = keys.iter().zip(epochs).filter_map(is_lost).collect();
+        if lost.is_empty() {
+            return Ok(replies);
+        }
+        self.restore(Loss::Keys(lost), deadline)?;
+        commands.truncate(reads);
+        self.exchange(&commands, deadline)
+    }
+
+    fn restore(&self, loss: Loss, deadline: Instant) -> Result<()> {
+        match restore(&self.requests, &self.shared, loss, deadline) {
+            // Keys that are refused are reported where they are read, and spoil nothing else.
+            Err(error) if error.kind() != ErrorKind::Store => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends reads. Reading twice does no harm, so a connection that breaks, or has gone silent since its
     /// last use, is made anew while there is time; a server that cannot be reached is an error at once.
     fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
@@ -245,10 +288,9 @@ impl Pipeline {
                 Some(connection) => (connection, deadline.min(Instant::now() + options.socket_timeout)),
                 None => {
                     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-                    (Connection::open(options, connect_by)?, deadline)
+                    (Connection::open(options, connect_by, Some(&self.slot))?, deadline)
                 }
             };
-            connection.register(&self.slot);
             match connection.exchange(commands, answer_by) {
                 Ok(replies) => {
                     self.connection = Some(connection);

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::Shared;
-use super::action::{Action, Event, Request};
+use super::action::{Action, Event, Loss, Request};
 use super::connection::{Connection, SocketSlot};
+use super::epoch::KnownEpochs;
 use super::link::Link;
+use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::Family;
@@ -26,6 +28,9 @@ use crate::thread::Thread;
 
 /// How long after a panic a thread waits before it goes on.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// How long after threads could not be started it is tried again for the sake of an increment.
+const AFTER_FAILED_START: Duration = Duration::from_secs(1);
 
 /// The threads of one process.
 #[derive(Debug)]
@@ -49,6 +54,7 @@ impl Runtime {
         let abandoned = Arc::new(AtomicBool::new(false));
         let waiting = Arc::new(AtomicUsize::new(0));
         let refused_keys = Arc::new(RefusedKeys::default());
+        let epochs = Arc::new(KnownEpochs::default());
         let mut sockets = Vec::new();
         let mut threads = Vec::new();
         let mut new_slot = || {
@@ -57,15 +63,20 @@ impl Runtime {
             slot
         };
         for index in 0..shared.options.pipeline_threads {
-            let mut pipeline =
-                Pipeline::new(Arc::clone(shared), requests.clone(), new_slot(), Arc::clone(&refused_keys));
+            let mut pipeline = Pipeline::new(
+                Arc::clone(shared),
+                requests.clone(),
+                new_slot(),
+                Arc::clone(&refused_keys),
+                Arc::clone(&epochs),
+            );
             let questions: Receiver<Question> = question_receiver.clone();
             let body = move || guarded("pipeline", || pipeline.run(&questions));
             threads.push(spawn(shared, &format!("pipeline-{index}"), body)?);
         }
         let mut action = Action::new(
             Arc::clone(shared),
-            writer_id(),
+            Outbox::new(writer_id(), Arc::clone(&shared.tally), epochs),
             event_receiver,
             request_receiver,
             Link::new(first, new_slot()),
@@ -160,6 +171,18 @@ pub(crate) fn flush(requests: &Sender<Request>, shared: &Shared, deadline: Insta
     wait_for(&answers, shared, deadline, "sending what is pending")
 }
 
+/// Has the BackendAction thread restore what the server has lost, and waits for it.
+pub(crate) fn restore(
+    requests: &Sender<Request>,
+    shared: &Shared,
+    loss: Loss,
+    deadline: Instant,
+) -> Result<()> {
+    let (answer, answers) = bounded(1);
+    let _ = requests.send(Request::Restore { loss, deadline, answer });
+    wait_for(&answers, shared, deadline, "restoring what the server has lost")
+}
+
 fn wait_for<T>(answers: &Receiver<Result<T>>, shared: &Shared, deadline: Instant, what: &str) -> Result<T> {
     match answers.recv_deadline(deadline) {
         Ok(result) => result,
@@ -223,8 +246,11 @@ pub(crate) struct RuntimeSlot(Mutex<State>);
 #[derive(Debug)]
 enum State {
     Running(Arc<Runtime>),
-    /// In a forked child that has not used the store yet.
-    NotStarted,
+    /// In a forked child that has not used the store yet; or whose threads could not be started when it did,
+    /// last at this time.
+    NotStarted {
+        failed_at: Option<Instant>,
+    },
     Closed,
 }
 
@@ -233,38 +259,73 @@ impl RuntimeSlot {
         Self(Mutex::new(State::Running(runtime)))
     }
 
-    /// The runtime, started now if need be. `None` if the store is closed, or cannot start threads.
+    /// The runtime, started now if need be; `None` if the store is closed. For whoever cannot wait for a start
+    /// that has just failed, that is an error, and not tried again for a while.
     pub(crate) fn get(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Option<Arc<Runtime>> {
-        let mut state = self.lock();
-        match &*state {
+        let has_just_failed = |failed_at: &Instant| failed_at.elapsed() < AFTER_FAILED_START;
+        match &*self.lock() {
             State::Running(runtime) => return Some(Arc::clone(runtime)),
-            State::Closed => return None,
-            State::NotStarted => {}
+            State::NotStarted { failed_at } if failed_at.as_ref().is_some_and(has_just_failed) => {
+                return None;
+            }
+            State::NotStarted { .. } | State::Closed => {}
         }
-        let started = start();
-        if let Ok(runtime) = &started {
-            *state = State::Running(Arc::clone(runtime));
-        }
+        self.require(start).ok().flatten()
+    }
+
+    /// The runtime, started now if need be; `None` if the store is closed.
+    pub(crate) fn require(
+        &self,
+        start: impl FnOnce() -> Result<Arc<Runtime>>,
+    ) -> Result<Option<Arc<Runtime>>> {
+        let mut state = self.lock();
+        let had_failed = match &*state {
+            State::Running(runtime) => return Ok(Some(Arc::clone(runtime))),
+            State::Closed => return Ok(None),
+            State::NotStarted { failed_at } => failed_at.is_some(),
+        };
+        let started = start().map_err(|error| {
+            let promise = "what this process counts is kept, and sent when a thread can be started";
+            Error::new(error.kind(), format!("{error}; {promise}"))
+        });
+        *state = match &started {
+            Ok(runtime) => State::Running(Arc::clone(runtime)),
+            Err(_) => State::NotStarted { failed_at: Some(Instant::now()) },
+        };
         drop(state);
-        match started {
+        match &started {
             Ok(runtime) => {
+                if had_failed {
+                    runtime.push(Event::StartedLate);
+                }
                 runtime.announce();
                 fork::restarted();
-                Some(runtime)
             }
-            Err(error) => {
-                log::error!("{error}");
-                None
+            Err(error) if !had_failed => log::error!("{error}"),
+            Err(_) => {}
+        }
+        started.map(Some)
+    }
+
+    /// Takes the runtime out, for good. It is started once more if it could not be when it was needed.
+    pub(crate) fn close(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Result<Option<Arc<Runtime>>> {
+        match std::mem::replace(&mut *self.lock(), State::Closed) {
+            State::Running(runtime) => Ok(Some(runtime)),
+            State::NotStarted { failed_at: Some(_) } => {
+                let runtime = start().map_err(|error| {
+                    let loss =
+                        "what this process has counted since it was forked could not be sent, and is lost";
+                    Error::new(error.kind(), format!("{loss}: {error}"))
+                })?;
+                runtime.push(Event::StartedLate);
+                Ok(Some(runtime))
             }
+            State::NotStarted { failed_at: None } | State::Closed => Ok(None),
         }
     }
 
-    /// Takes the runtime out, for good.
-    pub(crate) fn close(&self) -> Option<Arc<Runtime>> {
-        match std::mem::replace(&mut *self.lock(), State::Closed) {
-            State::Running(runtime) => Some(runtime),
-            State::NotStarted | State::Closed => None,
-        }
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.lock(), State::Closed)
     }
 
     /// Holds the slot across a fork.
@@ -282,7 +343,8 @@ impl ForkGuard for MutexGuard<'_, State> {
         if !matches!(**self, State::Running(_)) {
             return;
         }
-        if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted) {
+        if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted { failed_at: None })
+        {
             for socket in runtime.sockets.iter().filter_map(|slot| slot.take()) {
                 close_inherited(socket);
             }
