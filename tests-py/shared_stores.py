@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from programs import PRELUDE, run_program
 
 #: Loads the store that the configuration names, and gives programs the three metrics that they count in.
-LOAD = """
+LOAD = '''
 import pytheus_backend_rs
 load_backend(getattr(pytheus_backend_rs, config["class"]), config["options"])
 counter = Counter("requests_total", "help", required_labels=["who"])
@@ -23,7 +23,11 @@ def count(who, times=1):
         gauge.inc(2)
         gauge.dec(1)
         histogram.observe(0.5)
-"""
+def is_shown(total, text):
+    """Whether a scrape has `total` counts in each of the three metrics, which are sent one by one."""
+    counted = sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("requests_total{"))
+    return counted == total and f"\\nlevel {total}.0\\n" in text and f"\\nsize_count {total}.0\\n" in text
+'''
 
 SOURCE = PRELUDE + LOAD
 
