@@ -47,13 +47,16 @@ class SharedStore(NamedTuple):
         options = {**self.options, **redis_options} if self.is_redis else self.options
         return {"class": self.class_name, "options": options}
 
+    def scrape(self) -> str:
+        """What a fresh process shows of the three metrics."""
+        return run_program(LOAD + "print(generate_metrics())", self.config())
+
     def counted(self) -> dict[str, float]:
         """What a fresh process sees in the store: what each `who` has counted, and the `total`.
 
         Every count changes the counter, the gauge and the histogram: they must agree.
         """
-        text = run_program(LOAD + "print(generate_metrics())", self.config())
-        return counted_in(text)
+        return counted_in(self.scrape())
 
 
 def counted_in(text: str) -> dict[str, float]:

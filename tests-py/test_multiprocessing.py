@@ -129,11 +129,10 @@ def test_a_daemonic_process_that_ends_by_itself_sends_what_it_has(store: SharedS
     assert store.counted() == {"child": 1, "total": 1}
 
 
-@METHODS
-def test_a_child_of_a_thread_counts_while_others_count(store: SharedStore, method: str) -> None:
+def test_a_child_of_a_thread_counts_while_others_count(store: SharedStore) -> None:
     run(
         store,
-        method,
+        "fork",
         """
         def start_children():
             for _ in range(3):
