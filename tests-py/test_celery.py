@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from programs import HANG
+from programs import HANG, run_program
 from shared_stores import SOURCE, SharedStore
 from waiting import wait_until
 
@@ -143,3 +143,21 @@ def test_what_the_program_counts_at_the_end_of_a_child_arrives(store: SharedStor
     counted = store.counted()
     assert counted["end"] == CHILDREN
     assert counted["total"] == 20 + CHILDREN
+
+
+def test_what_a_process_of_billiard_counts_arrives(store: SharedStore) -> None:
+    """Celery's own version of `multiprocessing`, which programs use in tasks; it knows no parent process."""
+    run_program(
+        """
+        import billiard
+        children = [billiard.Process(target=count, args=("child",)) for _ in range(2)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+            assert child.exitcode == 0
+        """,
+        store.config(flush_interval_ms=600_000),
+        prelude=SOURCE,
+    )
+    assert store.counted() == {"child": 2, "total": 2}

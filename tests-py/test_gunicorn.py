@@ -6,6 +6,7 @@ keeps a connection alive, so the workers share the requests among them.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -60,7 +61,7 @@ class Gunicorn:
                 start_new_session=True,
                 env={**os.environ, "TEST_CONFIG": json.dumps(config)},
             )
-        self.port = int(wait_until(self._listening, f"gunicorn listens; see {self._log}").group(1))
+        self.port = int(wait_until(self._chosen_port, f"gunicorn listens; see {self._log}"))
 
     @property
     def text(self) -> str:
@@ -128,9 +129,10 @@ class Gunicorn:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def _listening(self) -> re.Match[str] | None:
+    def _chosen_port(self) -> str:
         assert self.process.poll() is None, self.text
-        return re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", self.text)
+        found = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", self.text)
+        return found.group(1) if found else ""
 
 
 @contextlib.contextmanager
@@ -168,9 +170,10 @@ def test_workers_that_are_replaced_leave_nothing_behind(store: SharedStore, tmp_
     """Only the end of a worker can send what it has counted: the next regular flush is far away."""
     with gunicorn(tmp_path, store.config(flush_interval_ms=600_000)) as server:
         server.all_workers()
-        server.serve(400)
-        server.reload()
-        server.serve(400)
+        with concurrent.futures.ThreadPoolExecutor(1) as clients:
+            serving = clients.submit(server.serve, 800)
+            server.reload()
+            serving.result(HANG)
         server.stop()
     assert store.counted()["total"] == 800
 

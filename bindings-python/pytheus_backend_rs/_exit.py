@@ -8,6 +8,7 @@ pool, which has neither and sends a signal of Celery's.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import sys
 from typing import Any
@@ -44,8 +45,10 @@ _prepared = False
 
 def _prepare_multiprocessing_children() -> None:
     """A `multiprocessing` child forgets its parent's finalizers, then runs what the parent has registered
-    to be run after a fork. (A process of `billiard` does the same.)"""
+    to be run after a fork. A process of `billiard` does the same, but may import the module only then."""
     global _prepared
+    if "billiard" in sys.modules:
+        importlib.import_module("multiprocessing.util")
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None and not _prepared:
         util.register_after_fork(_close_all, _finish_with_multiprocessing)
