@@ -31,6 +31,10 @@ def is_shown(total, text):
 
 SOURCE = PRELUDE + LOAD
 
+#: The next regular flush is far away, so that only the end of a process can send what it has counted; and that may
+#: take long, as on a busy machine it does.
+LAZY = {"flush_interval_ms": 600_000, "shutdown_timeout": 60}
+
 
 class SharedStore(NamedTuple):
     """Which backend class a test uses, and with which options."""

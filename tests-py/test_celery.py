@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from programs import HANG, run_program
-from shared_stores import SOURCE, SharedStore
+from shared_stores import LAZY, SOURCE, SharedStore
 from waiting import wait_until
 
 CHILDREN = 4
@@ -28,8 +28,9 @@ TASKS = f"""{SOURCE}
 from celery import Celery
 from celery.signals import worker_process_shutdown
 folder = os.path.dirname(os.path.abspath(__file__))
-folders = ("data_folder_in", "data_folder_out", "control_folder")
-options = {{name: os.path.join(folder, "control" if name.startswith("control") else "queue") for name in folders}}
+# A worker may read a message that is still being written, so it finds them in another folder.
+folders = {{"data_folder_in": "queue", "data_folder_out": "written", "control_folder": "control"}}
+options = {{name: os.path.join(folder, subfolder) for name, subfolder in folders.items()}}
 app = Celery("tasks", broker="filesystem://", broker_transport_options=options)
 app.conf.task_ignore_result = True
 done = os.open(os.path.join(folder, "done"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -44,11 +45,13 @@ def ended(**_):
 """
 
 PUBLISH = """
-import sys
+import os, sys
 import tasks
 with tasks.app.connection_for_write() as connection, connection.SimpleQueue("celery").producer as producer:
     for _ in range(int(sys.argv[1])):
         tasks.work.apply_async(producer=producer)
+for name in sorted(os.listdir("written")):
+    os.rename(os.path.join("written", name), os.path.join("queue", name))
 """
 
 
@@ -61,9 +64,9 @@ class Worker:
         command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "prefork"]
         command += ["--concurrency", str(CHILDREN), "--loglevel", "INFO"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *options]
-        config = json.dumps(store.config(flush_interval_ms=600_000))
+        config = json.dumps(store.config(**LAZY))
         (directory / "tasks.py").write_text(TASKS, encoding="utf-8")
-        for folder in ("queue", "control"):
+        for folder in ("queue", "written", "control"):
             (directory / folder).mkdir()
         self._environment = {**os.environ, "TEST_CONFIG": config, "PYTHONPATH": str(directory), **environment}
         with self._log.open("wb") as log:
@@ -157,7 +160,7 @@ def test_what_a_process_of_billiard_counts_arrives(store: SharedStore) -> None:
             child.join()
             assert child.exitcode == 0
         """,
-        store.config(flush_interval_ms=600_000),
+        store.config(**LAZY),
         prelude=SOURCE,
     )
     assert store.counted() == {"child": 2, "total": 2}

@@ -14,14 +14,12 @@ import pytest
 
 from programs import Program, running
 from redis_server import Server
-from shared_stores import SOURCE, SharedStore
+from shared_stores import LAZY, SOURCE, SharedStore
 
 RUNS = 5
 
 #: Hang protection: nothing here takes a tenth of it, also on a busy machine.
 PATIENCE = 120.0
-
-LAZY = {"flush_interval_ms": 600_000, "shutdown_timeout": 60}
 
 #: Threads that are at everything when the program ends. What they count is not compared: nobody waits for them.
 DAEMONS = """

@@ -12,7 +12,7 @@ import json
 import pytest
 
 from programs import run_program
-from shared_stores import LOAD, SOURCE, SharedStore, counted_in
+from shared_stores import LAZY, LOAD, SOURCE, SharedStore, counted_in
 
 #: Forks children that each end with 0, and waits for them, for a bounded time.
 CHILDREN = SOURCE + """
@@ -219,7 +219,7 @@ def test_a_child_that_leaves_at_once_loses_what_it_had_not_sent_and_no_more(stor
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         """,
-        store.config(flush_interval_ms=600_000),
+        store.config(**LAZY),
         prelude=SOURCE,
     )
     assert output == ""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from programs import HANG
-from shared_stores import SOURCE, SharedStore
+from shared_stores import LAZY, SOURCE, SharedStore
 from waiting import wait_until
 
 WORKERS = 4
@@ -168,7 +168,7 @@ def test_every_request_to_preloaded_workers_is_counted(store: SharedStore, tmp_p
 
 def test_workers_that_are_replaced_leave_nothing_behind(store: SharedStore, tmp_path: Path) -> None:
     """Only the end of a worker can send what it has counted: the next regular flush is far away."""
-    with gunicorn(tmp_path, store.config(flush_interval_ms=600_000)) as server:
+    with gunicorn(tmp_path, store.config(**LAZY)) as server:
         server.all_workers()
         with concurrent.futures.ThreadPoolExecutor(1) as clients:
             serving = clients.submit(server.serve, 800)

@@ -44,7 +44,8 @@ def test_writers_killed_at_any_moment_keep_what_they_had_sent_and_disturb_nobody
                 sys.exit(0)
             return child
         living = {{life: start(life) for life in range({WRITERS})}}
-        chance = random.Random()
+        seed = random.randrange(1 << 32)
+        chance = random.Random(seed)
         killed = []
         def work_goes_on():
             # For as long as somebody counts on who was there before.
@@ -65,20 +66,18 @@ def test_writers_killed_at_any_moment_keep_what_they_had_sent_and_disturb_nobody
         noted[2 * lives] = 1
         for child in living.values():
             assert os.waitpid(child, 0)[1] == 0
-        print(json.dumps([killed, list(noted[: 2 * lives : 2]), list(noted[1 : 2 * lives : 2])]))
+        print(json.dumps([seed, killed, list(noted[: 2 * lives : 2]), list(noted[1 : 2 * lives : 2])]))
         """,
         store.config(),
         prelude=SOURCE,
     )
-
-
-    killed, tried, confirmed = json.loads(output)
+    seed, killed, tried, confirmed = json.loads(output)
     found = re.findall(r'^requests_total{who="(\d+)"} (\S+)$', store.scrape(), re.MULTILINE)
     counted = {int(life): float(value) for life, value in found}
     assert len(killed) == KILLS
     for life in range(WRITERS + KILLS):
         value = counted.get(life, 0)
         if life in killed:
-            assert confirmed[life] <= value <= tried[life], (life, confirmed[life], value, tried[life])
+            assert confirmed[life] <= value <= tried[life], (seed, life, confirmed[life], value, tried[life])
         else:
-            assert value == tried[life], (life, value, tried[life])
+            assert value == tried[life], (seed, life, value, tried[life])

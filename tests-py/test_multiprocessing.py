@@ -9,9 +9,7 @@ from __future__ import annotations
 import pytest
 
 from programs import run_program
-from shared_stores import SOURCE, SharedStore
-
-LAZY = {"flush_interval_ms": 600_000}
+from shared_stores import LAZY, SOURCE, SharedStore
 
 METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
