@@ -18,6 +18,7 @@ from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
 
 from engines import forget_engines
 from redis_server import Server
+from shared_stores import SharedStore
 
 CLASSES = [
     pytheus_backend_rs.RedisBackend,
@@ -101,6 +102,15 @@ def backend(backend_class: Any, config: dict[str, Any]) -> Any:
     """Each of the classes in turn, loaded as the backend of pytheus."""
     backends.load_backend(backend_class, config)
     return backend_class
+
+
+@pytest.fixture(params=["RedisBackend", "SharedMemoryBackend"])
+def store(request: pytest.FixtureRequest) -> SharedStore:
+    """Each of the stores in turn that processes share, empty."""
+    if request.param == "RedisBackend":
+        server: Server = request.getfixturevalue("server")
+        return SharedStore(request.param, server.config)
+    return SharedStore(request.param, {"path": str(request.getfixturevalue("tmp_path") / "metrics")})
 
 
 @pytest.fixture

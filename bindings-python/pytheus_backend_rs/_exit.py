@@ -1,12 +1,14 @@
 """Brings in the tail: what a process has counted arrives when it ends.
 
 The interpreter's exit handlers run at a normal end, `sys.exit` and an unhandled exception, but not at the
-end of a `multiprocessing` child, which has finalizers of its own.
+end of a `multiprocessing` child, which has finalizers of its own, nor at that of a child of Celery's prefork
+pool, which has neither and sends a signal of Celery's.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import sys
 from typing import Any
@@ -19,15 +21,23 @@ def install() -> None:
     """Registers the handlers, once, when the package is imported: what is registered later runs earlier,
     so the program's own handlers can still count."""
     atexit.register(_close_all)
-    os.register_at_fork(before=_prepare_multiprocessing_children)
-    _prepare_multiprocessing_children()
-    _finish_with_multiprocessing()
+    os.register_at_fork(before=_prepare_children)
+    _prepare_children()
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        _finish_with_multiprocessing()
 
 
-def _close_all() -> None:
+def _close_all(*_: Any, **__: Any) -> None:
     # The engine logs what it could not send.
     lib.released_backend_close_all()
     _logging.stop()
+
+
+def _prepare_children() -> None:
+    """Before each fork, since nothing is imported for this: it may never be needed."""
+    _prepare_multiprocessing_children()
+    _prepare_celery_children()
 
 
 _prepared = False
@@ -35,8 +45,10 @@ _prepared = False
 
 def _prepare_multiprocessing_children() -> None:
     """A `multiprocessing` child forgets its parent's finalizers, then runs what the parent has registered
-    to be run after a fork. (The module is not imported for this: it may never be needed.)"""
+    to be run after a fork. A process of `billiard` does the same, but may import the module only then."""
     global _prepared
+    if "billiard" in sys.modules:
+        importlib.import_module("multiprocessing.util")
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None and not _prepared:
         util.register_after_fork(_close_all, _finish_with_multiprocessing)
@@ -45,7 +57,22 @@ def _prepare_multiprocessing_children() -> None:
 
 def _finish_with_multiprocessing(_registered: Any = None) -> None:
     """In a `multiprocessing` child: close when its function has returned."""
-    process: Any = sys.modules.get("multiprocessing.process")
     util: Any = sys.modules.get("multiprocessing.util")
-    if process is not None and util is not None and process.parent_process() is not None:
+    if util is not None:
         util.Finalize(None, _close_all, exitpriority=-100)
+
+
+_connected_by: int | None = None
+
+
+def _prepare_celery_children() -> None:
+    """A child of Celery's prefork pool says that it is about to end, and then ends by `os._exit`. It tells first
+    whoever listened first, so for each fork we come last: the program's own receivers can still count."""
+    global _connected_by
+    signals: Any = sys.modules.get("celery.signals")
+    ended: Any = getattr(signals, "worker_process_shutdown", None)
+    # What a forked child inherits is good enough: another thread may have held the signal's lock at the fork.
+    if ended is not None and _connected_by in (None, os.getpid()):
+        _connected_by = os.getpid()
+        ended.disconnect(dispatch_uid=__name__)
+        ended.connect(_close_all, weak=False, dispatch_uid=__name__)
