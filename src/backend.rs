@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit;
-use crate::exposition::render_text;
+use crate::exposition::{self, Others, RenderOptions, Rendered};
 use crate::family::{Definition, Family, Lifetime, MetricFamily};
 use crate::fork;
 use crate::labels::{self, Labels};
@@ -68,23 +68,41 @@ impl Backend {
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
-        let own = |handle: &MetricFamily| {
-            if Arc::ptr_eq(&handle.backend.parts, &self.parts) {
-                return Ok(Arc::clone(&handle.family));
-            }
-            let name = handle.definition().name();
-            Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("metric family {name:?} belongs to another backend"),
-            ))
-        };
-        let families = families.map(|list| list.iter().map(own).collect::<Result<_>>()).transpose()?;
-        self.parts.store.collect(families)
+        self.parts.store.collect(families.map(|list| self.own(list)).transpose()?)
     }
 
     /// All families as Prometheus text 0.0.4.
     pub fn collect_text(&self) -> Result<String> {
-        Ok(render_text(&self.collect(None)?))
+        Ok(self.render(&RenderOptions::default())?.text)
+    }
+
+    /// Reads and renders what `options` say. A scrape shows every change that happened before it in this
+    /// process. Families whose names would collide in the format are left out, but for the first, and
+    /// reported to the log.
+    ///
+    /// ```
+    /// use pytheus_backend_rs::{Backend, Format, RenderOptions};
+    ///
+    /// let backend = Backend::open("memory:")?;
+    /// let format = Format::negotiate(Some("application/openmetrics-text; version=1.0.0"));
+    /// let rendered = backend.render(&RenderOptions { format, ..Default::default() })?;
+    /// assert_eq!(rendered.text, "# EOF\n");
+    /// assert_eq!(rendered.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    /// # Ok::<(), pytheus_backend_rs::Error>(())
+    /// ```
+    pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
+        let BackendParts { store, table } = &*self.parts;
+        let snapshot = match (options.families, options.others) {
+            (None, _) => store.collect(None)?,
+            (Some(families), Others::None) => store.collect(Some(self.own(families)?))?,
+            (Some(families), Others::Append) => {
+                let declared = table.live_families();
+                let declared = declared.iter().map(|family| family.definition.name()).collect();
+                store.collect_with_others(self.own(families)?, &declared)?
+            }
+        };
+        let asked_for = options.families.map_or(0, <[_]>::len);
+        Ok(exposition::render(&snapshot, options.format, options.name_prefix, asked_for))
     }
 
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;
@@ -99,6 +117,21 @@ impl Backend {
     /// in an error how much could not be sent. Metrics of a closed backend count into the void.
     pub fn close(&self) -> Result<()> {
         self.parts.store.close()
+    }
+
+    /// The families of this backend that the handles stand for; an error if one is of another.
+    fn own(&self, handles: &[MetricFamily]) -> Result<Vec<Arc<Family>>> {
+        let own = |handle: &MetricFamily| {
+            if Arc::ptr_eq(&handle.backend.parts, &self.parts) {
+                return Ok(Arc::clone(&handle.family));
+            }
+            let name = handle.definition().name();
+            Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("metric family {name:?} belongs to another backend"),
+            ))
+        };
+        handles.iter().map(own).collect()
     }
 
     pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {

@@ -29,8 +29,8 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 /// The series of one family: labels as JSON, and the value.
 fn values(snapshot: &Snapshot, name: &str) -> BTreeMap<String, f64> {
     let family = snapshot.families.iter().find(|family| family.definition.name() == name);
-    let series = family.unwrap_or_else(|| panic!("{name} is not in the snapshot")).series.iter();
-    series.map(|series| (json!(series.labels).to_string(), series.value())).collect()
+    let series = family.unwrap_or_else(|| panic!("{name} is not in the snapshot")).series();
+    series.map(|series| (json!(series.labels()).to_string(), series.value())).collect()
 }
 
 /// The sample lines of one family.

@@ -411,7 +411,7 @@ fn the_file_grows_while_others_read_and_count() {
         let reading = scope.spawn(|| {
             let (mut last, mut scrapes) = (0, 0);
             while !ends.load(Ordering::Relaxed) {
-                let found = reader.collect(None).unwrap().families[0].series.len();
+                let found = reader.collect(None).unwrap().families[0].series().len();
                 assert!(found >= last, "{found} after {last}: metrics do not go");
                 last = found;
                 scrapes += 1;
@@ -428,10 +428,10 @@ fn the_file_grows_while_others_read_and_count() {
     });
     assert!(file.size() >= 4 * SEGMENT, "{} bytes", file.size());
     let snapshot = file.open().collect(None).unwrap();
-    let series = &snapshot.families[0].series;
+    let series = snapshot.families[0].series();
     assert_eq!(series.len(), count as usize + 1);
-    for one in series.iter().filter(|one| one.labels["a"] != "0") {
-        assert_eq!(one.value().to_string(), one.labels["a"]);
+    for one in series.filter(|one| one.labels()["a"] != "0") {
+        assert_eq!(one.value().to_string(), one.labels()["a"]);
     }
 }
 
@@ -448,10 +448,10 @@ fn records_of_any_size_never_cross_a_segment() {
     // The reader of the raw file checks the borders.
     assert_eq!(file.records().len(), 41);
     let snapshot = file.open().collect(None).unwrap();
-    for series in &snapshot.families[0].series {
-        assert!(series.labels["a"].starts_with(&format!("{}-", series.value())));
+    for series in snapshot.families[0].series() {
+        assert!(series.labels()["a"].starts_with(&format!("{}-", series.value())));
     }
-    assert_eq!(snapshot.families[0].series.len(), 40);
+    assert_eq!(snapshot.families[0].series().len(), 40);
 }
 
 #[test]

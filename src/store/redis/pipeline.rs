@@ -17,11 +17,11 @@ use super::layout;
 use super::runtime::flush;
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
-use crate::labels::{self, Labels};
+use crate::labels;
 use crate::metric::Metric;
-use crate::name::check_label_names;
+use crate::name::{NameRule, check_label_names};
 use crate::number::parse_number;
-use crate::sample::{FamilySamples, Series, Snapshot};
+use crate::sample::{FamilySamples, Snapshot};
 
 /// How often a read is tried: on the connection that is there, and on new ones.
 const ATTEMPTS: u32 = 3;
@@ -175,11 +175,10 @@ impl Pipeline {
         let values = replies.into_iter().skip(3).step_by(3);
         let mut snapshot = Snapshot::default();
         for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
-            let series = match self.accept(key, value)? {
-                Some(value) => assemble(key, &definition, &known, value),
-                None => Vec::new(),
-            };
-            snapshot.families.push(FamilySamples { definition, series });
+            snapshot.families.push(match self.accept(key, value)? {
+                Some(value) => assemble(key, definition, &known, value),
+                None => FamilySamples::new(definition),
+            });
         }
         Ok(snapshot)
     }
@@ -262,27 +261,23 @@ impl Pipeline {
 }
 
 /// The series of a family: what this process knows, with the values that the server has.
-fn assemble(key: &str, definition: &Definition, known: &[Arc<Metric>], value: Value) -> Vec<Series> {
-    let empty = || vec![0.0; definition.cell_count()];
-    let mut series: BTreeMap<String, Series> = known
-        .iter()
-        .map(|metric| (metric.key.clone(), Series { labels: metric.labels.clone(), cells: empty() }))
-        .collect();
-    if !layout::is_hash(definition) {
-        if known.is_empty() && value == Value::Nil {
-            return Vec::new();
+fn assemble(key: &str, definition: Definition, known: &[Arc<Metric>], value: Value) -> FamilySamples {
+    let mut series = Assembly::new(&definition);
+    for metric in known {
+        series.row(&metric.key);
+    }
+    if !layout::is_hash(&definition) {
+        if !known.is_empty() || value != Value::Nil {
+            let row = series.row("{}");
+            series.cells(row)[0] = number(key, value).unwrap_or_else(|error| {
+                log::debug!("{error}");
+                0.0
+            });
         }
-        let lone = series
-            .entry("{}".to_owned())
-            .or_insert_with(|| Series { labels: Default::default(), cells: empty() });
-        lone.cells[0] = number(key, value).unwrap_or_else(|error| {
-            log::debug!("{error}");
-            0.0
-        });
-        return series.into_values().collect();
+        return series.finish(definition);
     }
     for (field, value) in pairs(value) {
-        let Some((spelling, cell)) = layout::parse_field(definition, &field) else {
+        let Some((spelling, cell)) = layout::parse_field(&definition, &field) else {
             log::debug!("Redis key {key:?}: field {field:?} is none of this family's");
             continue;
         };
@@ -290,26 +285,64 @@ fn assemble(key: &str, definition: &Definition, known: &[Arc<Metric>], value: Va
             log::debug!("Redis key {key:?}, field {field:?}: {value:?} is no number");
             continue;
         };
-        if let Some(known) = series.get_mut(spelling) {
-            add(&mut known.cells[cell], amount);
-            continue;
-        }
         // Another program's spelling of the labels is another field of the same series.
-        let Some(labels) = labels::decode(spelling).filter(|labels| has_good_names(definition, labels))
-        else {
-            log::debug!("Redis key {key:?}: field {field:?} has no usable labels");
-            continue;
-        };
-        let new = series.entry(labels::encode(&labels)).or_insert_with(|| Series { labels, cells: empty() });
-        add(&mut new.cells[cell], amount);
+        let row = series.find(spelling).or_else(|| {
+            let canonical = labels::canonical(spelling).filter(|key| has_good_names(&definition, key))?;
+            Some(series.row(&canonical))
+        });
+        match row {
+            Some(row) => add(&mut series.cells(row)[cell], amount),
+            None => log::debug!("Redis key {key:?}: field {field:?} has no usable labels"),
+        }
     }
-    series.into_values().collect()
+    series.finish(definition)
+}
+
+/// The series of a family while their cells come in, in any order.
+struct Assembly {
+    width: usize,
+    /// By canonical labels, and so sorted in the end.
+    rows: BTreeMap<String, usize>,
+    cells: Vec<f64>,
+}
+
+impl Assembly {
+    fn new(definition: &Definition) -> Self {
+        Self { width: definition.cell_count(), rows: BTreeMap::new(), cells: Vec::new() }
+    }
+
+    fn find(&self, spelling: &str) -> Option<usize> {
+        self.rows.get(spelling).copied()
+    }
+
+    /// The series with the labels `key`, which begins with zeros.
+    fn row(&mut self, key: &str) -> usize {
+        if let Some(row) = self.find(key) {
+            return row;
+        }
+        let row = self.rows.len();
+        self.rows.insert(key.to_owned(), row);
+        self.cells.resize(self.cells.len() + self.width, 0.0);
+        row
+    }
+
+    fn cells(&mut self, row: usize) -> &mut [f64] {
+        &mut self.cells[row * self.width..][..self.width]
+    }
+
+    fn finish(mut self, definition: Definition) -> FamilySamples {
+        let mut samples = FamilySamples::new(definition);
+        for (key, row) in std::mem::take(&mut self.rows) {
+            samples.push(&key, None).copy_from_slice(self.cells(row));
+        }
+        samples
+    }
 }
 
 /// One bad label name would have Prometheus refuse the whole scrape.
-fn has_good_names(definition: &Definition, labels: &Labels) -> bool {
-    let names: Vec<String> = labels.keys().cloned().collect();
-    check_label_names(&names, definition.metric_type()).is_ok()
+fn has_good_names(definition: &Definition, key: &str) -> bool {
+    let labels = labels::decode(key).unwrap_or_default();
+    check_label_names(labels.keys().map(String::as_str), definition.metric_type(), NameRule::Utf8).is_ok()
 }
 
 /// Adds to a cell; the first amount as it is, since -0 is not 0.
