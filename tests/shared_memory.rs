@@ -8,7 +8,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType};
+use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType, NameRule};
 
 use support::process::{EndOnDrop, fork};
 use support::shared_file::{SEGMENT, TestFile};
@@ -142,6 +142,25 @@ fn equal_definitions_share_one_family_and_others_conflict() {
     buckets(&[0.5]).unwrap();
     let error = buckets(&[0.25]).unwrap_err();
     assert!(error.message().contains("0.5") && error.message().contains("0.25"), "{error}");
+}
+
+#[test]
+fn names_of_any_letters_are_kept_but_for_line_feeds() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let odd = |name: &str| {
+        let labels = &["größe \"x\"\n"];
+        let definition = Definition::with_names(NameRule::Utf8, name, "", MetricType::Gauge, labels, &[]);
+        backend.declare(definition.unwrap(), labels, Lifetime::Backend)
+    };
+    odd("http.größe").unwrap().metric(&["a"]).unwrap().set(2.0).unwrap();
+    let snapshot = file.open().collect(None).unwrap();
+    assert_eq!(snapshot.families[0].definition.name(), "http.größe");
+    let series = snapshot.families[0].series().next().unwrap();
+    assert_eq!((series.labels()["größe \"x\"\n"].as_str(), series.value()), ("a", 2.0));
+    let error = odd("a\nb").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.message().contains("line feed"), "{error}");
 }
 
 #[test]

@@ -20,7 +20,8 @@ pub(super) unsafe fn read<T>(options: *const T, first_size: usize, type_name: &s
     }
     // SAFETY: the size comes first in every version.
     let size = unsafe { options.cast::<usize>().read() };
-    if !(first_size..=known_size + 1024).contains(&size) {
+    // What is no multiple of the alignment is the size of no struct.
+    if !(first_size..=known_size + 1024).contains(&size) || !size.is_multiple_of(align_of::<T>()) {
         return Err(Failure::invalid(format!(
             "options->size is {size}: expected sizeof({type_name}), {known_size}"
         )));

@@ -58,15 +58,7 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot>;
 
     /// Reads these families, and behind them those of other processes: all whose names are not `declared`.
-    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
-        let mut snapshot = self.collect(Some(families))?;
-        if self.names_are_shared() {
-            let others = self.collect(None)?.families.into_iter();
-            let others = others.filter(|family| !declared.contains(family.definition.name()));
-            snapshot.families.extend(others);
-        }
-        Ok(snapshot)
-    }
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot>;
 
     /// Reads the cells of one metric.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;

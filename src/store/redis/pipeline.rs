@@ -3,7 +3,7 @@
 //! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that
 //! a scrape shows every change that happened before it here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -42,6 +42,11 @@ pub(crate) enum Question {
 pub(crate) enum Wanted {
     /// These families, or all.
     Families(Option<Vec<Arc<Family>>>),
+    /// These families, and behind them all of the server that are not `declared` here.
+    WithOthers {
+        families: Vec<Arc<Family>>,
+        declared: HashSet<String>,
+    },
     Metric(Arc<Metric>),
 }
 
@@ -105,12 +110,30 @@ impl Pipeline {
         match wanted {
             Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
             Wanted::Families(Some(families)) => {
-                let definitions: Vec<_> = families.iter().map(|family| family.definition.clone()).collect();
-                let known = families.iter().map(|family| self.shared.table.metrics(family)).collect();
-                self.read_families(definitions, known, deadline).map(Reading::Snapshot)
+                self.read_own_and(Vec::new(), families, deadline).map(Reading::Snapshot)
             }
             Wanted::Families(None) => self.read_all(deadline).map(Reading::Snapshot),
+            Wanted::WithOthers { families, declared } => {
+                let mut others = self.read_definitions(deadline)?;
+                others.retain(|name, _| !declared.contains(name));
+                let others = others.into_values().collect();
+                self.read_own_and(others, families, deadline).map(Reading::Snapshot)
+            }
         }
+    }
+
+    /// Reads these families of this process, and behind them `others`.
+    fn read_own_and(
+        &mut self,
+        others: Vec<Definition>,
+        own: &[Arc<Family>],
+        deadline: Instant,
+    ) -> Result<Snapshot> {
+        let mut definitions: Vec<_> = own.iter().map(|family| family.definition.clone()).collect();
+        let mut known: Vec<_> = own.iter().map(|family| self.shared.table.metrics(family)).collect();
+        definitions.extend(others);
+        known.resize_with(definitions.len(), Vec::new);
+        self.read_families(definitions, known, deadline)
     }
 
     /// Reads this process's families, in the order of declaration, then those of others, by name.
@@ -127,16 +150,10 @@ impl Pipeline {
             // The server has lost them, or never got them.
             let _ = self.requests.send(Request::Redeclare);
         }
-        let mut definitions = Vec::new();
-        let mut known = Vec::new();
-        for family in own {
+        for family in &own {
             stored.remove(family.definition.name());
-            definitions.push(family.definition.clone());
-            known.push(self.shared.table.metrics(&family));
         }
-        definitions.extend(stored.into_values());
-        known.resize_with(definitions.len(), Vec::new);
-        self.read_families(definitions, known, deadline)
+        self.read_own_and(stored.into_values().collect(), &own, deadline)
     }
 
     fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {

@@ -11,7 +11,7 @@ mod records;
 mod segment;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +49,11 @@ impl SharedMemoryStore {
 
     /// The family's record, made if the file has none of that name.
     fn family_record(&self, records: &mut Records, definition: &Definition) -> Result<Record> {
+        if definition.name().contains('\n') {
+            let reason = "a metrics file cannot hold a name with a line feed";
+            let message = format!("metric name {:?}: {reason}", definition.name());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let text = format!("{}\n{}", definition.name(), definition.to_json());
         let new = NewRecord { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
         records.find_or_append(&new, |file| find_family(walk(file)?, definition))
@@ -102,6 +107,15 @@ impl Store for SharedMemoryStore {
         let found = read_families(&self.file)?;
         let Some(families) = families else { return Ok(Snapshot { families: found }) };
         Ok(Snapshot { families: pick(found, &families) })
+    }
+
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+        let found = read_families(&self.file)?.into_iter();
+        let (own, others): (Vec<_>, Vec<_>) =
+            found.partition(|family| declared.contains(family.definition.name()));
+        let mut shown = pick(own, &families);
+        shown.extend(others);
+        Ok(Snapshot { families: shown })
     }
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
