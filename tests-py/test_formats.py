@@ -131,7 +131,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def parse(text: str, content_type: str) -> dict[str, Any]:
     """The families by name, as the parser for this content type reads them."""
     if content_type.startswith("application/openmetrics-text"):
-        families = list(openmetrics_parser.text_string_to_metric_families(text))
+        families = list(openmetrics_parser.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
     else:
         families = list(text_parser.text_string_to_metric_families(text))
     by_name = {family.name: family for family in families}

@@ -265,9 +265,11 @@ struct Parsed {
     name: String,
     help: String,
     metric_type: String,
-    /// Name, labels and the bits of the value, which tell NaN from others.
-    samples: Vec<(String, Vec<(String, String)>, u64)>,
+    samples: Vec<Sample>,
 }
+
+/// Name, labels and the bits of the value, which tell NaN from others.
+type Sample = (String, Vec<(String, String)>, u64);
 
 /// A parser of all formats that knows nothing of the renderer.
 fn parse(text: &str, is_open_metrics: bool) -> Vec<Parsed> {
@@ -289,7 +291,7 @@ fn parse(text: &str, is_open_metrics: bool) -> Vec<Parsed> {
     families
 }
 
-fn parse_sample(line: &str) -> (String, Vec<(String, String)>, u64) {
+fn parse_sample(line: &str) -> Sample {
     let bits = |text: &str| {
         let value = parse_number(text).unwrap();
         if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }
@@ -376,10 +378,11 @@ fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
         let labels: Vec<(String, String)> = series.labels().into_iter().collect();
         let bits = |value: f64| if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
         let sample = |suffix: &str, value: f64| (format!("{base}{suffix}"), labels.clone(), bits(value));
-        let hides_sum = is_open_metrics
-            && (!(series.value() >= 0.0) || definition.buckets().first().is_some_and(|&bound| bound < 0.0));
+        let is_counted = series.value() >= 0.0;
+        let has_negative_bounds = definition.buckets().first().is_some_and(|&bound| bound < 0.0);
+        let hides_sum = is_open_metrics && (!is_counted || has_negative_bounds);
         match metric_type {
-            MetricType::Counter if is_open_counter && !(series.value() >= 0.0) => {}
+            MetricType::Counter if is_open_counter && !is_counted => {}
             MetricType::Counter if is_open_counter => parsed.samples.push(sample("_total", series.value())),
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {
                 parsed.samples.push(sample("", series.value()));
