@@ -350,8 +350,8 @@ typedef struct {
 typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
 
 /**
- * What `metrics_render` renders, and how. Set it to zeros and `size` to `sizeof(MetricsRenderOptions)` first:
- * later versions may add fields behind the last.
+ * What `metrics_render` renders, and how. Set it to zeros and `size` to `sizeof(MetricsRenderOptions)`
+ * first: later versions may add fields behind the last.
  */
 typedef struct {
   /**
@@ -360,8 +360,8 @@ typedef struct {
   size_t size;
   /**
    * The `Accept` header of the HTTP request, which decides on the format: text 0.0.4 or 1.0.0, or
-   * OpenMetrics 1.0.0 or 0.0.1, and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written. NULL, or one that asks for
-   * nothing of these: text 0.0.4.
+   * OpenMetrics 1.0.0 or 0.0.1, and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written. NULL, or one
+   * that asks for nothing of these: text 0.0.4.
    */
   const char *accept;
   /**
@@ -724,8 +724,8 @@ const char *metrics_text_data(const MetricsText *text);
 size_t metrics_text_length(const MetricsText *text);
 
 /**
- * The value of the HTTP header `Content-Type`, which says what format was chosen. It lives as long as `text`.
- * NULL if `text` is NULL.
+ * The value of the HTTP header `Content-Type`, which says what format was chosen. It lives as long as
+ * `text`. NULL if `text` is NULL.
  */
 const char *metrics_text_content_type(const MetricsText *text);
 

@@ -211,8 +211,8 @@ impl Definition {
         object.to_string()
     }
 
-    /// Reads a definition that some process stored; an error if it is none. Its names may be any text: whoever
-    /// stored it has chosen them.
+    /// Reads a definition that some process stored; an error if it is none. Its names may be any text:
+    /// whoever stored it has chosen them.
     pub fn from_json(name: &str, text: &str) -> Result<Self> {
         let garbage = |what: &str| {
             Error::new(

@@ -98,7 +98,7 @@ impl<'family> FamilyWriter<'family> {
         };
         claims
             .claim(&self.name, suffixes)
-            .map_err(|taken| format!("an earlier family has the name {taken:?} already"))
+            .map_err(|taken| format!("an earlier family has the name {taken:?}; rename one of them"))
     }
 
     fn write(&self, output: &mut String, family: &FamilySamples) {
@@ -327,8 +327,7 @@ fn push_value(output: &mut String, value: f64) {
     output.push('\n');
 }
 
-/// A label value, from what JSON has between the quotes. What the formats escape, JSON escapes, too, and in the
-/// same way.
+/// A label value, from what JSON has between the quotes. What the formats escape, JSON escapes, too.
 fn push_label_value(output: &mut String, raw: &str) {
     if !raw.as_bytes().contains(&b'\\') {
         return output.push_str(raw);

@@ -1,7 +1,7 @@
 //! Renders a snapshot as text for Prometheus: text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0.
 //!
-//! One pass over the samples, one output buffer. It knows nothing of stores or languages, and never writes what
-//! a parser would refuse: what would spoil a scrape is left out, and reported once.
+//! One pass over the samples, one output buffer. It knows nothing of stores or languages, and never writes
+//! what a parser would refuse: what would spoil a scrape is left out, and reported once.
 
 mod claims;
 mod escaping;
@@ -16,8 +16,8 @@ pub use self::negotiation::accepts_gzip;
 use crate::family::MetricFamily;
 use crate::sample::Snapshot;
 
-/// What [`Backend::render`](crate::Backend::render) renders, and how. The default: all families of the store, as
-/// text 0.0.4.
+/// What [`Backend::render`](crate::Backend::render) renders, and how. The default: all families of the
+/// store, as text 0.0.4.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RenderOptions<'options> {
     /// The format; see [`Format::negotiate`].

@@ -471,7 +471,8 @@ proptest! {
         let mut claims = Claims::default();
         families.retain(|family| {
             let name = family.definition.name();
-            claims.claim(name.strip_suffix("_total").unwrap_or(name), &["", "_total", "_count", "_sum", "_bucket", "_created"]).is_ok()
+            let suffixes = ["", "_total", "_count", "_sum", "_bucket", "_created"];
+            claims.claim(name.strip_suffix("_total").unwrap_or(name), &suffixes).is_ok()
         });
         for accept in ["text/plain", "text/plain;version=1.0.0", OPEN_METRICS] {
             let format = Format::negotiate(Some(&format!("{accept};escaping=allow-utf-8")));

@@ -54,16 +54,16 @@ pub enum MetricsOthers {
     Append = 1,
 }
 
-/// What `metrics_render` renders, and how. Set it to zeros and `size` to `sizeof(MetricsRenderOptions)` first:
-/// later versions may add fields behind the last.
+/// What `metrics_render` renders, and how. Set it to zeros and `size` to `sizeof(MetricsRenderOptions)`
+/// first: later versions may add fields behind the last.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MetricsRenderOptions {
     /// `sizeof(MetricsRenderOptions)` of the header that the program was compiled with.
     pub size: usize,
     /// The `Accept` header of the HTTP request, which decides on the format: text 0.0.4 or 1.0.0, or
-    /// OpenMetrics 1.0.0 or 0.0.1, and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written. NULL, or one that asks for
-    /// nothing of these: text 0.0.4.
+    /// OpenMetrics 1.0.0 or 0.0.1, and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written. NULL, or one
+    /// that asks for nothing of these: text 0.0.4.
     pub accept: *const c_char,
     /// Stands in front of the name of each family, with an underscore; NULL for none.
     pub name_prefix: *const c_char,
@@ -136,8 +136,8 @@ pub unsafe extern "C" fn metrics_text_length(text: *const MetricsText) -> usize 
     unsafe { text.as_ref() }.map_or(0, |text| text.text.len() - 1)
 }
 
-/// The value of the HTTP header `Content-Type`, which says what format was chosen. It lives as long as `text`.
-/// NULL if `text` is NULL.
+/// The value of the HTTP header `Content-Type`, which says what format was chosen. It lives as long as
+/// `text`. NULL if `text` is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metrics_text_content_type(text: *const MetricsText) -> *const c_char {
     // SAFETY: NULL, or a text of ours.

@@ -1,7 +1,7 @@
 //! Option structs that callers fill, and that grow.
 //!
-//! A program that is older than this library has a shorter struct, a newer one a longer. Only what both know is
-//! read; nothing that either side does not know is taken for something else.
+//! A program that is older than this library has a shorter struct, a newer one a longer. Only what both know
+//! is read; nothing that either side does not know is taken for something else.
 
 use std::mem::MaybeUninit;
 

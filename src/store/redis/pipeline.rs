@@ -3,7 +3,7 @@
 //! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that
 //! a scrape shows every change that happened before it here.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -318,14 +318,14 @@ fn assemble(key: &str, definition: Definition, known: &[Arc<Metric>], value: Val
 /// The series of a family while their cells come in, in any order.
 struct Assembly {
     width: usize,
-    /// By canonical labels, and so sorted in the end.
-    rows: BTreeMap<String, usize>,
+    /// By canonical labels.
+    rows: HashMap<String, usize>,
     cells: Vec<f64>,
 }
 
 impl Assembly {
     fn new(definition: &Definition) -> Self {
-        Self { width: definition.cell_count(), rows: BTreeMap::new(), cells: Vec::new() }
+        Self { width: definition.cell_count(), rows: HashMap::new(), cells: Vec::new() }
     }
 
     fn find(&self, spelling: &str) -> Option<usize> {
@@ -349,7 +349,9 @@ impl Assembly {
 
     fn finish(mut self, definition: Definition) -> FamilySamples {
         let mut samples = FamilySamples::new(definition);
-        for (key, row) in std::mem::take(&mut self.rows) {
+        let mut rows: Vec<_> = std::mem::take(&mut self.rows).into_iter().collect();
+        rows.sort_unstable();
+        for (key, row) in rows {
             samples.push(&key, None).copy_from_slice(self.cells(row));
         }
         samples
