@@ -68,7 +68,7 @@ impl Backend {
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
-        self.parts.store.collect(families.map(|list| self.own(list)).transpose()?)
+        self.read(families, Others::None)
     }
 
     /// All families as Prometheus text 0.0.4.
@@ -91,16 +91,7 @@ impl Backend {
     /// # Ok::<(), pytheus_backend_rs::Error>(())
     /// ```
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
-        let BackendParts { store, table } = &*self.parts;
-        let snapshot = match (options.families, options.others) {
-            (None, _) => store.collect(None)?,
-            (Some(families), Others::None) => store.collect(Some(self.own(families)?))?,
-            (Some(families), Others::Append) => {
-                let declared = table.live_families();
-                let declared = declared.iter().map(|family| family.definition.name()).collect();
-                store.collect_with_others(self.own(families)?, &declared)?
-            }
-        };
+        let snapshot = self.read(options.families, options.others)?;
         let asked_for = options.families.map_or(0, <[_]>::len);
         Ok(exposition::render(&snapshot, options.format, options.name_prefix, asked_for))
     }
@@ -117,6 +108,20 @@ impl Backend {
     /// in an error how much could not be sent. Metrics of a closed backend count into the void.
     pub fn close(&self) -> Result<()> {
         self.parts.store.close()
+    }
+
+    /// What every scrape is made of.
+    fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
+        let BackendParts { store, table } = &*self.parts;
+        let families = families.map(|list| self.own(list)).transpose()?;
+        match (families, others) {
+            (Some(families), Others::Append) => {
+                let declared = table.live_families();
+                let declared = declared.iter().map(|family| family.definition.name()).collect();
+                store.collect_with_others(families, &declared)
+            }
+            (families, _) => store.collect(families),
+        }
     }
 
     /// The families of this backend that the handles stand for; an error if one is of another.
