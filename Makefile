@@ -50,6 +50,7 @@ bench: ## What a call costs, in ratios of things measured in one run.
 	@$(VENV)/bin/python bench/c_calls.py $(BUILD)/bench/c_calls
 	@$(VENV)/bin/python bench/python_calls.py
 	@$(VENV)/bin/python bench/scrape.py
+	@$(CARGO) bench --quiet --locked --bench exposition
 
 lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
 	$(CARGO) fmt --check

@@ -42,6 +42,20 @@ enum MetricLifetime
 };
 typedef int32_t MetricLifetime;
 
+enum MetricNames
+ {
+  METRIC_NAMES_LEGACY = 0,
+  METRIC_NAMES_UTF8 = 1,
+};
+typedef int32_t MetricNames;
+
+enum MetricsOthers
+ {
+  METRICS_OTHERS_NONE = 0,
+  METRICS_OTHERS_APPEND = 1,
+};
+typedef int32_t MetricsOthers;
+
 typedef struct Backend Backend;
 
 typedef struct BackendError BackendError;
@@ -51,6 +65,8 @@ typedef struct Metric Metric;
 typedef struct MetricFamily MetricFamily;
 
 typedef struct MetricsSnapshot MetricsSnapshot;
+
+typedef struct MetricsText MetricsText;
 
 typedef void (*BackendRestartCallback)(void *user_data);
 
@@ -64,9 +80,21 @@ typedef struct {
   size_t label_count;
   const double *buckets;
   size_t bucket_count;
+  const char *unit;
+  int32_t names;
 } MetricFamilyOptions;
 
 typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
+
+typedef struct {
+  size_t size;
+  const char *accept;
+  const char *name_prefix;
+  const MetricFamily *const *families;
+  size_t family_count;
+  int32_t others;
+  size_t *family_ends;
+} MetricsRenderOptions;
 
 typedef struct {
   size_t family_index;
@@ -170,6 +198,21 @@ BackendStatus metrics_collect(const Backend *backend,
                               char **text,
                               size_t *length,
                               BackendError **error);
+
+BackendStatus metrics_render(const Backend *backend,
+                             const MetricsRenderOptions *options,
+                             MetricsText **text,
+                             BackendError **error);
+
+const char *metrics_text_data(const MetricsText *text);
+
+size_t metrics_text_length(const MetricsText *text);
+
+const char *metrics_text_content_type(const MetricsText *text);
+
+void metrics_text_free(MetricsText *text);
+
+int32_t metrics_accepts_gzip(const char *accept_encoding);
 
 BackendStatus metrics_snapshot_new(const Backend *backend,
                                    const MetricFamily *const *families,

@@ -1,10 +1,10 @@
 /* pytheus_backend_rs: a metrics engine behind a C interface. Generated from src/ffi by cbindgen: do not
  * edit.
  *
- * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, BackendError) is made by one _new
- * call, or by a call that fails, and freed once by its _free call; freeing NULL does nothing. The doc
- * comment of a call that allocates names the call that frees: never use free(). What a call is given it
- * copies, or uses only until it returns.
+ * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, MetricsText, BackendError) is made
+ * by one call (_new, metrics_render, or one that fails), and freed once by its _free call; freeing NULL does
+ * nothing. The doc comment of a call that allocates names the call that frees: never use free(). What a call
+ * is given it copies, or uses only until it returns.
  *
  * ERRORS. A call that can fail returns a BackendStatus; 0 is success. It writes its results only on
  * success, and never before all its pointers have been checked. The last parameter of most is a
@@ -185,9 +185,10 @@ enum MetricLifetime
    */
   METRIC_LIFETIME_BACKEND = 0,
   /**
-   * As long as a handle of it or of one of its metrics. Every declaration is a family of its own. In
-   * memory `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
-   * wrappers whose own objects decide what exists.
+   * As long as a handle of it or of one of its metrics. Every declaration is a family of its own, even of
+   * the same name: in memory `metrics_collect` shows the first that is alive, and `metrics_snapshot_new`
+   * and `metrics_render` those that they are asked for. For wrappers whose own objects decide what
+   * exists.
    */
   METRIC_LIFETIME_HANDLE = 1,
 };
@@ -196,6 +197,57 @@ enum MetricLifetime
 typedef enum MetricLifetime MetricLifetime;
 #else
 typedef int32_t MetricLifetime;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Which names a metric family may have.
+ */
+enum MetricNames
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Those that every version of Prometheus knows: `[a-zA-Z_:][a-zA-Z0-9_:]*`, without `:` for labels.
+   */
+  METRIC_NAMES_LEGACY = 0,
+  /**
+   * Any text that is not empty, as Prometheus 3 has it. A scraper that does not ask for such names gets
+   * them escaped.
+   */
+  METRIC_NAMES_UTF8 = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricNames MetricNames;
+#else
+typedef int32_t MetricNames;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Which metric families `metrics_render` shows besides those that it is asked for.
+ */
+enum MetricsOthers
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * None.
+   */
+  METRICS_OTHERS_NONE = 0,
+  /**
+   * Behind them, those of the store that this process has not declared: other processes have.
+   */
+  METRICS_OTHERS_APPEND = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricsOthers MetricsOthers;
+#else
+typedef int32_t MetricsOthers;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -227,6 +279,11 @@ typedef struct MetricFamily MetricFamily;
 typedef struct MetricsSnapshot MetricsSnapshot;
 
 /**
+ * A rendered exposition. Made by `metrics_render`; free it with `metrics_text_free`.
+ */
+typedef struct MetricsText MetricsText;
+
+/**
  * Receives the `user_data` that was registered with it. It must not unwind or jump out.
  */
 typedef void (*BackendRestartCallback)(void *user_data);
@@ -241,7 +298,7 @@ typedef struct {
    */
   size_t size;
   /**
-   * The name: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+   * The name: `[a-zA-Z_:][a-zA-Z0-9_:]*`, or see `names`.
    */
   const char *name;
   /**
@@ -257,7 +314,8 @@ typedef struct {
    */
   int32_t lifetime;
   /**
-   * `label_count` label names: `[a-zA-Z_][a-zA-Z0-9_]*`, not beginning with `__`; NULL for none.
+   * `label_count` label names: `[a-zA-Z_][a-zA-Z0-9_]*`, or see `names`; not beginning with `__`; NULL for
+   * none.
    */
   const char *const *label_names;
   /**
@@ -273,6 +331,15 @@ typedef struct {
    * The number of bucket bounds.
    */
   size_t bucket_count;
+  /**
+   * The unit, as in "seconds", or NULL for none. The name must end with it: `_seconds`, and
+   * `_seconds_total` for a counter.
+   */
+  const char *unit;
+  /**
+   * A MetricNames.
+   */
+  int32_t names;
 } MetricFamilyOptions;
 
 /**
@@ -281,6 +348,44 @@ typedef struct {
  * and may itself call this library. It must not unwind or jump out.
  */
 typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
+
+/**
+ * What `metrics_render` renders, and how. Set it to zeros and `size` to `sizeof(MetricsRenderOptions)`
+ * first: later versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricsRenderOptions)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * The `Accept` header of the HTTP request, which decides on the format: text 0.0.4 or 1.0.0, or
+   * OpenMetrics 1.0.0 or 0.0.1, and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written. NULL, or one
+   * that asks for nothing of these: text 0.0.4.
+   */
+  const char *accept;
+  /**
+   * Stands in front of the name of each family, with an underscore; NULL for none.
+   */
+  const char *name_prefix;
+  /**
+   * `family_count` families, in the order in which they are to be shown; NULL for all of the store.
+   */
+  const MetricFamily *const *families;
+  /**
+   * The number of families.
+   */
+  size_t family_count;
+  /**
+   * A MetricsOthers. It has no meaning if `families` is NULL.
+   */
+  int32_t others;
+  /**
+   * NULL, or room for `family_count` numbers: where the text of each of `families` ends, in bytes. What
+   * follows the last are the others and, in OpenMetrics, `# EOF`.
+   */
+  size_t *family_ends;
+} MetricsRenderOptions;
 
 /**
  * One metric of a snapshot. What it points to lives as long as the snapshot. This struct never grows: what a
@@ -651,6 +756,50 @@ BackendStatus metrics_collect(const Backend *backend,
                               char **text,
                               size_t *length,
                               BackendError **error);
+
+/**
+ * Renders metric families as text and writes it to `*text`; free it with `metrics_text_free`. It shows every
+ * change that happened before in this process, and with a server it waits for it, for at most the store's
+ * `collect_timeout`. `options` may be NULL: all families as text 0.0.4.
+ *
+ * A family without metrics is shown by its comments alone. One whose names, as the format has them, an
+ * earlier one has taken (a counter `x_count` behind a histogram `x`; the same family twice) is left out, and
+ * reported to the log: Prometheus would refuse all of the text, or mix them up.
+ *
+ * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the store could not be read.
+ * BACKEND_STATUS_INVALID_ARGUMENT: a family of another backend, or a wrong option.
+ */
+BackendStatus metrics_render(const Backend *backend,
+                             const MetricsRenderOptions *options,
+                             MetricsText **text,
+                             BackendError **error);
+
+/**
+ * The text: UTF-8, with a NUL behind its end and none inside. It lives as long as `text`. NULL if `text` is
+ * NULL.
+ */
+const char *metrics_text_data(const MetricsText *text);
+
+/**
+ * The length of the text in bytes, without the NUL. 0 if `text` is NULL.
+ */
+size_t metrics_text_length(const MetricsText *text);
+
+/**
+ * The value of the HTTP header `Content-Type`, which says what format was chosen. It lives as long as
+ * `text`. NULL if `text` is NULL.
+ */
+const char *metrics_text_content_type(const MetricsText *text);
+
+/**
+ * Frees a text. NULL does nothing.
+ */
+void metrics_text_free(MetricsText *text);
+
+/**
+ * Whether the HTTP header `Accept-Encoding` allows gzip: 1 or 0. NULL, for a request without it, is 0.
+ */
+int32_t metrics_accepts_gzip(const char *accept_encoding);
 
 /**
  * Reads `families` (`family_count` handles) in one go, or all families of the store if `families` is NULL,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit;
-use crate::exposition::render_text;
+use crate::exposition::{self, Others, RenderOptions, Rendered};
 use crate::family::{Definition, Family, Lifetime, MetricFamily};
 use crate::fork;
 use crate::labels::{self, Labels};
@@ -82,24 +82,32 @@ impl Backend {
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
-        let own = |handle: &MetricFamily| {
-            if Arc::ptr_eq(&handle.backend.parts, &self.parts) {
-                return Ok(Arc::clone(&handle.family));
-            }
-            let name = handle.definition().name();
-            Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("metric family {name:?} belongs to another backend"),
-            ))
-        };
-        let families = families.map(|list| list.iter().map(own).collect::<Result<_>>()).transpose()?;
-        self.parts.tally.scrape_begins();
-        self.parts.tally.scrape_ends(self.parts.store.collect(families))
+        self.read(families, Others::None)
     }
 
     /// All families as Prometheus text 0.0.4.
     pub fn collect_text(&self) -> Result<String> {
-        Ok(render_text(&self.collect(None)?))
+        Ok(self.render(&RenderOptions::default())?.text)
+    }
+
+    /// Reads and renders what `options` say. A scrape shows every change that happened before it in this
+    /// process. Families whose names would collide in the format are left out, but for the first, and
+    /// reported to the log.
+    ///
+    /// ```
+    /// use pytheus_backend_rs::{Backend, Format, RenderOptions};
+    ///
+    /// let backend = Backend::open("memory:")?;
+    /// let format = Format::negotiate(Some("application/openmetrics-text; version=1.0.0"));
+    /// let rendered = backend.render(&RenderOptions { format, ..Default::default() })?;
+    /// assert_eq!(rendered.text, "# EOF\n");
+    /// assert_eq!(rendered.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    /// # Ok::<(), pytheus_backend_rs::Error>(())
+    /// ```
+    pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
+        let snapshot = self.read(options.families, options.others)?;
+        let asked_for = options.families.map_or(0, <[_]>::len);
+        Ok(exposition::render(&snapshot, options.format, options.name_prefix, asked_for))
     }
 
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;
@@ -120,6 +128,36 @@ impl Backend {
     /// What this backend has done in this process so far.
     pub fn statistics(&self) -> Statistics {
         self.parts.tally.statistics()
+    }
+
+    /// What every scrape is made of.
+    fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
+        let BackendParts { store, table, tally } = &*self.parts;
+        let families = families.map(|list| self.own(list)).transpose()?;
+        tally.scrape_begins();
+        tally.scrape_ends(match (families, others) {
+            (Some(families), Others::Append) => {
+                let declared = table.live_families();
+                let declared = declared.iter().map(|family| family.definition.name()).collect();
+                store.collect_with_others(families, &declared)
+            }
+            (families, _) => store.collect(families),
+        })
+    }
+
+    /// The families of this backend that the handles stand for; an error if one is of another.
+    fn own(&self, handles: &[MetricFamily]) -> Result<Vec<Arc<Family>>> {
+        let own = |handle: &MetricFamily| {
+            if Arc::ptr_eq(&handle.backend.parts, &self.parts) {
+                return Ok(Arc::clone(&handle.family));
+            }
+            let name = handle.definition().name();
+            Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("metric family {name:?} belongs to another backend"),
+            ))
+        };
+        handles.iter().map(own).collect()
     }
 
     pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {

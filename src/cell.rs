@@ -101,10 +101,11 @@ impl ObservedCells {
         self.sum.add(value);
     }
 
-    /// The sum, then the counts.
-    pub fn read(&self) -> Vec<f64> {
+    /// Writes the sum, then the counts, to `values`.
+    pub fn read(&self, values: &mut [f64]) {
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed) as f64);
-        std::iter::once(self.sum.get()).chain(counts).collect()
+        let read = std::iter::once(self.sum.get()).chain(counts);
+        values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
     }
 }
 
@@ -183,7 +184,9 @@ mod tests {
         assert_eq!(counter.get(), 300_000.0);
         let observed = ObservedCells::new(2);
         add_from_four_threads(|| observed.observe(1, 0.5));
-        assert_eq!(observed.read(), [100_000.0, 0.0, 200_000.0]);
+        let mut values = [0.0; 3];
+        observed.read(&mut values);
+        assert_eq!(values, [100_000.0, 0.0, 200_000.0]);
     }
 
     #[test]

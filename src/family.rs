@@ -11,7 +11,7 @@ use crate::backend::{Backend, BackendParts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::labels::Labels;
 use crate::metric::Metric;
-use crate::name;
+use crate::name::{self, NameRule};
 use crate::number::format_number;
 
 /// The bucket bounds of a histogram that names none, as the Go client has them (in seconds).
@@ -59,7 +59,7 @@ pub enum Lifetime {
     Backend,
     /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own:
     /// two of them share values only where the store shares them between processes, and in memory `collect`
-    /// without a list of families does not show it. This is what pytheus' metric objects are.
+    /// without a list of families shows the first of a name. This is what pytheus' metric objects are.
     Handle,
 }
 
@@ -71,10 +71,11 @@ pub struct Definition {
     metric_type: MetricType,
     label_names: Vec<String>,
     buckets: Vec<f64>,
+    unit: Option<String>,
 }
 
 impl Definition {
-    /// A definition that has been checked by the Prometheus rules.
+    /// A definition that has been checked by the rules of all versions of Prometheus: [`NameRule::Legacy`].
     ///
     /// `buckets` are the upper bounds of a histogram, finite and increasing; `+Inf` is implied and
     /// may be left out; none means [`DEFAULT_BUCKETS`]. Other types take no buckets.
@@ -85,9 +86,21 @@ impl Definition {
         label_names: &[&str],
         buckets: &[f64],
     ) -> Result<Self> {
-        name::check_metric_name(name)?;
+        Self::with_names(NameRule::Legacy, name, help, metric_type, label_names, buckets)
+    }
+
+    /// As [`Definition::new`], with names by the rule `names`.
+    pub fn with_names(
+        names: NameRule,
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        label_names: &[&str],
+        buckets: &[f64],
+    ) -> Result<Self> {
+        name::check_metric_name(name, names)?;
+        name::check_label_names(label_names.iter().copied(), metric_type, names)?;
         let mut label_names: Vec<String> = label_names.iter().map(|&name| name.to_owned()).collect();
-        name::check_label_names(&label_names, metric_type)?;
         label_names.sort();
         Ok(Self {
             name: name.to_owned(),
@@ -95,7 +108,29 @@ impl Definition {
             metric_type,
             label_names,
             buckets: check_buckets(name, metric_type, buckets)?,
+            unit: None,
         })
+    }
+
+    /// The definition with a unit, as in `seconds`, which the name must end with: `x_seconds`, and for a
+    /// counter `x_seconds_total`. OpenMetrics shows it.
+    pub fn with_unit(mut self, unit: &str) -> Result<Self> {
+        let suffix = match self.metric_type {
+            MetricType::Counter => format!("_{unit}_total"),
+            _ => format!("_{unit}"),
+        };
+        let is_unit =
+            !unit.is_empty() && unit.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let reason = if !is_unit {
+            "expected [a-zA-Z0-9_]+".to_owned()
+        } else if self.name.ends_with(&suffix) {
+            self.unit = Some(unit.to_owned());
+            return Ok(self);
+        } else {
+            format!("expected a name that ends with {suffix:?}")
+        };
+        let what = format!("{} {:?} in the unit {unit:?}", self.metric_type.name(), self.name);
+        Err(Error::new(ErrorKind::InvalidArgument, format!("{what}: {reason}")))
     }
 
     /// The name.
@@ -123,6 +158,11 @@ impl Definition {
         &self.buckets
     }
 
+    /// The unit, if the family has one.
+    pub fn unit(&self) -> Option<&str> {
+        self.unit.as_deref()
+    }
+
     /// How many cells a metric of this family has. See [`Metric`] for their order.
     pub fn cell_count(&self) -> usize {
         match self.metric_type {
@@ -132,7 +172,7 @@ impl Definition {
         }
     }
 
-    /// What other processes must agree on to share the family's values; the help text may differ.
+    /// What other processes must agree on to share the family's values; help text and unit may differ.
     pub fn is_compatible(&self, other: &Self) -> bool {
         self.metric_type == other.metric_type
             && self.label_names == other.label_names
@@ -142,6 +182,9 @@ impl Definition {
     /// The definition in one line, for error messages.
     pub fn describe(&self) -> String {
         let mut text = format!("{} {}", self.metric_type.name(), self.name);
+        if let Some(unit) = &self.unit {
+            text += &format!(" in {unit}");
+        }
         if !self.label_names.is_empty() {
             text += &format!(" with labels {}", self.label_names.join(", "));
         }
@@ -162,10 +205,14 @@ impl Definition {
         if self.metric_type == MetricType::Histogram {
             object["buckets"] = json!(self.buckets);
         }
+        if let Some(unit) = &self.unit {
+            object["unit"] = json!(unit);
+        }
         object.to_string()
     }
 
-    /// Reads a definition that some process stored; an error if it is none.
+    /// Reads a definition that some process stored; an error if it is none. Its names may be any text:
+    /// whoever stored it has chosen them.
     pub fn from_json(name: &str, text: &str) -> Result<Self> {
         let garbage = |what: &str| {
             Error::new(
@@ -182,13 +229,19 @@ impl Definition {
             Json::Array(bounds) => bounds.iter().map(Json::as_f64).collect(),
             _ => None,
         };
-        Self::new(
+        let definition = Self::with_names(
+            NameRule::Utf8,
             name,
             object["help"].as_str().unwrap_or_default(),
             metric_type.ok_or_else(|| garbage("type"))?,
             &label_names.ok_or_else(|| garbage("labels"))?,
             &buckets.ok_or_else(|| garbage("buckets"))?,
-        )
+        )?;
+        // A bad unit is no reason to hide the values.
+        match object["unit"].as_str() {
+            Some(unit) => Ok(definition.clone().with_unit(unit).unwrap_or(definition)),
+            None => Ok(definition),
+        }
     }
 }
 
@@ -304,6 +357,47 @@ mod tests {
             assert_eq!(histogram(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad:?}");
         }
         assert!(Definition::new("c", "", MetricType::Counter, &[], &[1.0]).is_err());
+    }
+
+    #[test]
+    fn a_unit_is_the_end_of_the_name() {
+        let unit = |name: &str, metric_type, unit: &str| {
+            Definition::new(name, "", metric_type, &[], &[]).unwrap().with_unit(unit)
+        };
+        for (name, metric_type) in [
+            ("x_seconds", MetricType::Gauge),
+            ("x_seconds_total", MetricType::Counter),
+            ("_seconds", MetricType::Summary),
+        ] {
+            let definition = unit(name, metric_type, "seconds").unwrap();
+            assert_eq!(definition.unit(), Some("seconds"));
+            assert_eq!(Definition::from_json(name, &definition.to_json()).unwrap(), definition);
+        }
+        for (name, metric_type, wrong) in [
+            ("x", MetricType::Gauge, "seconds"),
+            ("seconds", MetricType::Gauge, "seconds"),
+            ("x_seconds", MetricType::Counter, "seconds"),
+            ("x_seconds_total", MetricType::Gauge, "seconds"),
+            ("x_", MetricType::Gauge, ""),
+        ] {
+            let error = unit(name, metric_type, wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.message().contains(&format!("{name:?}")), "{error}");
+        }
+        let stored = r#"{"type":"gauge","help":"","labels":[],"unit":"m\ns"}"#;
+        assert_eq!(Definition::from_json("x", stored).unwrap().unit(), None);
+    }
+
+    #[test]
+    fn names_beyond_the_old_rule_are_for_those_who_ask() {
+        let utf8 = |name: &str, label: &str| {
+            Definition::with_names(NameRule::Utf8, name, "", MetricType::Gauge, &[label], &[])
+        };
+        let definition = utf8("http.größe", "a b").unwrap();
+        assert_eq!(Definition::from_json("http.größe", &definition.to_json()).unwrap(), definition);
+        assert!(Definition::new("http.größe", "", MetricType::Gauge, &[], &[]).is_err());
+        assert!(utf8("", "a").is_err());
+        assert!(utf8("a", "").is_err());
     }
 
     #[test]

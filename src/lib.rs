@@ -46,9 +46,12 @@ mod thread;
 
 pub use backend::Backend;
 pub use error::{Error, ErrorKind, Result};
-pub use exposition::{TEXT_CONTENT_TYPE, render_text};
+pub use exposition::{
+    Escaping, Format, Others, RenderOptions, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
+};
 pub use family::{DEFAULT_BUCKETS, Definition, Lifetime, MetricFamily, MetricType};
 pub use labels::Labels;
 pub use metric::{Metric, Refusal};
+pub use name::NameRule;
 pub use sample::{FamilySamples, Series, Snapshot};
 pub use statistics::Statistics;

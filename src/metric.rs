@@ -51,6 +51,8 @@ pub struct Metric {
     /// [`labels::encode`] of the labels: the key within the family.
     pub(crate) key: String,
     pub(crate) cells: Cells,
+    /// When the metric was made, in seconds since 1970, if its store begins with 0 then.
+    pub(crate) created: Option<f64>,
 }
 
 /// The cells, in the form that the store of the metric needs.
@@ -140,7 +142,7 @@ impl Cells {
 impl Metric {
     pub(crate) fn new(family: Arc<Family>, labels: Labels, cells: Cells) -> Self {
         let key = labels::encode(&labels);
-        Self { family, labels, key, cells }
+        Self { family, labels, key, cells, created: None }
     }
 
     /// The labels.
@@ -218,28 +220,34 @@ impl Metric {
     /// The value of a counter, gauge or untyped metric in the store.
     pub fn get(self: &Arc<Self>) -> Result<f64> {
         let types = [MetricType::Counter, MetricType::Gauge, MetricType::Untyped];
-        Ok(self.read("single value", &types)?.value())
+        self.read("single value", &types, |series| series.value())
     }
 
     /// The sum of what a summary or histogram has observed.
     pub fn get_sum(self: &Arc<Self>) -> Result<f64> {
-        Ok(self.read("sum", &[MetricType::Summary, MetricType::Histogram])?.value())
+        self.read("sum", &[MetricType::Summary, MetricType::Histogram], |series| series.value())
     }
 
     /// The number of observations of a summary or histogram.
     pub fn get_count(self: &Arc<Self>) -> Result<f64> {
-        Ok(self.read("count", &[MetricType::Summary, MetricType::Histogram])?.count())
+        self.read("count", &[MetricType::Summary, MetricType::Histogram], |series| series.count())
     }
 
     /// The cumulative count of a histogram's bucket; `upper_bound` is infinite for the last.
     pub fn get_bucket(self: &Arc<Self>, upper_bound: f64) -> Result<f64> {
         let index = bucket_index(&self.family, upper_bound)?;
-        let series = self.read("buckets", &[MetricType::Histogram])?;
-        Ok(series.cumulative_buckets().nth(index).unwrap_or_default())
+        self.read("buckets", &[MetricType::Histogram], |series| {
+            series.cumulative_buckets().nth(index).unwrap_or_default()
+        })
     }
 
     /// Reads the cells in the store, after what this process has pending.
-    fn read(self: &Arc<Self>, what: &str, types: &[MetricType]) -> Result<Series> {
+    fn read(
+        self: &Arc<Self>,
+        what: &str,
+        types: &[MetricType],
+        value: impl FnOnce(Series<'_>) -> f64,
+    ) -> Result<f64> {
         let definition = &self.family.definition;
         let metric_type = definition.metric_type();
         if !types.contains(&metric_type) {
@@ -250,7 +258,7 @@ impl Metric {
             let message = format!("the backend of {} {:?} is freed", metric_type.name(), definition.name());
             return Err(Error::new(ErrorKind::Unavailable, message));
         };
-        Ok(Series { labels: self.labels.clone(), cells: backend.store.read(self)? })
+        Ok(value(Series::new(&self.key, &backend.store.read(self)?)))
     }
 
     /// The index of the first bucket whose bound is not below `value`.
@@ -263,13 +271,22 @@ impl Metric {
 
     /// The values of the cells of an in-memory metric, in their order.
     pub(crate) fn read_cells(&self) -> Vec<f64> {
+        let mut values = vec![0.0; self.family.definition.cell_count()];
+        self.read_cells_into(&mut values);
+        values
+    }
+
+    /// Writes the values of the cells of an in-memory metric to `values`, which are as many.
+    pub(crate) fn read_cells_into(&self, values: &mut [f64]) {
         match &self.cells {
-            Cells::Counter(cell) => vec![cell.get()],
-            Cells::Gauge(cell) => vec![cell.get()],
-            Cells::Observed(cells) => cells.read(),
-            Cells::Mutex(cells) => cells.iter().map(MutexCell::get).collect(),
-            Cells::Shared(cells) => cells.read(),
-            Cells::Pending(_) => vec![0.0; self.family.definition.cell_count()],
+            Cells::Counter(cell) => values[VALUE_CELL] = cell.get(),
+            Cells::Gauge(cell) => values[VALUE_CELL] = cell.get(),
+            Cells::Observed(cells) => cells.read(values),
+            Cells::Mutex(cells) => {
+                values.iter_mut().zip(cells).for_each(|(value, cell)| *value = cell.get());
+            }
+            Cells::Shared(cells) => cells.read(values),
+            Cells::Pending(_) => {}
         }
     }
 

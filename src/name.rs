@@ -1,35 +1,46 @@
 //! The rules for metric names and label names.
 //!
 //! The Prometheus data model: metric names match `[a-zA-Z_:][a-zA-Z0-9_:]*`, label names
-//! `[a-zA-Z_][a-zA-Z0-9_]*`; label names that begin with `__` are Prometheus' own, `le` belongs to
-//! histograms and `quantile` to summaries.
+//! `[a-zA-Z_][a-zA-Z0-9_]*`; or, as Prometheus 3 has it, both are any UTF-8 text. Label names that begin with
+//! `__` are Prometheus' own, `le` belongs to histograms and `quantile` to summaries.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::MetricType;
 
-/// Refuses a metric name that Prometheus would refuse.
-pub fn check_metric_name(name: &str) -> Result<()> {
-    if matches_name(name, |character| character == ':') {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::InvalidArgument,
-        format!("invalid metric name {name:?}: expected [a-zA-Z_:][a-zA-Z0-9_:]*"),
-    ))
+/// Which names a program wants to declare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NameRule {
+    /// Those that every version of Prometheus knows: `[a-zA-Z_:][a-zA-Z0-9_:]*`, without `:` for labels.
+    #[default]
+    Legacy,
+    /// Any text that is not empty. A scraper that does not ask for such names gets them escaped.
+    Utf8,
 }
 
-/// Refuses the label names of a family of `metric_type` that Prometheus would refuse.
-pub fn check_label_names(names: &[String], metric_type: MetricType) -> Result<()> {
-    for (index, name) in names.iter().enumerate() {
-        let reason = if !matches_name(name, |_| false) {
+/// Refuses a metric name that the rule refuses.
+pub fn check_metric_name(name: &str, rule: NameRule) -> Result<()> {
+    let expected = match rule {
+        NameRule::Legacy if !is_legacy_metric_name(name) => "expected [a-zA-Z_:][a-zA-Z0-9_:]*",
+        NameRule::Utf8 if name.is_empty() => "expected a text that is not empty",
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::InvalidArgument, format!("invalid metric name {name:?}: {expected}")))
+}
+
+/// Refuses the label names of a family of `metric_type` that the rule or Prometheus would refuse.
+pub fn check_label_names<'name>(
+    names: impl Iterator<Item = &'name str> + Clone,
+    metric_type: MetricType,
+    rule: NameRule,
+) -> Result<()> {
+    for (index, name) in names.clone().enumerate() {
+        let reason = if rule == NameRule::Legacy && !is_legacy_label_name(name) {
             "expected [a-zA-Z_][a-zA-Z0-9_]*"
-        } else if name.starts_with("__") {
-            "names that begin with \"__\" are reserved for Prometheus itself"
-        } else if name == "le" && metric_type == MetricType::Histogram {
-            "\"le\" names the bucket bounds of a histogram"
-        } else if name == "quantile" && metric_type == MetricType::Summary {
-            "\"quantile\" is reserved in a summary"
-        } else if names[..index].contains(name) {
+        } else if name.is_empty() {
+            "expected a text that is not empty"
+        } else if let Some(reason) = reserved_label_name(name, metric_type) {
+            reason
+        } else if names.clone().take(index).any(|before| before == name) {
             "it is given twice"
         } else {
             continue;
@@ -37,6 +48,28 @@ pub fn check_label_names(names: &[String], metric_type: MetricType) -> Result<()
         return Err(Error::new(ErrorKind::InvalidArgument, format!("invalid label name {name:?}: {reason}")));
     }
     Ok(())
+}
+
+/// Why a family of `metric_type` cannot have a label of this name, if it cannot.
+pub(crate) fn reserved_label_name(name: &str, metric_type: MetricType) -> Option<&'static str> {
+    match (name, metric_type) {
+        (name, _) if name.starts_with("__") => {
+            Some("names that begin with \"__\" are reserved for Prometheus itself")
+        }
+        ("le", MetricType::Histogram) => Some("\"le\" names the bucket bounds of a histogram"),
+        ("quantile", MetricType::Summary) => Some("\"quantile\" is reserved in a summary"),
+        _ => None,
+    }
+}
+
+/// Whether every version of Prometheus takes this for a metric name.
+pub(crate) fn is_legacy_metric_name(name: &str) -> bool {
+    matches_name(name, |character| character == ':')
+}
+
+/// Whether every version of Prometheus takes this for a label name.
+pub(crate) fn is_legacy_label_name(name: &str) -> bool {
+    matches_name(name, |_| false)
 }
 
 fn matches_name(name: &str, also: impl Fn(char) -> bool) -> bool {
@@ -53,18 +86,19 @@ mod tests {
     #[test]
     fn metric_names_follow_the_prometheus_rule() {
         for good in ["a", "_", ":", "http_requests_total", "job:rate5m", "A9"] {
-            assert!(check_metric_name(good).is_ok(), "{good}");
+            assert!(check_metric_name(good, NameRule::Legacy).is_ok(), "{good}");
         }
         for bad in ["", "9a", "a-b", "a b", "é", "a{b}", "a\n"] {
-            let error = check_metric_name(bad).unwrap_err();
+            let error = check_metric_name(bad, NameRule::Legacy).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             assert!(error.message().contains(&format!("{bad:?}")), "{error}");
+            assert_eq!(check_metric_name(bad, NameRule::Utf8).is_ok(), !bad.is_empty(), "{bad}");
         }
     }
 
     #[test]
     fn label_names_reserve_what_prometheus_reserves() {
-        let check = |name: &str, kind| check_label_names(&[name.to_owned()], kind);
+        let check = |name: &str, kind| check_label_names([name].into_iter(), kind, NameRule::Legacy);
         assert!(check("le", MetricType::Counter).is_ok());
         assert!(check("le", MetricType::Histogram).is_err());
         assert!(check("quantile", MetricType::Histogram).is_ok());
@@ -72,7 +106,15 @@ mod tests {
         assert!(check("__name__", MetricType::Gauge).is_err());
         assert!(check("a:b", MetricType::Gauge).is_err());
         assert!(check("", MetricType::Gauge).is_err());
-        let twice = ["a".to_owned(), "a".to_owned()];
-        assert!(check_label_names(&twice, MetricType::Gauge).is_err());
+        assert!(check_label_names(["a", "b", "a"].into_iter(), MetricType::Gauge, NameRule::Legacy).is_err());
+        let check = |name: &str, kind| check_label_names([name].into_iter(), kind, NameRule::Utf8);
+        for good in ["a:b", "http.method", "größe", "a b\n\"\\", "9"] {
+            assert!(check(good, MetricType::Gauge).is_ok(), "{good}");
+        }
+        for bad in ["", "__é"] {
+            assert!(check(bad, MetricType::Gauge).is_err(), "{bad}");
+        }
+        assert!(check("le", MetricType::Histogram).is_err());
+        assert!(check_label_names(["é", "é"].into_iter(), MetricType::Gauge, NameRule::Utf8).is_err());
     }
 }

@@ -2,20 +2,49 @@
 //!
 //! One spelling per number: the shortest that reads back as the same `f64`. It serves the text
 //! exposition, the `le` label and the Redis field names, so that `10`, `10.0` and `1e1` are one bucket.
+//! (Only OpenMetrics has a spelling of its own for `le`.)
 
 use std::fmt::{self, Write};
+
+/// Below this every integer is a f64 of its own, so that its digits are also the shortest that read back.
+const EXACT_INTEGERS: f64 = (1_u64 << 53) as f64;
 
 /// Writes `value` in its shortest form: `1`, `0.25`, `1e300`, `+Inf`, `-Inf`, `NaN`.
 pub fn write_number(output: &mut impl Write, value: f64) -> fmt::Result {
     let magnitude = value.abs();
-    if value.is_nan() {
+    if magnitude < EXACT_INTEGERS && magnitude.fract() == 0.0 {
+        if value == 0.0 && value.is_sign_negative() {
+            return output.write_str("-0");
+        }
+        output.write_str(itoa::Buffer::new().format(value as i64))
+    } else if magnitude < EXACT_INTEGERS {
+        output.write_str(ryu::Buffer::new().format_finite(value))
+    } else if value.is_nan() {
         output.write_str("NaN")
     } else if value.is_infinite() {
         output.write_str(if value > 0.0 { "+Inf" } else { "-Inf" })
-    } else if magnitude == 0.0 || (1e-5..1e17).contains(&magnitude) {
+    } else if magnitude < 1e17 {
         write!(output, "{value}")
     } else {
         write!(output, "{value:e}")
+    }
+}
+
+/// A bucket bound as OpenMetrics wants it, which is as Go and Prometheus spell it: `1.0`, `0.25`, `1e+06`,
+/// `1e-05`, `+Inf`.
+pub fn format_canonical_bound(value: f64) -> String {
+    if !value.is_finite() {
+        return format_number(value);
+    }
+    let shortest = format!("{value:e}");
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent @ (..-4 | 6..)) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+        _ if value.fract() == 0.0 => format!("{value}.0"),
+        _ => value.to_string(),
     }
 }
 
@@ -59,7 +88,54 @@ mod tests {
         }
     }
 
+    #[test]
+    fn bounds_of_open_metrics_are_spelled_as_go_does() {
+        let cases = [
+            (0.0, "0.0"),
+            (1.0, "1.0"),
+            (-2.5, "-2.5"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (100_000.0, "100000.0"),
+            (1_000_000.0, "1e+06"),
+            (1_234_567.5, "1.2345675e+06"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(format_canonical_bound(value), text);
+        }
+    }
+
+    /// The spelling by the standard library alone.
+    fn plain_spelling(value: f64) -> String {
+        match value.abs() {
+            magnitude if magnitude == 0.0 || (1e-5..1e17).contains(&magnitude) => format!("{value}"),
+            magnitude if magnitude.is_infinite() => format!("{value:+}").replace("inf", "Inf"),
+            magnitude if magnitude.is_nan() => "NaN".to_owned(),
+            _ => format!("{value:e}"),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_way_to_write_a_number_gives_the_shortest(bits: u64, integer: i64, fraction in -1e7..1e7_f64) {
+            for value in [f64::from_bits(bits), integer as f64, fraction, (integer >> 12) as f64 / 8.0] {
+                let (text, plain) = (format_number(value), plain_spelling(value));
+                // Of two that are as near and as short, one has the even digit at its end.
+                let is_tie = text.len() == plain.len() && value.fract() != 0.0;
+                prop_assert!(text == plain || is_tie, "{text} {plain}");
+                prop_assert!(text.parse::<f64>().is_ok_and(|read| read.to_bits() == value.to_bits() || read.is_nan()));
+            }
+        }
+
+        #[test]
+        fn every_bound_reads_back(bits: u64) {
+            let value = f64::from_bits(bits);
+            let read = parse_number(&format_canonical_bound(value)).unwrap();
+            prop_assert!(read.to_bits() == value.to_bits() || (read.is_nan() && value.is_nan()));
+        }
+
         #[test]
         fn every_number_reads_back(bits: u64) {
             let value = f64::from_bits(bits);

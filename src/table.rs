@@ -241,7 +241,7 @@ fn conflict_error(known: &Definition, wanted: &Definition) -> Error {
         known.describe(),
         wanted.describe()
     );
-    if known.is_compatible(wanted) {
+    if known.describe() == wanted.describe() {
         message += &format!(": the help texts differ ({:?} and {:?})", known.help(), wanted.help());
     }
     Error::new(ErrorKind::Conflict, message)

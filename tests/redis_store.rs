@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use log::Level;
-use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, Metric, MetricType, Snapshot};
+use pytheus_backend_rs::{
+    Backend, Definition, ErrorKind, Format, Lifetime, Metric, MetricType, NameRule, Others, RenderOptions,
+    Snapshot,
+};
 use serde_json::{Value as Json, json};
 
 use support::*;
@@ -29,8 +32,8 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 /// The series of one family: labels as JSON, and the value.
 fn values(snapshot: &Snapshot, name: &str) -> BTreeMap<String, f64> {
     let family = snapshot.families.iter().find(|family| family.definition.name() == name);
-    let series = family.unwrap_or_else(|| panic!("{name} is not in the snapshot")).series.iter();
-    series.map(|series| (json!(series.labels).to_string(), series.value())).collect()
+    let series = family.unwrap_or_else(|| panic!("{name} is not in the snapshot")).series();
+    series.map(|series| (json!(series.labels()).to_string(), series.value())).collect()
 }
 
 /// The sample lines of one family.
@@ -558,6 +561,50 @@ fn what_only_others_have_created_is_read() {
 }
 
 #[test]
+fn families_of_others_are_appended_when_they_are_wanted() {
+    let server = Server::start();
+    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    counter(&writer, "theirs_total").inc(1.0).unwrap();
+    counter(&writer, "both_total").inc(2.0).unwrap();
+    flush(&writer);
+    let own = declare(&reader, "own_total", MetricType::Counter, &[]);
+    declare(&reader, "both_total", MetricType::Counter, &[]);
+    let options = RenderOptions { families: Some(&[own]), others: Others::Append, ..Default::default() };
+    let rendered = reader.render(&options).unwrap();
+    let (asked_for, others) = rendered.text.split_at(rendered.family_ends[0]);
+    assert_eq!(asked_for, "# HELP own_total Some help.\n# TYPE own_total counter\n");
+    assert_eq!(others, "# HELP theirs_total Some help.\n# TYPE theirs_total counter\ntheirs_total 1\n");
+    let alone = reader.render(&RenderOptions { others: Others::None, ..options }).unwrap();
+    assert_eq!(alone.text, asked_for);
+}
+
+#[test]
+fn names_of_other_programs_are_shown_as_the_client_can_read_them() {
+    let server = Server::start();
+    let definition = r#"{"type":"counter","help":"","labels":["http.method"]}"#;
+    server.run_command::<()>(&["HSET", "pytheus:families", "http.requests_total", definition]);
+    server.run_command::<()>(&["HSET", "http.requests_total", r#"{"http.method":"GET"}"#, "3"]);
+    let reader = open(&server, "");
+    assert_eq!(lines(&reader, "http"), [r#"http_requests_total{http_method="GET"} 3"#]);
+    let format = Format::negotiate(Some("text/plain;version=1.0.0;escaping=allow-utf-8"));
+    let text = reader.render(&RenderOptions { format, ..Default::default() }).unwrap().text;
+    assert!(text.ends_with("\n{\"http.requests_total\",\"http.method\"=\"GET\"} 3\n"), "{text}");
+}
+
+#[test]
+fn a_name_whose_key_is_taken_is_refused() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    for name in ["pytheus:families", "{requests_total}:writers"] {
+        let definition =
+            Definition::with_names(NameRule::Utf8, name, "", MetricType::Counter, &[], &[]).unwrap();
+        let error = backend.declare(definition, &[], Lifetime::Backend).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().contains(name), "{error}");
+    }
+}
+
+#[test]
 fn foreign_spellings_of_labels_and_bounds_are_read() {
     let server = Server::start();
     let backend = open(&server, "");
@@ -850,8 +897,9 @@ fn definitions_that_are_garbage_are_left_out_or_replaced() {
     let server = Server::start();
     for (name, json) in [
         ("a_total", "not json"),
-        ("b total", r#"{"type":"counter","help":"","labels":[]}"#),
-        ("c_total", r#"{"type":"counter","help":"","labels":["0 0"]}"#),
+        ("", r#"{"type":"counter","help":"","labels":[]}"#),
+        ("b_total", r#"{"type":"counter","help":"","labels":[""]}"#),
+        ("c_total", r#"{"type":"counter","help":"","labels":["__name__"]}"#),
         ("d_total", r#"{"type":"odd","help":"","labels":[]}"#),
         ("requests_total", "[]"),
     ] {
@@ -899,7 +947,7 @@ fn fields_of_other_programs_do_not_spoil_the_exposition() {
     let size = declare_with_buckets(&backend, "size", MetricType::Histogram, &["a"], &[1.0]);
     size.metric(&["x"]).unwrap().observe(1.0).unwrap();
     flush(&backend);
-    for field in [r#"{"not a label":"x"}"#, r#"{"__name__":"x"}"#, "{", "}", "{}}", r#"{"a":"x"} "#] {
+    for field in [r#"{"":"x"}"#, r#"{"__name__":"x"}"#, "{", "}", "{}}", r#"{"a":"x"} "#] {
         server.run_command::<()>(&["HSET", "requests_total", field, "7"]);
     }
     for field in [r#"{"le":"5"}#le=1"#, r#"{"a":"x"}"#, r#"{"a":"x"}#le=one"#, "#sum"] {

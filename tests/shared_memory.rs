@@ -8,7 +8,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType};
+use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType, NameRule};
 
 use support::process::{EndOnDrop, fork};
 use support::shared_file::{SEGMENT, TestFile};
@@ -142,6 +142,25 @@ fn equal_definitions_share_one_family_and_others_conflict() {
     buckets(&[0.5]).unwrap();
     let error = buckets(&[0.25]).unwrap_err();
     assert!(error.message().contains("0.5") && error.message().contains("0.25"), "{error}");
+}
+
+#[test]
+fn names_of_any_letters_are_kept_but_for_line_feeds() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let odd = |name: &str| {
+        let labels = &["größe \"x\"\n"];
+        let definition = Definition::with_names(NameRule::Utf8, name, "", MetricType::Gauge, labels, &[]);
+        backend.declare(definition.unwrap(), labels, Lifetime::Backend)
+    };
+    odd("http.größe").unwrap().metric(&["a"]).unwrap().set(2.0).unwrap();
+    let snapshot = file.open().collect(None).unwrap();
+    assert_eq!(snapshot.families[0].definition.name(), "http.größe");
+    let series = snapshot.families[0].series().next().unwrap();
+    assert_eq!((series.labels()["größe \"x\"\n"].as_str(), series.value()), ("a", 2.0));
+    let error = odd("a\nb").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.message().contains("line feed"), "{error}");
 }
 
 #[test]
@@ -411,7 +430,7 @@ fn the_file_grows_while_others_read_and_count() {
         let reading = scope.spawn(|| {
             let (mut last, mut scrapes) = (0, 0);
             while !ends.load(Ordering::Relaxed) {
-                let found = reader.collect(None).unwrap().families[0].series.len();
+                let found = reader.collect(None).unwrap().families[0].series().len();
                 assert!(found >= last, "{found} after {last}: metrics do not go");
                 last = found;
                 scrapes += 1;
@@ -428,10 +447,10 @@ fn the_file_grows_while_others_read_and_count() {
     });
     assert!(file.size() >= 4 * SEGMENT, "{} bytes", file.size());
     let snapshot = file.open().collect(None).unwrap();
-    let series = &snapshot.families[0].series;
+    let series = snapshot.families[0].series();
     assert_eq!(series.len(), count as usize + 1);
-    for one in series.iter().filter(|one| one.labels["a"] != "0") {
-        assert_eq!(one.value().to_string(), one.labels["a"]);
+    for one in series.filter(|one| one.labels()["a"] != "0") {
+        assert_eq!(one.value().to_string(), one.labels()["a"]);
     }
 }
 
@@ -448,10 +467,10 @@ fn records_of_any_size_never_cross_a_segment() {
     // The reader of the raw file checks the borders.
     assert_eq!(file.records().len(), 41);
     let snapshot = file.open().collect(None).unwrap();
-    for series in &snapshot.families[0].series {
-        assert!(series.labels["a"].starts_with(&format!("{}-", series.value())));
+    for series in snapshot.families[0].series() {
+        assert!(series.labels()["a"].starts_with(&format!("{}-", series.value())));
     }
-    assert_eq!(snapshot.families[0].series.len(), 40);
+    assert_eq!(snapshot.families[0].series().len(), 40);
 }
 
 #[test]

@@ -55,9 +55,9 @@ fn filled() -> TestFile {
 fn series(snapshot: &Snapshot) -> Vec<(String, String, Vec<f64>)> {
     let mut all = Vec::new();
     for family in &snapshot.families {
-        for one in &family.series {
+        for one in family.series() {
             let name = family.definition.name().to_owned();
-            all.push((name, format!("{:?}", one.labels), one.values(family.definition.metric_type())));
+            all.push((name, format!("{:?}", one.labels()), one.values(family.definition.metric_type())));
         }
     }
     all
@@ -333,8 +333,8 @@ fn a_disk_that_fills_up_refuses_new_metrics_and_all_else_goes_on() {
         assert!(error.message().contains(file.path.to_str().unwrap()), "{error}");
         first.inc(1.0).unwrap();
         assert_eq!(first.get().unwrap(), 1.0);
-        assert_eq!(backend.collect(None).unwrap().families[0].series.len(), made as usize);
-        assert_eq!(file.open().collect(None).unwrap().families[0].series.len(), made as usize);
+        assert_eq!(backend.collect(None).unwrap().families[0].series().len(), made as usize);
+        assert_eq!(file.open().collect(None).unwrap().families[0].series().len(), made as usize);
         family.remove(&["5"]).unwrap();
         family.metric(&["again"]).unwrap().inc(1.0).unwrap();
         fs::remove_file(folder.join("other")).unwrap();
@@ -393,7 +393,7 @@ fn the_limit_of_the_process_for_files_is_an_error() {
         errors.next().unwrap().message().contains("cannot grow: File too large")
     })
     .join();
-    assert!(file.open().collect(None).unwrap().families[0].series.len() > 8_000);
+    assert!(file.open().collect(None).unwrap().families[0].series().len() > 8_000);
 }
 
 // One bad record.
@@ -506,7 +506,8 @@ fn records_that_would_spoil_the_scrape_are_left_out() {
         (3, u64::MAX, &[1.0], "{}"),
         (3, level, &[1.0], "[[[["),
         (2, 0, &[], "level\n{\"type\":\"counter\",\"help\":\"h\",\"labels\":[]}"),
-        (2, 0, &[], "no name\n{\"type\":\"counter\",\"help\":\"h\",\"labels\":[]}"),
+        (2, 0, &[], "\n{\"type\":\"counter\",\"help\":\"h\",\"labels\":[]}"),
+        (2, 0, &[], "name\n{\"type\":\"counter\",\"help\":\"h\",\"labels\":[\"__name__\"]}"),
         (2, 0, &[], "name\nno json"),
         (2, 0, &[], "name"),
         (2, 0, &[], ""),
@@ -778,8 +779,7 @@ fn shows(snapshot: &Snapshot, records: &[RawRecord], record: &RawRecord) -> bool
     let name = family.text.split('\n').next().unwrap();
     let mut families = snapshot.families.iter().filter(|family| family.definition.name() == name);
     families.next().is_some_and(|family| {
-        let series = family.series.iter();
-        let same = series.filter(|series| serde_json::to_string(&series.labels).unwrap() == record.text);
+        let same = family.series().filter(|series| series.key() == record.text);
         same.map(|series| series.value()).eq([record.cells[0]])
     })
 }

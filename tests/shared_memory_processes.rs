@@ -38,8 +38,8 @@ fn all_hits(file: &TestFile) -> std::collections::BTreeMap<String, f64> {
     let snapshot = file.open().collect(None).unwrap();
     let family = snapshot.families.iter().find(|family| family.definition.name() == "hits").unwrap();
     let map: std::collections::BTreeMap<_, _> =
-        family.series.iter().map(|series| (series.labels["a"].clone(), series.value())).collect();
-    assert_eq!(map.len(), family.series.len());
+        family.series().map(|series| (series.labels()["a"].clone(), series.value())).collect();
+    assert_eq!(map.len(), family.series().len());
     map
 }
 
@@ -151,8 +151,8 @@ fn processes_killed_while_they_make_and_remove_metrics_leave_a_good_file() {
                 family.remove(&[&format!("steady-{}", round % 50)]).unwrap();
                 if round.is_multiple_of(64) {
                     let found = backend.collect(None).unwrap();
-                    let names = found.families[0].series.iter().map(|series| &series.labels);
-                    assert_eq!(names.collect::<BTreeSet<_>>().len(), found.families[0].series.len());
+                    let names = found.families[0].series().map(|series| series.labels());
+                    assert_eq!(names.collect::<BTreeSet<_>>().len(), found.families[0].series().len());
                 }
                 round += 1;
             }

@@ -1,13 +1,14 @@
 //! `MetricFamily`: declare, clear, free.
 
 use std::ffi::c_char;
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::offset_of;
 
 use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard, guard_void};
-use super::text;
+use super::{options, text};
 use crate::backend::Backend;
 use crate::family::{Definition, Lifetime, MetricFamily};
+use crate::name::NameRule;
 
 /// The type of a metric family.
 #[repr(i32)]
@@ -31,10 +32,22 @@ pub enum MetricType {
 pub enum MetricLifetime {
     /// Until its backend is freed. Declaring the same definition again gives the same family.
     Backend = 0,
-    /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own. In
-    /// memory `metrics_collect` does not show it; `metrics_snapshot_new` does, when it is asked for. For
-    /// wrappers whose own objects decide what exists.
+    /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own, even of
+    /// the same name: in memory `metrics_collect` shows the first that is alive, and `metrics_snapshot_new`
+    /// and `metrics_render` those that they are asked for. For wrappers whose own objects decide what
+    /// exists.
     Handle = 1,
+}
+
+/// Which names a metric family may have.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricNames {
+    /// Those that every version of Prometheus knows: `[a-zA-Z_:][a-zA-Z0-9_:]*`, without `:` for labels.
+    Legacy = 0,
+    /// Any text that is not empty, as Prometheus 3 has it. A scraper that does not ask for such names gets
+    /// them escaped.
+    Utf8 = 1,
 }
 
 /// What `metric_family_new` declares. Set it to zeros and `size` to `sizeof(MetricFamilyOptions)` first:
@@ -44,7 +57,7 @@ pub enum MetricLifetime {
 pub struct MetricFamilyOptions {
     /// `sizeof(MetricFamilyOptions)` of the header that the program was compiled with.
     pub size: usize,
-    /// The name: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+    /// The name: `[a-zA-Z_:][a-zA-Z0-9_:]*`, or see `names`.
     pub name: *const c_char,
     /// The help text, or NULL for none.
     pub help: *const c_char,
@@ -52,7 +65,8 @@ pub struct MetricFamilyOptions {
     pub metric_type: i32,
     /// A MetricLifetime.
     pub lifetime: i32,
-    /// `label_count` label names: `[a-zA-Z_][a-zA-Z0-9_]*`, not beginning with `__`; NULL for none.
+    /// `label_count` label names: `[a-zA-Z_][a-zA-Z0-9_]*`, or see `names`; not beginning with `__`; NULL for
+    /// none.
     pub label_names: *const *const c_char,
     /// The number of label names.
     pub label_count: usize,
@@ -61,6 +75,11 @@ pub struct MetricFamilyOptions {
     pub buckets: *const f64,
     /// The number of bucket bounds.
     pub bucket_count: usize,
+    /// The unit, as in "seconds", or NULL for none. The name must end with it: `_seconds`, and
+    /// `_seconds_total` for a counter.
+    pub unit: *const c_char,
+    /// A MetricNames.
+    pub names: i32,
 }
 
 /// Declares a metric family and writes a handle to `*family`; free it with `metric_family_free`. The
@@ -79,7 +98,7 @@ pub unsafe extern "C" fn metric_family_new(
         // SAFETY: the caller's promise.
         let backend = unsafe { backend.as_ref() }.ok_or_else(|| Failure::null("backend"))?;
         // SAFETY: the caller's promise.
-        let options = unsafe { read_options(options) }?;
+        let options = unsafe { options::read(options, FIRST_SIZE, "MetricFamilyOptions") }?;
         if family.is_null() {
             return Err(Failure::null("family"));
         }
@@ -124,37 +143,8 @@ pub unsafe extern "C" fn metric_family_free(family: *mut MetricFamily) {
 /// no more than that.
 const FIRST_SIZE: usize = offset_of!(MetricFamilyOptions, bucket_count) + size_of::<usize>();
 
-/// Reads the options of a program that may be older than this library, whose missing fields are zero then,
-/// or newer, whose additional fields must be zero.
-unsafe fn read_options(options: *const MetricFamilyOptions) -> Result<MetricFamilyOptions, Failure> {
-    const KNOWN: usize = size_of::<MetricFamilyOptions>();
-    if options.is_null() {
-        return Err(Failure::null("options"));
-    }
-    // SAFETY: the size comes first in every version.
-    let size = unsafe { options.cast::<usize>().read() };
-    if !(FIRST_SIZE..=KNOWN + 1024).contains(&size) {
-        return Err(Failure::invalid(format!(
-            "options->size is {size}: expected sizeof(MetricFamilyOptions), {KNOWN}"
-        )));
-    }
-    // SAFETY: the program says that its struct has `size` bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(options.cast::<u8>(), size) };
-    if bytes.iter().skip(KNOWN).any(|&byte| byte != 0) {
-        return Err(Failure::invalid(
-            "options has fields that this version of the library does not know".to_owned(),
-        ));
-    }
-    let mut known = MaybeUninit::<MetricFamilyOptions>::zeroed();
-    // SAFETY: both are at least as long as what is copied, and all fields may be zero.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), known.as_mut_ptr().cast(), size.min(KNOWN));
-        Ok(known.assume_init())
-    }
-}
-
 unsafe fn declare(backend: &Backend, options: &MetricFamilyOptions) -> Result<MetricFamily, Failure> {
-    // SAFETY (all four): the caller's promise.
+    // SAFETY (all five): the caller's promise.
     let name = unsafe { text::borrow(options.name, "options->name") }?;
     let help = match options.help.is_null() {
         true => "",
@@ -163,7 +153,11 @@ unsafe fn declare(backend: &Backend, options: &MetricFamilyOptions) -> Result<Me
     let label_names =
         unsafe { text::borrow_list(options.label_names, options.label_count, "options->label_names") }?;
     let buckets = unsafe { text::borrow_slice(options.buckets, options.bucket_count, "options->buckets") }?;
-    let definition = Definition::new(name, help, metric_type(options.metric_type)?, &label_names, buckets)?;
+    let (names, metric_type) = (name_rule(options.names)?, metric_type(options.metric_type)?);
+    let mut definition = Definition::with_names(names, name, help, metric_type, &label_names, buckets)?;
+    if !options.unit.is_null() {
+        definition = definition.with_unit(unsafe { text::borrow(options.unit, "options->unit") }?)?;
+    }
     Ok(backend.declare(definition, &label_names, lifetime(options.lifetime)?)?)
 }
 
@@ -190,5 +184,13 @@ fn lifetime(number: i32) -> Result<Lifetime, Failure> {
         _ => {
             Err(Failure::invalid(format!("options->lifetime is {number}: expected a MetricLifetime, 0 or 1")))
         }
+    }
+}
+
+fn name_rule(number: i32) -> Result<NameRule, Failure> {
+    match number {
+        0 => Ok(NameRule::Legacy),
+        1 => Ok(NameRule::Utf8),
+        _ => Err(Failure::invalid(format!("options->names is {number}: expected a MetricNames, 0 or 1"))),
     }
 }

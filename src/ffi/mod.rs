@@ -16,6 +16,7 @@ pub mod family;
 pub mod log;
 pub mod metric;
 pub mod metrics;
+mod options;
 pub mod statistics;
 pub mod status;
 mod text;

@@ -2,8 +2,9 @@
 //!
 //! Nothing to send, nothing to wait for. A forked child counts on with a copy of its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Store;
 use crate::error::Result;
@@ -11,7 +12,7 @@ use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::{Cells, Metric};
-use crate::sample::{FamilySamples, Series, Snapshot};
+use crate::sample::{FamilySamples, Snapshot};
 use crate::table::FamilyTable;
 
 /// Which kind of cell a memory store has.
@@ -34,12 +35,19 @@ impl MemoryStore {
     }
 
     fn read_family(&self, family: &Family) -> FamilySamples {
-        let metrics = self.table.metrics(family);
-        let series = metrics
-            .iter()
-            .map(|metric| Series { labels: metric.labels.clone(), cells: metric.read_cells() })
-            .collect();
-        FamilySamples { definition: family.definition.clone(), series }
+        let mut samples = FamilySamples::new(family.definition.clone());
+        for metric in self.table.metrics(family) {
+            metric.read_cells_into(samples.push(&metric.key, metric.created));
+        }
+        samples
+    }
+
+    /// All families that are alive. Several handles may have one name, of which a scrape can show one.
+    fn first_of_each_name(&self) -> Vec<Arc<Family>> {
+        let mut families = self.table.live_families();
+        let mut names = HashSet::new();
+        families.retain(|family| names.insert(family.definition.name().to_owned()));
+        families
     }
 }
 
@@ -59,7 +67,9 @@ impl Store for MemoryStore {
             CellKind::Atomic => Cells::atomic(&family.definition),
             CellKind::Mutex => Cells::mutex(family.definition.cell_count()),
         };
-        Ok(Arc::new(Metric::new(Arc::clone(family), labels, cells)))
+        let mut metric = Metric::new(Arc::clone(family), labels, cells);
+        metric.created = now();
+        Ok(Arc::new(metric))
     }
 
     fn created(&self, _: &Arc<Metric>) {}
@@ -79,8 +89,13 @@ impl Store for MemoryStore {
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
-        let families = families.unwrap_or_else(|| self.table.kept_families());
+        let families = families.unwrap_or_else(|| self.first_of_each_name());
         Ok(Snapshot { families: families.iter().map(|family| self.read_family(family)).collect() })
+    }
+
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, _: &HashSet<&str>) -> Result<Snapshot> {
+        // There is nothing here that this process has not declared.
+        self.collect(Some(families))
     }
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
@@ -98,6 +113,12 @@ impl Store for MemoryStore {
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
         Box::new(NothingToHold)
     }
+}
+
+/// In seconds since 1970, with milliseconds.
+fn now() -> Option<f64> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(since_1970.as_millis() as f64 / 1000.0)
 }
 
 /// The memory store has no locks but those of its cells, which know by themselves that a fork made them void.

@@ -10,6 +10,7 @@ mod url;
 
 pub(crate) use self::shared_memory::SharedCells;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,6 +57,9 @@ pub(crate) trait Store: Debug + Send + Sync {
 
     /// Reads families: those given, or all that the store has.
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot>;
+
+    /// Reads these families, and behind them those of other processes: all whose names are not `declared`.
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot>;
 
     /// Reads the cells of one metric.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;

@@ -8,6 +8,8 @@ use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
 use crate::number::{format_number, parse_number};
 
 const DEFINITIONS: &str = "pytheus:families";
+/// No name of [`NameRule::Legacy`](crate::name::NameRule) ends with it.
+const WRITERS_SUFFIX: &str = "}:writers";
 
 /// The key that holds the values of the family `name`.
 pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
@@ -19,7 +21,7 @@ pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
 
 /// The key that holds, for each writer, the last batch that was applied to `family_key`.
 pub(crate) fn writers_key(family_key: &str) -> String {
-    format!("{{{family_key}}}:writers")
+    format!("{{{family_key}{WRITERS_SUFFIX}")
 }
 
 /// The key that holds the definitions of all families.
@@ -27,12 +29,16 @@ pub(crate) fn definitions_key(prefix: Option<&str>) -> String {
     family_key(prefix, DEFINITIONS)
 }
 
-/// Refuses the one metric name whose key is taken.
+/// Refuses the metric names whose keys are taken.
 pub(crate) fn check_name(name: &str) -> Result<()> {
-    if name != DEFINITIONS {
+    let taken_by = if name == DEFINITIONS {
+        "definitions"
+    } else if name.ends_with(WRITERS_SUFFIX) {
+        "writers"
+    } else {
         return Ok(());
-    }
-    let message = format!("metric name {name:?}: the Redis store keeps its definitions under this name");
+    };
+    let message = format!("metric name {name:?}: the Redis store keeps its {taken_by} under this name");
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 

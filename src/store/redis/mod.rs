@@ -17,12 +17,14 @@ mod outbox;
 mod pipeline;
 mod runtime;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use self::action::Event;
 use self::connection::Connection;
 pub(crate) use self::options::{Address, RedisOptions};
+use self::pipeline::Wanted;
 use self::runtime::{Runtime, RuntimeSlot};
 use super::Store;
 use crate::error::{Error, ErrorKind, Result};
@@ -176,7 +178,13 @@ impl Store for RedisStore {
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
         let deadline = Instant::now() + self.core.shared.options.collect_timeout;
-        self.running()?.collect(families, deadline)
+        self.running()?.collect(Wanted::Families(families), deadline)
+    }
+
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+        let deadline = Instant::now() + self.core.shared.options.collect_timeout;
+        let declared = declared.iter().map(|&name| name.to_owned()).collect();
+        self.running()?.collect(Wanted::WithOthers { families, declared }, deadline)
     }
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {

@@ -3,7 +3,7 @@
 //! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that
 //! a scrape shows every change that happened before it here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,11 +18,11 @@ use super::layout;
 use super::runtime::{flush, restore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::family::{Definition, Family};
-use crate::labels::{self, Labels};
+use crate::labels;
 use crate::metric::Metric;
-use crate::name::check_label_names;
+use crate::name::{NameRule, check_label_names};
 use crate::number::parse_number;
-use crate::sample::{FamilySamples, Series, Snapshot};
+use crate::sample::{FamilySamples, Snapshot};
 
 /// How often a read is tried: on the connection that is there, and on new ones.
 const ATTEMPTS: u32 = 3;
@@ -43,6 +43,11 @@ pub(crate) enum Question {
 pub(crate) enum Wanted {
     /// These families, or all.
     Families(Option<Vec<Arc<Family>>>),
+    /// These families, and behind them all of the server that are not `declared` here.
+    WithOthers {
+        families: Vec<Arc<Family>>,
+        declared: HashSet<String>,
+    },
     Metric(Arc<Metric>),
 }
 
@@ -108,12 +113,30 @@ impl Pipeline {
         match wanted {
             Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
             Wanted::Families(Some(families)) => {
-                let definitions: Vec<_> = families.iter().map(|family| family.definition.clone()).collect();
-                let known = families.iter().map(|family| self.shared.table.metrics(family)).collect();
-                self.read_families(definitions, known, deadline).map(Reading::Snapshot)
+                self.read_own_and(Vec::new(), families, deadline).map(Reading::Snapshot)
             }
             Wanted::Families(None) => self.read_all(deadline).map(Reading::Snapshot),
+            Wanted::WithOthers { families, declared } => {
+                let mut others = self.read_definitions(deadline)?;
+                others.retain(|name, _| !declared.contains(name));
+                let others = others.into_values().collect();
+                self.read_own_and(others, families, deadline).map(Reading::Snapshot)
+            }
         }
+    }
+
+    /// Reads these families of this process, and behind them `others`.
+    fn read_own_and(
+        &mut self,
+        others: Vec<Definition>,
+        own: &[Arc<Family>],
+        deadline: Instant,
+    ) -> Result<Snapshot> {
+        let mut definitions: Vec<_> = own.iter().map(|family| family.definition.clone()).collect();
+        let mut known: Vec<_> = own.iter().map(|family| self.shared.table.metrics(family)).collect();
+        definitions.extend(others);
+        known.resize_with(definitions.len(), Vec::new);
+        self.read_families(definitions, known, deadline)
     }
 
     /// Reads this process's families, in the order of declaration, then those of others, by name.
@@ -130,16 +153,10 @@ impl Pipeline {
             // The server has lost them, or never got them.
             self.restore(Loss::Definitions, deadline)?;
         }
-        let mut definitions = Vec::new();
-        let mut known = Vec::new();
-        for family in own {
+        for family in &own {
             stored.remove(family.definition.name());
-            definitions.push(family.definition.clone());
-            known.push(self.shared.table.metrics(&family));
         }
-        definitions.extend(stored.into_values());
-        known.resize_with(definitions.len(), Vec::new);
-        self.read_families(definitions, known, deadline)
+        self.read_own_and(stored.into_values().collect(), &own, deadline)
     }
 
     fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
@@ -177,11 +194,10 @@ impl Pipeline {
         let values = replies.into_iter().skip(3).step_by(3);
         let mut snapshot = Snapshot::default();
         for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
-            let series = match self.accept(key, value)? {
-                Some(value) => assemble(key, &definition, &known, value),
-                None => Vec::new(),
-            };
-            snapshot.families.push(FamilySamples { definition, series });
+            snapshot.families.push(match self.accept(key, value)? {
+                Some(value) => assemble(key, definition, &known, value),
+                None => FamilySamples::new(definition),
+            });
         }
         Ok(snapshot)
     }
@@ -304,27 +320,23 @@ impl Pipeline {
 }
 
 /// The series of a family: what this process knows, with the values that the server has.
-fn assemble(key: &str, definition: &Definition, known: &[Arc<Metric>], value: Value) -> Vec<Series> {
-    let empty = || vec![0.0; definition.cell_count()];
-    let mut series: BTreeMap<String, Series> = known
-        .iter()
-        .map(|metric| (metric.key.clone(), Series { labels: metric.labels.clone(), cells: empty() }))
-        .collect();
-    if !layout::is_hash(definition) {
-        if known.is_empty() && value == Value::Nil {
-            return Vec::new();
+fn assemble(key: &str, definition: Definition, known: &[Arc<Metric>], value: Value) -> FamilySamples {
+    let mut series = Assembly::new(&definition);
+    for metric in known {
+        series.row(&metric.key);
+    }
+    if !layout::is_hash(&definition) {
+        if !known.is_empty() || value != Value::Nil {
+            let row = series.row("{}");
+            series.cells(row)[0] = number(key, value).unwrap_or_else(|error| {
+                log::debug!("{error}");
+                0.0
+            });
         }
-        let lone = series
-            .entry("{}".to_owned())
-            .or_insert_with(|| Series { labels: Default::default(), cells: empty() });
-        lone.cells[0] = number(key, value).unwrap_or_else(|error| {
-            log::debug!("{error}");
-            0.0
-        });
-        return series.into_values().collect();
+        return series.finish(definition);
     }
     for (field, value) in pairs(value) {
-        let Some((spelling, cell)) = layout::parse_field(definition, &field) else {
+        let Some((spelling, cell)) = layout::parse_field(&definition, &field) else {
             log::debug!("Redis key {key:?}: field {field:?} is none of this family's");
             continue;
         };
@@ -332,26 +344,66 @@ fn assemble(key: &str, definition: &Definition, known: &[Arc<Metric>], value: Va
             log::debug!("Redis key {key:?}, field {field:?}: {value:?} is no number");
             continue;
         };
-        if let Some(known) = series.get_mut(spelling) {
-            add(&mut known.cells[cell], amount);
-            continue;
-        }
         // Another program's spelling of the labels is another field of the same series.
-        let Some(labels) = labels::decode(spelling).filter(|labels| has_good_names(definition, labels))
-        else {
-            log::debug!("Redis key {key:?}: field {field:?} has no usable labels");
-            continue;
-        };
-        let new = series.entry(labels::encode(&labels)).or_insert_with(|| Series { labels, cells: empty() });
-        add(&mut new.cells[cell], amount);
+        let row = series.find(spelling).or_else(|| {
+            let canonical = labels::canonical(spelling).filter(|key| has_good_names(&definition, key))?;
+            Some(series.row(&canonical))
+        });
+        match row {
+            Some(row) => add(&mut series.cells(row)[cell], amount),
+            None => log::debug!("Redis key {key:?}: field {field:?} has no usable labels"),
+        }
     }
-    series.into_values().collect()
+    series.finish(definition)
+}
+
+/// The series of a family while their cells come in, in any order.
+struct Assembly {
+    width: usize,
+    /// By canonical labels.
+    rows: HashMap<String, usize>,
+    cells: Vec<f64>,
+}
+
+impl Assembly {
+    fn new(definition: &Definition) -> Self {
+        Self { width: definition.cell_count(), rows: HashMap::new(), cells: Vec::new() }
+    }
+
+    fn find(&self, spelling: &str) -> Option<usize> {
+        self.rows.get(spelling).copied()
+    }
+
+    /// The series with the labels `key`, which begins with zeros.
+    fn row(&mut self, key: &str) -> usize {
+        if let Some(row) = self.find(key) {
+            return row;
+        }
+        let row = self.rows.len();
+        self.rows.insert(key.to_owned(), row);
+        self.cells.resize(self.cells.len() + self.width, 0.0);
+        row
+    }
+
+    fn cells(&mut self, row: usize) -> &mut [f64] {
+        &mut self.cells[row * self.width..][..self.width]
+    }
+
+    fn finish(mut self, definition: Definition) -> FamilySamples {
+        let mut samples = FamilySamples::new(definition);
+        let mut rows: Vec<_> = std::mem::take(&mut self.rows).into_iter().collect();
+        rows.sort_unstable();
+        for (key, row) in rows {
+            samples.push(&key, None).copy_from_slice(self.cells(row));
+        }
+        samples
+    }
 }
 
 /// One bad label name would have Prometheus refuse the whole scrape.
-fn has_good_names(definition: &Definition, labels: &Labels) -> bool {
-    let names: Vec<String> = labels.keys().cloned().collect();
-    check_label_names(&names, definition.metric_type()).is_ok()
+fn has_good_names(definition: &Definition, key: &str) -> bool {
+    let labels = labels::decode(key).unwrap_or_default();
+    check_label_names(labels.keys().map(String::as_str), definition.metric_type(), NameRule::Utf8).is_ok()
 }
 
 /// Adds to a cell; the first amount as it is, since -0 is not 0.

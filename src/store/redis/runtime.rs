@@ -20,7 +20,6 @@ use super::link::Link;
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
 use crate::error::{Error, ErrorKind, Result};
-use crate::family::Family;
 use crate::fork::{self, ForkGuard};
 use crate::metric::Metric;
 use crate::sample::Snapshot;
@@ -110,9 +109,9 @@ impl Runtime {
         flush(&self.requests, &self.shared, deadline)
     }
 
-    /// Reads families: those given, or all that the server knows.
-    pub(crate) fn collect(&self, families: Option<Vec<Arc<Family>>>, deadline: Instant) -> Result<Snapshot> {
-        match self.ask(Wanted::Families(families), deadline)? {
+    /// Reads families.
+    pub(crate) fn collect(&self, wanted: Wanted, deadline: Instant) -> Result<Snapshot> {
+        match self.ask(wanted, deadline)? {
             Reading::Snapshot(snapshot) => Ok(snapshot),
             Reading::Cells(_) => Ok(Snapshot::default()),
         }

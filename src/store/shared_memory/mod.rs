@@ -10,7 +10,8 @@ mod layout;
 mod records;
 mod segment;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::{self, Labels};
 use crate::metric::{Cells, Metric};
-use crate::sample::{FamilySamples, Series, Snapshot};
+use crate::sample::{FamilySamples, Snapshot};
 
 #[derive(Debug)]
 pub(crate) struct SharedMemoryStore {
@@ -48,6 +49,11 @@ impl SharedMemoryStore {
 
     /// The family's record, made if the file has none of that name.
     fn family_record(&self, records: &mut Records, definition: &Definition) -> Result<Record> {
+        if definition.name().contains('\n') {
+            let reason = "a metrics file cannot hold a name with a line feed";
+            let message = format!("metric name {:?}: {reason}", definition.name());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let text = format!("{}\n{}", definition.name(), definition.to_json());
         let new = NewRecord { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
         records.find_or_append(&new, |file| find_family(walk(file)?, definition))
@@ -98,18 +104,18 @@ impl Store for SharedMemoryStore {
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
-        let mut found = read_families(&self.file)?;
-        let Some(families) = families else {
-            let mut all: Vec<_> = found.into_values().collect();
-            all.sort_by_key(|(offset, _)| *offset);
-            return Ok(Snapshot { families: all.into_iter().map(|(_, family)| family).collect() });
-        };
-        let families = families.iter().map(|family| {
-            // Several handles may stand for one family of the file.
-            let series = found.get_mut(family.definition.name()).map(|(_, found)| found.series.clone());
-            FamilySamples { definition: family.definition.clone(), series: series.unwrap_or_default() }
-        });
-        Ok(Snapshot { families: families.collect() })
+        let found = read_families(&self.file)?;
+        let Some(families) = families else { return Ok(Snapshot { families: found }) };
+        Ok(Snapshot { families: pick(found, &families) })
+    }
+
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+        let found = read_families(&self.file)?.into_iter();
+        let (own, others): (Vec<_>, Vec<_>) =
+            found.partition(|family| declared.contains(family.definition.name()));
+        let mut shown = pick(own, &families);
+        shown.extend(others);
+        Ok(Snapshot { families: shown })
     }
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
@@ -142,50 +148,80 @@ impl ForkGuard for MutexGuard<'_, Records> {
     }
 }
 
-/// All families of the file with their series, by name; with the offset of the family's record, which is
-/// the order of declaration.
-fn read_families(file: &SharedFile) -> Result<BTreeMap<String, (u64, FamilySamples)>> {
-    let mut records = walk(file)?;
-    // Families before metrics, in the order of the file; metrics by their labels JSON.
-    records.sort_by(|one, other| match (one.kind, other.kind) {
-        (KIND_METRIC, KIND_METRIC) => one.text.cmp(&other.text),
-        (one, other) => one.cmp(&other),
-    });
-    let mut names = BTreeMap::new();
-    let mut families = BTreeMap::new();
+/// All families of the file with their series, in the order of declaration.
+fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
+    let records = walk(file)?;
+    let mut families: Vec<FamilySamples> = Vec::new();
+    let mut names = HashMap::new();
+    // By the offset of their record.
+    let mut indexes = HashMap::new();
     for record in records.iter().filter(|record| record.kind == KIND_FAMILY) {
         match parse_family(record) {
             Ok(definition) => {
-                names.insert(record.offset, definition.name().to_owned());
-                let empty = FamilySamples { definition, series: Vec::new() };
-                families.entry(empty.definition.name().to_owned()).or_insert((record.offset, empty));
+                let index = *names.entry(definition.name().to_owned()).or_insert(families.len());
+                indexes.insert(record.offset, index);
+                if index == families.len() {
+                    families.push(FamilySamples::new(definition));
+                }
             }
             Err(error) => log::debug!("{error}; it is left out"),
         }
     }
+    let label_names: Vec<Vec<String>> = families
+        .iter()
+        .map(|family| family.definition.label_names().iter().map(|name| labels::raw(name)).collect())
+        .collect();
+    let mut series: Vec<(usize, Cow<'_, str>, &Record)> = Vec::with_capacity(records.len());
     for record in records.iter().filter(|record| record.kind == KIND_METRIC) {
-        let family = names.get(&record.family).and_then(|name| families.get_mut(name));
-        let Some((_, family)) = family else { continue };
-        let Some(labels) = series_labels(family, record) else { continue };
+        let Some(&index) = indexes.get(&record.family) else { continue };
+        // What would spoil the scrape for all others: cells or label names that the family has not.
+        let fits = |key: &str| {
+            let names = labels::raw_pairs(key).map(|(name, _)| name);
+            record.cell_count as usize == families[index].definition.cell_count()
+                && names.eq(label_names[index].iter().map(String::as_str))
+        };
+        if let Some(key) = labels::canonical(&record.text).filter(|key| fits(key)) {
+            series.push((index, key, record));
+        }
+    }
+    series.sort_unstable_by(|(index, key, record), (other_index, other_key, other)| {
+        (index, key, record.offset).cmp(&(other_index, other_key, other.offset))
+    });
+    let mut last = None;
+    for (index, key, record) in &series {
+        // One that stands there twice would spoil it, too.
+        if last == Some((index, key)) {
+            continue;
+        }
         let cells = cells(file, record)?;
-        let values = cells.read();
-        // Removed while we read it: its values may be another metric's.
+        let family = &mut families[*index];
+        cells.read(family.push(key, None));
         if cells.is_live() {
-            family.series.push(Series { labels, cells: values });
+            last = Some((index, key));
+        } else {
+            // Removed while we read it: its values may be another metric's.
+            family.pop();
         }
     }
     Ok(families)
 }
 
-/// The labels of a metric's record, unless they would spoil the scrape for all others: by cells or names
-/// that the family has not, or by standing there twice.
-fn series_labels(family: &FamilySamples, record: &Record) -> Option<Labels> {
-    let definition = &family.definition;
-    let labels = labels::decode(&record.text)?;
-    let fits = record.cell_count as usize == definition.cell_count()
-        && labels.keys().eq(definition.label_names())
-        && family.series.last().is_none_or(|last| last.labels != labels);
-    fits.then_some(labels)
+/// The families that were asked for, as this process has declared them: the help text may be another one.
+fn pick(found: Vec<FamilySamples>, wanted: &[Arc<Family>]) -> Vec<FamilySamples> {
+    let by_name = |family: FamilySamples| (family.definition.name().to_owned(), family);
+    let mut found: HashMap<String, FamilySamples> = found.into_iter().map(by_name).collect();
+    let mut picked: Vec<FamilySamples> = Vec::with_capacity(wanted.len());
+    for definition in wanted.iter().map(|family| &family.definition) {
+        // Several handles may stand for one family of the file.
+        let twin = || picked.iter().find(|family| family.definition.name() == definition.name()).cloned();
+        let samples = found.remove(definition.name()).or_else(twin);
+        let samples = samples.filter(|samples| samples.definition.is_compatible(definition));
+        picked.push(match samples {
+            Some(samples) => samples.declared_as(definition.clone()),
+            None => FamilySamples::new(definition.clone()),
+        });
+    }
+    picked
 }
 
 fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str) -> NewRecord<'key> {

@@ -395,6 +395,7 @@ fn read_record(file: &SharedFile, offset: u64) -> Result<Option<(Option<Record>,
         let text_at = RECORD_HEADER_SIZE + cell_count * 8;
         let mut bytes = Vec::new();
         if text_at + text_length <= u64::from(size) {
+            bytes.reserve_exact(text_length.next_multiple_of(8) as usize);
             for at in (text_at..text_at + text_length).step_by(8) {
                 bytes.extend_from_slice(&get(at)?.to_le_bytes());
             }

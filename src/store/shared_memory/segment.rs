@@ -133,8 +133,10 @@ impl SharedCells {
         unsafe { &*self.cells.add(index) }
     }
 
-    /// The values of all cells. They are this metric's if it is live afterwards.
-    pub(crate) fn read(&self) -> Vec<f64> {
-        (0..self.count).map(|index| self.get(index)).collect()
+    /// Writes the values of the cells to `values`. They are this metric's if it is live afterwards.
+    pub(crate) fn read(&self, values: &mut [f64]) {
+        for (index, value) in values.iter_mut().enumerate().take(self.count) {
+            *value = self.get(index);
+        }
     }
 }

@@ -1,0 +1,162 @@
+//! What a scrape costs: 38,000 lines from each store, read and rendered in one thread.
+//!
+//!     cargo bench --bench exposition
+//!
+//! It counts allocations with an allocator of its own. Redis is measured on a server that it starts; without
+//! redis-server it says so.
+
+#![allow(unsafe_code)] // the counting allocator
+#![allow(missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pytheus_backend_rs::{Backend, Definition, Format, Lifetime, MetricType, RenderOptions};
+
+/// Histograms with one label, and with two, of the 11 default buckets: 14 lines each.
+const SERIES: usize = 2_700;
+const FAMILIES: usize = 27;
+const SCRAPES: usize = 101;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    // Relaxed: it is read when nobody else allocates.
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("A scrape of {SERIES} histograms, one thread; the median and the fastest of {SCRAPES}\n");
+    println!(
+        "{:<33} {:>7} {:>9} {:>9} {:>9} {:>9} {:>12} {:>12}",
+        "", "lines", "bytes", "ms", "fastest", "read only", "allocations", "per sample"
+    );
+    let folder = std::env::temp_dir().join(format!("exposition-bench-{}", std::process::id()));
+    let shared = match Path::new("/dev/shm").is_dir() {
+        true => PathBuf::from("/dev/shm").join(format!("exposition-bench-{}", std::process::id())),
+        false => folder.join("metrics"),
+    };
+    std::fs::create_dir_all(&folder)?;
+    measure("memory", &Backend::open("memory:")?)?;
+    measure("memory, mutex cells", &Backend::open("memory:?cell=mutex")?)?;
+    measure("shared memory", &Backend::open(&format!("shm://{}", shared.display()))?)?;
+    std::fs::remove_file(&shared)?;
+    match start_redis(&folder) {
+        Ok(mut server) => {
+            let result = connect(&folder).and_then(|backend| measure("Redis", &backend));
+            server.kill()?;
+            server.wait()?;
+            result?;
+        }
+        Err(error) => println!("Redis: redis-server cannot be run: {error}"),
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+fn measure(name: &str, backend: &Backend) -> Result<(), Box<dyn Error>> {
+    fill(backend)?;
+    backend.flush(Duration::from_secs(30))?;
+    for (format, accept) in
+        [("", None), (", OpenMetrics", Some("application/openmetrics-text;version=1.0.0"))]
+    {
+        let options = RenderOptions { format: Format::negotiate(accept), ..Default::default() };
+        let text = backend.render(&options)?.text;
+        let samples = text.lines().filter(|line| !line.starts_with('#')).count();
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+        backend.render(&options)?;
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+        let mut times = Vec::new();
+        let mut reading = Vec::new();
+        for _ in 0..SCRAPES {
+            let start = Instant::now();
+            backend.render(&options)?;
+            times.push(start.elapsed().as_secs_f64() * 1000.0);
+            let start = Instant::now();
+            backend.collect(None)?;
+            reading.push(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        times.sort_by(f64::total_cmp);
+        reading.sort_by(f64::total_cmp);
+        println!(
+            "{:<33} {:>7} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>12} {:>12.3}",
+            format!("{name}{format}"),
+            text.lines().count(),
+            text.len(),
+            times[SCRAPES / 2],
+            times[0],
+            reading[SCRAPES / 2],
+            allocations,
+            allocations as f64 / samples as f64
+        );
+    }
+    Ok(())
+}
+
+fn fill(backend: &Backend) -> Result<(), Box<dyn Error>> {
+    for family in 0..FAMILIES {
+        let labels: &[&str] = if family % 2 == 0 { &["path"] } else { &["method", "path"] };
+        let name = format!("http_request_duration_seconds_{family}");
+        let definition =
+            Definition::new(&name, "How long a request took.", MetricType::Histogram, labels, &[])?;
+        let handle = backend.declare(definition, labels, Lifetime::Backend)?;
+        for series in 0..SERIES / FAMILIES {
+            let path = format!("/api/v1/resource/{series}");
+            let values: &[&str] = if labels.len() == 1 { &[&path] } else { &["GET", &path] };
+            let metric = handle.metric(values)?;
+            for observation in 0..20 {
+                metric.observe(0.003 * f64::from(observation) * (1.0 + series as f64))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start_redis(folder: &Path) -> std::io::Result<Child> {
+    Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(folder.join("socket"))
+        .stdout(Stdio::null())
+        .spawn()
+}
+
+fn connect(folder: &Path) -> Result<Backend, Box<dyn Error>> {
+    let url = format!("redis+unix://{}", folder.join("socket").display());
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    loop {
+        match Backend::open(&url) {
+            Ok(backend) => return Ok(backend),
+            Err(error) if Instant::now() > give_up_at => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Writes one metric family: its comments, and a line for each sample.
+//!
+//! What all lines of a family or of a series have in common is made once and copied; a sample costs copies
+//! and the digits of its value, and no allocation.
+
+use super::claims::{Claims, report};
+use super::escaping::{Escaping, push_escaped};
+use super::format::Format;
+use crate::family::{Definition, MetricType};
+use crate::labels;
+use crate::name::{NameRule, check_label_names, is_legacy_label_name, is_legacy_metric_name};
+use crate::number::{format_canonical_bound, format_number, write_number};
+use crate::sample::{FamilySamples, Series};
+
+/// Writes the family, unless it would spoil the scrape for the others: then it is left out, and reported.
+pub(super) fn write_family(
+    output: &mut String,
+    family: &FamilySamples,
+    format: Format,
+    name_prefix: Option<&str>,
+    claims: &mut Claims,
+) {
+    let name_prefix = name_prefix.filter(|prefix| !prefix.is_empty());
+    let prefixed = name_prefix.map(|prefix| format!("{prefix}_{}", family.definition.name()));
+    let name = prefixed.as_deref().unwrap_or(family.definition.name());
+    let writer = FamilyWriter::new(&family.definition, name, format);
+    if let Err(reason) = writer.check(claims) {
+        report(format!(
+            "metric family {name:?} is left out of scrapes as {}: {reason}",
+            format.content_type()
+        ));
+        return;
+    }
+    writer.write(output, family);
+}
+
+/// How a family is written in a format.
+struct FamilyWriter<'family> {
+    definition: &'family Definition,
+    format: Format,
+    /// The name in HELP and TYPE, which the names of samples begin with.
+    name: String,
+    labels: Vec<LabelText>,
+    /// Of a histogram: what follows `le="` for each bucket, up to the value.
+    bounds: Vec<String>,
+}
+
+/// What is written for a label of the definition.
+struct LabelText {
+    /// Its name as the canonical labels spell it.
+    raw_name: String,
+    name: String,
+    /// Its name with what follows up to the value.
+    opening: String,
+}
+
+/// What the lines of one kind of sample begin with.
+struct SampleText {
+    without_labels: String,
+    /// Up to the first label.
+    with_labels: String,
+}
+
+impl<'family> FamilyWriter<'family> {
+    fn new(definition: &'family Definition, name: &str, format: Format) -> Self {
+        let mut name = format.escaping.metric_name(name);
+        if format.is_open_metrics() && definition.metric_type() == MetricType::Counter {
+            // The suffix belongs to the sample.
+            let without_suffix = name.strip_suffix("_total").filter(|rest| !rest.is_empty());
+            name.truncate(without_suffix.map_or(name.len(), str::len));
+        }
+        Self {
+            definition,
+            format,
+            name,
+            labels: definition
+                .label_names()
+                .iter()
+                .map(|name| LabelText::new(name, format.escaping))
+                .collect(),
+            bounds: bound_texts(definition, format),
+        }
+    }
+
+    /// Whether the family can stand beside the others, whose names are taken; if so it takes its own.
+    fn check(&self, claims: &mut Claims) -> Result<(), String> {
+        let label_names = self.labels.iter().map(|label| label.name.as_str());
+        // They may have become one by escaping.
+        check_label_names(label_names, self.definition.metric_type(), NameRule::Utf8)
+            .map_err(|error| error.message().to_owned())?;
+        let suffixes: &[&str] = match (self.definition.metric_type(), self.format.is_open_metrics()) {
+            (MetricType::Counter, true) => &["", "_total", "_created"],
+            (MetricType::Summary, true) => &["", "_count", "_sum", "_created"],
+            (MetricType::Histogram, true) => &["", "_count", "_sum", "_bucket", "_created"],
+            (MetricType::Summary, false) => &["", "_count", "_sum"],
+            (MetricType::Histogram, false) => &["", "_count", "_sum", "_bucket"],
+            (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => &[""],
+        };
+        claims
+            .claim(&self.name, suffixes)
+            .map_err(|taken| format!("an earlier family has the name {taken:?}; rename one of them"))
+    }
+
+    fn write(&self, output: &mut String, family: &FamilySamples) {
+        self.write_comments(output);
+        match (self.definition.metric_type(), self.format.is_open_metrics()) {
+            (MetricType::Histogram, _) => self.write_histogram(output, family),
+            (MetricType::Summary, _) => self.write_summary(output, family),
+            (MetricType::Counter, true) => self.write_open_metrics_counter(output, family),
+            (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => {
+                let text = self.sample("");
+                self.for_each_series(family, |labels, series| {
+                    text.write(output, labels, series.value());
+                });
+            }
+        }
+    }
+
+    fn write_comments(&self, output: &mut String) {
+        let name = match is_legacy_metric_name(&self.name) {
+            true => self.name.clone(),
+            false => quoted(&self.name),
+        };
+        let is_open_metrics = self.format.is_open_metrics();
+        let type_name = match self.definition.metric_type() {
+            MetricType::Untyped if is_open_metrics => "unknown",
+            metric_type => metric_type.name(),
+        };
+        push_all(output, &["# HELP ", &name, " "]);
+        push_escaped(output, self.definition.help(), is_open_metrics);
+        push_all(output, &["\n# TYPE ", &name, " ", type_name, "\n"]);
+        // Escaping may have changed the end of the name; then there is no such unit any more.
+        let unit = self.definition.unit().filter(|unit| self.name.ends_with(&format!("_{unit}")));
+        if let Some(unit) = unit.filter(|_| is_open_metrics) {
+            push_all(output, &["# UNIT ", &name, " ", unit, "\n"]);
+        }
+    }
+
+    /// OpenMetrics has no counters that are negative or not a number, which other programs may have stored.
+    fn write_open_metrics_counter(&self, output: &mut String, family: &FamilySamples) {
+        let (total, created) = (self.sample("_total"), self.sample("_created"));
+        self.for_each_series(family, |labels, series| {
+            if series.value() >= 0.0 {
+                total.write(output, labels, series.value());
+                created.write_if_known(output, labels, series.created());
+            }
+        });
+    }
+
+    fn write_summary(&self, output: &mut String, family: &FamilySamples) {
+        let (sum, count) = (self.sample("_sum"), self.sample("_count"));
+        let created = self.sample("_created");
+        let is_open_metrics = self.format.is_open_metrics();
+        self.for_each_series(family, |labels, series| {
+            let total = series.count();
+            if is_open_metrics && !is_count(total) {
+                return;
+            }
+            // OpenMetrics has no negative sums: they could not be told from a counter that begins anew.
+            if !is_open_metrics || series.value() >= 0.0 {
+                sum.write(output, labels, series.value());
+            }
+            count.write(output, labels, total);
+            if is_open_metrics {
+                created.write_if_known(output, labels, series.created());
+            }
+        });
+    }
+
+    fn write_histogram(&self, output: &mut String, family: &FamilySamples) {
+        let (bucket, sum) = (self.sample("_bucket"), self.sample("_sum"));
+        let (count, created) = (self.sample("_count"), self.sample("_created"));
+        let is_open_metrics = self.format.is_open_metrics();
+        let has_negative_bounds = self.definition.buckets().first().is_some_and(|&bound| bound < 0.0);
+        let mut head = String::new();
+        self.for_each_series(family, |labels, series| {
+            if is_open_metrics && !series.cumulative_buckets().is_sorted_by(|one, other| one <= other) {
+                return;
+            }
+            if is_open_metrics && !series.cumulative_buckets().all(is_count) {
+                return;
+            }
+            head.clear();
+            let separator = if labels.is_empty() { "" } else { "," };
+            push_all(&mut head, &[&bucket.with_labels, labels, separator, "le=\""]);
+            let mut total = 0.0;
+            for (bound, cumulative) in self.bounds.iter().zip(series.cumulative_buckets()) {
+                push_all(output, &[&head, bound]);
+                push_value(output, cumulative);
+                total = cumulative;
+            }
+            // OpenMetrics has neither or both, and no sums that go down.
+            if !is_open_metrics || (series.value() >= 0.0 && !has_negative_bounds) {
+                sum.write(output, labels, series.value());
+                count.write(output, labels, total);
+            }
+            if is_open_metrics {
+                created.write_if_known(output, labels, series.created());
+            }
+        });
+    }
+
+    /// Calls `write` with each series and its labels, as they stand between the braces.
+    fn for_each_series(&self, family: &FamilySamples, mut write: impl FnMut(&str, Series<'_>)) {
+        let mut labels = String::new();
+        for series in family.series() {
+            labels.clear();
+            if self.write_labels(&mut labels, series) {
+                write(&labels, series);
+            }
+        }
+    }
+
+    /// `false` if the labels would spoil the scrape.
+    fn write_labels(&self, output: &mut String, series: Series<'_>) -> bool {
+        let mut known = self.labels.iter();
+        for (raw_name, raw_value) in labels::raw_pairs(series.key()) {
+            let Some(label) = known.next().filter(|label| label.raw_name == raw_name) else {
+                output.clear();
+                return self.write_other_labels(output, series);
+            };
+            if !output.is_empty() {
+                output.push(',');
+            }
+            output.push_str(&label.opening);
+            push_label_value(output, raw_value);
+            output.push('"');
+        }
+        true
+    }
+
+    /// The labels of a series that another program has stored with other names than the family's.
+    fn write_other_labels(&self, output: &mut String, series: Series<'_>) -> bool {
+        let labels = series.labels();
+        let texts: Vec<_> = labels.keys().map(|name| LabelText::new(name, self.format.escaping)).collect();
+        let names = texts.iter().map(|label| label.name.as_str());
+        if let Err(error) = check_label_names(names, self.definition.metric_type(), NameRule::Utf8) {
+            report(format!(
+                "series {}{} is left out of scrapes as {}: {error}",
+                self.name,
+                series.key(),
+                self.format.content_type()
+            ));
+            return false;
+        }
+        for (text, value) in texts.iter().zip(labels.values()) {
+            if !output.is_empty() {
+                output.push(',');
+            }
+            output.push_str(&text.opening);
+            push_escaped(output, value, true);
+            output.push('"');
+        }
+        true
+    }
+
+    fn sample(&self, suffix: &str) -> SampleText {
+        let name = format!("{}{suffix}", self.name);
+        match is_legacy_metric_name(&name) {
+            true => SampleText { with_labels: format!("{name}{{"), without_labels: name },
+            false => {
+                let name = quoted(&name);
+                SampleText { with_labels: format!("{{{name},"), without_labels: format!("{{{name}}}") }
+            }
+        }
+    }
+}
+
+impl LabelText {
+    fn new(name: &str, escaping: Escaping) -> Self {
+        let raw_name = labels::raw(name);
+        let name = escaping.label_name(name);
+        let opening = match is_legacy_label_name(&name) {
+            true => format!("{name}=\""),
+            false => format!("{}=\"", quoted(&name)),
+        };
+        Self { raw_name, name, opening }
+    }
+}
+
+impl SampleText {
+    fn write(&self, output: &mut String, labels: &str, value: f64) {
+        match labels.is_empty() {
+            true => push_all(output, &[&self.without_labels, " "]),
+            false => push_all(output, &[&self.with_labels, labels, "} "]),
+        }
+        push_value(output, value);
+    }
+
+    fn write_if_known(&self, output: &mut String, labels: &str, value: Option<f64>) {
+        if let Some(value) = value {
+            self.write(output, labels, value);
+        }
+    }
+}
+
+fn bound_texts(definition: &Definition, format: Format) -> Vec<String> {
+    if definition.metric_type() != MetricType::Histogram {
+        return Vec::new();
+    }
+    let spell = if format.is_open_metrics() { format_canonical_bound } else { format_number };
+    let bounds = definition.buckets().iter().copied().chain([f64::INFINITY]);
+    bounds.map(|bound| format!("{}\"}} ", spell(bound))).collect()
+}
+
+/// Whether OpenMetrics takes the value for a number of observations.
+fn is_count(value: f64) -> bool {
+    value >= 0.0 && value.fract() == 0.0
+}
+
+fn quoted(name: &str) -> String {
+    let mut quoted = String::from("\"");
+    push_escaped(&mut quoted, name, true);
+    quoted.push('"');
+    quoted
+}
+
+fn push_all(output: &mut String, parts: &[&str]) {
+    for part in parts {
+        output.push_str(part);
+    }
+}
+
+fn push_value(output: &mut String, value: f64) {
+    // Writing to a String cannot fail.
+    let _ = write_number(output, value);
+    output.push('\n');
+}
+
+/// A label value, from what JSON has between the quotes. What the formats escape, JSON escapes, too.
+fn push_label_value(output: &mut String, raw: &str) {
+    if !raw.as_bytes().contains(&b'\\') {
+        return output.push_str(raw);
+    }
+    // serde_json has written it, so that it reads it.
+    let value: String = serde_json::from_str(&format!("\"{raw}\"")).unwrap_or_default();
+    push_escaped(output, &value, true);
+}

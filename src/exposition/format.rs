@@ -1,0 +1,59 @@
+//! The formats of the exposition, as media types name them.
+
+use super::escaping::Escaping;
+use super::negotiation;
+
+/// The media type of text 0.0.4.
+pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A text format, and how names are written in it. The default is text 0.0.4, which everybody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Format {
+    pub(super) syntax: Syntax,
+    pub(super) escaping: Escaping,
+    /// Whether the content type tells the escaping: to clients that have asked for one.
+    pub(super) tells_escaping: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Syntax {
+    #[default]
+    Text0_0_4,
+    Text1_0_0,
+    OpenMetrics0_0_1,
+    OpenMetrics1_0_0,
+}
+
+impl Format {
+    /// The format that a client gets who sends this `Accept` header, or none. What cannot be served, or
+    /// understood, is text 0.0.4: a scrape that can be read is better than an error.
+    pub fn negotiate(accept: Option<&str>) -> Self {
+        accept.map(negotiation::format).unwrap_or_default()
+    }
+
+    /// The `Content-Type` of the text.
+    pub fn content_type(self) -> String {
+        let mut content_type = match self.syntax {
+            Syntax::Text0_0_4 => TEXT_CONTENT_TYPE,
+            Syntax::Text1_0_0 => "text/plain; version=1.0.0; charset=utf-8",
+            Syntax::OpenMetrics0_0_1 => "application/openmetrics-text; version=0.0.1; charset=utf-8",
+            Syntax::OpenMetrics1_0_0 => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+        .to_owned();
+        if self.tells_escaping {
+            content_type += "; escaping=";
+            content_type += self.escaping.name();
+        }
+        content_type
+    }
+
+    /// Whether the text is OpenMetrics, and ends with `# EOF`.
+    pub fn is_open_metrics(self) -> bool {
+        matches!(self.syntax, Syntax::OpenMetrics0_0_1 | Syntax::OpenMetrics1_0_0)
+    }
+
+    /// How names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written.
+    pub fn escaping(self) -> Escaping {
+        self.escaping
+    }
+}

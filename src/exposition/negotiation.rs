@@ -1,0 +1,224 @@
+//! What a client gets: the format by its `Accept` header, gzip by its `Accept-Encoding`.
+//!
+//! As HTTP has it, the most specific range that a client names for a format decides on its quality; among
+//! equal qualities what the client names first, and then what more clients can read. Nothing here fails: what
+//! makes no sense is passed over.
+
+use super::escaping::Escaping;
+use super::format::{Format, Syntax};
+
+/// What can be served: type, subtype, versions; what comes first is given to clients who take anything.
+const OFFERS: [(Syntax, &str, &str, &str); 4] = [
+    (Syntax::Text0_0_4, "text", "plain", "0.0.4"),
+    (Syntax::Text1_0_0, "text", "plain", "1.0.0"),
+    (Syntax::OpenMetrics1_0_0, "application", "openmetrics-text", "1.0.0"),
+    (Syntax::OpenMetrics0_0_1, "application", "openmetrics-text", "0.0.1"),
+];
+
+/// The format for an `Accept` header.
+pub(super) fn format(accept: &str) -> Format {
+    let ranges: Vec<Range<'_>> = elements(accept).filter_map(Range::parse).collect();
+    let mut best: Option<(f32, usize, Syntax)> = None;
+    for (syntax, kind, subtype, version) in OFFERS {
+        let matching = ranges.iter().enumerate();
+        let matching = matching.filter(|(_, range)| range.covers(kind, subtype, version));
+        // The first of the most specific ones.
+        let Some((index, range)) = matching.min_by_key(|(_, range)| range.vagueness()) else { continue };
+        let is_better = best.is_none_or(|(quality, position, _)| {
+            range.quality > quality || (range.quality == quality && index < position)
+        });
+        if range.quality > 0.0 && is_better {
+            best = Some((range.quality, index, syntax));
+        }
+    }
+    let syntax = best.map_or(Syntax::default(), |(_, _, syntax)| syntax);
+    let escaping = escaping(&ranges, best.map(|(_, index, _)| index));
+    Format {
+        syntax,
+        escaping: escaping.unwrap_or_default(),
+        // Who asks for text 1.0.0 knows of escaping, and is told.
+        tells_escaping: escaping.is_some() || syntax == Syntax::Text1_0_0,
+    }
+}
+
+/// Whether an `Accept-Encoding` header allows gzip.
+pub fn accepts_gzip(accept_encoding: &str) -> bool {
+    let codings = elements(accept_encoding).map(|element| {
+        let mut parts = element.split(';').map(str::trim);
+        (parts.next().unwrap_or_default(), quality(parts))
+    });
+    let quality_of = |names: &[&str]| {
+        let mut found = codings.clone();
+        let is_named = |coding: &str| names.iter().any(|name| coding.eq_ignore_ascii_case(name));
+        found.find(|(coding, _)| is_named(coding)).map(|(_, quality)| quality)
+    };
+    quality_of(&["gzip", "x-gzip"]).or_else(|| quality_of(&["*"])).is_some_and(|quality| quality > 0.0)
+}
+
+/// One media range of an `Accept` header.
+#[derive(Debug)]
+struct Range<'header> {
+    kind: &'header str,
+    subtype: &'header str,
+    version: Option<&'header str>,
+    escaping: Option<Escaping>,
+    quality: f32,
+}
+
+impl<'header> Range<'header> {
+    fn parse(element: &'header str) -> Option<Self> {
+        let mut parts = element.split(';').map(str::trim);
+        let (kind, subtype) = parts.next()?.split_once('/')?;
+        let is_range = |text: &str| !text.is_empty() && !text.contains(['/', ' ']);
+        if !is_range(kind) || !is_range(subtype) || (kind == "*" && subtype != "*") {
+            return None;
+        }
+        let parameter = |name| parameter(parts.clone(), name);
+        Some(Self {
+            kind,
+            subtype,
+            version: parameter("version"),
+            escaping: parameter("escaping").and_then(Escaping::from_name),
+            quality: quality(parts.clone()),
+        })
+    }
+
+    fn covers(&self, kind: &str, subtype: &str, version: &str) -> bool {
+        let matches = |range: &str, value: &str| range == "*" || range.eq_ignore_ascii_case(value);
+        if !matches(self.kind, kind) || !matches(self.subtype, subtype) {
+            return false;
+        }
+        // Who names no version was there before there were others, but a version that we do not have is
+        // none of ours.
+        match self.version {
+            Some(wanted) => wanted == version,
+            None if self.subtype == "*" => true,
+            None => version == "0.0.4" || version == "0.0.1",
+        }
+    }
+
+    fn vagueness(&self) -> usize {
+        usize::from(self.kind == "*") + usize::from(self.subtype == "*")
+    }
+}
+
+/// The escaping of the range that was chosen; or of one that the client would rather have had: it can read
+/// such names, whatever the format.
+fn escaping(ranges: &[Range<'_>], chosen: Option<usize>) -> Option<Escaping> {
+    let chosen = &ranges[chosen?];
+    let preferred = ranges.iter().filter(|range| range.quality >= chosen.quality);
+    let best = preferred.filter(|range| range.escaping.is_some());
+    let best = best.min_by(|one, other| other.quality.total_cmp(&one.quality));
+    chosen.escaping.or_else(|| best.and_then(|range| range.escaping))
+}
+
+/// The elements of a header that is a list.
+fn elements(header: &str) -> impl Iterator<Item = &str> + Clone {
+    header.split(',').map(str::trim).filter(|element| !element.is_empty())
+}
+
+/// The value of `q`: 1 where there is none; a wrong one refuses, since nobody knows what it means.
+fn quality<'header>(parameters: impl Iterator<Item = &'header str>) -> f32 {
+    match parameter(parameters, "q") {
+        None => 1.0,
+        Some(text) => text.parse().ok().filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(0.0),
+    }
+}
+
+/// A parameter by its name, without its quotes.
+fn parameter<'header>(parameters: impl Iterator<Item = &'header str>, name: &str) -> Option<&'header str> {
+    let mut pairs = parameters.filter_map(|parameter| parameter.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
+    Some(value.trim().trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    const OPEN_METRICS_0_0_1: &str = "application/openmetrics-text; version=0.0.1; charset=utf-8";
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    const TEXT_1_0_0: &str = "text/plain; version=1.0.0; charset=utf-8";
+
+    #[test]
+    fn a_client_gets_what_it_likes_best() {
+        let prometheus_2 = "application/openmetrics-text;version=1.0.0;q=0.5,\
+            application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+            application/openmetrics-text;version=0.0.1;q=0.4,\
+            text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        let protobuf_first = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+            encoding=delimited;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        let firefox = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        let cases = [
+            ("", TEXT, ""),
+            ("*/*", TEXT, ""),
+            ("text/*", TEXT, ""),
+            ("application/*", OPEN_METRICS, ""),
+            (firefox, TEXT, ""),
+            (prometheus_2, OPEN_METRICS, ""),
+            (prometheus_3, OPEN_METRICS, "; escaping=allow-utf-8"),
+            (protobuf_first, TEXT, "; escaping=allow-utf-8"),
+            ("application/json", TEXT, ""),
+            ("application/openmetrics-text", OPEN_METRICS_0_0_1, ""),
+            ("application/openmetrics-text; version=0.0.1", OPEN_METRICS_0_0_1, ""),
+            ("application/openmetrics-text; version=\"1.0.0\"", OPEN_METRICS, ""),
+            ("APPLICATION/OpenMetrics-Text;VERSION=1.0.0", OPEN_METRICS, ""),
+            ("application/openmetrics-text; version=2.0.0", TEXT, ""),
+            (
+                "application/openmetrics-text; version=2.0.0, application/openmetrics-text; version=1.0.0",
+                OPEN_METRICS,
+                "",
+            ),
+            ("text/plain", TEXT, ""),
+            ("text/plain; version=0.0.4; charset=utf-8", TEXT, ""),
+            ("text/plain; version=0.0.3", TEXT, ""),
+            ("text/plain; version=1.0.0", TEXT_1_0_0, "; escaping=underscores"),
+            ("text/plain; version=1.0.0; escaping=allow-utf-8", TEXT_1_0_0, "; escaping=allow-utf-8"),
+            ("text/plain; version=0.0.4; escaping=dots", TEXT, "; escaping=dots"),
+            ("text/plain; escaping=values", TEXT, "; escaping=values"),
+            ("*/*; escaping=values", TEXT, "; escaping=values"),
+            ("text/plain; version=0.0.4; escaping=odd", TEXT, ""),
+            // The quality.
+            ("text/plain;q=0.5, application/openmetrics-text;version=1.0.0;q=0.4", TEXT, ""),
+            ("text/plain;q=0.4, application/openmetrics-text;version=1.0.0;q=0.5", OPEN_METRICS, ""),
+            ("application/openmetrics-text;version=1.0.0, text/plain", OPEN_METRICS, ""),
+            ("text/plain, application/openmetrics-text;version=1.0.0", TEXT, ""),
+            ("*/*;q=0.1, application/openmetrics-text;version=1.0.0;q=0.5", OPEN_METRICS, ""),
+            (
+                "text/*;q=0.9, text/plain;q=0.1, application/openmetrics-text;version=1.0.0;q=0.5",
+                TEXT_1_0_0,
+                "; escaping=underscores",
+            ),
+            ("text/plain;version=0.0.4;q=0, */*", TEXT_1_0_0, "; escaping=underscores"),
+            ("text/*;q=0, */*", OPEN_METRICS, ""),
+            ("application/openmetrics-text;version=1.0.0;q=0", TEXT, ""),
+            ("application/openmetrics-text;version=1.0.0;q=odd, text/plain;q=0.1", TEXT, ""),
+            ("text/plain;q=2, application/openmetrics-text;version=1.0.0;q=0.1", OPEN_METRICS, ""),
+            // Nonsense.
+            (",,;;q=1,/,text,*/plain,text/plain/x, / ,;=;", TEXT, ""),
+            ("application/openmetrics-text;version", OPEN_METRICS_0_0_1, ""),
+            ("é/ö;version=\u{1F600}", TEXT, ""),
+        ];
+        for (accept, expected, escaping) in cases {
+            let got = Format::negotiate(Some(accept)).content_type();
+            assert_eq!(got, format!("{expected}{escaping}"), "{accept}");
+        }
+        assert_eq!(Format::negotiate(None).content_type(), TEXT);
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        for good in
+            ["gzip", "GZIP", "x-gzip", "deflate, gzip;q=0.5", "*", "gzip;q=1.0, identity;q=0", "*;q=0.1"]
+        {
+            assert!(accepts_gzip(good), "{good}");
+        }
+        for bad in
+            ["", "identity", "gzip;q=0", "gzip; q=0.000", "*;q=0", "gzip;q=0, *", "gzipped", "gzip;q=x"]
+        {
+            assert!(!accepts_gzip(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+/* Scrapes as text in the format that a client asks for: what is in them, where families end, and which content
+ * type they have.
+ */
+#include <stddef.h>
+#include <unistd.h>
+
+#include "declare.h"
+
+#define OPEN_METRICS "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"
+
+static MetricsRenderOptions render_options(void) {
+  MetricsRenderOptions options;
+  memset(&options, 0, sizeof options);
+  options.size = sizeof options;
+  return options;
+}
+
+static MetricsText *render(const Backend *backend, const MetricsRenderOptions *options) {
+  MetricsText *text = NULL;
+  CHECK_OK(metrics_render(backend, options, &text, &error));
+  CHECK(text != NULL);
+  CHECK(metrics_text_length(text) == strlen(metrics_text_data(text)));
+  return text;
+}
+
+/* Checks a text and its content type to the letter. */
+static void check_rendered(const char *expected, const char *content_type, const Backend *backend,
+                           const MetricsRenderOptions *options) {
+  MetricsText *text = render(backend, options);
+  CHECK_TEXT(expected, metrics_text_data(text));
+  CHECK_TEXT(content_type, metrics_text_content_type(text));
+  metrics_text_free(text);
+}
+
+static const char *content_type_for(const Backend *backend, const char *accept) {
+  static char content_type[200];
+  MetricsRenderOptions options = render_options();
+  options.accept = accept;
+  MetricsText *text = render(backend, &options);
+  snprintf(content_type, sizeof content_type, "%s", metrics_text_content_type(text));
+  metrics_text_free(text);
+  return content_type;
+}
+
+static void without_options_all_families_are_rendered_as_text(void) {
+  Backend *backend = open_backend("memory:");
+  check_rendered("", "text/plain; version=0.0.4; charset=utf-8", backend, NULL);
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_GAUGE, "b");
+  MetricFamily *other = declare_plain(backend, METRIC_TYPE_GAUGE, "a");
+  Metric *metric = make_metric(family, "x");
+  MetricsRenderOptions options = render_options();
+  const char *expected = "# HELP b Help.\n# TYPE b gauge\nb{method=\"x\"} 0\n# HELP a Help.\n# TYPE a gauge\n";
+  check_rendered(expected, "text/plain; version=0.0.4; charset=utf-8", backend, NULL);
+  check_rendered(expected, "text/plain; version=0.0.4; charset=utf-8", backend, &options);
+  metric_free(metric);
+  metric_family_free(family);
+  metric_family_free(other);
+  backend_free(backend);
+}
+
+static void the_accept_header_decides_on_the_format(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
+  MetricsRenderOptions options = render_options();
+  options.accept = OPEN_METRICS;
+  check_rendered("# HELP requests Help.\n# TYPE requests counter\n# EOF\n",
+                 "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
+  CHECK_TEXT("text/plain; version=0.0.4; charset=utf-8", content_type_for(backend, "*/*"));
+  CHECK_TEXT("text/plain; version=0.0.4; charset=utf-8", content_type_for(backend, ""));
+  CHECK_TEXT("text/plain; version=0.0.4; charset=utf-8", content_type_for(backend, "\xff;;q=\xfe"));
+  CHECK_TEXT("text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+             content_type_for(backend, "text/plain;version=1.0.0;escaping=allow-utf-8"));
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void creation_is_told_where_the_store_knows_it(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
+  double before = (double)time(NULL);
+  Metric *metric = make_metric(family, NULL);
+  double after = (double)time(NULL) + 1;
+  MetricsRenderOptions options = render_options();
+  options.accept = OPEN_METRICS;
+  MetricsText *text = render(backend, &options);
+  const char *line = strstr(metrics_text_data(text), "\nrequests_created ");
+  CHECK(line != NULL);
+  double created = line == NULL ? 0 : strtod(line + strlen("\nrequests_created "), NULL);
+  CHECK(created >= before && created <= after);
+  metrics_text_free(text);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void families_are_rendered_in_the_order_in_which_they_are_given(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *first = declare_plain(backend, METRIC_TYPE_GAUGE, "first");
+  MetricFamily *second = declare_plain(backend, METRIC_TYPE_GAUGE, "second");
+  MetricFamily *third = declare_plain(backend, METRIC_TYPE_GAUGE, "third");
+  const MetricFamily *families[] = {third, first, third};
+  size_t ends[] = {99, 99, 99, 99};
+  MetricsRenderOptions options = render_options();
+  options.families = families;
+  options.family_count = 3;
+  options.family_ends = ends;
+  options.name_prefix = "app";
+  options.accept = OPEN_METRICS;
+  const char *one = "# HELP app_third Help.\n# TYPE app_third gauge\n";
+  const char *all = "# HELP app_third Help.\n# TYPE app_third gauge\n"
+                    "# HELP app_first Help.\n# TYPE app_first gauge\n# EOF\n";
+  check_rendered(all, "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
+  CHECK(ends[0] == strlen(one));
+  CHECK(ends[1] == strlen(all) - strlen("# EOF\n"));
+  /* A family that is there already. */
+  CHECK(ends[2] == ends[1]);
+  CHECK(ends[3] == 99);
+
+  options.family_count = 0;
+  check_rendered("# EOF\n", "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
+  metric_family_free(first);
+  metric_family_free(second);
+  metric_family_free(third);
+  backend_free(backend);
+}
+
+/* Families that only another process has declared: here another backend with the same file. */
+static void others_are_appended_when_they_are_wanted(void) {
+  char path[] = "/tmp/test_render_XXXXXX";
+  int file = mkstemp(path);
+  if (file == -1) check_give_up("mkstemp");
+  unlink(path);
+  close(file);
+  char url[64];
+  snprintf(url, sizeof url, "shm://%s", path);
+  Backend *here = open_backend(url), *there = open_backend(url);
+  MetricFamily *shown = declare_plain(here, METRIC_TYPE_GAUGE, "shown");
+  MetricFamily *hidden = declare_plain(here, METRIC_TYPE_GAUGE, "hidden");
+  MetricFamily *other = declare_plain(there, METRIC_TYPE_GAUGE, "other");
+  Metric *metric = make_metric(other, NULL);
+  metric_set(metric, 2);
+  const MetricFamily *families[] = {shown};
+  size_t end = 0;
+  MetricsRenderOptions options = render_options();
+  options.families = families;
+  options.family_count = 1;
+  options.family_ends = &end;
+  check_rendered("# HELP shown Help.\n# TYPE shown gauge\n", "text/plain; version=0.0.4; charset=utf-8", here,
+                 &options);
+  options.others = METRICS_OTHERS_APPEND;
+  check_rendered("# HELP shown Help.\n# TYPE shown gauge\n# HELP other Help.\n# TYPE other gauge\nother 2\n",
+                 "text/plain; version=0.0.4; charset=utf-8", here, &options);
+  CHECK(end == strlen("# HELP shown Help.\n# TYPE shown gauge\n"));
+  metric_free(metric);
+  metric_family_free(shown);
+  metric_family_free(hidden);
+  metric_family_free(other);
+  backend_free(here);
+  backend_free(there);
+  unlink(path);
+}
+
+static void what_would_collide_is_left_out(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *histogram = declare_plain(backend, METRIC_TYPE_SUMMARY, "time");
+  MetricFamily *counter = declare_plain(backend, METRIC_TYPE_COUNTER, "time_count");
+  check_rendered("# HELP time Help.\n# TYPE time summary\n", "text/plain; version=0.0.4; charset=utf-8", backend,
+                 NULL);
+  metric_family_free(histogram);
+  metric_family_free(counter);
+  backend_free(backend);
+}
+
+static void names_and_units_are_options_of_a_family(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamilyOptions family_options = options_for(METRIC_TYPE_GAUGE, "größe.bytes");
+  MetricFamily *family = NULL;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "größe.bytes",
+              metric_family_new(backend, &family_options, &family, &error));
+  family_options.names = 7;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->names is 7",
+              metric_family_new(backend, &family_options, &family, &error));
+  family_options.names = METRIC_NAMES_UTF8;
+  family_options.unit = "bytes";
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "_bytes",
+              metric_family_new(backend, &family_options, &family, &error));
+  family_options.name = "größe_bytes";
+  const char *const label_names[] = {"http.method"};
+  family_options.label_names = label_names;
+  family_options.label_count = 1;
+  family = declare(backend, &family_options);
+  Metric *metric = make_metric(family, "GET");
+  MetricsRenderOptions options = render_options();
+  options.accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8";
+  check_rendered("# HELP \"größe_bytes\" Help.\n# TYPE \"größe_bytes\" gauge\n# UNIT \"größe_bytes\" bytes\n"
+                 "{\"größe_bytes\",\"http.method\"=\"GET\"} 0\n# EOF\n",
+                 "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8", backend,
+                 &options);
+  CHECK_SCRAPE("# HELP gr__e_bytes Help.\n# TYPE gr__e_bytes gauge\ngr__e_bytes{http_method=\"GET\"} 0\n",
+               backend);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void a_program_with_the_first_version_of_the_family_options_still_declares(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamilyOptions options = options_for(METRIC_TYPE_GAUGE, "size");
+  /* What is behind the fields that it knew is not ours to read. */
+  options.size = offsetof(MetricFamilyOptions, unit);
+  options.unit = (const char *)(uintptr_t)1;
+  options.names = -1;
+  MetricFamily *family = declare(backend, &options);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void wrong_arguments_are_named(void) {
+  Backend *backend = open_backend("memory:"), *other = open_backend("memory:");
+  MetricFamily *foreign = declare_plain(other, METRIC_TYPE_GAUGE, "foreign");
+  MetricsText *text = NULL;
+  MetricsRenderOptions options = render_options();
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "backend", metrics_render(NULL, &options, &text, &error));
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "text", metrics_render(backend, &options, NULL, &error));
+  CHECK_STATUS(BACKEND_STATUS_NULL_POINTER, metrics_render(backend, NULL, NULL, NULL));
+  const size_t sizes[] = {0, 8, sizeof options - 1, (size_t)-1};
+  for (size_t index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
+    options.size = sizes[index];
+    CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "sizeof(MetricsRenderOptions)",
+                metrics_render(backend, &options, &text, &error));
+  }
+  options = render_options();
+  options.others = 2;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->others is 2",
+              metrics_render(backend, &options, &text, &error));
+  options = render_options();
+  options.name_prefix = "\xff";
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->name_prefix",
+              metrics_render(backend, &options, &text, &error));
+  const MetricFamily *families[] = {foreign, NULL};
+  size_t ends[] = {7, 7};
+  options = render_options();
+  options.families = families;
+  options.family_count = 1;
+  options.family_ends = ends;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "foreign", metrics_render(backend, &options, &text, &error));
+  options.family_count = 2;
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "families[1]", metrics_render(other, &options, &text, &error));
+  CHECK(ends[0] == 7 && ends[1] == 7);
+  CHECK(text == NULL);
+  CHECK(metrics_text_data(NULL) == NULL);
+  CHECK(metrics_text_length(NULL) == 0);
+  CHECK(metrics_text_content_type(NULL) == NULL);
+  metrics_text_free(NULL);
+  metric_family_free(foreign);
+  backend_free(backend);
+  backend_free(other);
+}
+
+/* A program of a later version: its struct is longer, and what we do not know must be zero. */
+static void options_of_a_newer_program_are_read(void) {
+  struct {
+    MetricsRenderOptions known;
+    size_t unknown;
+  } options;
+  memset(&options, 0, sizeof options);
+  options.known.size = sizeof options;
+  Backend *backend = open_backend("memory:");
+  MetricsText *text = render(backend, &options.known);
+  metrics_text_free(text);
+  text = NULL;
+  options.unknown = 1;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "does not know",
+              metrics_render(backend, &options.known, &text, &error));
+  backend_free(backend);
+}
+
+static void gzip_is_for_those_who_take_it(void) {
+  CHECK(metrics_accepts_gzip("deflate, gzip;q=0.5") == 1);
+  CHECK(metrics_accepts_gzip("gzip;q=0, *") == 0);
+  CHECK(metrics_accepts_gzip("\xff") == 0);
+  CHECK(metrics_accepts_gzip("") == 0);
+  CHECK(metrics_accepts_gzip(NULL) == 0);
+}
+
+int main(void) {
+  CHECK_RUN(without_options_all_families_are_rendered_as_text);
+  CHECK_RUN(the_accept_header_decides_on_the_format);
+  CHECK_RUN(creation_is_told_where_the_store_knows_it);
+  CHECK_RUN(families_are_rendered_in_the_order_in_which_they_are_given);
+  CHECK_RUN(others_are_appended_when_they_are_wanted);
+  CHECK_RUN(what_would_collide_is_left_out);
+  CHECK_RUN(names_and_units_are_options_of_a_family);
+  CHECK_RUN(a_program_with_the_first_version_of_the_family_options_still_declares);
+  CHECK_RUN(wrong_arguments_are_named);
+  CHECK_RUN(options_of_a_newer_program_are_read);
+  CHECK_RUN(gzip_is_for_those_who_take_it);
+  return check_result();
+}
