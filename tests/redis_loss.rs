@@ -121,7 +121,7 @@ fn a_scrape_of_some_families_restores_them_and_their_definitions() {
     let everything = Everything::new(&backend);
     server.run_words::<()>("FLUSHALL");
     let some = backend.collect(Some(std::slice::from_ref(&everything.in_progress))).unwrap();
-    assert_eq!(some.families[0].series()[0].value(), 3.0);
+    assert_eq!(some.families[0].series().next().unwrap().value(), 3.0);
     assert_eq!(definitions(&server), Everything::names());
     // So does reading one metric.
     assert_eq!(everything.level.get().unwrap(), 73.0);
