@@ -64,6 +64,8 @@ typedef struct Metric Metric;
 
 typedef struct MetricFamily MetricFamily;
 
+typedef struct MetricsServer MetricsServer;
+
 typedef struct MetricsSnapshot MetricsSnapshot;
 
 typedef struct MetricsText MetricsText;
@@ -103,6 +105,16 @@ typedef struct {
   const double *values;
   size_t value_count;
 } MetricsSeries;
+
+typedef struct {
+  size_t size;
+  const char *address;
+  const char *name_prefix;
+  size_t max_connections;
+  double read_timeout;
+  double write_timeout;
+  uint16_t port;
+} MetricsServeOptions;
 
 typedef struct {
   size_t size;
@@ -223,6 +235,17 @@ BackendStatus metrics_snapshot_new(const Backend *backend,
 BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
 
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+BackendStatus metrics_serve(const Backend *backend,
+                            const MetricsServeOptions *options,
+                            MetricsServer **server,
+                            BackendError **error);
+
+uint16_t metrics_server_port(const MetricsServer *server);
+
+const char *metrics_server_address(const MetricsServer *server);
+
+void metrics_server_free(MetricsServer *server);
 
 BackendStatus backend_statistics(const Backend *backend,
                                  BackendStatistics *statistics,

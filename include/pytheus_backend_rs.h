@@ -1,8 +1,8 @@
 /* pytheus_backend_rs: a metrics engine behind a C interface. Generated from src/ffi by cbindgen: do not
  * edit.
  *
- * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, MetricsText, BackendError) is made
- * by one call (_new, metrics_render, or one that fails), and freed once by its _free call; freeing NULL does
+ * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, MetricsText, MetricsServer,
+ * BackendError) is made by one call (_new, metrics_render, metrics_serve, or one that fails), and freed once by its _free call; freeing NULL does
  * nothing. The doc comment of a call that allocates names the call that frees: never use free(). What a call
  * is given it copies, or uses only until it returns.
  *
@@ -17,9 +17,10 @@
  * a server, the first change of a metric after it was sent also puts the metric on a queue; with mutex
  * cells, a change waits for other threads' changes of the same value.)
  *
- * FORK AND EXIT. Handles made before a fork work in the child as they are. A process that returns from main
- * or calls exit sends what is pending, as backend_close does; one that ends by _exit, exec or a signal
- * loses what was not sent.
+ * FORK AND EXIT. Handles made before a fork work in the child as they are, but for a MetricsServer: the parent
+ * serves on, and the child holds nothing of it and frees the handle, if it likes, to no effect. A process that
+ * returns from main or calls exit stops its servers and sends what is pending, as backend_close does; one that
+ * ends by _exit, exec or a signal loses what was not sent.
  *
  * POINTERS. Strings are NUL-terminated UTF-8. A pointer argument is NULL or points to what its type says,
  * for as long as the call lasts; NULL where it must not be is BACKEND_STATUS_NULL_POINTER. Enums are
@@ -78,7 +79,7 @@ enum BackendStatus
    */
   BACKEND_STATUS_NOT_FOUND = 6,
   /**
-   * The store cannot be reached, refuses to serve, or is closed.
+   * The store cannot be reached, refuses to serve, or is closed; or an address cannot be listened at.
    */
   BACKEND_STATUS_UNAVAILABLE = 7,
   /**
@@ -273,6 +274,12 @@ typedef struct Metric Metric;
 typedef struct MetricFamily MetricFamily;
 
 /**
+ * An HTTP server that shows the metrics of a backend. Made by `metrics_serve`; free it with
+ * `metrics_server_free`.
+ */
+typedef struct MetricsServer MetricsServer;
+
+/**
  * The values of some metric families at one time, to be walked series by series. Made by
  * `metrics_snapshot_new`; free it with `metrics_snapshot_free`. Not to be shared between threads.
  */
@@ -416,6 +423,44 @@ typedef struct {
 } MetricsSeries;
 
 /**
+ * How `metrics_serve` serves. Set it to zeros and `size` to `sizeof(MetricsServeOptions)` first: later
+ * versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricsServeOptions)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * The IPv4 or IPv6 address to listen at, as in "::1"; "0.0.0.0" for all that are IPv4, "::" for all. NULL:
+   * "127.0.0.1", which is reached from this machine only.
+   */
+  const char *address;
+  /**
+   * Stands in front of the name of each family, with an underscore; NULL for none.
+   */
+  const char *name_prefix;
+  /**
+   * The most connections at a time; 0: 64. Others wait until one ends; meanwhile none is kept open for a
+   * next request.
+   */
+  size_t max_connections;
+  /**
+   * Seconds that a client may take to send the headers of a request, from when it has connected or its last
+   * answer was sent, and so also how long an idle connection is kept open; 0: 30.
+   */
+  double read_timeout;
+  /**
+   * Seconds that a client may take to read an answer; 0: 30.
+   */
+  double write_timeout;
+  /**
+   * The port to listen at; 0: a free one, which `metrics_server_port` tells.
+   */
+  uint16_t port;
+} MetricsServeOptions;
+
+/**
  * What a backend has done in this process so far; a forked child begins at zero. A store that sends nothing
  * (in memory, in shared memory) has only scrapes and scrape errors. Set `size` to
  * `sizeof(BackendStatistics)` first: later versions may add fields behind the last.
@@ -519,8 +564,8 @@ BackendStatus backend_close(const Backend *backend,
                             BackendError **error);
 
 /**
- * Closes all backends of this process at the same time, each as `backend_close` does. What could not be
- * sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
+ * Stops what `metrics_serve` has started, and closes all backends of this process at the same time, each as
+ * `backend_close` does. What could not be sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
  * own (an interpreter) does it there.
  */
 void backend_close_all(void);
@@ -827,6 +872,40 @@ BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot,
  * Frees a snapshot and all that its series point to. NULL does nothing.
  */
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+/**
+ * Serves the metrics of `backend` by HTTP from now on, by threads of its own, and writes a handle to `*server`;
+ * free it with `metrics_server_free`. `options` may be NULL: a free port of 127.0.0.1.
+ *
+ * It answers GET and HEAD of `/metrics` with what `metrics_render` shows of all families, in the format that the
+ * client asks for, gzipped if it asks for that; of `/` with a page for people; and of `/-/healthy` with 200,
+ * whatever the store does. A store that cannot be read is 503, with the reason as text; so is a backend that was closed or freed. The server ends with the
+ * process; a forked child has none, and may start one of its own.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the address, a limit or the size is not acceptable.
+ * BACKEND_STATUS_UNAVAILABLE: the address cannot be listened at; the error says why.
+ */
+BackendStatus metrics_serve(const Backend *backend,
+                            const MetricsServeOptions *options,
+                            MetricsServer **server,
+                            BackendError **error);
+
+/**
+ * The port at which the server listens; 0 if `server` is NULL.
+ */
+uint16_t metrics_server_port(const MetricsServer *server);
+
+/**
+ * The address and port at which the server listens, as in "127.0.0.1:9464" or "[::1]:9464". It lives as long as
+ * `server`. NULL if `server` is NULL.
+ */
+const char *metrics_server_address(const MetricsServer *server);
+
+/**
+ * Closes the port, gives requests in flight a second to be answered, and frees the handle. It takes two seconds
+ * at most. In a forked child the parent's server is not touched. NULL does nothing.
+ */
+void metrics_server_free(MetricsServer *server);
 
 /**
  * Fills `*statistics`, whose `size` the caller has set. It never waits for a store.

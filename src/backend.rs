@@ -4,6 +4,7 @@
 //! read, flush and close. It knows no particular store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,11 +33,15 @@ pub(crate) struct BackendParts {
     pub(crate) store: Box<dyn Store>,
     pub(crate) table: Arc<FamilyTable>,
     pub(crate) tally: Arc<Tally>,
+    is_closed: AtomicBool,
 }
 
 impl BackendParts {
     /// Sends what is pending, and stops.
     pub(crate) fn close(&self) -> Result<()> {
+        // Before it is true: whoever sees the flag too early only gives up too early. Relaxed: nothing is
+        // published with it.
+        self.is_closed.store(true, Ordering::Relaxed);
         self.tally.refresh();
         self.store.close()
     }
@@ -56,7 +61,8 @@ impl Backend {
         let table = Arc::new(FamilyTable::default());
         let tally = Arc::new(Tally::new(Arc::clone(&table), store::shows_statistics(url)?));
         let store = store::open(url, Arc::clone(&table), Arc::clone(&tally))?;
-        let backend = Self { parts: Arc::new(BackendParts { store, table, tally }) };
+        let backend =
+            Self { parts: Arc::new(BackendParts { store, table, tally, is_closed: AtomicBool::new(false) }) };
         fork::register(&backend.parts);
         backend.parts.tally.show_in(&backend)?;
         Ok(backend)
@@ -125,6 +131,11 @@ impl Backend {
         self.parts.close()
     }
 
+    /// Whether it was closed, by any handle of it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.parts.is_closed.load(Ordering::Relaxed)
+    }
+
     /// What this backend has done in this process so far.
     pub fn statistics(&self) -> Statistics {
         self.parts.tally.statistics()
@@ -132,7 +143,7 @@ impl Backend {
 
     /// What every scrape is made of.
     fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
-        let BackendParts { store, table, tally } = &*self.parts;
+        let BackendParts { store, table, tally, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
         tally.scrape_begins();
         tally.scrape_ends(match (families, others) {
