@@ -39,6 +39,7 @@ mod metric;
 mod name;
 mod number;
 mod pending;
+mod report;
 mod sample;
 mod statistics;
 mod store;
@@ -55,5 +56,6 @@ pub use family::{DEFAULT_BUCKETS, Definition, Lifetime, MetricFamily, MetricType
 pub use labels::Labels;
 pub use metric::{Metric, Refusal};
 pub use name::NameRule;
+pub use report::Report;
 pub use sample::{FamilySamples, Series, Snapshot};
 pub use statistics::Statistics;
