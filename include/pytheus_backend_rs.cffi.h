@@ -64,6 +64,8 @@ typedef struct Metric Metric;
 
 typedef struct MetricFamily MetricFamily;
 
+typedef struct MetricsServer MetricsServer;
+
 typedef struct MetricsSnapshot MetricsSnapshot;
 
 typedef struct MetricsText MetricsText;
@@ -103,6 +105,15 @@ typedef struct {
   const double *values;
   size_t value_count;
 } MetricsSeries;
+
+typedef struct {
+  size_t size;
+  const char *address;
+  size_t max_connections;
+  double read_timeout;
+  double write_timeout;
+  uint16_t port;
+} MetricsServeOptions;
 
 const char *backend_version(void);
 
@@ -208,5 +219,16 @@ BackendStatus metrics_snapshot_new(const Backend *backend,
 BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
 
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+BackendStatus metrics_serve(const Backend *backend,
+                            const MetricsServeOptions *options,
+                            MetricsServer **server,
+                            BackendError **error);
+
+uint16_t metrics_server_port(const MetricsServer *server);
+
+const char *metrics_server_address(const MetricsServer *server);
+
+void metrics_server_free(MetricsServer *server);
 
 const char *backend_status_name(int32_t status);

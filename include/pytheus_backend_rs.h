@@ -273,6 +273,12 @@ typedef struct Metric Metric;
 typedef struct MetricFamily MetricFamily;
 
 /**
+ * An HTTP server that shows the metrics of a backend. Made by `metrics_serve`; free it with
+ * `metrics_server_free`.
+ */
+typedef struct MetricsServer MetricsServer;
+
+/**
  * The values of some metric families at one time, to be walked series by series. Made by
  * `metrics_snapshot_new`; free it with `metrics_snapshot_free`. Not to be shared between threads.
  */
@@ -414,6 +420,40 @@ typedef struct {
    */
   size_t value_count;
 } MetricsSeries;
+
+/**
+ * How `metrics_serve` serves. Set it to zeros and `size` to `sizeof(MetricsServeOptions)` first: later
+ * versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricsServeOptions)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * The IPv4 or IPv6 address to listen at, as in "::1"; "0.0.0.0" for all that are IPv4, "::" for all. NULL:
+   * "127.0.0.1", which is reached from this machine only.
+   */
+  const char *address;
+  /**
+   * The most connections at a time; 0: 64. Others wait until one ends; meanwhile none is kept open for a
+   * next request.
+   */
+  size_t max_connections;
+  /**
+   * Seconds that a client may take to send the headers of a request, from when it has connected or its last
+   * answer was sent, and so also how long an idle connection is kept open; 0: 30.
+   */
+  double read_timeout;
+  /**
+   * Seconds that a client may take to read an answer; 0: 30.
+   */
+  double write_timeout;
+  /**
+   * The port to listen at; 0: a free one, which `metrics_server_port` tells.
+   */
+  uint16_t port;
+} MetricsServeOptions;
 
 #ifdef __cplusplus
 extern "C" {
@@ -765,6 +805,40 @@ BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot,
  * Frees a snapshot and all that its series point to. NULL does nothing.
  */
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+/**
+ * Serves the metrics of `backend` by HTTP from now on, by threads of its own, and writes a handle to `*server`;
+ * free it with `metrics_server_free`. `options` may be NULL: a free port of 127.0.0.1.
+ *
+ * It answers GET and HEAD of `/metrics` with what `metrics_collect` shows (gzipped for a client that asks), of
+ * `/` with a page for people, and of `/-/healthy` with 200 whatever the store does. A store that cannot be
+ * read is 503, with the reason as text; so is a backend that was closed or freed. The server ends with the
+ * process; a forked child has none, and may start one of its own.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the address, a limit or the size is not acceptable.
+ * BACKEND_STATUS_UNAVAILABLE: the address cannot be listened at; the error says why.
+ */
+BackendStatus metrics_serve(const Backend *backend,
+                            const MetricsServeOptions *options,
+                            MetricsServer **server,
+                            BackendError **error);
+
+/**
+ * The port at which the server listens; 0 if `server` is NULL.
+ */
+uint16_t metrics_server_port(const MetricsServer *server);
+
+/**
+ * The address and port at which the server listens, as in "127.0.0.1:9464" or "[::1]:9464". It lives as long as
+ * `server`. NULL if `server` is NULL.
+ */
+const char *metrics_server_address(const MetricsServer *server);
+
+/**
+ * Closes the port, gives requests in flight a second to be answered, and frees the handle. It takes two seconds
+ * at most. In a forked child the parent's server is not touched. NULL does nothing.
+ */
+void metrics_server_free(MetricsServer *server);
 
 /**
  * The name of a status, as in "BACKEND_STATUS_TIMEOUT"; "unknown status" for any other number. The

@@ -4,6 +4,7 @@
 //! read, flush and close. It knows no particular store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +31,16 @@ pub struct Backend {
 pub(crate) struct BackendParts {
     pub(crate) store: Box<dyn Store>,
     pub(crate) table: Arc<FamilyTable>,
+    is_closed: AtomicBool,
+}
+
+impl BackendParts {
+    pub(crate) fn close(&self) -> Result<()> {
+        // Before it is true: whoever sees the flag too early only gives up too early. Relaxed: nothing is
+        // published with it.
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.store.close()
+    }
 }
 
 impl Backend {
@@ -43,7 +54,7 @@ impl Backend {
         exit::install();
         let table = Arc::new(FamilyTable::default());
         let store = store::open(url, Arc::clone(&table))?;
-        let parts = Arc::new(BackendParts { store, table });
+        let parts = Arc::new(BackendParts { store, table, is_closed: AtomicBool::new(false) });
         fork::register(&parts);
         Ok(Self { parts })
     }
@@ -107,12 +118,17 @@ impl Backend {
     /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops its threads. Says
     /// in an error how much could not be sent. Metrics of a closed backend count into the void.
     pub fn close(&self) -> Result<()> {
-        self.parts.store.close()
+        self.parts.close()
+    }
+
+    /// Whether it was closed, by any handle of it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.parts.is_closed.load(Ordering::Relaxed)
     }
 
     /// What every scrape is made of.
     fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
         match (families, others) {
             (Some(families), Others::Append) => {
@@ -140,7 +156,7 @@ impl Backend {
     }
 
     pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         if let Some(known) = table.metric(family, &labels::encode(&labels)) {
             return Ok(known);
         }
@@ -150,7 +166,7 @@ impl Backend {
     }
 
     pub(crate) fn remove_metric(&self, family: &Arc<Family>, labels: &Labels) -> Result<()> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         let key = labels::encode(labels);
         store.make_ready();
         if let Some(result) = table.remove_metric(family, &key, |metric| store.removed(metric)) {
@@ -165,7 +181,7 @@ impl Backend {
     }
 
     pub(crate) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
-        let BackendParts { store, table } = &*self.parts;
+        let BackendParts { store, table, .. } = &*self.parts;
         store.make_ready();
         table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::BackendParts;
+use crate::exporter;
 use crate::fork;
 use crate::thread::Thread;
 
@@ -26,9 +27,11 @@ pub(crate) fn install() {
     }
 }
 
-/// Closes all backends at the same time, so that together they take no longer than the slowest. What could
-/// not be sent is told to the log.
+/// Stops all exporters and closes all backends at the same time, so that together they take no longer than the
+/// slowest. What could not be sent is told to the log.
 pub(crate) fn close_all() {
+    let exporters = exporter::servers();
+    exporters.iter().for_each(|exporter| exporter.ask_to_stop());
     let mut backends = fork::backends();
     // One of them is closed by this thread: most programs have one.
     let own = backends.pop();
@@ -42,10 +45,11 @@ pub(crate) fn close_all() {
         .collect();
     own.iter().for_each(|parts| close(parts));
     threads.into_iter().for_each(Thread::join);
+    exporters.iter().for_each(|exporter| exporter.stop());
 }
 
 fn close(parts: &BackendParts) {
-    if let Err(error) = parts.store.close() {
+    if let Err(error) = parts.close() {
         log::error!("{error}");
     }
 }

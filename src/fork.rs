@@ -2,7 +2,8 @@
 //!
 //! A child has one thread, and memory in whatever state the other threads of its parent had it. So
 //! *before* a fork the forking thread takes the short metadata locks of every backend, in a fixed
-//! order (registry, then for each backend its table and its store, then the log and the callback); none of
+//! order (registry, then for each backend its table and its store, then the log, the callback and the exporters);
+//! none of
 //! them is ever held across the network. *After* it both sides release them. The child first sets pending changes to zero (the
 //! parent owns them, and sends them), and has each store forget its threads, channels and connections
 //! without touching them: they may be half changed. A store starts anew on its first use.
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard, Weak};
 
 use crate::backend::BackendParts;
+use crate::exporter;
 use crate::logging;
 use crate::table::Records;
 
@@ -45,6 +47,7 @@ struct Held {
     _registry: MutexGuard<'static, Vec<Weak<BackendParts>>>,
     log: logging::ForkGuard,
     _restarted: MutexGuard<'static, Option<Restarted>>,
+    exporters: exporter::ForkGuard,
 }
 
 struct HeldBackend {
@@ -115,8 +118,13 @@ extern "C" fn before() {
         let registry = lock_registry();
         let backends = registry.iter().filter_map(Weak::upgrade).map(hold).collect();
         let restarted = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner);
-        let held =
-            Held { backends, _registry: registry, log: logging::lock_for_fork(), _restarted: restarted };
+        let held = Held {
+            backends,
+            _registry: registry,
+            log: logging::lock_for_fork(),
+            _restarted: restarted,
+            exporters: exporter::lock_for_fork(),
+        };
         HELD.with(|slot| *slot.borrow_mut() = Some(held));
     });
 }
@@ -147,6 +155,7 @@ extern "C" fn after_in_child() {
                 backend.store.forked();
             }
             held.log.forked();
+            held.exporters.forked();
         }
     });
 }

@@ -18,7 +18,7 @@
 //! # The map
 //!
 //! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
-//! server). The path of a scrape: `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
+//! server). The path of a scrape: `exporter` → `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
 //! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork and at the end: `fork`, `exit`. The C boundary:
 //! [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, in the mapped segments of
 //! the shared-memory store, and where a fork closes sockets.
@@ -27,6 +27,7 @@ mod backend;
 mod cell;
 mod error;
 mod exit;
+mod exporter;
 mod exposition;
 mod family;
 pub mod ffi;
@@ -44,6 +45,7 @@ mod thread;
 
 pub use backend::Backend;
 pub use error::{Error, ErrorKind, Result};
+pub use exporter::{Exporter, ExporterOptions};
 pub use exposition::{
     Escaping, Format, Others, RenderOptions, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
 };

@@ -17,6 +17,7 @@ pub mod log;
 pub mod metric;
 pub mod metrics;
 mod options;
+pub mod serve;
 pub mod status;
 mod text;
 mod user_data;

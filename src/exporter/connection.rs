@@ -1,0 +1,90 @@
+//! One connection, which its client cannot keep busy for ever: an answer must be taken within a time.
+//!
+//! How long a client may take to ask is hyper's to bound; how long it may take to read the answer is bounded
+//! here. A connection is a socket that forked children close: see [`descriptors`](super::descriptors).
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::descriptors::Guarded;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: Guarded<TcpStream>,
+    write_timeout: Duration,
+    /// Runs from when an answer had to wait for its reader until all of it is sent: a reader that takes a byte
+    /// now and then does not prolong it.
+    write_deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Guarded<TcpStream>, write_timeout: Duration) -> Self {
+        Self { socket, write_timeout, write_deadline: None }
+    }
+
+    fn poll_socket<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let written = write(Pin::new(self.socket.get_mut()?), context);
+        if written.is_ready() {
+            return written;
+        }
+        let write_timeout = self.write_timeout;
+        let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
+        match deadline.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(self.socket.get_mut()?).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_socket(context, |socket, context| socket.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_socket(context, |socket, context| socket.poll_write_vectored(context, slices))
+    }
+
+    /// The body then goes from where it was rendered into the socket, without a copy.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Called when all of an answer is written.
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_deadline = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.socket.get_mut()?).poll_shutdown(context)
+    }
+}

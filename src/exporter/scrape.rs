@@ -1,0 +1,108 @@
+//! The thread that reads the store and renders what it holds, so that the exporter's thread never waits.
+//!
+//! It scrapes once for all requests that wait for the same thing: a slow store is not asked more often because
+//! more clients ask, and they share one text. It never touches a socket.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::oneshot;
+
+use crate::backend::Backend;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exposition::TEXT_CONTENT_TYPE;
+
+/// A client that waits for the metrics.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) wanted: Wanted,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// In what form a client wants the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) accept: Option<String>,
+    pub(super) gzip: bool,
+}
+
+/// The metrics, or why there are none.
+pub(super) type Answer = Result<Scrape>;
+
+/// The metrics as they are sent. Clones share the body.
+#[derive(Debug, Clone)]
+pub(super) struct Scrape {
+    pub(super) content_type: String,
+    pub(super) is_gzipped: bool,
+    pub(super) body: Bytes,
+}
+
+/// Answers requests until nobody is left who could make one.
+pub(super) fn answer_requests(backend: Backend, requests: &Receiver<Request>) {
+    let mut source = Source { backend: Some(backend), is_failing: false };
+    while let Ok(first) = requests.recv() {
+        let mut waiting: Vec<Request> = [first].into_iter().chain(requests.try_iter()).collect();
+        // A client that has gone is not scraped for.
+        waiting.retain(|request| !request.answer.is_closed());
+        while let Some(next) = waiting.first() {
+            let wanted = next.wanted.clone();
+            let answer = source.scrape(&wanted);
+            let (same, others) = waiting.into_iter().partition(|request| request.wanted == wanted);
+            waiting = others;
+            for request in same {
+                // Unless it has gone meanwhile.
+                let _ = request.answer.send(answer.clone());
+            }
+        }
+    }
+}
+
+struct Source {
+    /// None as soon as it is known to be closed, so that nothing of it is kept.
+    backend: Option<Backend>,
+    is_failing: bool,
+}
+
+impl Source {
+    /// One scrape. Failures are told to the log when they begin and when they end.
+    fn scrape(&mut self, wanted: &Wanted) -> Answer {
+        if self.backend.as_ref().is_some_and(Backend::is_closed) {
+            self.backend = None;
+        }
+        let answer = match &self.backend {
+            Some(backend) => {
+                catch_unwind(AssertUnwindSafe(|| render(backend, wanted))).unwrap_or_else(|_| {
+                    Err(Error::new(ErrorKind::Store, "a defect in this library: see its log"))
+                })
+            }
+            None => Err(Error::new(ErrorKind::Unavailable, "the backend is closed")),
+        };
+        match &answer {
+            Err(error) if !self.is_failing => log::warn!("a scrape failed: {error}"),
+            Ok(_) if self.is_failing => log::info!("scrapes work again"),
+            _ => {}
+        }
+        self.is_failing = answer.is_err();
+        answer
+    }
+}
+
+fn render(backend: &Backend, wanted: &Wanted) -> Answer {
+    let text = backend.collect_text()?;
+    let body = if wanted.gzip { gzip(text.as_bytes())? } else { text.into_bytes() };
+    let content_type = TEXT_CONTENT_TYPE.to_owned();
+    Ok(Scrape { content_type, is_gzipped: wanted.gzip, body: Bytes::from(body) })
+}
+
+fn gzip(text: &[u8]) -> Result<Vec<u8>> {
+    let failed =
+        |error| Error::new(ErrorKind::Store, format!("the metrics could not be compressed: {error}"));
+    // Metrics are repetitive: even the fastest level makes them ten times smaller.
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
+    encoder.write_all(text).map_err(failed)?;
+    encoder.finish().map_err(failed)
+}

@@ -1,0 +1,142 @@
+//! What the exporter answers: the metrics, a landing page, and whether it is alive.
+//!
+//! It knows paths, methods and pages, and nothing of sockets. It never waits by itself: the metrics come from
+//! the [thread that scrapes](super::scrape).
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use http_body_util::Full;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Response, StatusCode};
+use tokio::sync::oneshot;
+
+use super::scrape::{Request, Scrape, Wanted};
+use crate::error::{Error, ErrorKind};
+
+pub(super) type Reply = Response<Full<Bytes>>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The pages.
+#[derive(Debug)]
+pub(super) struct Site {
+    scrapes: Sender<Request>,
+}
+
+impl Site {
+    /// `scrapes` leads to the thread that scrapes.
+    pub(super) fn new(scrapes: Sender<Request>) -> Self {
+        Self { scrapes }
+    }
+
+    /// The answer to a request. For HEAD it is that to GET; hyper leaves the body out.
+    pub(super) async fn answer<B>(&self, request: hyper::Request<B>) -> Reply {
+        let path = request.uri().path();
+        if !matches!(path, "/" | "/metrics" | "/-/healthy") {
+            return plain(StatusCode::NOT_FOUND, "not found: the metrics are at /metrics\n".to_owned());
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let text = format!("{} is not allowed here: use GET or HEAD\n", request.method());
+            return with(plain(StatusCode::METHOD_NOT_ALLOWED, text), ALLOW, "GET, HEAD");
+        }
+        match path {
+            "/metrics" => self.metrics(request.headers()).await,
+            "/-/healthy" => plain(StatusCode::OK, "ok\n".to_owned()),
+            _ => reply(StatusCode::OK, HTML, Bytes::from_static(LANDING_PAGE.as_bytes())),
+        }
+    }
+
+    async fn metrics(&self, headers: &HeaderMap) -> Reply {
+        let wanted = Wanted { accept: all_of(headers, &ACCEPT), gzip: accepts_gzip(headers) };
+        let (answer, answers) = oneshot::channel();
+        // A thread that is gone drops the question, which is an answer too.
+        let _ = self.scrapes.send(Request { wanted, answer });
+        match answers.await {
+            Ok(Ok(scrape)) => metrics(scrape),
+            Ok(Err(error)) => failure(&error),
+            Err(_) => failure(&Error::new(ErrorKind::Unavailable, "the exporter is stopping")),
+        }
+    }
+}
+
+fn metrics(scrape: Scrape) -> Reply {
+    let response = reply(StatusCode::OK, &scrape.content_type, scrape.body);
+    let response = with(response, VARY, "accept, accept-encoding");
+    if scrape.is_gzipped { with(response, CONTENT_ENCODING, "gzip") } else { response }
+}
+
+/// The store's trouble is 503, which passes; what is wrong here is 500.
+fn failure(error: &Error) -> Reply {
+    let status = match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    plain(status, format!("{error}\n"))
+}
+
+fn plain(status: StatusCode, text: String) -> Reply {
+    reply(status, TEXT, Bytes::from(text))
+}
+
+fn reply(status: StatusCode, content_type: &str, body: Bytes) -> Reply {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let response = with(response, CONTENT_TYPE, content_type);
+    let response = with(response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    with(response, CACHE_CONTROL, "no-store")
+}
+
+fn with(mut response: Reply, name: HeaderName, value: &str) -> Reply {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// All headers of this name as one list, which is what several of them mean.
+fn all_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let Some(accepted) = all_of(headers, &ACCEPT_ENCODING) else { return false };
+    accepted.split(',').any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let quality = parts.clone().skip(1).find_map(|part| part.strip_prefix("q="));
+        let is_refused = quality.is_some_and(|text| text.parse::<f32>().is_ok_and(|quality| quality == 0.0));
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip")) && !is_refused
+    })
+}
+
+const LANDING_PAGE: &str = concat!(
+    r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>pytheus_backend_rs exporter</title>
+<style>
+body { margin: 4rem auto; max-width: 40rem; padding: 0 1rem; font: 1rem/1.6 system-ui, sans-serif; }
+code { font-size: .95em; }
+footer { margin-top: 3rem; color: #595959; }
+</style>
+</head>
+<body>
+<h1>pytheus_backend_rs exporter</h1>
+<p>The metrics of this service, for Prometheus to scrape.</p>
+<ul>
+<li><a href="/metrics">Metrics</a> (<code>/metrics</code>)</li>
+<li><a href="/-/healthy">Health</a> (<code>/-/healthy</code>): whether this exporter runs</li>
+</ul>
+<footer>Version "#,
+    env!("CARGO_PKG_VERSION"),
+    r#"</footer>
+</body>
+</html>
+"#
+);
