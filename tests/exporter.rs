@@ -3,120 +3,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use log::Level;
-use pytheus_backend_rs::{Backend, ErrorKind, Exporter, ExporterOptions, MetricType};
+use pytheus_backend_rs::{Backend, Definition, ErrorKind, Exporter, ExporterOptions, Lifetime, MetricType};
+use support::http::Client;
 use support::*;
-
-/// A client that sees every byte.
-struct Client {
-    socket: TcpStream,
-    /// What was read and belongs to the next answer.
-    ahead: Vec<u8>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    version: String,
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Client {
-    fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, ahead: Vec::new() }
-    }
-
-    fn send(&mut self, text: &str) {
-        self.socket.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn get(&mut self, path: &str) -> Answer {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Answer {
-        self.read_answer(true).unwrap()
-    }
-
-    /// The answer to HEAD, which has no body whatever its headers say.
-    fn answer_without_body(&mut self) -> Answer {
-        self.read_answer(false).unwrap()
-    }
-
-    fn read_answer(&mut self, has_body: bool) -> io::Result<Answer> {
-        let end = loop {
-            if let Some(end) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end;
-            }
-            self.read_more()?;
-        };
-        let head = String::from_utf8(self.ahead.drain(..end + 4).collect()).unwrap();
-        let (status_line, lines) = head.trim_end().split_once("\r\n").unwrap();
-        let (version, status) = status_line.split_once(' ').unwrap();
-        let headers: BTreeMap<String, String> = lines
-            .split("\r\n")
-            .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        let length = match has_body {
-            true => headers.get("content-length").map_or(0, |length| length.parse().unwrap()),
-            false => 0,
-        };
-        while self.ahead.len() < length {
-            self.read_more()?;
-        }
-        let body = self.ahead.drain(..length).collect();
-        Ok(Answer { version: version.to_owned(), status: status[..3].parse().unwrap(), headers, body })
-    }
-
-    fn read_more(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        match self.socket.read(&mut buffer)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => {
-                self.ahead.extend_from_slice(&buffer[..count]);
-                Ok(())
-            }
-        }
-    }
-
-    /// Waits until the exporter has closed the connection, without another word.
-    fn wait_for_end(&mut self) {
-        assert_eq!(self.ahead, b"");
-        match self.read_more().map_err(|error| error.kind()) {
-            Err(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {}
-            other => panic!("expected the end of the connection, got {other:?}: {:?}", self.ahead),
-        }
-    }
-
-    /// Whether nothing comes for a while.
-    fn hears_nothing(&mut self) -> bool {
-        self.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let read = self.read_more().map_err(|error| error.kind());
-        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        read == Err(io::ErrorKind::WouldBlock)
-    }
-}
-
-impl Answer {
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-}
 
 fn memory() -> Backend {
     let backend = Backend::open("memory:").unwrap();
@@ -134,8 +28,19 @@ fn serve_with(backend: &Backend, change: impl FnOnce(&mut ExporterOptions)) -> E
     Exporter::start(backend, options).unwrap()
 }
 
-fn get(exporter: &Exporter, path: &str) -> Answer {
+fn get(exporter: &Exporter, path: &str) -> http::Answer {
     Client::connect(exporter.address()).get(path)
+}
+
+/// An exporter at a port that the system gives to nobody else when it is free again.
+fn serve_at_a_kept_port(backend: &Backend) -> Exporter {
+    loop {
+        let options = ExporterOptions { port: free_port(), ..ExporterOptions::default() };
+        match Exporter::start(backend, options) {
+            Ok(exporter) => return exporter,
+            Err(error) => assert!(error.message().contains("in use"), "{error}"),
+        }
+    }
 }
 
 const REQUESTS: &str = "# HELP requests_total Some help.\n# TYPE requests_total counter\nrequests_total 3\n";
@@ -156,4 +61,481 @@ fn metrics_are_served_by_get_and_head_with_the_same_headers() {
     }
     // Nothing of a body came, which would be taken for the next answer.
     assert_eq!(client.get("/-/healthy").text(), "ok\n");
+}
+
+#[test]
+fn the_landing_page_names_the_version_and_links_to_all_there_is() {
+    let exporter = serve(&memory());
+    let page = get(&exporter, "/");
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    let text = page.text();
+    assert!(text.starts_with("<!DOCTYPE html>\n<html lang=\"en\">"), "{text}");
+    assert!(text.contains(concat!("Version ", env!("CARGO_PKG_VERSION"))), "{text}");
+    let links: Vec<&str> =
+        text.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(links, ["/metrics", "/-/healthy"]);
+    for link in links {
+        assert_eq!(get(&exporter, link).status, 200, "{link}");
+    }
+    for foreign in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!text.contains(foreign), "the page loads {foreign} from elsewhere");
+    }
+}
+
+#[test]
+fn other_paths_are_not_found_and_other_methods_not_allowed() {
+    let exporter = serve(&memory());
+    for path in ["/metric", "/metrics/", "/favicon.ico", "/-/ready", "//metrics", "/../metrics"] {
+        assert_eq!(get(&exporter, path).status, 404, "{path}");
+    }
+    for path in ["/", "/metrics", "/-/healthy"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
+            let mut client = Client::connect(exporter.address());
+            client.send(&format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let answer = client.answer();
+            assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method} {path}");
+            assert!(answer.text().starts_with(method), "{}", answer.text());
+        }
+    }
+}
+
+#[test]
+fn the_body_is_gzipped_for_a_client_that_asks() {
+    let exporter = serve(&memory());
+    let mut client = Client::connect(exporter.address());
+    for (accepted, is_gzipped) in [
+        ("gzip", true),
+        ("deflate, gzip;q=0.5", true),
+        ("identity;q=0.5, gzip;q=1.0", true),
+        ("gzip;q=0", false),
+        ("deflate, br", false),
+        ("", false),
+    ] {
+        client.send(&format!("GET /metrics HTTP/1.1\r\nHost: test\r\nAccept-Encoding: {accepted}\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.header("content-encoding"), if is_gzipped { "gzip" } else { "" }, "{accepted}");
+        assert!(answer.header("vary").to_ascii_lowercase().contains("accept-encoding"));
+        let mut text = String::new();
+        match is_gzipped {
+            true => flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap(),
+            false => answer.text().chars().map(|character| text.push(character)).count(),
+        };
+        assert_eq!(text, REQUESTS, "{accepted}");
+    }
+}
+
+#[test]
+fn an_old_client_is_answered_and_its_connection_ends() {
+    let exporter = serve(&memory());
+    let mut client = Client::connect(exporter.address());
+    client.send("GET /metrics HTTP/1.0\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.version.as_str(), answer.status, answer.text()), ("HTTP/1.0", 200, REQUESTS));
+    client.wait_for_end();
+}
+
+#[test]
+fn requests_that_come_at_once_are_answered_in_their_order() {
+    let exporter = serve(&memory());
+    let mut client = Client::connect(exporter.address());
+    let paths = ["/metrics", "/-/healthy", "/nowhere", "/", "/metrics"].repeat(20);
+    let requests = paths.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    client.send(&requests.collect::<String>());
+    for path in paths {
+        let answer = client.answer();
+        assert_eq!(answer.status, if path == "/nowhere" { 404 } else { 200 }, "{path}");
+        assert_eq!(answer.text() == REQUESTS, path == "/metrics");
+        assert_eq!(answer.text() == "ok\n", path == "/-/healthy");
+    }
+}
+
+#[test]
+fn a_client_that_has_said_all_is_answered() {
+    let exporter = serve(&memory());
+    let mut client = Client::connect(exporter.address());
+    client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.answer().text(), REQUESTS);
+    client.wait_for_end();
+}
+
+#[test]
+fn headers_are_bounded_in_size_and_number() {
+    let exporter = serve(&memory());
+    let start = "GET /-/healthy HTTP/1.1\r\n";
+    let ask = |headers: &str| {
+        let mut client = Client::connect(exporter.address());
+        client.send(&format!("{start}{headers}\r\n"));
+        client.answer().status
+    };
+    assert_eq!(ask(&"a: b\r\n".repeat(100)), 200);
+    assert_eq!(ask(&"a: b\r\n".repeat(101)), 431);
+    let long = |size: usize| format!("a: {}\r\n", "b".repeat(size - start.len() - "a: \r\n\r\n".len()));
+    assert_eq!(ask(&long(16 * 1024)), 200);
+    assert_eq!(ask(&long(16 * 1024 + 1)), 431);
+    // A header without an end is not waited for: the connection ends, whether or not there is still an answer to it.
+    let mut client = Client::connect(exporter.address());
+    client.send(start);
+    while client.socket.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+}
+
+#[test]
+fn what_is_no_http_is_refused() {
+    let exporter = serve(&memory());
+    for text in ["hello\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/3.0\r\n\r\n", "GET / HTTP/1.1\r\na b: c\r\n\r\n"]
+    {
+        let mut client = Client::connect(exporter.address());
+        client.send(text);
+        assert_eq!(client.answer().status, 400, "{text:?}");
+        client.wait_for_end();
+    }
+    // A TLS client.
+    let mut client = Client::connect(exporter.address());
+    client.socket.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
+    assert_eq!(client.answer().status, 400);
+    assert_eq!(get(&exporter, "/metrics").status, 200);
+}
+
+#[test]
+fn bodies_of_requests_are_not_waited_for() {
+    let exporter = serve(&memory());
+    // Announced and never sent.
+    let mut client = Client::connect(exporter.address());
+    client.send("GET /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n");
+    assert_eq!(client.answer().text(), REQUESTS);
+    client.wait_for_end();
+    // Without an end.
+    let mut client = Client::connect(exporter.address());
+    client.send("POST /metrics HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    while client.socket.write_all(format!("10000\r\n{}\r\n", "x".repeat(0x10000)).as_bytes()).is_ok() {}
+    // Small: it is passed over, and the connection stays of use.
+    let mut client = Client::connect(exporter.address());
+    client.send("GET /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(client.answer().text(), REQUESTS);
+    assert_eq!(client.get("/-/healthy").status, 200);
+}
+
+#[test]
+fn a_client_that_does_not_ask_is_cut_off() {
+    let exporter = serve_with(&memory(), |options| options.read_timeout = Duration::from_millis(300));
+    let mut silent = Client::connect(exporter.address());
+    let mut slow = Client::connect(exporter.address());
+    let mut idle = Client::connect(exporter.address());
+    assert_eq!(idle.get("/-/healthy").status, 200);
+    // A byte now and then does not help.
+    for byte in "GET / HTTP/1.1\r\n".chars().chain(std::iter::repeat('x')) {
+        if slow.socket.write_all(&[byte as u8]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    slow.wait_for_end();
+    silent.wait_for_end();
+    idle.wait_for_end();
+    assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+}
+
+/// A backend whose metrics are more than sockets hold.
+fn large(size: usize) -> Backend {
+    let backend = Backend::open("memory:").unwrap();
+    let help = "x".repeat(size);
+    let definition = Definition::new("big", &help, MetricType::Gauge, &[], &[]).unwrap();
+    backend.declare(definition, &[], Lifetime::Backend).unwrap();
+    backend
+}
+
+/// More than the system keeps for a connection on the way (`tcp_wmem` and `tcp_rmem`).
+const LARGE: usize = 24 << 20;
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let exporter = serve(&large(LARGE));
+    let answer = get(&exporter, "/metrics");
+    assert!(answer.body.len() > LARGE);
+    assert!(answer.text().ends_with("x\n# TYPE big gauge\n"));
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let exporter = serve_with(&large(LARGE), |options| {
+        options.write_timeout = Duration::from_millis(500);
+        options.max_connections = 2;
+    });
+    let ask = || {
+        let mut client = Client::connect(exporter.address());
+        client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+        client
+    };
+    let (mut first, mut second) = (ask(), ask());
+    // There is room for a third as soon as one of them is gone.
+    assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
+    for client in [&mut first, &mut second] {
+        let error = client.read_answer(true).unwrap_err().kind();
+        assert!(matches!(error, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), "{error}");
+    }
+    // One that takes a little now and then is not better off.
+    let mut dripping = ask();
+    let mut taken = 0;
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = dripping.socket.read(&mut buffer) {
+        taken += count;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(taken < LARGE);
+}
+
+#[test]
+fn a_connection_too_many_waits_for_one_to_end() {
+    let exporter = serve_with(&memory(), |options| options.max_connections = 2);
+    let half = || {
+        let mut client = Client::connect(exporter.address());
+        client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n");
+        client
+    };
+    let (mut first, mut second) = (half(), half());
+    let mut third = Client::connect(exporter.address());
+    third.send("GET /-/healthy HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert!(third.hears_nothing());
+    // Where others wait, a connection is for one request.
+    first.send("\r\n");
+    let answer = first.answer();
+    assert_eq!((answer.text(), answer.header("connection")), (REQUESTS, "close"));
+    first.wait_for_end();
+    assert_eq!(third.answer().text(), "ok\n");
+    second.send("\r\n");
+    assert_eq!(second.answer().text(), REQUESTS);
+}
+
+#[test]
+fn idle_connections_make_room_for_others() {
+    let exporter = serve_with(&memory(), |options| options.max_connections = 2);
+    let mut idle = Client::connect(exporter.address());
+    assert_eq!(idle.get("/metrics").header("connection"), "");
+    assert_eq!(idle.get("/metrics").header("connection"), "");
+    let mut second = Client::connect(exporter.address());
+    idle.wait_for_end();
+    assert_eq!(second.get("/metrics").text(), REQUESTS);
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered() {
+    let exporter = serve_with(&memory(), |options| options.max_connections = 8);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_address_is_loopback_unless_told_otherwise_and_the_port_is_free() {
+    let (first, second) = (serve(&memory()), serve(&memory()));
+    assert!(first.address().ip().is_loopback() && first.address().is_ipv4());
+    assert_ne!(first.port(), second.port());
+    for address in ["::1", "[::1]", "localhost", "0.0.0.0", "::"] {
+        let exporter = serve_with(&memory(), |options| options.address = address.to_owned());
+        assert_ne!(exporter.port(), 0);
+        assert_eq!(exporter.address().is_ipv6(), address.contains(':'), "{address}");
+        let loopback = match address.contains("::1") {
+            true => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], exporter.port())),
+            false => SocketAddr::from(([127, 0, 0, 1], exporter.port())),
+        };
+        assert_eq!(Client::connect(loopback).get("/metrics").text(), REQUESTS, "{address}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_at_is_named_with_the_reason() {
+    let backend = memory();
+    let start = |change: &dyn Fn(&mut ExporterOptions)| {
+        let mut options = ExporterOptions::default();
+        change(&mut options);
+        Exporter::start(&backend, options).unwrap_err()
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = start(&|options| options.port = port);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains(&format!("127.0.0.1:{port}")), "{error}");
+    assert!(error.message().contains("in use"), "{error}");
+    // An address of documentation, which is nobody's.
+    let error = start(&|options| options.address = "192.0.2.1".to_owned());
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("192.0.2.1:0: Cannot assign"), "{error}");
+    for address in ["", "example.org", "127.0.0.1:80", "1.2.3", "::1]"] {
+        let error = start(&|options| options.address = address.to_owned());
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().contains(&format!("{address:?}")), "{error}");
+    }
+    let too_few = start(&|options| options.max_connections = 0);
+    assert!(too_few.message().starts_with("max_connections is 0"), "{too_few}");
+    for timeout in [Duration::ZERO, Duration::MAX] {
+        let error = start(&|options| options.read_timeout = timeout);
+        assert!(error.message().starts_with("read_timeout is"), "{error}");
+        let error = start(&|options| options.write_timeout = timeout);
+        assert!(error.message().starts_with("write_timeout is"), "{error}");
+    }
+}
+
+#[test]
+fn it_says_where_it_serves() {
+    remember_log();
+    let exporter = serve(&memory());
+    let line = format!("serving metrics on http://127.0.0.1:{}/metrics", exporter.port());
+    assert_eq!(log_records(Level::Info, &[&line]), [line]);
+}
+
+#[test]
+fn stopping_frees_the_port_and_ends_idle_connections() {
+    let exporter = serve_at_a_kept_port(&memory());
+    let address = exporter.address();
+    let (mut fresh, mut idle) = (Client::connect(address), Client::connect(address));
+    assert_eq!(idle.get("/metrics").status, 200);
+    exporter.stop();
+    fresh.wait_for_end();
+    idle.wait_for_end();
+    let again = TcpListener::bind(address).unwrap();
+    drop(again);
+    exporter.stop();
+    drop(exporter);
+}
+
+#[test]
+fn stopping_cuts_off_a_client_that_does_not_end() {
+    let exporter = serve_at_a_kept_port(&large(LARGE));
+    let mut reading = Client::connect(exporter.address());
+    reading.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    reading.read_more().unwrap();
+    let mut half = Client::connect(exporter.address());
+    half.send("GET /metrics HTTP/1.1\r\nHost:");
+    let address = exporter.address();
+    drop(exporter);
+    half.wait_for_end();
+    assert!(reading.read_answer(true).is_err());
+    TcpListener::bind(address).unwrap();
+}
+
+#[test]
+fn a_closed_backend_is_503_in_every_store() {
+    let (server, file) = (Server::start(), shared_file::TestFile::new());
+    for url in ["memory:", "memory:?cell=mutex", &server.url(""), &file.url("")] {
+        let backend = Backend::open(url).unwrap();
+        counter(&backend, "requests_total").inc(3.0).unwrap();
+        let exporter = serve(&backend);
+        assert_eq!(get(&exporter, "/metrics").text(), REQUESTS, "{url}");
+        backend.close().unwrap();
+        drop(backend);
+        let answer = get(&exporter, "/metrics");
+        assert_eq!((answer.status, answer.text()), (503, "the backend is closed\n"), "{url}");
+        assert_eq!(get(&exporter, "/-/healthy").status, 200);
+    }
+}
+
+#[test]
+fn a_lost_server_is_503_with_the_reason_until_it_is_back() {
+    remember_log();
+    let mut server = Server::start_with(&["--requirepass", "se:cret"]);
+    let port = server.port();
+    let url = format!("redis://:se%3Acret@127.0.0.1:{port}/?flush_interval_ms=1&connect_timeout=2");
+    let backend = Backend::open(&url).unwrap();
+    let requests = counter(&backend, "requests_total");
+    requests.inc(3.0).unwrap();
+    let exporter = serve(&backend);
+    assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+    server.kill();
+    for _ in 0..3 {
+        let answer = get(&exporter, "/metrics");
+        assert_eq!((answer.status, answer.header("content-type")), (503, "text/plain; charset=utf-8"));
+        assert!(answer.text().contains(&format!("127.0.0.1:{port}")), "{}", answer.text());
+        assert!(!answer.text().contains("cret"), "{}", answer.text());
+        assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
+    }
+    let warnings = log_records(Level::Warn, &["a scrape failed", &format!(":{port}")]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    server.run();
+    wait_until("scrapes work again", || get(&exporter, "/metrics").status == 200);
+    requests.inc(1.0).unwrap();
+    assert!(get(&exporter, "/metrics").text().contains("\nrequests_total "));
+}
+
+#[test]
+fn a_server_that_does_not_answer_keeps_no_other_client_waiting() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    flush(&backend);
+    let exporter = serve(&backend);
+    assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+    server.stop();
+    let scrapers: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::connect(exporter.address());
+            client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+            client
+        })
+        .collect();
+    assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
+    assert_eq!(get(&exporter, "/").status, 200);
+    server.go_on();
+    for mut scraper in scrapers {
+        assert_eq!(scraper.answer().text(), REQUESTS);
+    }
+}
+
+#[test]
+fn those_who_wait_for_the_same_are_answered_by_one_scrape() {
+    let server = Server::start();
+    let proxy = proxy::Proxy::start(server.port());
+    let backend =
+        Backend::open(&proxy.url("flush_interval_ms=1&collect_timeout=600&socket_timeout=600")).unwrap();
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    flush(&backend);
+    let exporter = serve_with(&backend, |options| options.max_connections = 200);
+    assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+    let before = server.calls_of("hgetall") + server.calls_of("get") + server.calls_of("mget");
+    let one = before;
+    assert!(one > 0);
+    let held = proxy.held_back();
+    proxy.hold(proxy::Direction::Reply);
+    let ask = || {
+        let mut client = Client::connect(exporter.address());
+        client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+        client
+    };
+    let first = ask();
+    wait_until("the first scrape is under way", || proxy.held_back() > held);
+    let others: Vec<Client> = (0..100).map(|_| ask()).collect();
+    assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
+    proxy.release();
+    for mut client in others.into_iter().chain([first]) {
+        assert_eq!(client.answer().text(), REQUESTS);
+    }
+    let scrapes =
+        (server.calls_of("hgetall") + server.calls_of("get") + server.calls_of("mget") - before) / one;
+    assert!(scrapes <= 10, "{scrapes} scrapes for 101 requests");
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_server_that_does_not_answer() {
+    let server = Server::start();
+    let backend =
+        open(&server, "flush_interval_ms=1&collect_timeout=600&socket_timeout=600&shutdown_timeout=0.1");
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    flush(&backend);
+    let exporter = serve_at_a_kept_port(&backend);
+    assert_eq!(get(&exporter, "/metrics").status, 200);
+    server.stop();
+    let mut client = Client::connect(exporter.address());
+    client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut second = Client::connect(exporter.address());
+    assert_eq!(second.get("/-/healthy").status, 200);
+    let address = exporter.address();
+    drop(exporter);
+    assert!(client.read_answer(true).is_err());
+    TcpListener::bind(address).unwrap();
+    server.go_on();
 }

@@ -121,9 +121,10 @@ const LANDING_PAGE: &str = concat!(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>pytheus_backend_rs exporter</title>
 <style>
+:root { color-scheme: light dark; }
 body { margin: 4rem auto; max-width: 40rem; padding: 0 1rem; font: 1rem/1.6 system-ui, sans-serif; }
 code { font-size: .95em; }
-footer { margin-top: 3rem; color: #595959; }
+footer { margin-top: 3rem; opacity: .75; }
 </style>
 </head>
 <body>

@@ -1,8 +1,9 @@
 //! What the integration tests share: a real redis-server of the test's own, raw commands to it, a proxy
-//! that breaks connections in chosen ways, and a logger that remembers. Nothing here knows the engine
+//! that breaks connections in chosen ways, an HTTP client, and a logger that remembers. Nothing here knows the engine
 //! beyond its public API. Every wait is for a condition; its time limit only protects from hanging.
 #![allow(dead_code, unsafe_code)]
 
+pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod shared_file;

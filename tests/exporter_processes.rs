@@ -1,0 +1,334 @@
+//! The exporter and processes: the parent of a fork serves on, its children do not and hold nothing of it; and a
+//! process that ends takes its exporter with it. Children use the engine, plain system calls and nothing else:
+//! the threads of the test harness are not there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
+
+mod support;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pytheus_backend_rs::{Backend, Exporter, ExporterOptions};
+use support::http::Client;
+use support::process::{EndOnDrop, SharedNumbers, fork};
+use support::*;
+
+const REQUESTS: &str = "# HELP requests_total Some help.\n# TYPE requests_total counter\nrequests_total 3\n";
+
+fn memory() -> Backend {
+    let backend = Backend::open("memory:").unwrap();
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    backend
+}
+
+/// Serves at a port that the system gives to nobody else when it is free again.
+fn serve(backend: &Backend) -> Exporter {
+    loop {
+        let options = ExporterOptions { port: free_port(), ..ExporterOptions::default() };
+        match Exporter::start(backend, options) {
+            Ok(exporter) => return exporter,
+            Err(error) => assert!(error.message().contains("in use"), "{error}"),
+        }
+    }
+}
+
+fn scrape(address: SocketAddr) -> String {
+    Client::connect(address).get("/metrics").text().to_owned()
+}
+
+/// A pipe over which one process tells another that it may go on.
+struct Gate {
+    reader: io::PipeReader,
+    writer: io::PipeWriter,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let (reader, writer) = io::pipe().unwrap();
+        Self { reader, writer }
+    }
+
+    fn open(&mut self) {
+        self.writer.write_all(&[1]).unwrap();
+    }
+
+    fn wait(&mut self) {
+        self.reader.read_exact(&mut [0]).unwrap();
+    }
+}
+
+/// What the descriptors of this process lead to.
+fn open_descriptors() -> Vec<String> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_str()?.to_owned())).collect()
+}
+
+fn inode(socket: &impl AsRawFd) -> String {
+    let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+    link.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_parent_serves_on_and_a_child_holds_nothing_of_it() {
+    let exporter = serve(&memory());
+    let before = open_descriptors();
+    assert!(before.iter().any(|link| link == "anon_inode:[eventpoll]"), "{before:?}");
+    let mut idle = Client::connect(exporter.address());
+    assert_eq!(idle.get("/metrics").text(), REQUESTS);
+    let sockets = before.iter().filter(|link| link.starts_with("socket:")).count();
+    let client = inode(&idle.socket);
+    let mut gate = Gate::new();
+    let child = fork(|| {
+        let links = open_descriptors();
+        let foreign = links.iter().filter(|link| link.starts_with("socket:") && **link != client).count();
+        let waiting = links.iter().filter(|link| link.starts_with("anon_inode:[event")).count();
+        // Other tests of this process have exporters and clients too, but no more than there were.
+        let holds_nothing = foreign < sockets && waiting == 0;
+        gate.wait();
+        holds_nothing
+    });
+    // The child lives.
+    assert_eq!(idle.get("/metrics").text(), REQUESTS);
+    assert_eq!(scrape(exporter.address()), REQUESTS);
+    let address = exporter.address();
+    drop(exporter);
+    // No other process keeps the connection or the port.
+    idle.wait_for_end();
+    TcpListener::bind(address).unwrap();
+    gate.open();
+    child.join();
+}
+
+#[test]
+fn a_killed_parent_leaves_port_and_clients_free_while_a_child_lives() {
+    let address = SharedNumbers::new(2);
+    let (mut parent_gate, mut child_gate) = (Gate::new(), Gate::new());
+    let parent = fork(|| {
+        let exporter = serve(&memory());
+        // SAFETY: the grandchild calls nothing but plain system calls and _exit.
+        match unsafe { libc::fork() } {
+            0 => {
+                // SAFETY: plain system calls. If the test fails, the alarm ends this process.
+                unsafe { libc::alarm(PATIENCE.as_secs() as u32 * 4) };
+                address.add(1, u64::from(std::process::id()));
+                child_gate.wait();
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) }
+            }
+            pid => assert!(pid > 0),
+        }
+        address.add(0, u64::from(exporter.port()));
+        parent_gate.wait();
+        false
+    });
+    wait_until("both processes are there", || address.get(0) > 0 && address.get(1) > 0);
+    let child = address.get(1) as i32;
+    let address = SocketAddr::from(([127, 0, 0, 1], address.get(0) as u16));
+    let (mut idle, mut fresh) = (Client::connect(address), Client::connect(address));
+    assert_eq!(idle.get("/metrics").text(), REQUESTS);
+    parent.kill();
+    idle.wait_for_end();
+    fresh.wait_for_end();
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    let again = TcpListener::bind(address).unwrap();
+    // SAFETY: a plain system call; signal 0 asks whether the process is there.
+    assert_eq!(unsafe { libc::kill(child, 0) }, 0, "the child has ended before its time");
+    drop(again);
+    child_gate.open();
+}
+
+#[test]
+fn a_child_starts_an_exporter_of_its_own() {
+    let backend = memory();
+    let exporter = serve(&backend);
+    let port = SharedNumbers::new(1);
+    let mut gate = Gate::new();
+    let child = fork(|| {
+        let own = serve(&backend);
+        counter(&backend, "requests_total").inc(4.0).unwrap();
+        port.add(0, u64::from(own.port()));
+        gate.wait();
+        // Its grandchild has nothing of either.
+        let grandchild =
+            fork(|| !open_descriptors().iter().any(|link| link.starts_with("anon_inode:[event")));
+        grandchild.join();
+        own.stop();
+        TcpListener::bind(own.address()).is_ok()
+    });
+    wait_until("the child serves", || port.get(0) > 0);
+    let address = SocketAddr::from(([127, 0, 0, 1], port.get(0) as u16));
+    assert_ne!(address, exporter.address());
+    assert_eq!(scrape(address), REQUESTS.replace('3', "7"));
+    assert_eq!(scrape(exporter.address()), REQUESTS);
+    gate.open();
+    child.join();
+    assert_eq!(scrape(exporter.address()), REQUESTS);
+}
+
+#[test]
+fn an_inherited_handle_does_nothing_in_a_child() {
+    let mut exporter = Some(serve(&memory()));
+    let address = exporter.as_ref().unwrap().address();
+    let mut idle = Client::connect(address);
+    assert_eq!(idle.get("/metrics").text(), REQUESTS);
+    for stops_first in [true, false] {
+        let child = fork(|| {
+            let inherited = exporter.take().unwrap();
+            if stops_first {
+                inherited.stop();
+            }
+            drop(inherited);
+            true
+        });
+        child.join();
+        assert_eq!(idle.get("/metrics").text(), REQUESTS);
+        assert_eq!(scrape(address), REQUESTS);
+    }
+    drop(exporter);
+    idle.wait_for_end();
+}
+
+#[test]
+fn forks_at_any_moment_leave_clients_and_children_whole() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1");
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    flush(&backend);
+    let exporter = serve(&backend);
+    let ends = AtomicBool::new(false);
+    let goes_on = || !ends.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let _end = EndOnDrop(&ends);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while goes_on() {
+                    assert_eq!(scrape(exporter.address()), REQUESTS);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while goes_on() {
+                let short = serve(&backend);
+                assert_eq!(scrape(short.address()), REQUESTS);
+            }
+        });
+        for _ in 0..40 {
+            let child = fork(|| {
+                let own = serve(&backend);
+                let mut client = Client::connect(own.address());
+                let is_served = client.get("/metrics").text() == REQUESTS;
+                drop(own);
+                client.wait_for_end();
+                is_served
+            });
+            child.join();
+        }
+    });
+    assert_eq!(scrape(exporter.address()), REQUESTS);
+}
+
+#[test]
+fn a_started_program_inherits_nothing() {
+    let exporter = serve(&memory());
+    let mut idle = Client::connect(exporter.address());
+    assert_eq!(idle.get("/metrics").text(), REQUESTS);
+    // Such a child is made without fork handlers.
+    let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("/proc/"), "{text}");
+    assert!(!text.contains("socket:") && !text.contains("anon_inode:"), "{text}");
+}
+
+#[test]
+fn a_process_that_ends_during_a_scrape_ends_well() {
+    let server = Server::start();
+    let port = SharedNumbers::new(1);
+    let mut gate = Gate::new();
+    let child = fork(|| {
+        let backend =
+            open(&server, "flush_interval_ms=1&collect_timeout=600&socket_timeout=600&shutdown_timeout=1");
+        counter(&backend, "requests_total").inc(3.0).unwrap();
+        flush(&backend);
+        let exporter = serve(&backend);
+        port.add(0, u64::from(exporter.port()));
+        gate.wait();
+        // As a program that returns from main without closing anything. What the server has not taken is lost.
+        // SAFETY: the handlers of this process are the engine's, and those of the C library.
+        unsafe { libc::exit(0) }
+    });
+    wait_until("the child serves", || port.get(0) > 0);
+    let address = SocketAddr::from(([127, 0, 0, 1], port.get(0) as u16));
+    assert_eq!(scrape(address), REQUESTS);
+    server.stop();
+    let mut scrapers: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
+    for scraper in &mut scrapers {
+        scraper.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    // By now it has seen those before.
+    assert_eq!(Client::connect(address).get("/-/healthy").status, 200);
+    gate.open();
+    child.join();
+    for mut scraper in scrapers {
+        match scraper.read_answer(true) {
+            Ok(answer) => assert_eq!(answer.status, 503),
+            Err(error) => assert_ne!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+    server.go_on();
+}
+
+#[test]
+fn closing_all_backends_stops_the_exporters() {
+    let addresses = SharedNumbers::new(2);
+    let mut gate = Gate::new();
+    let child = fork(|| {
+        let (first, second) = (serve(&memory()), serve(&memory()));
+        for (index, exporter) in [&first, &second].into_iter().enumerate() {
+            addresses.add(index, u64::from(exporter.port()));
+        }
+        gate.wait();
+        pytheus_backend_rs::ffi::backend::backend_close_all();
+        let is_free = |exporter: &Exporter| TcpListener::bind(exporter.address()).is_ok();
+        is_free(&first) && is_free(&second)
+    });
+    wait_until("the child serves", || addresses.get(0) > 0 && addresses.get(1) > 0);
+    for index in 0..2 {
+        assert_eq!(scrape(SocketAddr::from(([127, 0, 0, 1], addresses.get(index) as u16))), REQUESTS);
+    }
+    gate.open();
+    child.join();
+}
+
+#[test]
+fn an_exporter_short_of_descriptors_serves_again_when_there_are_some() {
+    let port = SharedNumbers::new(1);
+    let mut gate = Gate::new();
+    let child = fork(|| {
+        let exporter = serve(&memory());
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY (all): plain system calls on a live struct.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+        let none = libc::rlimit { rlim_cur: 1, ..limit };
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) }, 0);
+        port.add(0, u64::from(exporter.port()));
+        gate.wait();
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        gate.wait();
+        drop(exporter);
+        true
+    });
+    wait_until("the child serves", || port.get(0) > 0);
+    let address = SocketAddr::from(([127, 0, 0, 1], port.get(0) as u16));
+    // The system accepts for it.
+    let mut waiting = Client::connect(address);
+    waiting.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert!(waiting.hears_nothing());
+    gate.open();
+    assert_eq!(waiting.answer().text(), REQUESTS);
+    gate.open();
+    child.join();
+}
