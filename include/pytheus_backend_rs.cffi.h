@@ -109,6 +109,7 @@ typedef struct {
 typedef struct {
   size_t size;
   const char *address;
+  const char *name_prefix;
   size_t max_connections;
   double read_timeout;
   double write_timeout;

@@ -436,6 +436,10 @@ typedef struct {
    */
   const char *address;
   /**
+   * Stands in front of the name of each family, with an underscore; NULL for none.
+   */
+  const char *name_prefix;
+  /**
    * The most connections at a time; 0: 64. Others wait until one ends; meanwhile none is kept open for a
    * next request.
    */
@@ -810,9 +814,9 @@ void metrics_snapshot_free(MetricsSnapshot *snapshot);
  * Serves the metrics of `backend` by HTTP from now on, by threads of its own, and writes a handle to `*server`;
  * free it with `metrics_server_free`. `options` may be NULL: a free port of 127.0.0.1.
  *
- * It answers GET and HEAD of `/metrics` with what `metrics_collect` shows (gzipped for a client that asks), of
- * `/` with a page for people, and of `/-/healthy` with 200 whatever the store does. A store that cannot be
- * read is 503, with the reason as text; so is a backend that was closed or freed. The server ends with the
+ * It answers GET and HEAD of `/metrics` with what `metrics_render` shows of all families, in the format that the
+ * client asks for, gzipped if it asks for that; of `/` with a page for people; and of `/-/healthy` with 200,
+ * whatever the store does. A store that cannot be read is 503, with the reason as text; so is a backend that was closed or freed. The server ends with the
  * process; a forked child has none, and may start one of its own.
  *
  * BACKEND_STATUS_INVALID_ARGUMENT: the address, a limit or the size is not acceptable.

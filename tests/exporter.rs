@@ -244,8 +244,8 @@ fn large(size: usize) -> Backend {
     backend
 }
 
-/// More than the system keeps for a connection on the way (`tcp_wmem` and `tcp_rmem`).
-const LARGE: usize = 24 << 20;
+/// More than the system keeps of an answer whose client has a small buffer (`tcp_wmem`).
+const LARGE: usize = 8 << 20;
 
 #[test]
 fn a_large_answer_arrives_whole() {
@@ -259,20 +259,18 @@ fn a_large_answer_arrives_whole() {
 fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let exporter = serve_with(&large(LARGE), |options| {
         options.write_timeout = Duration::from_millis(500);
-        options.max_connections = 2;
+        options.max_connections = 1;
     });
     let ask = || {
-        let mut client = Client::connect(exporter.address());
+        let mut client = Client::connect_with_a_small_buffer(exporter.address());
         client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
         client
     };
-    let (mut first, mut second) = (ask(), ask());
-    // There is room for a third as soon as one of them is gone.
+    let mut silent = ask();
+    // There is room for another one as soon as it is gone.
     assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
-    for client in [&mut first, &mut second] {
-        let error = client.read_answer(true).unwrap_err().kind();
-        assert!(matches!(error, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), "{error}");
-    }
+    let error = silent.read_answer(true).unwrap_err().kind();
+    assert!(matches!(error, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), "{error}");
     // One that takes a little now and then is not better off.
     let mut dripping = ask();
     let mut taken = 0;
@@ -407,7 +405,7 @@ fn stopping_frees_the_port_and_ends_idle_connections() {
 #[test]
 fn stopping_cuts_off_a_client_that_does_not_end() {
     let exporter = serve_at_a_kept_port(&large(LARGE));
-    let mut reading = Client::connect(exporter.address());
+    let mut reading = Client::connect_with_a_small_buffer(exporter.address());
     reading.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
     reading.read_more().unwrap();
     let mut half = Client::connect(exporter.address());
@@ -538,4 +536,34 @@ fn stopping_does_not_wait_for_a_server_that_does_not_answer() {
     assert!(client.read_answer(true).is_err());
     TcpListener::bind(address).unwrap();
     server.go_on();
+}
+
+#[test]
+fn the_client_says_in_which_format_it_wants_the_metrics() {
+    let exporter = serve_with(&memory(), |options| options.name_prefix = Some("shop".to_owned()));
+    let mut client = Client::connect(exporter.address());
+    let text = REQUESTS.replace("requests", "shop_requests");
+    let end = "\n# EOF\n";
+    for (accept, content_type, expected) in [
+        ("", "text/plain; version=0.0.4; charset=utf-8", &*text),
+        ("Accept: text/html, */*;q=0.8\r\n", "text/plain; version=0.0.4; charset=utf-8", &text),
+        (
+            "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            end,
+        ),
+        // Several headers are one list.
+        (
+            "Accept: text/plain;q=0.2\r\nAccept: application/openmetrics-text;version=1.0.0\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            end,
+        ),
+    ] {
+        client.send(&format!("GET /metrics HTTP/1.1\r\nHost: test\r\n{accept}\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.header("content-type"), content_type, "{accept}");
+        assert!(answer.text().contains("\nshop_requests_total 3\n"), "{}", answer.text());
+        assert!(answer.text().ends_with(expected), "{accept}: {}", answer.text());
+        assert!(answer.header("vary").contains("accept,"), "{}", answer.header("vary"));
+    }
 }

@@ -42,6 +42,8 @@ pub struct ExporterOptions {
     pub address: String,
     /// The port to listen at; 0 (the default) for a free one: see [`Exporter::port`].
     pub port: u16,
+    /// Stands in front of the name of each family, with an underscore.
+    pub name_prefix: Option<String>,
     /// The most connections at a time, 64 by default. Others wait until one ends; meanwhile none is kept open
     /// for a next request.
     pub max_connections: usize,
@@ -57,6 +59,7 @@ impl Default for ExporterOptions {
         Self {
             address: Ipv4Addr::LOCALHOST.to_string(),
             port: 0,
+            name_prefix: None,
             max_connections: 64,
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -204,7 +207,7 @@ impl Server {
         };
         let (requests, waiting) = unbounded();
         let (opened, address_or_error) = bounded(1);
-        let server = Arc::clone(self);
+        let (server, name_prefix) = (Arc::clone(self), options.name_prefix.clone());
         let talk = move || match HttpServer::open(address).and_then(|http| Ok((http.address()?, http))) {
             Ok((address, http)) => {
                 let _ = opened.send(Ok(address));
@@ -214,7 +217,7 @@ impl Server {
                 let _ = opened.send(Err(error));
             }
         };
-        let scrape = move || scrape::answer_requests(backend, &waiting);
+        let scrape = move || scrape::answer_requests(backend, name_prefix, &waiting);
         self.start("exporter-scrape", scrape).and_then(|()| self.start("exporter", talk)).map_err(refused)?;
         match address_or_error.recv() {
             Ok(Ok(address)) => Ok(address),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exposition::TEXT_CONTENT_TYPE;
+use crate::exposition::{Format, RenderOptions, Rendered};
 
 /// A client that waits for the metrics.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub(super) struct Request {
 }
 
 /// In what form a client wants the metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) accept: Option<String>,
+    pub(super) format: Format,
     pub(super) gzip: bool,
 }
 
@@ -42,15 +42,14 @@ pub(super) struct Scrape {
 }
 
 /// Answers requests until nobody is left who could make one.
-pub(super) fn answer_requests(backend: Backend, requests: &Receiver<Request>) {
-    let mut source = Source { backend: Some(backend), is_failing: false };
+pub(super) fn answer_requests(backend: Backend, name_prefix: Option<String>, requests: &Receiver<Request>) {
+    let mut source = Source { backend: Some(backend), name_prefix, is_failing: false };
     while let Ok(first) = requests.recv() {
         let mut waiting: Vec<Request> = [first].into_iter().chain(requests.try_iter()).collect();
         // A client that has gone is not scraped for.
         waiting.retain(|request| !request.answer.is_closed());
-        while let Some(next) = waiting.first() {
-            let wanted = next.wanted.clone();
-            let answer = source.scrape(&wanted);
+        while let Some(wanted) = waiting.first().map(|request| request.wanted) {
+            let answer = source.scrape(wanted);
             let (same, others) = waiting.into_iter().partition(|request| request.wanted == wanted);
             waiting = others;
             for request in same {
@@ -64,18 +63,19 @@ pub(super) fn answer_requests(backend: Backend, requests: &Receiver<Request>) {
 struct Source {
     /// None as soon as it is known to be closed, so that nothing of it is kept.
     backend: Option<Backend>,
+    name_prefix: Option<String>,
     is_failing: bool,
 }
 
 impl Source {
     /// One scrape. Failures are told to the log when they begin and when they end.
-    fn scrape(&mut self, wanted: &Wanted) -> Answer {
+    fn scrape(&mut self, wanted: Wanted) -> Answer {
         if self.backend.as_ref().is_some_and(Backend::is_closed) {
             self.backend = None;
         }
         let answer = match &self.backend {
             Some(backend) => {
-                catch_unwind(AssertUnwindSafe(|| render(backend, wanted))).unwrap_or_else(|_| {
+                catch_unwind(AssertUnwindSafe(|| self.render(backend, wanted))).unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::Store, "a defect in this library: see its log"))
                 })
             }
@@ -89,13 +89,14 @@ impl Source {
         self.is_failing = answer.is_err();
         answer
     }
-}
 
-fn render(backend: &Backend, wanted: &Wanted) -> Answer {
-    let text = backend.collect_text()?;
-    let body = if wanted.gzip { gzip(text.as_bytes())? } else { text.into_bytes() };
-    let content_type = TEXT_CONTENT_TYPE.to_owned();
-    Ok(Scrape { content_type, is_gzipped: wanted.gzip, body: Bytes::from(body) })
+    fn render(&self, backend: &Backend, wanted: Wanted) -> Answer {
+        let name_prefix = self.name_prefix.as_deref();
+        let options = RenderOptions { format: wanted.format, name_prefix, ..RenderOptions::default() };
+        let Rendered { text, content_type, .. } = backend.render(&options)?;
+        let body = if wanted.gzip { gzip(text.as_bytes())? } else { text.into_bytes() };
+        Ok(Scrape { content_type, is_gzipped: wanted.gzip, body: Bytes::from(body) })
+    }
 }
 
 fn gzip(text: &[u8]) -> Result<Vec<u8>> {

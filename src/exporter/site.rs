@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::scrape::{Request, Scrape, Wanted};
 use crate::error::{Error, ErrorKind};
+use crate::exposition::{Format, accepts_gzip};
 
 pub(super) type Reply = Response<Full<Bytes>>;
 
@@ -51,7 +52,9 @@ impl Site {
     }
 
     async fn metrics(&self, headers: &HeaderMap) -> Reply {
-        let wanted = Wanted { accept: all_of(headers, &ACCEPT), gzip: accepts_gzip(headers) };
+        let accepts_gzip = all_of(headers, &ACCEPT_ENCODING).is_some_and(|accepted| accepts_gzip(&accepted));
+        let wanted =
+            Wanted { format: Format::negotiate(all_of(headers, &ACCEPT).as_deref()), gzip: accepts_gzip };
         let (answer, answers) = oneshot::channel();
         // A thread that is gone drops the question, which is an answer too.
         let _ = self.scrapes.send(Request { wanted, answer });
@@ -101,16 +104,6 @@ fn with(mut response: Reply, name: HeaderName, value: &str) -> Reply {
 fn all_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
-}
-
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let Some(accepted) = all_of(headers, &ACCEPT_ENCODING) else { return false };
-    accepted.split(',').any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let quality = parts.clone().skip(1).find_map(|part| part.strip_prefix("q="));
-        let is_refused = quality.is_some_and(|text| text.parse::<f32>().is_ok_and(|quality| quality == 0.0));
-        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip")) && !is_refused
-    })
 }
 
 const LANDING_PAGE: &str = concat!(

@@ -22,6 +22,8 @@ pub struct MetricsServeOptions {
     /// The IPv4 or IPv6 address to listen at, as in "::1"; "0.0.0.0" for all that are IPv4, "::" for all. NULL:
     /// "127.0.0.1", which is reached from this machine only.
     pub address: *const c_char,
+    /// Stands in front of the name of each family, with an underscore; NULL for none.
+    pub name_prefix: *const c_char,
     /// The most connections at a time; 0: 64. Others wait until one ends; meanwhile none is kept open for a
     /// next request.
     pub max_connections: usize,
@@ -45,9 +47,9 @@ pub struct MetricsServer {
 /// Serves the metrics of `backend` by HTTP from now on, by threads of its own, and writes a handle to `*server`;
 /// free it with `metrics_server_free`. `options` may be NULL: a free port of 127.0.0.1.
 ///
-/// It answers GET and HEAD of `/metrics` with what `metrics_collect` shows (gzipped for a client that asks), of
-/// `/` with a page for people, and of `/-/healthy` with 200 whatever the store does. A store that cannot be
-/// read is 503, with the reason as text; so is a backend that was closed or freed. The server ends with the
+/// It answers GET and HEAD of `/metrics` with what `metrics_render` shows of all families, in the format that the
+/// client asks for, gzipped if it asks for that; of `/` with a page for people; and of `/-/healthy` with 200,
+/// whatever the store does. A store that cannot be read is 503, with the reason as text; so is a backend that was closed or freed. The server ends with the
 /// process; a forked child has none, and may start one of its own.
 ///
 /// BACKEND_STATUS_INVALID_ARGUMENT: the address, a limit or the size is not acceptable.
@@ -117,11 +119,15 @@ unsafe fn exporter_options(options: *const MetricsServeOptions) -> Result<Export
     if options.is_null() {
         return Ok(default);
     }
-    // SAFETY (both): the caller's promise.
+    // SAFETY (all three): the caller's promise.
     let options = unsafe { options::read(options, FIRST_SIZE, "MetricsServeOptions") }?;
     let address = match options.address.is_null() {
         true => default.address,
         false => unsafe { text::borrow(options.address, "options->address") }?.to_owned(),
+    };
+    let name_prefix = match options.name_prefix.is_null() {
+        true => None,
+        false => Some(unsafe { text::borrow(options.name_prefix, "options->name_prefix") }?.to_owned()),
     };
     let max_connections = match options.max_connections {
         0 => default.max_connections,
@@ -130,6 +136,7 @@ unsafe fn exporter_options(options: *const MetricsServeOptions) -> Result<Export
     Ok(ExporterOptions {
         address,
         port: options.port,
+        name_prefix,
         max_connections,
         read_timeout: timeout("read_timeout", options.read_timeout, default.read_timeout)?,
         write_timeout: timeout("write_timeout", options.write_timeout, default.write_timeout)?,

@@ -14,7 +14,7 @@ pub struct Client {
     ahead: Vec<u8>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Answer {
     pub version: String,
     pub status: u16,
@@ -24,10 +24,22 @@ pub struct Answer {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
+        Self::from(TcpStream::connect(address).unwrap())
+    }
+
+    fn from(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { socket, ahead: Vec::new() }
+    }
+
+    /// A client for which little is kept when it does not read.
+    pub fn connect_with_a_small_buffer(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::from(TcpStream::from(socket))
     }
 
     pub fn send(&mut self, text: &str) {
@@ -110,5 +122,13 @@ impl Answer {
 
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    /// Without the body, which may be large.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { version, status, headers, body } = self;
+        write!(formatter, "{version} {status} {headers:?}, {} bytes", body.len())
     }
 }
