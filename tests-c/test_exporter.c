@@ -122,7 +122,7 @@ static void options_are_used_or_refused(void) {
   options.address = "0.0.0.0";
   options.name_prefix = "shop";
   options.max_connections = 1;
-  options.read_timeout = 0.25;
+  options.read_timeout = 3;
   options.write_timeout = 1;
   MetricsServer *server = serve(backend, &options);
   uint16_t port = metrics_server_port(server);
