@@ -1,8 +1,8 @@
 /* pytheus_backend_rs: a metrics engine behind a C interface. Generated from src/ffi by cbindgen: do not
  * edit.
  *
- * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, MetricsText, BackendError) is made
- * by one call (_new, metrics_render, or one that fails), and freed once by its _free call; freeing NULL does
+ * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, MetricsText, MetricsServer,
+ * BackendError) is made by one call (_new, metrics_render, metrics_serve, or one that fails), and freed once by its _free call; freeing NULL does
  * nothing. The doc comment of a call that allocates names the call that frees: never use free(). What a call
  * is given it copies, or uses only until it returns.
  *
@@ -17,9 +17,10 @@
  * a server, the first change of a metric after it was sent also puts the metric on a queue; with mutex
  * cells, a change waits for other threads' changes of the same value.)
  *
- * FORK AND EXIT. Handles made before a fork work in the child as they are. A process that returns from main
- * or calls exit sends what is pending, as backend_close does; one that ends by _exit, exec or a signal
- * loses what was not sent.
+ * FORK AND EXIT. Handles made before a fork work in the child as they are, but for a MetricsServer: the parent
+ * serves on, and the child holds nothing of it and frees the handle, if it likes, to no effect. A process that
+ * returns from main or calls exit stops its servers and sends what is pending, as backend_close does; one that
+ * ends by _exit, exec or a signal loses what was not sent.
  *
  * POINTERS. Strings are NUL-terminated UTF-8. A pointer argument is NULL or points to what its type says,
  * for as long as the call lasts; NULL where it must not be is BACKEND_STATUS_NULL_POINTER. Enums are
@@ -78,7 +79,7 @@ enum BackendStatus
    */
   BACKEND_STATUS_NOT_FOUND = 6,
   /**
-   * The store cannot be reached, refuses to serve, or is closed.
+   * The store cannot be reached, refuses to serve, or is closed; or an address cannot be listened at.
    */
   BACKEND_STATUS_UNAVAILABLE = 7,
   /**
@@ -509,8 +510,8 @@ BackendStatus backend_close(const Backend *backend,
                             BackendError **error);
 
 /**
- * Closes all backends of this process at the same time, each as `backend_close` does. What could not be
- * sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
+ * Stops what `metrics_serve` has started, and closes all backends of this process at the same time, each as
+ * `backend_close` does. What could not be sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
  * own (an interpreter) does it there.
  */
 void backend_close_all(void);

@@ -18,7 +18,7 @@ pub enum ErrorKind {
     WrongType,
     /// The metric or the bucket that was asked for does not exist.
     NotFound,
-    /// The store cannot be reached, or refuses to serve.
+    /// The store cannot be reached, or refuses to serve; or an address cannot be listened at.
     Unavailable,
     /// The store did not answer before the deadline.
     Timeout,

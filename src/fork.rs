@@ -2,11 +2,11 @@
 //!
 //! A child has one thread, and memory in whatever state the other threads of its parent had it. So
 //! *before* a fork the forking thread takes the short metadata locks of every backend, in a fixed
-//! order (registry, then for each backend its table and its store, then the log, the callback and the exporters);
-//! none of
-//! them is ever held across the network. *After* it both sides release them. The child first sets pending changes to zero (the
-//! parent owns them, and sends them), and has each store forget its threads, channels and connections
-//! without touching them: they may be half changed. A store starts anew on its first use.
+//! order (registry, then for each backend its table and its store, then the log, the callback and what
+//! the exporters have open); none of them is ever held across the network. *After* it both sides release
+//! them. The child first sets pending changes to zero (the parent owns them, and sends them), has each
+//! store forget its threads, channels and connections without touching them (they may be half changed), and
+//! closes the sockets that it has inherited. A store starts anew on its first use; an exporter does not.
 //!
 //! The hot path pays nothing for this, or one relaxed load ([`generation`]): it finds its cells empty and its
 //! flag clear.

@@ -1,8 +1,8 @@
 //! The HTTP exporter: serves the metrics of a backend to whoever scrapes.
 //!
-//! [`Exporter`] is the handle. Behind it are two threads, which never call the program: one that talks to
-//! clients ([`server`], with [`connection`] and the pages of [`site`]), and one that reads and renders
-//! ([`scrape`]), so that a slow store keeps nobody else waiting. In a forked child there is no exporter, and all
+//! [`Exporter`] is the handle. Behind it are two threads, which never call the program but to log: one that
+//! talks to clients ([`server`], with [`connection`] and the pages of [`site`]), and one that reads and
+//! renders ([`scrape`]), so that a slow store keeps nobody else waiting. In a forked child there is no exporter, and all
 //! that the parent's has open is closed ([`descriptors`]).
 
 mod connection;

@@ -89,8 +89,8 @@ pub unsafe extern "C" fn backend_close(
     unsafe { guard(error, body) }
 }
 
-/// Closes all backends of this process at the same time, each as `backend_close` does. What could not be
-/// sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
+/// Stops what `metrics_serve` has started, and closes all backends of this process at the same time, each as
+/// `backend_close` does. What could not be sent is told to the log. A process that ends normally does this by itself; a runtime with an end of its
 /// own (an interpreter) does it there.
 #[unsafe(no_mangle)]
 pub extern "C" fn backend_close_all() {

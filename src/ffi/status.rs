@@ -23,7 +23,7 @@ pub enum BackendStatus {
     WrongType = 5,
     /// What was asked for does not exist, or there is no more of it.
     NotFound = 6,
-    /// The store cannot be reached, refuses to serve, or is closed.
+    /// The store cannot be reached, refuses to serve, or is closed; or an address cannot be listened at.
     Unavailable = 7,
     /// The store did not answer before the deadline.
     Timeout = 8,
