@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::Level;
 use pytheus_backend_rs::{Backend, Definition, ErrorKind, Exporter, ExporterOptions, Lifetime, MetricType};
-use support::http::Client;
+use support::http::{Client, wait_until_free};
 use support::*;
 
 fn memory() -> Backend {
@@ -406,8 +406,7 @@ fn stopping_frees_the_port_and_ends_idle_connections() {
     exporter.stop();
     fresh.wait_for_end();
     idle.wait_for_end();
-    let again = TcpListener::bind(address).unwrap();
-    drop(again);
+    wait_until_free(address);
     exporter.stop();
     drop(exporter);
 }
@@ -424,7 +423,7 @@ fn stopping_cuts_off_a_client_that_does_not_end() {
     drop(exporter);
     half.wait_for_end();
     assert!(reading.read_answer(true).is_err());
-    TcpListener::bind(address).unwrap();
+    wait_until_free(address);
 }
 
 #[test]
@@ -544,7 +543,7 @@ fn stopping_does_not_wait_for_a_server_that_does_not_answer() {
     let address = exporter.address();
     drop(exporter);
     assert!(client.read_answer(true).is_err());
-    TcpListener::bind(address).unwrap();
+    wait_until_free(address);
     server.go_on();
 }
 

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::PATIENCE;
+
+/// Waits until the address is free. A process that was just forked holds what it inherited until it first runs.
+pub fn wait_until_free(address: SocketAddr) {
+    super::wait_until(&format!("{address} is free"), || TcpListener::bind(address).is_ok());
+}
 
 /// A client that sees every byte.
 pub struct Client {
