@@ -117,14 +117,15 @@ def test_a_store_is_lost_once_and_back_once(own_server: Server, caplog: pytest.L
     refuser.close()
     own_server.start()
     wait_until(lambda: own_server.client().get("requests_total") == "2", "the change arrives")
-    wait_until(lambda: len(messages(caplog)) > 1, "the return is logged")
+    wait_until(lambda: len(messages(caplog)) > 2, "the return is logged")
     counter.inc()
     generate_metrics()
-    lost, back = messages(caplog)
+    lost, forgotten, back = messages(caplog)
     assert "lost" in lost and str(own_server.port) in lost
+    assert "has lost 1 metric family" in forgotten and str(own_server.port) in forgotten
     assert "back" in back and str(own_server.port) in back
     levels = [record.levelno for record in caplog.records if record.name == LOGGER]
-    assert levels == [logging.ERROR, logging.INFO]
+    assert levels == [logging.ERROR, logging.WARNING, logging.INFO]
 
 
 def test_a_connection_that_can_be_made_again_at_once_is_not_worth_a_record(

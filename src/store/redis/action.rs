@@ -416,14 +416,6 @@ impl Action {
                 for remark in parts.iter().skip(1) {
                     log::error!("Redis key {key:?}, field {}", text_of(remark));
                 }
-                let table = &self.shared.table;
-                let prefix = self.shared.options.key_prefix.as_deref();
-                self.outbox.sweep(key, || {
-                    let families = table.live_families().into_iter();
-                    let named =
-                        families.filter(|family| layout::family_key(prefix, family.definition.name()) == key);
-                    named.flat_map(|family| table.metrics(&family)).collect()
-                });
                 Ok(Answer::Applied)
             }
             Value::Array(parts) if matches!(parts[..], [Value::Int(2), Value::BulkString(_)]) => {

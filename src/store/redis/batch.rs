@@ -10,8 +10,12 @@
 //! A batch is made for one [epoch](super::epoch) of its key, and does nothing in any other: so one that the
 //! server has lost together with all else can be told from one that it never got.
 
+use std::sync::Weak;
+
 use once_cell::sync::Lazy;
 use redis::{Cmd, Script};
+
+use crate::metric::Metric;
 
 /// The most operations in one batch: it bounds how long one script call keeps the server.
 pub(crate) const MAX_OPERATIONS: usize = 1_000;
@@ -38,15 +42,18 @@ pub(crate) fn load_script() -> Cmd {
 }
 
 /// One change of a key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Operation {
     Add {
         field: String,
         amount: f64,
+        /// The metric, if it is a gauge: what is added to it is remembered.
+        gauge: Option<Weak<Metric>>,
     },
     Set {
         field: String,
         value: f64,
+        gauge: Weak<Metric>,
     },
     Delete {
         field: String,
@@ -111,8 +118,12 @@ impl Batch {
         for operation in &operations {
             // Rust's exponent form is the shortest that reads back, and Lua reads it.
             match operation {
-                Operation::Add { field, amount } => command.arg("add").arg(field).arg(format!("{amount:e}")),
-                Operation::Set { field, value } => command.arg("set").arg(field).arg(format!("{value:e}")),
+                Operation::Add { field, amount, .. } => {
+                    command.arg("add").arg(field).arg(format!("{amount:e}"))
+                }
+                Operation::Set { field, value, .. } => {
+                    command.arg("set").arg(field).arg(format!("{value:e}"))
+                }
                 Operation::Delete { field } => command.arg("delete").arg(field).arg(""),
                 Operation::Clear => command.arg("clear").arg("").arg(""),
                 Operation::Restore { field, value, at } => {

@@ -2,23 +2,32 @@
 //!
 //! It is a fold over confirmed operations, kept by the outbox, and so the hot path knows nothing of it. A
 //! gauge that this process has set is remembered by its last value; one that it only ever added to by the
-//! sum, since the other processes that add to it remember theirs.
+//! sum, since the other processes that add to it remember theirs. It is forgotten with its metric.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use super::batch::Operation;
+use crate::metric::Metric;
 
 /// The number of gauges at which those that nobody uses any more are swept out first.
 const FIRST_SWEEP: usize = 64;
 
-/// The gauges of one family, by hash field.
+/// The gauges of one family, by the address of their metric.
 #[derive(Debug, Default)]
 pub(crate) struct ConfirmedGauges {
-    by_field: HashMap<String, Confirmed>,
+    by_address: HashMap<usize, Known>,
     sweep_at: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug)]
+struct Known {
+    /// It keeps the address from being used again.
+    metric: Weak<Metric>,
+    confirmed: Confirmed,
+}
+
+#[derive(Debug)]
 enum Confirmed {
     /// The last value set, and what was added since; and when, in microseconds of unix time.
     Set { value: f64, at: u64 },
@@ -27,99 +36,99 @@ enum Confirmed {
 }
 
 impl ConfirmedGauges {
-    /// The server has applied this, which was sent at that time.
+    /// The server has applied this, which was sent at that time. What is deleted need not be noted: a metric
+    /// that was removed is not restored, and one that comes again in its place is another one.
     pub(crate) fn note(&mut self, operation: &Operation, at: u64) {
         match operation {
-            Operation::Add { field, amount } => {
-                let confirmed = self.by_field.entry(field.clone()).or_insert(Confirmed::Added(0.0));
-                match confirmed {
-                    Confirmed::Set { value, at: changed_at } => {
-                        *value += amount;
-                        *changed_at = at;
-                    }
-                    Confirmed::Added(sum) => *sum += amount,
+            Operation::Add { amount, gauge: Some(metric), .. } => match self.known(metric) {
+                Confirmed::Set { value, at: changed_at } => {
+                    *value += amount;
+                    *changed_at = at;
                 }
+                Confirmed::Added(sum) => *sum += amount,
+            },
+            Operation::Set { value, gauge: metric, .. } => {
+                *self.known(metric) = Confirmed::Set { value: *value, at };
             }
-            Operation::Set { field, value } => {
-                self.by_field.insert(field.clone(), Confirmed::Set { value: *value, at });
-            }
-            Operation::Delete { field } => drop(self.by_field.remove(field)),
-            Operation::Clear => self.by_field.clear(),
-            // It tells the server what is remembered here.
-            Operation::Restore { .. } => {}
+            _ => {}
         }
     }
 
     /// What brings a lost gauge back. `keeps_values`: if it is there, so is all that was added to it.
-    pub(crate) fn restore(&self, field: String, keeps_values: bool) -> Operation {
-        match self.by_field.get(&field) {
+    pub(crate) fn restore(&self, metric: &Arc<Metric>, field: String, keeps_values: bool) -> Operation {
+        match self.by_address.get(&Arc::as_ptr(metric).addr()).map(|known| &known.confirmed) {
             Some(&Confirmed::Set { value, at }) => Operation::Restore { field, value, at },
-            Some(&Confirmed::Added(amount)) if !keeps_values => Operation::Add { field, amount },
-            _ => Operation::Add { field, amount: 0.0 },
+            Some(&Confirmed::Added(amount)) if !keeps_values => Operation::Add { field, amount, gauge: None },
+            _ => Operation::Add { field, amount: 0.0, gauge: None },
         }
     }
 
-    /// Whether there are so many that it is time to look for those that nobody uses any more.
-    pub(crate) fn wants_sweep(&self) -> bool {
-        self.by_field.len() >= self.sweep_at.max(FIRST_SWEEP)
-    }
-
-    /// Forgets all fields but those in use.
-    pub(crate) fn sweep(&mut self, used: &HashSet<String>) {
-        self.by_field.retain(|field, _| used.contains(field));
-        self.sweep_at = 2 * self.by_field.len();
+    fn known(&mut self, metric: &Weak<Metric>) -> &mut Confirmed {
+        if self.by_address.len() >= self.sweep_at.max(FIRST_SWEEP) {
+            self.by_address.retain(|_, known| known.metric.strong_count() > 0);
+            self.sweep_at = 2 * self.by_address.len();
+        }
+        let new = || Known { metric: Weak::clone(metric), confirmed: Confirmed::Added(0.0) };
+        &mut self.by_address.entry(metric.as_ptr().addr()).or_insert_with(new).confirmed
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::{Definition, Family, Lifetime, MetricType};
+    use crate::labels::Labels;
+    use crate::metric::Cells;
 
-    fn field() -> String {
-        "{}".to_owned()
+    fn gauge() -> Arc<Metric> {
+        let definition = Definition::new("level", "", MetricType::Gauge, &[], &[]).unwrap();
+        let family = Family { id: 0, lifetime: Lifetime::Handle, definition, backend: Weak::new() };
+        Arc::new(Metric::new(Arc::new(family), Labels::default(), Cells::atomic(1)))
     }
 
-    fn add(amount: f64) -> Operation {
-        Operation::Add { field: field(), amount }
+    fn add(gauge: &Arc<Metric>, amount: f64) -> Operation {
+        Operation::Add { field: "{}".to_owned(), amount, gauge: Some(Arc::downgrade(gauge)) }
     }
 
-    fn set(value: f64) -> Operation {
-        Operation::Set { field: field(), value }
+    fn set(gauge: &Arc<Metric>, value: f64) -> Operation {
+        Operation::Set { field: "{}".to_owned(), value, gauge: Arc::downgrade(gauge) }
     }
 
-    fn restored(operations: &[Operation], keeps_values: bool) -> Operation {
-        let mut gauges = ConfirmedGauges::default();
-        operations.iter().zip(1..).for_each(|(operation, at)| gauges.note(operation, at));
-        gauges.restore(field(), keeps_values)
+    /// What is restored, in short.
+    fn restored(gauges: &ConfirmedGauges, gauge: &Arc<Metric>, keeps_values: bool) -> String {
+        match gauges.restore(gauge, "{}".to_owned(), keeps_values) {
+            Operation::Restore { value, at, .. } => format!("{value} of {at}"),
+            Operation::Add { amount, .. } => format!("+{amount}"),
+            other => format!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_gauge_is_restored_as_it_was_last_set_or_by_all_that_was_added() {
-        let restore = |value, at| Operation::Restore { field: field(), value, at };
-        assert_eq!(restored(&[add(1.0), set(7.0), add(2.0)], false), restore(9.0, 3));
-        assert_eq!(restored(&[set(7.0), set(4.0)], true), restore(4.0, 2));
-        assert_eq!(restored(&[add(1.0), add(0.0), add(2.0)], false), add(3.0));
-        assert_eq!(restored(&[add(1.0), add(2.0)], true), add(0.0), "it is there already");
-        assert_eq!(restored(&[], false), add(0.0));
-        for end in [Operation::Clear, Operation::Delete { field: field() }] {
-            assert_eq!(restored(&[set(7.0), end.clone()], false), add(0.0));
-            assert_eq!(restored(&[set(7.0), end, add(1.0)], false), add(1.0));
-        }
+        let gauge = gauge();
+        let after = |operations: &[Operation], keeps_values: bool| {
+            let mut gauges = ConfirmedGauges::default();
+            operations.iter().zip(1..).for_each(|(operation, at)| gauges.note(operation, at));
+            restored(&gauges, &gauge, keeps_values)
+        };
+        assert_eq!(after(&[add(&gauge, 1.0), set(&gauge, 7.0), add(&gauge, 2.0)], false), "9 of 3");
+        assert_eq!(after(&[set(&gauge, 7.0), set(&gauge, 4.0)], true), "4 of 2");
+        assert_eq!(after(&[add(&gauge, 1.0), add(&gauge, 0.0), add(&gauge, 2.0)], false), "+3");
+        assert_eq!(after(&[add(&gauge, 1.0), add(&gauge, 2.0)], true), "+0", "it is there already");
+        assert_eq!(after(&[], false), "+0");
     }
 
     #[test]
-    fn what_nobody_uses_any_more_is_forgotten() {
+    fn a_gauge_is_forgotten_with_its_metric() {
         let mut gauges = ConfirmedGauges::default();
-        let note = |gauges: &mut ConfirmedGauges, n: usize| {
-            gauges.note(&Operation::Set { field: n.to_string(), value: 1.0 }, 1);
-        };
-        for n in 0..10_000 {
-            note(&mut gauges, n);
-            if gauges.wants_sweep() {
-                gauges.sweep(&[n.to_string(), "0".to_owned()].into());
-            }
+        let lasting = gauge();
+        gauges.note(&set(&lasting, 7.0), 1);
+        for _ in 0..10_000 {
+            let passing = gauge();
+            assert_eq!(restored(&gauges, &passing, false), "+0", "another one in the same place");
+            gauges.note(&set(&passing, 1.0), 1);
         }
-        assert!(gauges.by_field.len() <= FIRST_SWEEP);
-        assert!(gauges.by_field.contains_key("0") && gauges.by_field.contains_key("9999"));
+        assert!(gauges.by_address.len() <= FIRST_SWEEP);
+        assert_eq!(restored(&gauges, &lasting, false), "7 of 1");
     }
 }

@@ -7,7 +7,7 @@
 //! When the server has lost a key (its [epoch](super::epoch) is another one), the operations of the unanswered
 //! batch go back in line, behind those that restore what this process knows.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,6 @@ pub(crate) struct Outbox {
 struct Queue {
     writers_key: String,
     is_hash: bool,
-    is_gauge: bool,
     last_number: u64,
     in_flight: Option<Batch>,
     /// What the server has lost, to be sent before anything else.
@@ -138,9 +137,7 @@ impl Outbox {
         if queue.operations.is_empty() {
             queue.taken_metrics = 0;
         }
-        if let Some(batch) = queue.in_flight.take()
-            && queue.is_gauge
-        {
+        if let Some(batch) = queue.in_flight.take() {
             batch.changes().iter().for_each(|change| queue.gauges.note(change, batch.made_at()));
         }
         queue.refused.take().is_some()
@@ -166,9 +163,9 @@ impl Outbox {
             .iter()
             .map(|metric| (layout::field(&metric.family.definition, &metric.key, VALUE_CELL), metric))
             .map(|(field, metric)| match is_gauge(&metric.family) {
-                true => queue.gauges.restore(field, keeps_values),
+                true => queue.gauges.restore(metric, field, keeps_values),
                 // As when it was new.
-                false => Operation::Add { field, amount: 0.0 },
+                false => Operation::Add { field, amount: 0.0, gauge: None },
             })
             .collect();
     }
@@ -185,17 +182,6 @@ impl Outbox {
     /// Whether the server keeps something of this process.
     pub(crate) fn has_confirmed(&self) -> bool {
         self.queues.values().any(|queue| queue.confirmed_on != 0)
-    }
-
-    /// Forgets gauges that nobody uses any more, if there are many. `metrics` gives those that a key has.
-    pub(crate) fn sweep(&mut self, key: &str, metrics: impl FnOnce() -> Vec<Arc<Metric>>) {
-        let Some(queue) = self.queues.get_mut(key) else { return };
-        if queue.gauges.wants_sweep() {
-            let field =
-                |metric: &Arc<Metric>| layout::field(&metric.family.definition, &metric.key, VALUE_CELL);
-            let used: HashSet<String> = metrics().iter().map(field).collect();
-            queue.gauges.sweep(&used);
-        }
     }
 
     /// The key's batch was refused, for a reason that concerns this key alone. It stays, and is sent
@@ -263,7 +249,6 @@ impl Outbox {
         let queue = self.queues.entry(key).or_insert_with_key(|key| Queue {
             writers_key: layout::writers_key(key),
             is_hash: false,
-            is_gauge: false,
             last_number: 0,
             in_flight: None,
             restoring: VecDeque::new(),
@@ -278,7 +263,6 @@ impl Outbox {
         });
         // A family may have taken the name of another one that is gone.
         queue.is_hash = layout::is_hash(&family.definition);
-        queue.is_gauge = is_gauge(family);
         queue
     }
 }
@@ -346,7 +330,7 @@ fn address(metric: &Arc<Metric>) -> usize {
 }
 
 /// Takes what a metric has gathered. `false` if that is nothing.
-fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>, tally: &Tally) -> bool {
+fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tally: &Tally) -> bool {
     let Cells::Pending(cells) = &metric.cells else { return false };
     let changes = cells.take();
     let has_changes = !changes.is_empty();
@@ -354,8 +338,11 @@ fn take_changes(metric: &Metric, operations: &mut VecDeque<Operation>, tally: &T
     for (cell, change) in changes {
         let field = layout::field(&metric.family.definition, &metric.key, cell);
         operations.push_back(match change {
-            Change::Add(amount) => Operation::Add { field, amount },
-            Change::Set(value) => Operation::Set { field, value },
+            Change::Add(amount) => {
+                let gauge = is_gauge(&metric.family).then(|| Arc::downgrade(metric));
+                Operation::Add { field, amount, gauge }
+            }
+            Change::Set(value) => Operation::Set { field, value, gauge: Arc::downgrade(metric) },
         });
     }
     has_changes
