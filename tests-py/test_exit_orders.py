@@ -230,6 +230,20 @@ SCENARIOS = [
         MAIN,
     ),
     Scenario(
+        "logging that daemon threads start again and again, as each load does",
+        """
+        from pytheus_backend_rs import _logging
+        def start():
+            while True:
+                _logging.start()
+        count("main", 3)
+        sys.setswitchinterval(1e-6)
+        for _ in range(2):
+            threading.Thread(target=start, daemon=True).start()
+        """,
+        MAIN,
+    ),
+    Scenario(
         "a pool of threads that scrapes",
         """
         import concurrent.futures

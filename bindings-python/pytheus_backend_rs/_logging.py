@@ -37,6 +37,13 @@ class _Drain:
         #: Whether this process is a fork of one that listened.
         self.is_inherited = False
 
+    def open(self) -> None:
+        """Has the engine keep its records, unless nobody is to listen any more: the thread that is told so would
+        go on to wait for them."""
+        with self._lock:
+            if not self._stopped:
+                lib.backend_log_queue(lib.BACKEND_LOG_LEVEL_INFO)
+
     def drain(self) -> None:
         """Logs what is in the queue."""
         level = ffi.new("int32_t *")
@@ -64,8 +71,8 @@ class _Drain:
         with self._lock:
             self._stopped = True
             thread, self._thread = self._thread, None
-        # Records go nowhere from now on, which also wakes the thread.
-        lib.backend_log_callback(ffi.NULL, ffi.NULL, lib.BACKEND_LOG_LEVEL_INFO)
+            # Records go nowhere from now on, which also wakes the thread.
+            lib.backend_log_callback(ffi.NULL, ffi.NULL, lib.BACKEND_LOG_LEVEL_INFO)
         if thread is not None:
             thread.join()
 
@@ -88,7 +95,7 @@ def _forget_parent() -> None:
 
 def start() -> None:
     """Has the engine keep its records for Python, from now on."""
-    lib.backend_log_queue(lib.BACKEND_LOG_LEVEL_INFO)
+    _drain.open()
     lib.backend_restart_callback(lib.listen_in_child, ffi.NULL)
 
 
