@@ -57,6 +57,17 @@ BLOCKING = [
         "const Backend *backend, const MetricFamily *const *families, size_t family_count, "
         "MetricsSnapshot **snapshot, BackendError **error",
     ),
+    (
+        "BackendStatus",
+        "metrics_render",
+        "const Backend *backend, const MetricsRenderOptions *options, MetricsText **text, BackendError **error",
+    ),
+    (
+        "BackendStatus",
+        "metrics_serve",
+        "const Backend *backend, const MetricsServeOptions *options, MetricsServer **server, BackendError **error",
+    ),
+    ("void", "metrics_server_free", "MetricsServer *server"),
 ]
 
 KEEP_THE_GIL = """

@@ -15,6 +15,7 @@ imports pytheus at module level.
 """
 
 from pytheus_backend_rs import _exit
+from pytheus_backend_rs._apps import make_asgi_app, make_wsgi_app
 from pytheus_backend_rs._backends import (
     RedisBackend,
     SharedMemoryBackend,
@@ -36,6 +37,8 @@ from pytheus_backend_rs._errors import (
     UnavailableError,
     WrongTypeError,
 )
+from pytheus_backend_rs._exporter import MetricsServer, start_http_server
+from pytheus_backend_rs._exposition import generate_metrics
 
 __all__ = [
     "BackendError",
@@ -43,6 +46,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "InvalidArgumentError",
+    "MetricsServer",
     "NotFoundError",
     "NullPointerError",
     "PanicError",
@@ -54,6 +58,10 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "WrongTypeError",
+    "generate_metrics",
+    "make_asgi_app",
+    "make_wsgi_app",
+    "start_http_server",
 ]
 
 __version__ = _version()

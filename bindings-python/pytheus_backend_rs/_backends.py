@@ -169,6 +169,16 @@ class _Backend:
         raise exception_class(status)(f"{what}: this type has no such operation")
 
 
+def loaded_engine() -> Engine | None:
+    """The engine of the backend class that pytheus has loaded, if that is one of ours."""
+    from pytheus.backends.base import get_backend_class
+
+    loaded = get_backend_class()
+    if not (isinstance(loaded, type) and issubclass(loaded, _Backend)):
+        return None
+    return getattr(loaded._base(), "_current", None)
+
+
 class SingleProcessBackend(_Backend):
     """Values in this process, each behind a lock."""
 
@@ -203,7 +213,7 @@ class _SharedBackend(_Backend):
     def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
         """pytheus' hook: the samples of a registry's collectors, those of other processes included."""
         _logging.drain()
-        return _scrape.scrape(cls._base()._current, registry)
+        return _scrape.scrape(cls._base()._current, registry.collect())
 
 
 class RedisBackend(_SharedBackend):

@@ -66,6 +66,14 @@ class Statistics(NamedTuple):
     last_flush_timestamp: float
 
 
+class Rendered(NamedTuple):
+    """A scrape: `family_ends` are the offsets in `text` at which the families that were asked for end."""
+
+    text: bytes
+    content_type: str
+    family_ends: list[int]
+
+
 class Engine:
     """An open store."""
 
@@ -114,6 +122,31 @@ class Engine:
                 ffi.string(series.labels).decode(),
                 ffi.unpack(series.values, series.value_count),
             )
+
+    def render(
+        self, families: Sequence[Family], accept: str | None, name_prefix: str | None, include_others: bool
+    ) -> Rendered:
+        """Families as text in the format that an `Accept` header asks for; without the GIL.
+
+        Behind them, with `include_others`, those of the store that this process has not declared.
+        """
+        # `options` only borrows: these must live until the call returns.
+        pointers = ffi.new("MetricFamily *[]", [family.handle for family in families])
+        ends = ffi.new("size_t[]", len(families))
+        options = ffi.new("MetricsRenderOptions *")
+        options.size = ffi.sizeof("MetricsRenderOptions")
+        header = ffi.NULL if accept is None else ffi.new("char[]", accept.replace("\0", "").encode())
+        prefix = ffi.NULL if name_prefix is None else ffi.new("char[]", name_prefix.encode())
+        options.accept, options.name_prefix = header, prefix
+        options.families, options.family_count, options.family_ends = pointers, len(families), ends
+        options.others = lib.METRICS_OTHERS_APPEND if include_others else lib.METRICS_OTHERS_NONE
+        text = ffi.new("MetricsText **")
+        error = ErrorSlot()
+        error.check(lib.released_metrics_render(self._handle, options, text, error.pointer))
+        owner = ffi.gc(text[0], lib.metrics_text_free)
+        data = ffi.buffer(lib.metrics_text_data(owner), lib.metrics_text_length(owner))
+        content_type = ffi.string(lib.metrics_text_content_type(owner)).decode()
+        return Rendered(data[:], content_type, ffi.unpack(ends, len(families)))
 
     def flush(self, timeout: float) -> None:
         """Sends what is pending, and waits for it."""

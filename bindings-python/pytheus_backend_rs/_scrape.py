@@ -113,7 +113,7 @@ class _Reading:
             family = self.engine.family(collector)
         except (BackendError, ValueError) as error:
             # It is refused for its own sake (a conflict, a bad bucket): the others must be shown.
-            _report(collector.name, error)
+            report(collector.name, error)
             return
         self.collectors.append(collector)
         self.families.append(family)
@@ -126,14 +126,22 @@ class _Reading:
         return series
 
 
-def scrape(engine: Engine, registry: Registry) -> Samples:
-    """The samples of all collectors of a registry; `engine` is the one that was loaded last."""
+def samples_of(engine: Engine, collector: _MetricCollector[Any]) -> list[Sample]:
+    """The samples of one collector whose metrics count in several places; `engine` was loaded last."""
+    if not engine.is_shared:
+        return list(collector.collect())
+    ((_, samples),) = scrape(engine, [collector]).items()
+    return samples
+
+
+def scrape(engine: Engine, collectors: Iterable[Any]) -> Samples:
+    """The samples of the collectors of a registry; `engine` is the one that was loaded last."""
     from pytheus.metrics import _MetricCollector
 
-    collectors = list(registry.collect())
+    collectors = list(collectors)
     own = [collector for collector in collectors if isinstance(collector, _MetricCollector)]
     readings = _plan(engine, own)
-    _flush_others(readings)
+    flush_others({id(reading.engine) for reading in readings})
     series = [reading.run() for reading in readings if reading.engine is engine]
     series += [found for reading in readings if reading.engine is not engine for found in _try(reading)]
     samples = Samples()
@@ -162,16 +170,16 @@ def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Read
     readings = {engine.store: _Reading(engine)}
     for collector in collectors:
         readings[engine.store].want(collector)
-        others = {other.store: other for other in map(_engine_of, _observable(collector)) if other is not None}
+        others = {other.store: other for other in map(_shared_engine_of, observable(collector)) if other is not None}
         for store, other in others.items():
             if store != engine.store:
                 readings.setdefault(store, _Reading(other)).want(collector)
     return list(readings.values())
 
 
-def _flush_others(readings: list[_Reading]) -> None:
-    """Has the engines that are not read themselves send what they have: a scrape shows that too."""
-    read = {id(reading.engine) for reading in readings}
+def flush_others(read: set[int]) -> None:
+    """Has the engines that are not read themselves (`read` are the ids of those that are) send what they have: a
+    scrape shows that too."""
     give_up_at = time.monotonic() + _OTHER_ENGINES_SECONDS
     for other in list(engines):
         left = give_up_at - time.monotonic()
@@ -188,17 +196,19 @@ def _try(reading: _Reading) -> list[dict[int, list[Series]]]:
         return [reading.run()]
     except BackendError as error:
         # A store that was replaced by another may be gone for good.
-        _report(repr(reading.engine), error)
+        report(repr(reading.engine), error)
         return []
 
 
-def _report(name: str, error: Exception) -> None:
+def report(name: str, error: Exception) -> None:
+    """Logs, once for each name, that scrapes lack it."""
     if name not in _reported:
         _reported.add(name)
         logger.error("%s is left out of scrapes: %s", name, error)
 
 
-def _observable(collector: _MetricCollector[Any]) -> list[_Metric]:
+def observable(collector: _MetricCollector[Any]) -> list[_Metric]:
+    """The metrics of a collector that count."""
     metrics = list(collector._labeled_metrics.values())
     if collector._metric._can_observe:
         metrics.insert(0, collector._metric)
@@ -210,15 +220,21 @@ def _view(metric: Any) -> Any:
     return metric._sum if metric.type_ in ("histogram", "summary") else metric._metric_value_backend
 
 
-def _engine_of(metric: Any) -> Engine | None:
-    """The engine of a metric whose values are read there in one go: not one in memory."""
+def engine_of(metric: Any) -> Engine | None:
+    """The engine in which a metric counts, if it is one of ours."""
     family = getattr(_view(metric), "_family", None)
-    return family.engine if family is not None and family.engine.is_shared else None
+    return None if family is None else family.engine
+
+
+def _shared_engine_of(metric: Any) -> Engine | None:
+    """The engine of a metric whose values are read there in one go: not one in memory."""
+    engine = engine_of(metric)
+    return engine if engine is not None and engine.is_shared else None
 
 
 def _known_metrics(collector: _MetricCollector[Any]) -> dict[str, tuple[_Metric, dict[str, str]]]:
     """The metrics of this process with their labels, by labels JSON, in the order of their creation."""
-    labelled = ((metric, joint_labels(metric)) for metric in _observable(collector))
+    labelled = ((metric, joint_labels(metric)) for metric in observable(collector))
     return {labels_json(labels): (metric, labels) for metric, labels in labelled}
 
 
@@ -227,7 +243,7 @@ def _add_local(
 ) -> None:
     """Adds what no store was asked for: metrics whose values are in this process."""
     for key, (metric, _) in known.items():
-        if key not in by_labels and _engine_of(metric) is None and _view(metric) is not None:
+        if key not in by_labels and _shared_engine_of(metric) is None and _view(metric) is not None:
             # pytheus has the sum before the count.
             by_labels[key] = _sum_before_count(list(metric.collect()))
 
