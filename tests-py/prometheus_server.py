@@ -1,0 +1,66 @@
+"""A real Prometheus on loopback, with its own data directory, that scrapes what a test names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from http_client import get
+from redis_server import free_port
+from waiting import wait_until
+
+#: Short, so that a test need not wait long for the next scrape.
+SCRAPE_INTERVAL = "1s"
+
+
+class Prometheus:
+    """Scrapes each of `targets` (job name and port) on /metrics, every second."""
+
+    def __init__(self, folder: Path, targets: dict[str, int]) -> None:
+        jobs = [
+            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+            for job, port in targets.items()
+        ]
+        config = folder / "prometheus.yml"
+        # JSON is YAML.
+        config.write_text(json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL}, "scrape_configs": jobs}))
+        self.port = free_port()
+        self._log = (folder / "prometheus.log").open("w")
+        self._process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+        wait_until(self._is_ready, f"Prometheus to be ready: {self._log.name}")
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """An instant query: labels and value of each series."""
+        path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+        answer: Any = json.loads(get(self.port, path).body)
+        assert answer["status"] == "success", answer
+        return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+
+    def targets(self) -> list[Any]:
+        """What Prometheus says of each target: health, last error."""
+        answer: Any = json.loads(get(self.port, "/api/v1/targets").body)
+        return list(answer["data"]["activeTargets"])
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+        self._log.close()
+
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, Path(self._log.name).read_text()
+        try:
+            return get(self.port, "/-/ready").status == 200
+        except OSError:
+            return False

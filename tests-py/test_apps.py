@@ -1,0 +1,201 @@
+"""The WSGI and ASGI applications, as servers and frameworks call them.
+
+The ASGI application runs in a real server (uvicorn), mounted in FastAPI, Starlette, Litestar and Django.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from collections.abc import Iterator
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.validate import validator
+
+import pytest
+from pytheus import backends
+from pytheus.metrics import Counter
+from pytheus_backend_rs import RedisBackend, make_asgi_app, make_wsgi_app
+
+from http_client import get
+from programs import run_program, running
+from redis_server import Server
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def wsgi_port(backend: Any) -> Iterator[int]:
+    """A WSGI server that checks that the application keeps to the protocol."""
+    with make_server("127.0.0.1", 0, validator(make_wsgi_app()), handler_class=QuietHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_wsgi_answers_with_the_metrics(wsgi_port: int) -> None:
+    Counter("requests_total", "").inc(2)
+    reply = get(wsgi_port, "/metrics")
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert reply.text.endswith("\nrequests_total 2\n")
+
+
+def test_wsgi_negotiates_format_and_compression(wsgi_port: int) -> None:
+    Counter("requests_total", "").inc(2)
+    reply = get(wsgi_port, "/metrics", {"Accept": OPEN_METRICS, "Accept-Encoding": "gzip"})
+    assert reply.headers["content-type"].startswith(OPEN_METRICS)
+    assert reply.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(reply.body).decode().endswith("# EOF\n")
+    refused = get(wsgi_port, "/metrics", {"Accept-Encoding": "gzip;q=0"})
+    assert "content-encoding" not in refused.headers
+
+
+def test_wsgi_head_has_no_body_and_other_methods_are_refused(wsgi_port: int) -> None:
+    head, whole = get(wsgi_port, "/metrics", method="HEAD"), get(wsgi_port, "/metrics")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.body))
+    refused = get(wsgi_port, "/metrics", method="POST")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_a_store_that_cannot_be_read_is_a_503_with_the_reason(own_server: Server) -> None:
+    backends.load_backend(RedisBackend, own_server.config)
+    Counter("requests_total", "").inc()
+    own_server.kill()
+    status: list[str] = []
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"}
+    body = b"".join(make_wsgi_app()(environ, lambda line, headers: status.append(line)))
+    assert status == ["503 Service Unavailable"]
+    assert str(own_server.port) in body.decode()
+
+
+ASGI_PROGRAM = """
+    import asyncio, socket, uvicorn
+    load_backend(RedisBackend, config)
+    Counter("requests_total", "help").inc(3)
+    from pytheus_backend_rs import make_asgi_app
+    metrics = make_asgi_app()
+    {framework}
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])
+"""
+
+FRAMEWORKS = {
+    "alone": "app = metrics",
+    "Starlette": """
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    app = Starlette(routes=[Mount("/metrics", app=metrics)])
+    """,
+    "FastAPI": """
+    from fastapi import FastAPI
+    app = FastAPI()
+    app.mount("/metrics", metrics)
+    """,
+    "Litestar": """
+    from litestar import Litestar, asgi
+    @asgi("/metrics", is_mount=True, copy_scope=True)
+    async def mounted(scope, receive, send):
+        await metrics(scope, receive, send)
+    app = Litestar([mounted])
+    """,
+    "Django": """
+    import django
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+    urlpatterns = []
+    pages = get_asgi_application()
+    async def app(scope, receive, send):
+        is_scrape = scope["type"] == "http" and scope["path"].startswith("/metrics")
+        await (metrics if is_scrape or scope["type"] == "lifespan" else pages)(scope, receive, send)
+    """,
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_asgi_answers_in_a_framework(server: Server, framework: str) -> None:
+    source = ASGI_PROGRAM.replace("{framework}", FRAMEWORKS[framework].strip())
+    with running(source, server.config) as program:
+        port = int(program.line())
+        reply = get(port, "/metrics/", {"Accept-Encoding": "gzip"})
+        assert reply.status == 200
+        assert gzip.decompress(reply.body).decode().endswith("\nrequests_total 3\n")
+        assert get(port, "/metrics/", method="HEAD").body == b""
+        assert get(port, "/metrics/", method="POST").status == 405
+
+
+def asgi_get(app: Any) -> Any:
+    """One request to an ASGI application: the messages that it sent."""
+
+    async def request() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        await app({"type": "http", "method": "GET", "path": "/metrics", "headers": []}, receive, send)
+        return sent
+
+    return request()
+
+
+def test_the_event_loop_runs_on_while_the_store_does_not_answer(own_server: Server) -> None:
+    backends.load_backend(RedisBackend, own_server.config)
+    Counter("requests_total", "").inc()
+    app = make_asgi_app()
+
+    async def main() -> tuple[int, list[Any]]:
+        own_server.pause()
+        scrape = asyncio.ensure_future(asgi_get(app))
+        turns = 0
+        while turns < 1000:
+            await asyncio.sleep(0)
+            turns += 1
+        assert not scrape.done()
+        own_server.resume()
+        return turns, await scrape
+
+    turns, (start, body) = asyncio.run(main())
+    assert turns == 1000
+    assert start["status"] == 200
+    assert body["body"].endswith(b"\nrequests_total 1\n")
+
+
+def test_an_application_that_was_made_before_a_fork_answers_in_the_child(server: Server) -> None:
+    program = """
+        import asyncio
+        from pytheus_backend_rs import make_asgi_app
+        load_backend(RedisBackend, config)
+        counter = Counter("requests_total", "help")
+        app = make_asgi_app()
+        async def scrape():
+            sent = []
+            async def send(message): sent.append(message)
+            await app({"type": "http", "method": "GET", "headers": []}, None, send)
+            return sent[1]["body"].decode()
+        counter.inc()
+        assert asyncio.run(scrape()).endswith("requests_total 1\\n")
+        child = os.fork()
+        if not child:
+            counter.inc()
+            text = asyncio.run(scrape())
+            os._exit(0 if text.endswith("requests_total 2\\n") else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert asyncio.run(scrape()).endswith("requests_total 2\\n")
+    """
+    run_program(program, server.config)

@@ -1,0 +1,165 @@
+"""`start_http_server`: the engine's exporter, started from Python. What it does with HTTP itself is tested with
+the engine; here: what it shows of a Python program, and how it lives and ends with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytheus import backends
+from pytheus.metrics import Counter, CustomCollector, Gauge, Histogram
+from pytheus.registry import REGISTRY, CollectorRegistry
+from pytheus_backend_rs import (
+    BackendError,
+    ConfigurationError,
+    RedisBackend,
+    SharedMemoryBackend,
+    SingleProcessAtomicBackend,
+    start_http_server,
+)
+
+from http_client import get
+from programs import run_program, running
+from redis_server import Server
+
+
+def test_it_serves_every_metric_of_the_program(backend: Any) -> None:
+    Counter("requests_total", "Requests.", required_labels=["path"]).labels(path="/").inc(2)
+    Histogram("seconds", "", buckets=[1]).observe(0.5)
+    with start_http_server(0) as server:
+        text = get(server.port, "/metrics").text
+        Gauge("late", "").set(3)
+        assert "\nlate 3\n" in get(server.port, "/metrics").text
+    assert '# HELP requests_total Requests.\n# TYPE requests_total counter\nrequests_total{path="/"} 2\n' in text
+    assert 'seconds_bucket{le="1"} 1\nseconds_bucket{le="+Inf"} 1\nseconds_sum 0.5\nseconds_count 1\n' in text
+
+
+def test_families_have_the_prefix_of_the_registry(backend: Any) -> None:
+    REGISTRY.set_registry(CollectorRegistry(prefix="app"))
+    Counter("requests_total", "").inc(2)
+    with start_http_server(0) as server:
+        assert "\napp_requests_total 2\n" in get(server.port, "/metrics").text
+
+
+def test_it_answers_while_the_interpreter_is_held(tmp_path: Path) -> None:
+    program = """
+        from pytheus_backend_rs import SharedMemoryBackend, start_http_server
+        load_backend(SharedMemoryBackend, config)
+        Counter("requests_total", "help").inc(2)
+        print(start_http_server(0).port, flush=True)
+        # One C call that keeps the interpreter's lock for ever.
+        sum(iter(int, 1))
+    """
+    with running(program, {"path": str(tmp_path / "metrics")}) as held:
+        assert get(int(held.line()), "/metrics").text.endswith("\nrequests_total 2\n")
+
+
+def test_a_closed_server_frees_its_port_and_closing_twice_does_nothing(backend: Any) -> None:
+    server = start_http_server(0)
+    assert server.url == f"http://127.0.0.1:{server.port}/metrics"
+    server.close()
+    server.close()
+    with pytest.raises(ConnectionRefusedError):
+        get(server.port, "/metrics")
+    start_http_server(server.port).close()
+
+
+def test_mistakes_are_clear_errors(backend: Any) -> None:
+    for port in (-1, 65536, "9464", True, 1.5):
+        with pytest.raises(ConfigurationError, match="port is"):
+            start_http_server(port)  # type: ignore[arg-type]
+    with pytest.raises(BackendError, match="localhost"):
+        start_http_server(0, "localhost")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BackendError, match=str(port)):
+            start_http_server(port)
+
+
+def test_without_a_backend_of_this_package_it_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="load_backend"):
+        start_http_server(0)
+
+
+class Custom(CustomCollector):
+    def collect(self) -> Any:
+        return []
+
+
+def test_custom_collectors_are_reported_as_not_shown(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    REGISTRY.register(Custom())
+    with caplog.at_level(logging.WARNING, "pytheus_backend_rs"), start_http_server(0):
+        assert "does not show custom collectors (Custom)" in caplog.text
+
+
+def test_a_store_that_is_lost_is_a_503_until_it_is_back(own_server: Server) -> None:
+    backends.load_backend(RedisBackend, {**own_server.config, "collect_timeout": 5})
+    Counter("requests_total", "").inc(2)
+    with start_http_server(0) as server:
+        assert get(server.port, "/metrics").status == 200
+        own_server.pause()
+        reply = get(server.port, "/metrics")
+        assert reply.status == 503
+        assert str(own_server.port) in reply.text
+        own_server.resume()
+        assert get(server.port, "/metrics").text.endswith("\nrequests_total 2\n")
+
+
+def test_the_parent_serves_on_and_its_children_do_not(tmp_path: Path) -> None:
+    program = """
+        from pytheus_backend_rs import SharedMemoryBackend, start_http_server
+        load_backend(SharedMemoryBackend, config)
+        counter = Counter("requests_total", "help")
+        server = start_http_server(0)
+        child = os.fork()
+        if not child:
+            counter.inc()
+            own = start_http_server(0)
+            print(json.dumps([server.port, own.port]), flush=True)
+            sys.stdin.readline()
+            os._exit(0)
+        os.waitpid(child, 0)
+        print("done", flush=True)
+        sys.stdin.readline()
+    """
+    with running(program, {"path": str(tmp_path / "metrics")}) as parent:
+        ports = json.loads(parent.line())
+        for port in ports:
+            assert get(port, "/metrics").text.endswith("\nrequests_total 1\n")
+        parent.say()
+        assert parent.line() == "done"
+        with pytest.raises(ConnectionRefusedError):
+            get(ports[1], "/metrics")
+        assert get(ports[0], "/metrics").status == 200
+
+
+def test_a_program_ends_while_it_serves(backend_class: Any, config: dict[str, Any]) -> None:
+    program = f"""
+        import pytheus_backend_rs, urllib.request
+        load_backend(pytheus_backend_rs.{backend_class.__name__}, config)
+        counter = Counter("requests_total", "help")
+        server = pytheus_backend_rs.start_http_server(0)
+        def scrape():
+            while True:
+                urllib.request.urlopen(server.url).read()
+        threading.Thread(target=scrape, daemon=True).start()
+        for _ in range(1000):
+            counter.inc()
+        print("end")
+    """
+    for _ in range(5):
+        assert run_program(program, config).endswith("end\n")
+
+
+def test_the_last_backend_that_was_loaded_is_served(tmp_path: Path) -> None:
+    backends.load_backend(SharedMemoryBackend, {"path": str(tmp_path / "metrics")})
+    Gauge("first", "").set(1)
+    backends.load_backend(SingleProcessAtomicBackend, {})
+    Gauge("second", "").set(2)
+    with start_http_server(0) as server:
+        assert get(server.port, "/metrics").text == "# HELP second \n# TYPE second gauge\nsecond 2\n"
