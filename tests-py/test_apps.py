@@ -87,6 +87,7 @@ ASGI_PROGRAM = """
     {framework}
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listener])
 """
@@ -105,8 +106,9 @@ FRAMEWORKS = {
     """,
     "Litestar": """
     from litestar import Litestar, asgi
+    from litestar.types import Receive, Scope, Send
     @asgi("/metrics", is_mount=True, copy_scope=True)
-    async def mounted(scope, receive, send):
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
         await metrics(scope, receive, send)
     app = Litestar([mounted])
     """,

@@ -43,6 +43,7 @@ SERVICE = """
         count(0)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
+        listener.listen()
         pipe.send(listener.getsockname()[1])
         uvicorn.Server(uvicorn.Config(make_asgi_app(), log_level="warning")).run([listener])
 

@@ -91,8 +91,8 @@ class Engine:
     @property
     def store(self) -> object:
         """Equal for engines that are known to have the same values. A file may have been replaced, since it
-        was opened, by another one of its name."""
-        return self if self.url.startswith("shm:") else self.url
+        was opened, by another one of its name, and values in memory are each engine's own."""
+        return self if self.url.startswith(("shm:", "memory:")) else self.url
 
     def family(self, collector: _MetricCollector[Any]) -> Family:
         """The metric family of a pytheus collector, declared now if it is not."""
@@ -135,7 +135,7 @@ class Engine:
         ends = ffi.new("size_t[]", len(families))
         options = ffi.new("MetricsRenderOptions *")
         options.size = ffi.sizeof("MetricsRenderOptions")
-        header = ffi.NULL if accept is None else ffi.new("char[]", accept.replace("\0", "").encode())
+        header = ffi.NULL if accept is None else ffi.new("char[]", header_text(accept))
         prefix = ffi.NULL if name_prefix is None else ffi.new("char[]", name_prefix.encode())
         options.accept, options.name_prefix = header, prefix
         options.families, options.family_count, options.family_ends = pointers, len(families), ends
@@ -224,6 +224,11 @@ def c_text(what: str, text: str) -> bytes:
     if "\0" in text:
         raise ValueError(f"{what} is {text!r}: expected text without a NUL character")
     return text.encode()
+
+
+def header_text(header: str) -> bytes:
+    """The value of an HTTP header for a C string: what cannot stand in one has no meaning there either."""
+    return header.replace("\0", "").encode("utf-8", "replace")
 
 
 def version() -> str:

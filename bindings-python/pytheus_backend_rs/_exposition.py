@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from pytheus_backend_rs import _custom, _foreign, _logging, _scrape
 from pytheus_backend_rs._backends import loaded_engine
-from pytheus_backend_rs._engine import Engine, Family
+from pytheus_backend_rs._engine import Engine, Family, header_text
 from pytheus_backend_rs._errors import BackendError
+from pytheus_backend_rs._native import ffi, lib
 
 if TYPE_CHECKING:
     from pytheus.metrics import _MetricCollector
@@ -58,10 +59,15 @@ def answer(
     except BackendError as error:
         _logging.logger.error("a scrape failed: %s", error)
         return Answer(503, "text/plain; charset=utf-8", f"{error}\n".encode(), False)
-    is_gzip = accepts_gzip(accept_encoding)
+    is_gzip = _accepts_gzip(accept_encoding)
     if is_gzip:
         body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
     return Answer(200, content_type, body, is_gzip)
+
+
+def _accepts_gzip(accept_encoding: str | None) -> bool:
+    header = ffi.NULL if accept_encoding is None else ffi.new("char[]", header_text(accept_encoding))
+    return bool(lib.metrics_accepts_gzip(header))
 
 
 def render(registry: Registry | None, accept: str | None, include_others: bool | None) -> tuple[str, bytes]:
