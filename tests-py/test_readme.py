@@ -1,4 +1,4 @@
-"""The examples of the README run as they stand, but for the port of the server.
+"""The examples of the README run as they stand, but for ports and paths.
 
 Each ```python block is a program of its own.
 """
@@ -29,6 +29,6 @@ def test_the_readme_has_the_usage_example_of_the_seed() -> None:
 
 @pytest.mark.parametrize("example", examples() or ["raise SystemExit('the README has no example')"])
 def test_an_example_runs_as_it_stands(server: Server, tmp_path: Path, example: str) -> None:
-    example = example.replace("6379", str(server.port))
+    example = example.replace("6379", str(server.port)).replace("9464", "0")
     example = example.replace("/dev/shm/my-service-metrics", str(tmp_path / "metrics"))
     run_program(example, server.config, prelude="")
