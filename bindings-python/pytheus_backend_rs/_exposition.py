@@ -85,7 +85,7 @@ def render(registry: Registry | None, accept: str | None, include_others: bool |
         return pytheus.exposition.PROMETHEUS_CONTENT_TYPE, pytheus.exposition.generate_metrics(registry).encode()
     _logging.drain()
     sections = list(_sections(engine, registry))
-    _scrape.flush_others({id(engine)})
+    _scrape.flush_others(engine)
     families = [section for section in sections if isinstance(section, Family)]
     rendered = engine.render(families, accept, registry.prefix, include_others)
     return rendered.content_type, _join(sections, rendered)

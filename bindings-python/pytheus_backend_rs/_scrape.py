@@ -141,7 +141,7 @@ def scrape(engine: Engine, collectors: Iterable[Any]) -> Samples:
     collectors = list(collectors)
     own = [collector for collector in collectors if isinstance(collector, _MetricCollector)]
     readings = _plan(engine, own)
-    flush_others({id(reading.engine) for reading in readings})
+    flush_others(engine)
     series = [reading.run() for reading in readings if reading.engine is engine]
     series += [found for reading in readings if reading.engine is not engine for found in _try(reading)]
     samples = Samples()
@@ -177,13 +177,12 @@ def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Read
     return list(readings.values())
 
 
-def flush_others(read: set[int]) -> None:
-    """Has the engines that are not read themselves (`read` are the ids of those that are) send what they have: a
-    scrape shows that too."""
+def flush_others(engine: Engine) -> None:
+    """Has all engines but this one send what they have, before it is read: they may have the same store."""
     give_up_at = time.monotonic() + _OTHER_ENGINES_SECONDS
     for other in list(engines):
         left = give_up_at - time.monotonic()
-        if id(other) not in read and other.is_shared and left > 0:
+        if other is not engine and other.is_shared and left > 0:
             try:
                 other.flush(left)
             except BackendError:
