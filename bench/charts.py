@@ -17,9 +17,9 @@ from environment import crates
 from report import number
 from timing import ALONE
 
-WIDTH, LABEL_WIDTH, VALUE_WIDTH = 860, 350, 90
+WIDTH, LABEL_WIDTH, VALUE_WIDTH = 900, 410, 90
 BAR, GAP, TITLE = 16, 7, 34
-#: A bar is cut when it is this many times as long as the shortest.
+#: A bar of a peer is cut when it is this many times as long as the shortest that is not a floor.
 LONGEST = 40
 
 STYLE = """
@@ -94,17 +94,17 @@ def draw(panel: Panel, figures, top: int) -> tuple:
     """The lines of one panel, and where the next one begins. The best comes first."""
     bars = [(who, figures.median(panel.topic, panel.work, who)) for who in figures.peers(panel.topic, panel.work)]
     bars.sort(key=lambda bar: bar[1])
-    shortest = next((value for _, value in bars if value), 1)
-    limit = max(value for _, value in bars if value <= max(LONGEST * shortest, bars[len(bars) // 2][1]))
+    shortest = next((value for who, value in bars if kind(who) != "floor"), 0)
+    limit = max((value for who, value in bars if value <= LONGEST * shortest or kind(who) != "peer"), default=1)
+    names = labels([who for who, _ in bars])
     room = WIDTH - LABEL_WIDTH - VALUE_WIDTH
     lines = [f'<text class="title" x="14" y="{top + 20}">{escape(panel.title)}, {panel.unit} (less is better)</text>']
     y = top + TITLE
     for who, value in bars:
         length = max(1.5, room * min(value, limit) / limit)
         base = y + BAR - 4
-        kind = "ours" if who.startswith("ours") else "floor" if who.startswith(("floor", "bare", "nothing")) else "peer"
-        lines.append(f'<text x="{LABEL_WIDTH - 8}" y="{base}" text-anchor="end">{escape(label(who))}</text>')
-        lines.append(f'<rect class="{kind}" x="{LABEL_WIDTH}" y="{y}" width="{length:.1f}" height="{BAR}"/>')
+        lines.append(f'<text x="{LABEL_WIDTH - 8}" y="{base}" text-anchor="end">{escape(names[who])}</text>')
+        lines.append(f'<rect class="{kind(who)}" x="{LABEL_WIDTH}" y="{y}" width="{length:.1f}" height="{BAR}"/>')
         if value > limit:
             x = LABEL_WIDTH + room - 30
             lines.append(f'<path class="cut" d="M{x} {y + BAR}l6 -{BAR}h6l-6 {BAR}z"/>')
@@ -113,11 +113,21 @@ def draw(panel: Panel, figures, top: int) -> tuple:
     return lines, y + 6
 
 
-def label(who: str) -> str:
-    """The name, with the version of what it is."""
-    who = who.replace("0.0.9,", "pytheus-backend-rs 0.0.9,").replace(": pytheus' generate_metrics", ": pytheus' text")
-    who = who.replace(": its own ", ": ").replace("SingleProcess", "").replace("floor: ", "")
-    for name, version in crates().items():
-        if who.startswith(f"{name},"):
-            return who.replace(name, f"{name} {version}", 1)
-    return who
+def kind(who: str) -> str:
+    if who.startswith("ours"):
+        return "ours"
+    return "floor" if who.startswith(("floor", "bare", "nothing")) else "peer"
+
+
+def labels(names: list) -> dict:
+    """What each is called beside its bar: with versions, and with the way of its scrape if it has several."""
+    peers = [name.partition(": ")[0] for name in names]
+    labels = {}
+    for name, peer in zip(names, peers):
+        label = name if kind(name) == "floor" or peers.count(peer) > 1 else peer
+        label = label.replace("0.0.9,", "pytheus-backend-rs 0.0.9,").replace("floor: ", "")
+        for crate, version in crates().items():
+            if label.startswith(f"{crate},"):
+                label = label.replace(crate, f"{crate} {version}", 1)
+        labels[name] = label
+    return labels

@@ -24,7 +24,7 @@ def prepare_peers() -> tuple:
     installed = packages(str(python))
     missing = {}
     for name, version in VERSIONS.items():
-        if installed.get(name) == version:
+        if installed.get(_normal(name)) == version:
             continue
         requirement = f"{name}=={version}"
         print(f"  installing {requirement} in {PEERS_FOLDER.relative_to(ROOT)}", flush=True)
@@ -43,7 +43,12 @@ def packages(python: str) -> dict:
         check=True,
         stdout=subprocess.PIPE,
     )
-    return {package["name"]: package["version"] for package in json.loads(listed.stdout)}
+    return {_normal(package["name"]): package["version"] for package in json.loads(listed.stdout)}
+
+
+def _normal(name: str) -> str:
+    """pip has written names with dashes and with underscores."""
+    return name.lower().replace("_", "-")
 
 
 def machine() -> dict:
@@ -66,7 +71,7 @@ def versions(peers_python: str) -> dict:
     return {
         "Python": platform.python_version(),
         "ours": f"pytheus-backend-rs {ours['pytheus-backend-rs']} ({commit}) with pytheus {ours['pytheus']}",
-        **{name: peers.get(name, "missing") for name in VERSIONS},
+        **{name: peers.get(_normal(name), "missing") for name in VERSIONS},
         "redis-server": _match(r"v=(\S+)", _first_line("redis-server", "--version")),
         "rustc": _first_line("rustc", "--version"),
         "cc": _first_line("cc", "--version"),

@@ -10,10 +10,10 @@ import calls
 import engine_calls
 import headline
 import redis_traffic
-import requirements
 import scrape
 import series
 import startup
+import targets
 import web_request
 from peers import PEERS
 from timing import SITUATIONS
@@ -49,7 +49,7 @@ def show(rounds, machine: dict, versions: dict) -> None:
     show_table(figures, "A scrape, ms", scrape.TOPIC, works, scrape_against(figures))
     works = {work: work for work in figures.works(engine_calls.TOPIC)}
     show_table(figures, "The engine without Python, ns", engine_calls.TOPIC, works, engine_against)
-    show_requirements(requirements.results(figures))
+    show_targets(targets.results(figures))
     show_failures(rounds.failures)
 
 
@@ -101,7 +101,7 @@ def engine_against(who: str) -> str | None:
     return None if who == engine_calls.OURS_C else engine_calls.OURS_C
 
 
-def show_requirements(results: list) -> None:
+def show_targets(results: list) -> None:
     print("\nWhat is required of ours\n")
     rows = [["", "needed", "measured", "", "remark"]]
     for result in results:
@@ -136,7 +136,7 @@ def write_json(path: Path, rounds, machine: dict, versions: dict) -> None:
         "versions": versions,
         "noise": rounds.noise(),
         "calibration ms": [round(value, 2) for value in rounds.calibrations],
-        "requirements": [dataclasses.asdict(result) for result in requirements.results(rounds.figures)],
+        "targets": [dataclasses.asdict(result) for result in targets.results(rounds.figures)],
         "failures": rounds.failures,
     }
     text = json.dumps(results, indent=1, ensure_ascii=False)

@@ -1,6 +1,6 @@
 """`make bench`: measures everything, prints the tables, and writes the results that the README shows.
 
-How one figure is made is in the module of its topic (TOPICS, below): its `measure` asks the processes of all peers
+How one figure is made is in the module of its topic (`topics`, below): its `measure` asks the processes of all peers
 in turn, round by round, and its `in_peer` is what they do. Who the peers are is in `peers/`.
 
 It exits with 1 if something could not be run, never because of a figure.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import calls
@@ -43,7 +44,11 @@ def main() -> int:
         rounds = Rounds(python, missing, redis_ports, count, seconds, options.quick)
         for name, measure in topics(options).items():
             if not options.only or name in options.only:
-                measure(rounds)
+                try:
+                    measure(rounds)
+                except Exception:
+                    # A server that died, say: the other topics are measured all the same.
+                    rounds.fail(name, "all", traceback.format_exc())
     machine |= {"load after": environment.load(), "minutes": round((time.perf_counter() - start) / 60, 1)}
     machine |= {"rounds": count, "a measurement": f"{seconds * 1000:.0f} ms, as far as it is of calls"}
     report.show(rounds, machine, versions)
@@ -74,9 +79,10 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="two minutes: fewer and shorter rounds, no 100,000 series")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each topic (default: 7)")
     parser.add_argument(
-        "--iterations", type=int, help="of 0.0.9's headline, which has 1000000000 (default: 1000000, scaled up)"
+        "--iterations", type=int, help="of 0.0.9's headline: up to 1000000000, scaled up to that (default: 1000000)"
     )
-    parser.add_argument("--only", nargs="+", metavar="TOPIC", help=f"of: {', '.join(topics(argparse.Namespace(iterations=1, quick=0)))}")
+    names = topics(argparse.Namespace(iterations=None, quick=False))
+    parser.add_argument("--only", nargs="+", choices=names, metavar="TOPIC", help=f"of: {', '.join(names)}")
     parser.add_argument("--results", default=RESULTS, help="where to write to (default: bench/results)")
     return parser.parse_args()
 

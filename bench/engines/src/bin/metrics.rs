@@ -8,7 +8,8 @@ use std::hint::black_box;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 
 fn main() -> Result<(), BuildError> {
-    let recorder = PrometheusBuilder::new().set_buckets(&pytheus_backend_rs::DEFAULT_BUCKETS)?.build_recorder();
+    let recorder =
+        PrometheusBuilder::new().set_buckets(&pytheus_backend_rs::DEFAULT_BUCKETS)?.build_recorder();
     let handle = recorder.handle();
     let (one, other, seconds) = metrics::with_local_recorder(&recorder, || {
         (metrics::counter!("one_total"), metrics::counter!("other_total"), metrics::histogram!("seconds"))

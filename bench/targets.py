@@ -1,4 +1,4 @@
-"""What the run has to show, as ratios: each requirement, what was measured, and whether it is met.
+"""What the run has to show, as ratios: each target, what was measured, and whether it is met.
 
 The benchmark reports; it does not fail on a figure.
 """
