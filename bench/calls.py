@@ -18,8 +18,9 @@ def measure(rounds) -> None:
             for work in LOOPS:
                 for situation in SITUATIONS:
                     # Beside a busy thread it takes some turns of 5 ms before what it costs shows.
-                    seconds = rounds.seconds * (2 if situation == BESIDE_BUSY else 1)
+                    factor = 2 if situation == BESIDE_BUSY else 1
                     for process in processes:
+                        seconds = rounds.seconds_for(process.peer) * factor
                         answer = rounds.ask(process, work=work, situation=situation, seconds=seconds)
                         if answer:
                             add(rounds.figures, work, situation, process.peer.name, answer)

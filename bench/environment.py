@@ -76,7 +76,7 @@ def versions(peers_python: str) -> dict:
         "rustc": _first_line("rustc", "--version"),
         "cc": _first_line("cc", "--version"),
         **crates(),
-        "prometheus-cpp": _first_line("pkg-config", "--modversion", "prometheus-cpp-core"),
+        "prometheus-cpp": _prometheus_cpp(),
     }
 
 
@@ -85,6 +85,12 @@ def crates() -> dict:
     lock = (ROOT / "bench" / "engines" / "Cargo.lock").read_text()
     names = ("metrics", "metrics-exporter-prometheus", "prometheus", "prometheus-client")
     return {f"crate {name}": _match(rf'name = "{name}"\nversion = "([^"]+)"', lock) for name in names}
+
+
+def _prometheus_cpp() -> str:
+    for description in Path("/usr/lib").glob("*/pkgconfig/prometheus-cpp-core.pc"):
+        return _match(r"Version: (.*)", description.read_text())
+    return "missing"
 
 
 def _processor() -> str:

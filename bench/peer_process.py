@@ -24,29 +24,28 @@ class PeerFailed(Exception):
 class PeerProcess:
     """The process of one peer, with a store of its own that is empty."""
 
-    def __init__(self, peer: Peer, python: str, redis_ports: dict) -> None:
+    def __init__(self, peer: Peer, module: str, python: str, redis_ports: dict) -> None:
         self.peer = peer
+        #: Whose function `in_peer` answers.
+        self.module = module
+        self.has_failed = False
         self.redis_port = redis_ports.get(peer.name)
         #: When its server had the last of what it was sent (`time.perf_counter`).
         self.delivered_at = 0.0
         self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
         self._log = tempfile.TemporaryFile()
-        self.command, environment = command_line(peer, python, self._folder.name, self.redis_port)
+        command, environment = command_line(peer, python, self._folder.name, self.redis_port)
         self.process = subprocess.Popen(
-            self.command,
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
         )
 
-    def ask(self, **command) -> dict:
-        self.send(**command)
-        return self.receive()
-
     def send(self, **command) -> None:
         try:
-            self.process.stdin.write(json.dumps(command).encode() + b"\n")
+            self.process.stdin.write(json.dumps({"module": self.module, **command}).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             raise PeerFailed(f"its process ended: {self._last_words()}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 import calls
 import engine_calls
 import headline
+import many_processes
 import redis_traffic
 import scrape
 import series
@@ -45,8 +46,11 @@ def show(rounds, machine: dict, versions: dict) -> None:
         (startup.TOPIC, "Start-up, ms"),
     ):
         show_table(figures, title, topic, {work: work for work in figures.works(topic)})
-    works = {work: work for work in figures.works(scrape.TOPIC)}
-    show_table(figures, "A scrape, ms", scrape.TOPIC, works, scrape_against(figures))
+    for topic, title in (
+        (scrape.TOPIC, "A scrape, ms"),
+        (many_processes.TOPIC, "A scrape of 10,000 counters in which many processes have counted, ms"),
+    ):
+        show_table(figures, title, topic, {work: work for work in figures.works(topic)}, scrape_against(figures, topic))
     works = {work: work for work in figures.works(engine_calls.TOPIC)}
     show_table(figures, "The engine without Python, ns", engine_calls.TOPIC, works, engine_against)
     show_targets(targets.results(figures))
@@ -83,12 +87,12 @@ def show_rows(rows: list) -> None:
             print("  " + "-" * (sum(widths) + 2 * len(widths) - 2))
 
 
-def scrape_against(figures):
+def scrape_against(figures, topic: str):
     """Of ours: its own way to make the text where it has one, and otherwise pytheus'."""
 
     def against(who: str) -> str | None:
         ours = AGAINST.get(who.partition(": ")[0])
-        ways = [one for one in figures.peers(scrape.TOPIC) if ours and one.startswith(f"{ours}: ")]
+        ways = [one for one in figures.peers(topic) if ours and one.startswith(f"{ours}: ")]
         if not ways:
             return None
         own = [way for way in ways if "its own" in way]

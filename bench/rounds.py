@@ -41,11 +41,13 @@ class Rounds:
         with contextlib.ExitStack() as stack:
             processes = []
             for peer in self.peers if peers is None else peers:
-                process = PeerProcess(peer, self.python_of(peer), self.redis_ports)
-                stack.callback(process.end)
-                process.module, process.has_failed = module, False
-                processes.append(process)
+                processes.append(PeerProcess(peer, module, self.python_of(peer), self.redis_ports))
+                stack.callback(processes[-1].end)
             yield processes
+
+    def seconds_for(self, peer) -> float:
+        """How long one measurement of calls is."""
+        return self.seconds / 6 if peer.is_queueing else self.seconds
 
     def numbers(self, title: str, count: int | None = None):
         """Counts the rounds, on the screen too."""
@@ -66,7 +68,7 @@ class Rounds:
         if process.has_failed:
             return False
         with self._noticing_failure(process):
-            process.send(module=process.module, **command)
+            process.send(**command)
         return not process.has_failed
 
     def hear(self, process: PeerProcess, **how):

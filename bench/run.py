@@ -19,6 +19,7 @@ import charts
 import engine_calls
 import environment
 import headline
+import many_processes
 import redis_server
 import redis_traffic
 import report
@@ -37,7 +38,7 @@ def main() -> int:
     print(__doc__.splitlines()[0])
     print("Preparing the peers.", flush=True)
     python, missing = environment.prepare_peers()
-    machine, versions = environment.machine(), environment.versions(python)
+    machine = environment.machine()
     count, seconds = (3, 0.02) if options.quick else (options.rounds, 0.06)
     start = time.perf_counter()
     with redis_server.servers(PEERS) as redis_ports:
@@ -51,6 +52,7 @@ def main() -> int:
                     rounds.fail(name, "all", traceback.format_exc())
     machine |= {"load after": environment.load(), "minutes": round((time.perf_counter() - start) / 60, 1)}
     machine |= {"rounds": count, "a measurement": f"{seconds * 1000:.0f} ms, as far as it is of calls"}
+    versions = environment.versions(python)
     report.show(rounds, machine, versions)
     folder = Path(options.results)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,7 @@ def topics(options) -> dict:
         "headline": lambda rounds: headline.measure(rounds, iterations),
         "web-request": web_request.measure,
         "scrape": scrape.measure,
+        "many-processes": many_processes.measure,
         "series": series.measure,
         "redis": redis_traffic.measure,
         "start-up": startup.measure,

@@ -19,13 +19,13 @@ def time_calls(loop, metrics, situation: str, calls: int) -> dict:
 
 def calls_for(loop, metrics, situation: str, seconds: float) -> int:
     """How many calls take about so long. It also warms everything up."""
-    calls = 1
+    calls, enough = 1, seconds / 10
     while True:
         # The best of three: a pause that the machine made must not look like a slow call.
         took = min(time_calls(loop, metrics, situation, calls)["wall"] for _ in range(3)) * calls / 1e9
-        if took >= seconds / 4:
+        if took >= enough:
             return max(1, int(calls * seconds / took))
-        calls = min(calls * 8, int(calls * seconds / took) + 1)
+        calls = min(calls * 8, int(calls * enough / took) + 1)
 
 
 def _alone(loop, metrics, calls: int) -> dict:

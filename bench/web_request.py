@@ -19,7 +19,7 @@ def measure(rounds) -> None:
     with rounds.processes(__name__, peers) as processes:
         for _ in rounds.numbers("one web request"):
             for process in processes:
-                answer = rounds.ask(process, seconds=rounds.seconds)
+                answer = rounds.ask(process, seconds=rounds.seconds_for(process.peer))
                 if answer:
                     rounds.figures.add(TOPIC, WORK, process.peer.name, answer["wall"], "ns")
 

@@ -45,6 +45,8 @@ class Peer:
     against: str | None = None
     #: Each call goes to a server and back, so that it gets fewer series than the others.
     is_slow: bool = False
+    #: Its calls pile up in a queue that empties some fifty times slower than it fills: it makes fewer of them.
+    is_queueing: bool = False
     #: Not a metrics library, but the least that a call can cost.
     is_floor: bool = False
 
@@ -61,7 +63,10 @@ def _ours(name: str, store: str = "memory") -> Peer:
 def _seed(name: str, against: str, store: str = "memory") -> Peer:
     options = {"module": "pytheus_backend_rs", "backend": name.rpartition(" ")[2]}
     imports = "import pytheus.metrics, pytheus_backend_rs"
-    return Peer(name, "pytheus_api", options, ("pytheus", "pytheus-backend-rs"), imports, store, against)
+    packages = ("pytheus", "pytheus-backend-rs")
+    return Peer(
+        name, "pytheus_api", options, packages, imports, store, against, is_queueing=store == "redis"
+    )
 
 
 PEERS = [
