@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -62,7 +63,8 @@ class PeerProcess:
         return answer
 
     def end(self) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             # What it still has to send at its end may take it a while.
             self.process.wait(timeout=20)

@@ -19,6 +19,11 @@ import web_request
 from peers import PEERS
 from timing import SITUATIONS
 
+LEGEND = """
+Each cell: the median of the rounds, and in brackets how many times what ours takes that is: the median of the
+ratios within each round. Held against ours are: RedisBackend for what uses a server, SharedMemoryBackend for
+prometheus_client's multi-process mode, SingleProcessAtomicBackend for all others. ±: the interquartile range over
+the median, in the worst cell of the line. "0.0.9" is pytheus-backend-rs 0.0.9; a floor is a call that does nothing."""
 AGAINST = {peer.name: peer.against for peer in PEERS}
 
 
@@ -28,11 +33,7 @@ def show(rounds, machine: dict, versions: dict) -> None:
     show_facts("Machine", machine)
     show_facts("Versions", versions)
     show_facts("Noise", rounds.noise())
-    print("\nEach cell: median of the rounds, and in how many times the time of ours that a peer takes (or what else is")
-    print("counted): the median of the ratios within each round. Held against ours are: RedisBackend for what uses a")
-    print("server, SharedMemoryBackend for prometheus_client's multi-process mode, and SingleProcessAtomicBackend for")
-    print("all others. `±`: the interquartile range over the median, the worst cell of the line. \"0.0.9\" is")
-    print("pytheus-backend-rs 0.0.9; a floor is a call that does nothing.")
+    print(LEGEND)
     for situation in SITUATIONS:
         for clock, clock_name in (("", "wall clock"), (", CPU", "processor time")):
             works = {work: f"{work}, {situation}{clock}" for work in calls.LOOPS}
@@ -42,7 +43,7 @@ def show(rounds, machine: dict, versions: dict) -> None:
         (headline.TOPIC, "0.0.9's headline: one counter, inc(), s"),
         (web_request.TOPIC, "One web request, as PytheusMiddlewareASGI measures it, ns"),
         (series.TOPIC, "Many series: time in µs and memory in bytes, for each"),
-        (redis_traffic.TOPIC, "A million calls on a Redis server: commands and bytes that arrive, and seconds until all have"),
+        (redis_traffic.TOPIC, "A million calls on a Redis server: commands and bytes; until all have arrived"),
         (startup.TOPIC, "Start-up, ms"),
     ):
         show_table(figures, title, topic, {work: work for work in figures.works(topic)})

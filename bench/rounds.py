@@ -13,7 +13,9 @@ from peers import PEERS
 
 
 class Rounds:
-    def __init__(self, python: str, missing: dict, redis_ports: dict, count: int, seconds: float, is_quick: bool) -> None:
+    def __init__(
+        self, python: str, missing: dict, redis_ports: dict, count: int, seconds: float, is_quick: bool
+    ) -> None:
         self.figures = Figures()
         #: (topic, who, why): what could not be run.
         self.failures: list[tuple] = []

@@ -46,7 +46,7 @@ def requests(app, count: int) -> None:
 
 
 async def answer_at_once(scope, receive, send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"16")]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"17")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b'{"item": "seven"}'})
 
