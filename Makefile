@@ -41,15 +41,11 @@ test-python: ## The Python package, and pytheus' own tests with each backend.
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
 
-bench: ## What a call costs, in ratios of things measured in one run.
+bench: ## What a call, a scrape, … cost, beside all peers in one run: ten minutes. QUICK=1: two. ARGS=--help: more.
 	@scripts/need cargo cc python redis-server
-	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/bench.stamp
+	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(CARGO) build --quiet --release --locked
-	@mkdir -p $(BUILD)/bench
-	@$(CC) -O2 -Iinclude bench/c_calls.c -o $(BUILD)/bench/c_calls $(abspath $(TARGET))/release/libpytheus_backend_rs.a -lpthread -ldl -lm
-	@$(VENV)/bin/python bench/c_calls.py $(BUILD)/bench/c_calls
-	@$(VENV)/bin/python bench/python_calls.py
-	@$(VENV)/bin/python bench/scrape.py
+	@$(VENV)/bin/python bench/run.py $(if $(QUICK),--quick) $(ARGS)
 	@$(CARGO) bench --quiet --locked --bench exposition
 
 lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
@@ -68,10 +64,6 @@ $(VENV)/bin/python:
 
 $(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
 	$(VENV)/bin/python -m pip install --quiet ./bindings-python
-	@touch $@
-
-$(VENV)/bench.stamp: $(VENV)/bin/python bench/requirements.txt
-	$(VENV)/bin/python -m pip install --quiet -r bench/requirements.txt
 	@touch $@
 
 $(VENV)/tests.stamp: $(VENV)/bin/python tests-py/requirements.txt

@@ -1,141 +1,110 @@
-"""What a scrape of 10,000 series costs when one process, or a hundred, have counted in all of them.
+"""What a scrape costs: the time to make its text, and how long an asyncio program stands still meanwhile.
 
-Ours reads one file, however many processes have used it; prometheus_client's multi-process mode reads the
-files of every process that ever ran. Each scrape is timed in a fresh process that has not counted itself,
-in interleaved rounds.
+Each peer is asked in each of its own ways (`Client.scrapes`): ours by pytheus' generate_metrics, and by its own
+where it has one. The stall is the longest time between two turns of a coroutine that wants one every millisecond.
 """
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+from __future__ import annotations
 
-SERIES = 10_000
-PROCESSES = (1, 100)
-ROUNDS = 5
+import asyncio
+import time
 
-COUNT_OURS = """
-from pytheus.backends import load_backend
-from pytheus.metrics import Counter
-from pytheus_backend_rs import SharedMemoryBackend
-load_backend(SharedMemoryBackend, {{"path": {path!r}}})
-counter = Counter("requests_total", "Requests.", required_labels=["number"])
-for number in range({series}):
-    counter.labels({{"number": str(number)}}).inc()
-"""
-
-SCRAPE_OURS = """
-from pytheus.exposition import generate_metrics
-from pytheus.backends import load_backend
-from pytheus.metrics import Counter
-from pytheus_backend_rs import SharedMemoryBackend
-load_backend(SharedMemoryBackend, {{"path": {path!r}}})
-counter = Counter("requests_total", "Requests.", required_labels=["number"])
-def scrape():
-    return generate_metrics()
-"""
-
-SCRAPE_ENGINE = """
-from pytheus_backend_rs._engine import Engine
-from pytheus_backend_rs._native import ffi, lib
-engine = Engine("shm://" + {path!r}, is_shared=True)
-def scrape():
-    text = ffi.new("char **")
-    assert lib.metrics_collect(engine._handle, text, ffi.NULL, ffi.NULL) == 0
-    result = ffi.string(text[0]).decode()
-    lib.backend_string_free(text[0])
-    return result
-"""
-
-COUNT_PEER = """
-import os
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = {path!r}
-from prometheus_client import Counter
-counter = Counter("requests_total", "Requests.", ["number"])
-for number in range({series}):
-    counter.labels(number=str(number)).inc()
-"""
-
-SCRAPE_PEER = """
-import os
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = {path!r}
-from prometheus_client import CollectorRegistry, generate_latest, multiprocess
-def scrape():
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
-    return generate_latest(registry).decode()
-"""
-
-TIME = """
-import json, time
-scrape()
-start = time.perf_counter()
-text = scrape()
-took = time.perf_counter() - start
-total = sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("requests_total{{"))
-print(json.dumps([took * 1000, total]))
-"""
-
-PEERS = {
-    "SharedMemoryBackend, pytheus' generate_metrics": (COUNT_OURS, SCRAPE_OURS, "metrics"),
-    "SharedMemoryBackend, the engine's own text": (COUNT_OURS, SCRAPE_ENGINE, "metrics"),
-    "prometheus_client, multi-process mode": (COUNT_PEER, SCRAPE_PEER, ""),
+TOPIC = "scrape"
+#: Name -> how many counters, how many histograms. 2,700 histograms with 11 bounds each are 38,000 lines.
+SIZES = {
+    "1,000 counters": (1_000, 0),
+    "10,000 counters": (10_000, 0),
+    "100,000 counters": (100_000, 0),
+    "2,700 histograms": (0, 2_700),
 }
+STALL_SIZE = "2,700 histograms"
+STALL = "longest stall of the event loop"
+IDLE = "nothing but the ticking coroutine"
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-def main() -> int:
-    print(f"A scrape of {SERIES} series: median of {ROUNDS} interleaved rounds, in ms\n")
-    medians = {}
-    for processes in PROCESSES:
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-            paths = prepare(Path(folder), processes)
-            times = {name: [] for name in PEERS}
-            for _ in range(ROUNDS):
-                for name, (_, scrape, _) in PEERS.items():
-                    took, total = json.loads(run(scrape + TIME, paths[name]))
-                    if total != processes * SERIES:
-                        raise SystemExit(f"{name} shows {total}, expected {processes * SERIES}")
-                    times[name].append(took)
-        for name in PEERS:
-            medians[name, processes] = statistics.median(times[name])
-    report(medians)
-    return 0
+def measure(rounds) -> None:
+    peers = [peer for peer in rounds.peers if not peer.is_floor]
+    for size, (counters, histograms) in SIZES.items():
+        if rounds.is_quick and counters == 100_000:
+            continue
+        with rounds.processes(__name__, peers) as processes:
+            rounds.progress(f"scrape of {size}: counting in them")
+            for process in processes:
+                rounds.tell(process, do="fill", counters=counters, histograms=histograms)
+            ways = {process: rounds.hear(process) or {} for process in processes}
+            for _ in rounds.numbers(f"scrape of {size}", rounds.count if counters < 100_000 else 3):
+                _measure_round(rounds, size, processes, ways)
 
 
-def prepare(folder: Path, processes: int) -> dict:
-    paths = {}
-    counted = set()
-    for name, (count, _, file) in PEERS.items():
-        path = folder / str(abs(hash(count)))
-        path.mkdir(exist_ok=True)
-        paths[name] = str(path / file) if file else str(path)
-        if count not in counted:
-            for number in range(processes):
-                if number % 25 == 0:
-                    print(f"  {name}: counting, process {number + 1} of {processes}", file=sys.stderr)
-                run(count, paths[name])
-            counted.add(count)
-    return paths
+def _measure_round(rounds, size: str, processes: list, ways: dict) -> None:
+    for process in processes:
+        for way in ways[process].get("scrapes", ()):
+            answer = rounds.ask(process, do="scrape", way=way)
+            if answer:
+                who = f"{process.peer.name}: {way}"
+                rounds.figures.add(TOPIC, size, who, answer["ms"], "ms")
+                rounds.figures.add(f"{TOPIC} text", size, who, answer["lines"], "lines")
+    if size == STALL_SIZE:
+        for process in processes:
+            for way in ways[process].get("asgi_scrapes", ()):
+                answer = rounds.ask(process, do="stall", way=way)
+                if answer:
+                    rounds.figures.add(TOPIC, STALL, f"{process.peer.name}: {way}", answer["ms"], "ms")
+                    # The same for all: one peer's is enough.
+                    if process is processes[0]:
+                        rounds.figures.add(TOPIC, STALL, IDLE, answer["idle ms"], "ms")
 
 
-def run(program: str, path: str) -> str:
-    code = program.format(path=path, series=SERIES)
-    return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
+def in_peer(client, do: str, **arguments) -> dict:
+    return {"fill": fill, "scrape": scrape, "stall": stall}[do](client, **arguments)
 
 
-def report(medians: dict) -> None:
-    width = max(map(len, PEERS))
-    print(f"{'':<{width}}  1 process  100 processes")
-    for name in PEERS:
-        print(f"{name:<{width}}  {medians[name, 1]:>9.1f}  {medians[name, 100]:>13.1f}")
-    ours, peer = list(PEERS)[0], list(PEERS)[2]
-    for processes in PROCESSES:
-        ratio = medians[peer, processes] / medians[ours, processes]
-        print(f"prometheus_client / ours (generate_metrics), {processes} processes: {ratio:.1f}")
+def fill(client, counters: int, histograms: int) -> dict:
+    requests = client.counter("bench_requests_total", ("path",))
+    for number in range(counters):
+        requests.labels(path=f"/path/{number}").inc(number)
+    seconds = client.histogram("bench_request_seconds", ("path",), BOUNDS)
+    for number in range(histograms):
+        seconds.labels(path=f"/path/{number}").observe(0.3)
+    return {"scrapes": list(client.scrapes()), "asgi_scrapes": list(client.asgi_scrapes())}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def scrape(client, way: str) -> dict:
+    make_text = client.scrapes()[way]
+    start = time.perf_counter()
+    text = make_text()
+    took = time.perf_counter() - start
+    return {"ms": took * 1000, "lines": text.count("\n" if isinstance(text, str) else b"\n")}
+
+
+def stall(client, way: str) -> dict:
+    return asyncio.run(_stall(client.asgi_scrapes()[way]))
+
+
+async def _stall(scrape) -> dict:
+    # The threads of a program that has run for a while are there already.
+    await asyncio.to_thread(time.perf_counter)
+    ticker = Ticker()
+    ticking = asyncio.create_task(ticker.tick())
+    await asyncio.sleep(0.05)
+    idle, ticker.longest = ticker.longest, 0.0
+    await scrape()
+    # The turn that a blocking scrape has kept back is counted too.
+    await asyncio.sleep(0.002)
+    ticking.cancel()
+    return {"ms": ticker.longest * 1000, "idle ms": idle * 1000}
+
+
+class Ticker:
+    """Wants a turn every millisecond, and notes how much later than that it came at worst."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def tick(self) -> None:
+        wanted = 0.001
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(wanted)
+            self.longest = max(self.longest, time.perf_counter() - start - wanted)

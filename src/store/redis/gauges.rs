@@ -83,7 +83,7 @@ mod tests {
     fn gauge() -> Arc<Metric> {
         let definition = Definition::new("level", "", MetricType::Gauge, &[], &[]).unwrap();
         let family = Family { id: 0, lifetime: Lifetime::Handle, definition, backend: Weak::new() };
-        Arc::new(Metric::new(Arc::new(family), Labels::default(), Cells::atomic(1)))
+        Arc::new(Metric::new(Arc::new(family), Labels::default(), Cells::mutex(1)))
     }
 
     fn add(gauge: &Arc<Metric>, amount: f64) -> Operation {

@@ -1,0 +1,35 @@
+//! This engine, called from Rust. Arguments: calls per round, and the path of a shared-memory file to make.
+
+use std::hint::black_box;
+
+use pytheus_backend_rs::{Backend, DEFAULT_BUCKETS, Definition, Lifetime, Metric, MetricType, Result};
+use std::sync::Arc;
+
+fn main() -> Result<()> {
+    let path = std::env::args().nth(2).unwrap_or_default();
+    let stores = [
+        ("ours, memory (Rust)", "memory:".to_owned()),
+        ("ours, memory, mutex (Rust)", "memory:?cell=mutex".to_owned()),
+        ("ours, shared memory (Rust)", format!("shm://{path}")),
+    ];
+    let mut engines = Vec::new();
+    for (name, url) in stores {
+        let backend = Backend::open(&url)?;
+        let one = metric(&backend, "one_total", MetricType::Counter, &[])?;
+        let other = metric(&backend, "other_total", MetricType::Counter, &[])?;
+        let seconds = metric(&backend, "seconds", MetricType::Histogram, &DEFAULT_BUCKETS)?;
+        engines.push((name, backend, one, other, seconds));
+    }
+    engines::serve(|round| {
+        for (name, _, one, other, seconds) in &engines {
+            round.increments(name, || _ = one.inc(black_box(1.0)), || _ = other.inc(black_box(1.0)));
+            round.observations(name, || _ = seconds.observe(black_box(0.3)));
+        }
+    });
+    Ok(())
+}
+
+fn metric(backend: &Backend, name: &str, metric_type: MetricType, buckets: &[f64]) -> Result<Arc<Metric>> {
+    let definition = Definition::new(name, "Counted by the benchmark.", metric_type, &[], buckets)?;
+    backend.declare(definition, &[], Lifetime::Backend)?.metric(&[])
+}

@@ -1,0 +1,110 @@
+"""Who is measured: this project's backends, and what a Python program would use in their place.
+
+Each peer runs in processes of its own (worker.py). The module that is named here gives the process its
+`Client`: the counters, gauges and histograms of the peer's library, and its ways to scrape them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_REQUIREMENTS = (Path(__file__).parent.parent / "requirements.txt").read_text().splitlines()
+#: The versions of the peers' packages, by name.
+VERSIONS = dict(line.split("==") for line in _REQUIREMENTS if "==" in line)
+
+ATOMIC = "ours, SingleProcessAtomicBackend"
+MUTEX = "ours, SingleProcessBackend"
+SHARED = "ours, SharedMemoryBackend"
+REDIS = "ours, RedisBackend"
+PYTHEUS = f"pytheus {VERSIONS['pytheus']}, SingleProcessBackend"
+PYTHEUS_REDIS = f"pytheus {VERSIONS['pytheus']}, MultiProcessRedisBackend"
+# pytheus-backend-rs 0.0.9, which this project replaces.
+SEED_ATOMIC = "0.0.9, SingleProcessAtomicBackend"
+SEED_MUTEX = "0.0.9, SingleProcessBackend"
+SEED_REDIS = "0.0.9, RedisBackend"
+CLIENT = f"prometheus_client {VERSIONS['prometheus_client']}"
+CLIENT_FILES = f"{CLIENT}, multi-process"
+EMPTY_PYTHON = "floor: an empty Python method"
+EMPTY_C = "floor: a C function that does nothing"
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    #: The module in this folder, and what its `Client` is made with.
+    module: str
+    options: dict = field(default_factory=dict)
+    #: The packages it needs, as in requirements.txt; none: it runs where this project's package is.
+    packages: tuple = ()
+    #: What the statement is that its users write first.
+    imports: str = "pass"
+    #: What the process is given to keep values in: nothing, "redis", "file" or "folder".
+    store: str = "memory"
+    #: Which of ours it is held against.
+    against: str | None = None
+    #: Each call goes to a server and back, so that it gets fewer series than the others.
+    is_slow: bool = False
+    #: Its calls pile up in a queue that empties some fifty times slower than it fills: it makes fewer of them.
+    is_queueing: bool = False
+    #: Not a metrics library, but the least that a call can cost.
+    is_floor: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        return self.against is None and not self.is_floor
+
+
+def _ours(name: str, store: str = "memory") -> Peer:
+    options = {"module": "pytheus_backend_rs", "backend": name.rpartition(" ")[2]}
+    return Peer(name, "pytheus_api", options, (), "import pytheus.metrics, pytheus_backend_rs", store)
+
+
+def _seed(name: str, against: str, store: str = "memory") -> Peer:
+    options = {"module": "pytheus_backend_rs", "backend": name.rpartition(" ")[2]}
+    imports = "import pytheus.metrics, pytheus_backend_rs"
+    packages = ("pytheus", "pytheus-backend-rs")
+    return Peer(
+        name, "pytheus_api", options, packages, imports, store, against, is_queueing=store == "redis"
+    )
+
+
+PEERS = [
+    _ours(ATOMIC),
+    _ours(MUTEX),
+    _ours(SHARED, "file"),
+    _ours(REDIS, "redis"),
+    Peer(
+        PYTHEUS,
+        "pytheus_api",
+        {"module": "pytheus.backends.base", "backend": "SingleProcessBackend"},
+        ("pytheus",),
+        "import pytheus.metrics",
+        against=ATOMIC,
+    ),
+    Peer(
+        PYTHEUS_REDIS,
+        "pytheus_api",
+        {"module": "pytheus.backends.redis", "backend": "MultiProcessRedisBackend"},
+        ("pytheus", "redis"),
+        "import pytheus.metrics, pytheus.backends.redis",
+        store="redis",
+        against=REDIS,
+        is_slow=True,
+    ),
+    _seed(SEED_MUTEX, ATOMIC),
+    _seed(SEED_ATOMIC, ATOMIC),
+    _seed(SEED_REDIS, REDIS, "redis"),
+    Peer(CLIENT, "client_api", {}, ("prometheus_client",), "import prometheus_client", against=ATOMIC),
+    Peer(
+        CLIENT_FILES,
+        "client_api",
+        {},
+        ("prometheus_client",),
+        "import prometheus_client, prometheus_client.multiprocess",
+        store="folder",
+        against=SHARED,
+    ),
+    Peer(EMPTY_PYTHON, "empty", {"kind": "python"}, is_floor=True),
+    Peer(EMPTY_C, "empty", {"kind": "c"}, is_floor=True),
+]

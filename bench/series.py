@@ -1,0 +1,55 @@
+"""What many series cost: the time to make them, and the memory that they take.
+
+A series is one label set: a counter, or a histogram with the default buckets. Each round has fresh processes.
+Memory is what the resident set of the process has grown by, so it includes what the allocator keeps in
+reserve, and the pages of a shared file.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import time
+
+TOPIC = "series"
+SERIES = 10_000
+#: For what asks a server several times for each series.
+FEW_SERIES = 500
+KINDS = ("counter", "histogram")
+ROUNDS = 3
+
+
+def measure(rounds) -> None:
+    peers = [peer for peer in rounds.peers if not peer.is_floor]
+    count = SERIES // 10 if rounds.is_quick else SERIES
+    for _ in rounds.numbers(f"{count:,} series", ROUNDS):
+        for kind in KINDS:
+            for peer in peers:
+                with rounds.processes(__name__, [peer]) as [process]:
+                    answer = rounds.ask(process, kind=kind, count=FEW_SERIES if peer.is_slow else count)
+                if answer:
+                    rounds.figures.add(TOPIC, f"register a {kind}", peer.name, answer["us"], "µs")
+                    rounds.figures.add(TOPIC, f"memory of a {kind}", peer.name, answer["bytes"], "bytes")
+
+
+def in_peer(client, kind: str, count: int) -> dict:
+    family = getattr(client, kind)(f"bench_many_{kind}s", ("number",))
+    family.labels(number="first")
+    numbers = [str(number) for number in range(count)]
+    gc.collect()
+    memory, start = resident_bytes(), time.perf_counter()
+    for number in numbers:
+        family.labels(number=number)
+    took = time.perf_counter() - start
+    gc.collect()
+    return {"us": took * 1e6 / count, "bytes": max(0, resident_bytes() - memory) / count}
+
+
+def resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        # Elsewhere: the most that it has been.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,138 @@
+"""What the run has to show, as ratios: each target, what was measured, and whether it is met.
+
+The benchmark reports; it does not fail on a figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import calls
+import engine_calls
+import scrape
+from peers import ATOMIC, CLIENT, EMPTY_PYTHON, MUTEX, PYTHEUS, PYTHEUS_REDIS, REDIS, SEED_ATOMIC, SEED_REDIS, SHARED
+from timing import ALONE, BESIDE_BUSY
+
+OURS = (ATOMIC, MUTEX, SHARED, REDIS)
+BETTER_THAN = {
+    calls.INC: {PYTHEUS: 4, SEED_ATOMIC: 2, CLIENT: 4},
+    calls.OBSERVE: {PYTHEUS: 20, SEED_ATOMIC: 9, CLIENT: 7},
+    calls.LABELS: {PYTHEUS: 3, SEED_ATOMIC: 3, CLIENT: 2},
+}
+
+
+@dataclass
+class Result:
+    what: str
+    needed: str
+    #: None: it could not be measured.
+    measured: str | None
+    is_met: bool | None
+    remark: str = ""
+
+
+def results(figures) -> list:
+    return [
+        *_against_peers(figures),
+        *_redis(figures),
+        *_beside_busy(figures),
+        *_from_c(figures),
+        *_scrape(figures),
+        *_stall(figures),
+    ]
+
+
+def _against_peers(figures):
+    for work, peers in BETTER_THAN.items():
+        for peer, needed in peers.items():
+            yield _faster(figures, work, ATOMIC, peer, needed)
+
+
+def _redis(figures):
+    ratio = _calls_ratio(figures, calls.INC, REDIS, ATOMIC)
+    yield _at_most(f"inc(): {REDIS} / {ATOMIC}", ratio, 1.3, _by_cpu(figures, calls.INC, REDIS, ATOMIC))
+    yield _faster(figures, calls.INC, REDIS, SEED_REDIS, 4)
+    yield _faster(figures, calls.INC, REDIS, PYTHEUS_REDIS, 1000)
+
+
+def _beside_busy(figures):
+    """By the wall clock any code takes twice as long, since it has the interpreter's lock half of the time. What a
+    call adds to that is judged: its own ratio over that of an empty Python method; and its processor time."""
+    least = _busy_ratio(figures, EMPTY_PYTHON, "")
+    for peer in OURS:
+        wall, cpu = _busy_ratio(figures, peer, ""), _busy_ratio(figures, peer, ", CPU")
+        if None in (wall, cpu, least):
+            yield Result(f"inc() beside a busy thread / alone, {peer}", "<= 2x", None, None)
+            continue
+        worse = max(wall / least, cpu)
+        remark = f"wall {wall:.2f}x (an empty Python method: {least:.2f}x), processor time {cpu:.2f}x"
+        yield _at_most(f"inc() beside a busy thread / alone, {peer}", worse, 2, remark)
+
+
+def _from_c(figures):
+    for ours in (engine_calls.OURS_C, engine_calls.OURS_SHARED_LIBRARY):
+        ratio = figures.ratio(_engine(ours), _engine(engine_calls.BARE_CAS_C))
+        yield _at_most(f"metric_inc: {ours} / {engine_calls.BARE_CAS_C}", ratio, 1.5)
+    for others, remark in (
+        (engine_calls.FLOAT_COUNTERS, "it keeps an f64, as this engine does"),
+        (engine_calls.INTEGER_COUNTERS, "it counts whole numbers only: one fetch_add"),
+    ):
+        for other in others:
+            ratio = figures.ratio(_engine(engine_calls.OURS_C), _engine(other))
+            yield _at_most(f"metric_inc: {engine_calls.OURS_C} / {other}", ratio, 1, remark)
+
+
+def _scrape(figures):
+    theirs = (scrape.TOPIC, scrape.STALL_SIZE, f"{PYTHEUS}: pytheus' generate_metrics")
+    for peer, way, remark in _our_ways(figures, scrape.STALL_SIZE, "its own generate_metrics"):
+        ratio = figures.ratio(theirs, (scrape.TOPIC, scrape.STALL_SIZE, way))
+        yield _at_least(f"scrape of 38,000 lines: pytheus' own / {peer}", ratio, 20, remark)
+
+
+def _stall(figures):
+    for peer, way, remark in _our_ways(figures, scrape.STALL, "its own make_asgi_app"):
+        longest = figures.median(scrape.TOPIC, scrape.STALL, way)
+        yield Result(f"{scrape.STALL}, {peer}", "< 5 ms", f"{longest:.1f} ms", longest < 5, remark)
+
+
+def _our_ways(figures, work: str, wanted: str):
+    """For each of ours the way that is judged: its own if it has one, and otherwise the one that it has."""
+    for peer in OURS:
+        ways = [who for who in figures.peers(scrape.TOPIC, work) if who.startswith(f"{peer}: ")]
+        own = [way for way in ways if way.endswith(wanted)]
+        for way in own or ways[:1]:
+            yield peer, way, f"by {way.partition(': ')[2]}"
+
+
+def _faster(figures, work: str, ours: str, peer: str, needed: float) -> Result:
+    ratio = _calls_ratio(figures, work, peer, ours)
+    return _at_least(f"{work}: {peer} / {ours}", ratio, needed, _by_cpu(figures, work, peer, ours))
+
+
+def _calls_ratio(figures, work: str, one: str, other: str, clock: str = "") -> float | None:
+    work = f"{work}, {ALONE}{clock}"
+    return figures.ratio((calls.TOPIC, work, one), (calls.TOPIC, work, other))
+
+
+def _by_cpu(figures, work: str, one: str, other: str) -> str:
+    ratio = _calls_ratio(figures, work, one, other, ", CPU")
+    return "" if ratio is None else f"by processor time {ratio:.2f}x"
+
+
+def _busy_ratio(figures, peer: str, clock: str) -> float | None:
+    busy, alone = f"{calls.INC}, {BESIDE_BUSY}{clock}", f"{calls.INC}, {ALONE}{clock}"
+    return figures.ratio((calls.TOPIC, busy, peer), (calls.TOPIC, alone, peer))
+
+
+def _engine(who: str) -> tuple:
+    return engine_calls.TOPIC, engine_calls.INC, who
+
+
+def _at_least(what: str, ratio: float | None, needed: float, remark: str = "") -> Result:
+    met = None if ratio is None else ratio >= needed
+    return Result(what, f">= {needed:,g}x", None if ratio is None else f"{ratio:,.2f}x", met, remark)
+
+
+def _at_most(what: str, ratio: float | None, needed: float, remark: str = "") -> Result:
+    met = None if ratio is None else ratio <= needed
+    return Result(what, f"<= {needed:,g}x", None if ratio is None else f"{ratio:,.2f}x", met, remark)
