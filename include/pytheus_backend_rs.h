@@ -481,7 +481,9 @@ uint32_t backend_abi_version(void);
  * - `memory:` — this process only, atomic cells; `memory:?cell=mutex` — mutex cells.
  * - `shm:///path/of/a/file[?option=value...]` — a file that all processes of a service on this machine
  *   map. Options: `size_limit` (bytes that a new file may grow to, 67108864); `start` (`continue` with what
- *   the file holds, or `reset`: begin with an empty one); `mode` (octal permissions of a new file, 0600).
+ *   the file holds; `reset`: begin with an empty one; `attach`: only read a file that others have made);
+ *   `mode` (octal permissions of a new file, 0600); with `start=attach`, `required` (true: a file that
+ *   cannot be read is an error now; false: it is one of the scrape, until the file is there).
  * - `redis://[user[:password]@]host[:port][/db][?option=value...]`,
  *   `redis+unix:///path[?option=value...]` — a Redis or Valkey server. Options: `db`, `username`,
  *   `password`, `key_prefix`, `client_name`; `expire_key_time` (seconds a key outlives its last write

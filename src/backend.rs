@@ -14,6 +14,7 @@ use crate::family::{Definition, Family, Lifetime, MetricFamily};
 use crate::fork;
 use crate::labels::{self, Labels};
 use crate::metric::Metric;
+use crate::report::Report;
 use crate::sample::Snapshot;
 use crate::store::{self, Store};
 use crate::table::FamilyTable;
@@ -105,6 +106,11 @@ impl Backend {
         let snapshot = self.read(options.families, options.others)?;
         let asked_for = options.families.map_or(0, <[_]>::len);
         Ok(exposition::render(&snapshot, options.format, options.name_prefix, asked_for))
+    }
+
+    /// Looks at all that the store holds, and says what it found: see [`Report`]. It changes nothing.
+    pub fn check(&self) -> Result<Report> {
+        self.parts.store.check()
     }
 
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;

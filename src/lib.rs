@@ -38,6 +38,7 @@ mod metric;
 mod name;
 mod number;
 mod pending;
+mod report;
 mod sample;
 mod store;
 mod table;
@@ -53,4 +54,5 @@ pub use family::{DEFAULT_BUCKETS, Definition, Lifetime, MetricFamily, MetricType
 pub use labels::Labels;
 pub use metric::{Metric, Refusal};
 pub use name::NameRule;
+pub use report::Report;
 pub use sample::{FamilySamples, Series, Snapshot};

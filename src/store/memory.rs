@@ -12,6 +12,7 @@ use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::{Cells, Metric};
+use crate::report::{Report, counted};
 use crate::sample::{FamilySamples, Snapshot};
 use crate::table::FamilyTable;
 
@@ -101,6 +102,14 @@ impl Store for MemoryStore {
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
         Ok(metric.read_cells())
+    }
+
+    fn check(&self) -> Result<Report> {
+        let mut report = Report::default();
+        let families = self.table.live_families();
+        let metrics = families.iter().map(|family| self.table.metrics(family).len()).sum();
+        report.fact(format!("{}, {}", counted(families.len(), "family"), counted(metrics, "metric")));
+        Ok(report)
     }
 
     fn flush(&self, _: Instant) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::Metric;
+use crate::report::Report;
 use crate::sample::Snapshot;
 use crate::table::FamilyTable;
 
@@ -63,6 +64,9 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Reads the cells of one metric.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;
 
+    /// Looks at all that the store holds.
+    fn check(&self) -> Result<Report>;
+
     /// Sends what is pending.
     fn flush(&self, deadline: Instant) -> Result<()>;
 
@@ -77,9 +81,7 @@ pub(crate) trait Store: Debug + Send + Sync {
 pub(crate) fn open(url: &str, table: Arc<FamilyTable>) -> Result<Box<dyn Store>> {
     Ok(match url::parse(url)? {
         url::StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
-        url::StoreOptions::SharedMemory(options) => {
-            Box::new(shared_memory::SharedMemoryStore::open(&options)?)
-        }
+        url::StoreOptions::SharedMemory(options) => shared_memory::open(&options)?,
         url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table)?),
     })
 }

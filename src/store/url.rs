@@ -94,7 +94,9 @@ fn parse_shared_memory(url: &Url) -> Result<SharedMemoryOptions> {
         size_limit: DEFAULT_SIZE_LIMIT,
         start: Start::default(),
         mode: 0o600,
+        required: true,
     };
+    let mut required = None;
     for_each_option(url, |name, value| {
         match name {
             "size_limit" => {
@@ -108,9 +110,11 @@ fn parse_shared_memory(url: &Url) -> Result<SharedMemoryOptions> {
                 options.start = match value {
                     "continue" => Start::Continue,
                     "reset" => Start::Reset,
-                    _ => return Err(bad_value(name, value, "continue or reset")),
+                    "attach" => Start::Attach,
+                    _ => return Err(bad_value(name, value, "continue, reset or attach")),
                 }
             }
+            "required" => required = Some(parse_bool(name, value)?),
             "mode" => match u32::from_str_radix(value, 8) {
                 Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => options.mode = mode,
                 _ => {
@@ -121,10 +125,16 @@ fn parse_shared_memory(url: &Url) -> Result<SharedMemoryOptions> {
                     ));
                 }
             },
-            _ => return Err(unknown_option(name, "shm", "size_limit, start, mode")),
+            _ => return Err(unknown_option(name, "shm", "size_limit, start, mode, required")),
         }
         Ok(())
     })?;
+    if let Some(required) = required {
+        if options.start != Start::Attach {
+            return Err(configuration("option \"required\" of the shm store goes with start=attach"));
+        }
+        options.required = required;
+    }
     Ok(options)
 }
 
@@ -315,6 +325,22 @@ mod tests {
         let options = redis("redis+unix:///run/my%20redis.sock?db=2");
         assert_eq!(options.address, Address::Unix { path: "/run/my redis.sock".into() });
         assert_eq!(options.database, 2);
+    }
+
+    #[test]
+    fn a_shared_memory_url_says_what_becomes_of_the_file() {
+        let shared = |url: &str| match parse(url) {
+            Ok(StoreOptions::SharedMemory(options)) => options,
+            other => panic!("{url}: {other:?}"),
+        };
+        assert_eq!(shared("shm:///m").start, Start::Continue);
+        assert_eq!(shared("shm:///m?start=reset").start, Start::Reset);
+        let attached = shared("shm:///m%20n?start=attach&required=false");
+        assert_eq!((attached.start, attached.required), (Start::Attach, false));
+        assert_eq!(attached.path, std::path::Path::new("/m n"));
+        assert!(shared("shm:///m?start=attach").required);
+        assert!(refusal("shm:///m?start=attached").contains("continue, reset or attach"));
+        assert!(refusal("shm:///m?required=false").contains("goes with start=attach"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod action;
 mod batch;
+mod check;
 mod connection;
 mod layout;
 mod link;
@@ -31,6 +32,7 @@ use crate::fork::ForkGuard;
 use crate::labels::Labels;
 use crate::metric::{Cells, Metric};
 use crate::pending::{DirtyQueue, PendingCells};
+use crate::report::Report;
 use crate::sample::Snapshot;
 use crate::table::FamilyTable;
 
@@ -179,6 +181,10 @@ impl Store for RedisStore {
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
         let deadline = Instant::now() + self.core.shared.options.collect_timeout;
         self.running()?.read(Arc::clone(metric), deadline)
+    }
+
+    fn check(&self) -> Result<Report> {
+        check::check(&self.core.shared.options)
     }
 
     fn flush(&self, deadline: Instant) -> Result<()> {

@@ -30,6 +30,8 @@ pub(crate) enum Start {
     Continue,
     /// Replaces it by an empty one. Processes that have the old one open count on in that, unseen.
     Reset,
+    /// Only reads it, and never makes one: see [`super::attached`].
+    Attach,
 }
 
 /// What a store URL can say about a shared-memory store.
@@ -41,6 +43,15 @@ pub(crate) struct SharedMemoryOptions {
     pub(crate) start: Start,
     /// The permissions of a new file.
     pub(crate) mode: u32,
+    /// Whether a file that cannot be read is an error when the store is opened; for [`Start::Attach`].
+    pub(crate) required: bool,
+}
+
+/// What an open file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    ReadWrite,
+    ReadOnly,
 }
 
 /// An open file and its mapped segments.
@@ -48,6 +59,7 @@ pub(crate) struct SharedMemoryOptions {
 pub(crate) struct SharedFile {
     path: PathBuf,
     file: File,
+    access: Access,
     header: Header,
     /// As many as the file may ever have; each is mapped when it is first needed, and stays. Not
     /// `OnceLock`s: a forked child must not wait for a thread that it lacks.
@@ -68,13 +80,12 @@ impl SharedFile {
         }
         // Another process may make it, or remove it, at the same time.
         for _ in 0..100 {
-            match open_existing(path) {
-                Ok(file) => return Self::check(path, file),
+            match open_existing(path, Access::ReadWrite) {
+                Ok(file) => return Self::check(path, file, Access::ReadWrite),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-                    return Err(unusable(path, "it is a symbolic link, which is not followed"));
+                Err(error) => {
+                    return Err(not_opened(path, "cannot be opened for reading and writing", &error));
                 }
-                Err(error) => return Err(failed(path, "cannot be opened for reading and writing", &error)),
             }
             match create(options) {
                 Ok(()) => {}
@@ -83,6 +94,41 @@ impl SharedFile {
             }
         }
         Err(unusable(path, "somebody removes it whenever it is made"))
+    }
+
+    /// Opens a file that exists, so that nothing this process does can change it.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Self> {
+        match open_existing(path, Access::ReadOnly) {
+            Ok(file) => Self::check(path, file, Access::ReadOnly),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let message = format!(
+                    "there is no metrics file {}: the application makes it when it starts",
+                    path.display()
+                );
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+            Err(error) => Err(not_opened(path, "cannot be opened for reading", &error)),
+        }
+    }
+
+    /// Whether the name still leads to this file: it may have been removed, or replaced by another.
+    pub(crate) fn has_its_name(&self) -> bool {
+        // While it is open, no other file gets its number.
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = std::fs::symlink_metadata(&self.path).map(identity);
+        let open = self.file.metadata().map(identity);
+        matches!((named, open), (Ok(named), Ok(open)) if named == open)
+    }
+
+    /// What the header says.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How many bytes the file has at present.
+    pub(crate) fn length(&self) -> Result<u64> {
+        let metadata = self.file.metadata().map_err(|error| failed(&self.path, "cannot be read", &error))?;
+        Ok(metadata.len())
     }
 
     /// The segment that holds the byte at `offset`, mapped now if it is not.
@@ -95,11 +141,16 @@ impl SharedFile {
             return Ok(segment);
         }
         self.check_length((number + 1) * SEGMENT_SIZE)?;
-        // A file that somebody has copied may have holes, which a full disk could not fill later.
-        allocate(&self.file, number * SEGMENT_SIZE, SEGMENT_SIZE)
-            .map_err(|error| failed(&self.path, "has holes that cannot be filled", &error))?;
-        let segment = Segment::map(&self.file, number)
-            .map_err(|error| failed(&self.path, "cannot be mapped", &error))?;
+        let segment = match self.access {
+            Access::ReadWrite => {
+                // A file that somebody has copied may have holes, which a full disk could not fill later.
+                allocate(&self.file, number * SEGMENT_SIZE, SEGMENT_SIZE)
+                    .map_err(|error| failed(&self.path, "has holes that cannot be filled", &error))?;
+                Segment::map(&self.file, number)
+            }
+            Access::ReadOnly => Segment::map_to_read(&self.file, number),
+        };
+        let segment = segment.map_err(|error| failed(&self.path, "cannot be mapped", &error))?;
         // If another thread was faster, its map stays, and ours goes.
         Ok(slot.get_or_init(|| Box::new(segment)))
     }
@@ -107,11 +158,11 @@ impl SharedFile {
     /// Sees that the file has as many bytes as are used: a file that somebody has cut off must not be
     /// touched behind its end.
     pub(crate) fn check_length(&self, needed: u64) -> Result<()> {
-        let metadata = self.file.metadata().map_err(|error| failed(&self.path, "cannot be read", &error))?;
-        if metadata.len() >= needed {
+        let length = self.length()?;
+        if length >= needed {
             return Ok(());
         }
-        let reason = format!("it was cut off: {} bytes, expected at least {needed}", metadata.len());
+        let reason = format!("it was cut off: {length} bytes, expected at least {needed}");
         Err(unusable(&self.path, &reason))
     }
 
@@ -128,6 +179,10 @@ impl SharedFile {
     /// Opens the file once more, to lock it. A lock belongs to an open file, which a forked child shares
     /// with its parent: each process needs its own.
     pub(crate) fn reopen(&self) -> Result<File> {
+        if self.access == Access::ReadOnly {
+            // Whoever asks is about to write, and the map would not bear it.
+            return Err(unusable(&self.path, "it was opened for reading only"));
+        }
         // The name may lead to another file by now, or nowhere; the open file leads to itself.
         let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         OpenOptions::new()
@@ -166,7 +221,7 @@ impl SharedFile {
         &self.path
     }
 
-    fn check(path: &Path, file: File) -> Result<Self> {
+    fn check(path: &Path, file: File, access: Access) -> Result<Self> {
         let metadata = file.metadata().map_err(|error| failed(path, "cannot be read", &error))?;
         if !metadata.is_file() {
             return Err(unusable(path, "it is no regular file"));
@@ -188,7 +243,7 @@ impl SharedFile {
             return Err(unusable(path, &format!("its size limit is {} bytes", header.size_limit)));
         }
         let segments = (0..count).map(|_| OnceBox::new()).collect();
-        let shared = Self { path: path.to_owned(), file, header, segments };
+        let shared = Self { path: path.to_owned(), file, access, header, segments };
         // The first segment holds the words that everybody needs.
         shared.segment(0)?;
         Ok(shared)
@@ -205,10 +260,21 @@ impl Drop for FileLock<'_> {
     }
 }
 
-fn open_existing(path: &Path) -> io::Result<File> {
+fn open_existing(path: &Path, access: Access) -> io::Result<File> {
     // Not blocking: a pipe of that name would wait for a writer. CLOEXEC is Rust's default.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+}
+
+fn not_opened(path: &Path, what: &str, error: &io::Error) -> Error {
+    if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+        return unusable(path, "it is a symbolic link, which is not followed");
+    }
+    failed(path, what, error)
 }
 
 /// Makes a new file that is whole from the first moment at which others can see it.

@@ -3,18 +3,21 @@
 //! The cells of a metric are words of the file, changed by compare-and-swap: visible to everybody at once,
 //! nothing to send, and a process that is killed has lost nothing. Only making and removing metrics takes
 //! a lock. [`file`] opens and checks the file, [`records`] finds and appends what is in it, [`segment`] is
-//! the mapped memory itself.
+//! the mapped memory itself. Who only reads is [`attached`]; [`survey`] says whether the file is sound.
 
+mod attached;
 mod file;
 mod layout;
 mod records;
 mod segment;
+mod survey;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use self::attached::AttachedStore;
 use self::file::SharedFile;
 pub(crate) use self::file::{SharedMemoryOptions, Start};
 use self::layout::{KIND_FAMILY, KIND_METRIC};
@@ -26,7 +29,16 @@ use crate::family::{Definition, Family};
 use crate::fork::ForkGuard;
 use crate::labels::{self, Labels};
 use crate::metric::{Cells, Metric};
+use crate::report::Report;
 use crate::sample::{FamilySamples, Snapshot};
+
+/// Opens the store as `options` say: to count, or only to read.
+pub(crate) fn open(options: &SharedMemoryOptions) -> Result<Box<dyn Store>> {
+    Ok(match options.start {
+        Start::Attach => Box::new(AttachedStore::open(options)?),
+        Start::Continue | Start::Reset => Box::new(SharedMemoryStore::open(options)?),
+    })
+}
 
 #[derive(Debug)]
 pub(crate) struct SharedMemoryStore {
@@ -127,6 +139,10 @@ impl Store for SharedMemoryStore {
         let name = metric.family.definition.name();
         let message = format!("the metric {name}{} was removed", metric.key);
         Err(Error::new(ErrorKind::NotFound, message))
+    }
+
+    fn check(&self) -> Result<Report> {
+        survey::survey(&self.file)
     }
 
     fn flush(&self, _: Instant) -> Result<()> {

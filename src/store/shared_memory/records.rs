@@ -374,7 +374,7 @@ fn step(file: &SharedFile, offset: u64, end: u64) -> Result<(Option<Seen>, u64)>
 
 /// Reads the record at `offset`: its size, and what it holds, if it is live and whole. `None` if not even
 /// its size makes sense.
-fn read_record(file: &SharedFile, offset: u64) -> Result<Option<(Option<Record>, u32)>> {
+pub(super) fn read_record(file: &SharedFile, offset: u64) -> Result<Option<(Option<Record>, u32)>> {
     let segment = file.segment(offset)?;
     let get = |at: u64| -> Result<u64> { Ok(word(file, segment, offset, at)?.load(Ordering::Acquire)) };
     let Some(kind_and_size) = place(file, segment, offset)? else { return Ok(None) };
@@ -415,7 +415,7 @@ fn read_record(file: &SharedFile, offset: u64) -> Result<Option<(Option<Record>,
 }
 
 /// The kind and size of the record at `offset`, or `None` if none begins there.
-fn place(file: &SharedFile, segment: &Arc<Segment>, offset: u64) -> Result<Option<u64>> {
+pub(super) fn place(file: &SharedFile, segment: &Arc<Segment>, offset: u64) -> Result<Option<u64>> {
     let get = |at: u64| -> Result<u64> { Ok(word(file, segment, offset, at)?.load(Ordering::Acquire)) };
     let kind_and_size = get(KIND_AND_SIZE_AT)?;
     let size = kind_and_size >> 32;
@@ -427,7 +427,7 @@ fn place(file: &SharedFile, segment: &Arc<Segment>, offset: u64) -> Result<Optio
 }
 
 /// The end of the records that count.
-fn committed(file: &SharedFile) -> Result<u64> {
+pub(super) fn committed(file: &SharedFile) -> Result<u64> {
     // Before anything is read: to touch a word that was cut off would be the end of the process.
     file.check_length(SEGMENT_SIZE)?;
     let end = word(file, file.segment(0)?, 0, COMMITTED_AT)?.load(Ordering::Acquire);
@@ -440,7 +440,7 @@ fn committed(file: &SharedFile) -> Result<u64> {
 }
 
 /// The word `at` bytes into the record (or header) at `offset` of the file.
-fn word<'segment>(
+pub(super) fn word<'segment>(
     file: &SharedFile,
     segment: &'segment Arc<Segment>,
     offset: u64,

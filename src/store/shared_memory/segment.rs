@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::io::Errno;
 
 use super::layout::SEGMENT_SIZE;
 
@@ -31,11 +32,27 @@ impl Segment {
         Ok(Arc::new(Self { map: options.map_raw(file)? }))
     }
 
+    /// Maps it so that it can only be read: all that may be done with its words is to load them.
+    pub(crate) fn map_to_read(file: &File, number: u64) -> io::Result<Arc<Self>> {
+        let mut options = MmapOptions::new();
+        options.offset(number * SEGMENT_SIZE).len(SEGMENT_SIZE as usize);
+        let map = options.map_raw_read_only(file)?;
+        // A copy may have holes, for which a full tmpfs has no page: an error here, and not a signal later.
+        #[cfg(target_os = "linux")]
+        match map.advise(memmap2::Advice::PopulateRead) {
+            // Linux before 5.14 does not know it.
+            Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => return Err(error),
+            _ => {}
+        }
+        Ok(Arc::new(Self { map }))
+    }
+
     /// The word at `offset` within the segment. `None` if it is not aligned or not inside.
     pub(crate) fn word(&self, offset: u64) -> Option<&AtomicU64> {
         let is_inside = offset.is_multiple_of(8) && offset.checked_add(8)? <= SEGMENT_SIZE;
         // SAFETY: the eight bytes are inside the map (checked), which lives as long as `self`; the map
-        // begins at a page, so they are aligned; and all processes access them as atomics only.
+        // begins at a page, so they are aligned; and all processes access them as atomics only. (In a map that
+        // can only be read, a word is only loaded, which `AtomicU64` allows in such memory.)
         is_inside.then(|| unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset as usize).cast()) })
     }
 }

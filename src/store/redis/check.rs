@@ -1,0 +1,264 @@
+//! A look at every key that the store has on the server: what is there, and what scrapes leave out.
+//!
+//! The store's `check` calls it. It has a connection of its own, and only reads: unlike a scrape it does not
+//! even renew the expiry of a key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use redis::Value;
+
+use super::action::{command, concerns_key, describe};
+use super::connection::{Connection, refused};
+use super::layout;
+use super::options::RedisOptions;
+use super::pipeline::{has_good_names, pairs};
+use crate::error::Result;
+use crate::family::Definition;
+use crate::labels;
+use crate::number::parse_number;
+use crate::report::{Report, counted};
+
+/// How many families are asked for in one go: a slow line costs few round trips, and no reply is huge.
+const FAMILIES_AT_ONCE: usize = 64;
+
+/// Connects, and reads everything.
+pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
+    let deadline = Instant::now() + options.collect_timeout;
+    let connection = Connection::open(options, deadline.min(Instant::now() + options.connect_timeout))?;
+    let mut check = Check { options, connection, deadline, report: Report::default() };
+    check.server()?;
+    let definitions = check.definitions()?;
+    check.families(&definitions)?;
+    Ok(check.report)
+}
+
+struct Check<'options> {
+    options: &'options RedisOptions,
+    connection: Connection,
+    deadline: Instant,
+    report: Report,
+}
+
+impl Check<'_> {
+    fn server(&mut self) -> Result<()> {
+        let reply = self.ask(&[("INFO", "server")])?.pop().unwrap_or_default();
+        let version = match &reply {
+            Value::ServerError(error) => format!("of unknown version ({})", describe(error)),
+            Value::BulkString(bytes) => version(&String::from_utf8_lossy(bytes)),
+            Value::VerbatimString { text, .. } => version(text),
+            _ => "of unknown version".to_owned(),
+        };
+        self.report.fact(format!("{} answers: a server {version}", self.options.address));
+        Ok(())
+    }
+
+    fn definitions(&mut self) -> Result<Vec<Definition>> {
+        let key = layout::definitions_key(self.options.key_prefix.as_deref());
+        let mut replies = self.ask(&[("HGETALL", &key), ("TTL", &key)])?.into_iter();
+        let (stored, ttl) = (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
+        let Some(stored) = self.accept(&key, stored)? else { return Ok(Vec::new()) };
+        let mut definitions = Vec::new();
+        for (name, json) in self.pairs(&key, stored) {
+            match Definition::from_json(&name, &json) {
+                Ok(definition) => definitions.push(definition),
+                Err(error) => self.report.fault(format!("Redis key {key:?}: {error}")),
+            }
+        }
+        definitions.sort_by(|one, other| one.name().cmp(other.name()));
+        let count = counted(definitions.len(), "family");
+        match Expiry::of(&ttl) {
+            Expiry::NoKey => self.report.fact("no families are defined"),
+            expiry => self.report.fact(format!("{count} defined; the definitions {}", expiry.sentence())),
+        }
+        Ok(definitions)
+    }
+
+    fn families(&mut self, definitions: &[Definition]) -> Result<()> {
+        let mut found = Found::default();
+        for definitions in definitions.chunks(FAMILIES_AT_ONCE) {
+            let commands: Vec<_> =
+                definitions.iter().flat_map(|definition| self.questions(definition)).collect();
+            let commands: Vec<_> = commands.iter().map(|(name, key)| (*name, key.as_str())).collect();
+            let mut replies = self.ask(&commands)?.into_iter();
+            let mut next = || replies.next().unwrap_or_default();
+            for (definition, keys) in definitions.iter().zip(commands.chunks(3)) {
+                let (key, writers_key) = (keys[0].1, keys[2].1);
+                let (values, ttl, writers) = (next(), next(), next());
+                if let Some(values) = self.accept(key, values)? {
+                    found.metrics += self.values(key, definition, values);
+                }
+                found.expiry(&ttl);
+                if let Some(writers) = self.accept(writers_key, writers)? {
+                    self.pairs(writers_key, writers).iter().for_each(|entry| found.writer(entry));
+                }
+            }
+        }
+        found.tell(&mut self.report, definitions.len());
+        Ok(())
+    }
+
+    /// What is asked of a family: its values, how long they live, and its writers.
+    fn questions(&self, definition: &Definition) -> [(&'static str, String); 3] {
+        let key = layout::family_key(self.options.key_prefix.as_deref(), definition.name());
+        let writers_key = layout::writers_key(&key);
+        let get = if layout::is_hash(definition) { "HGETALL" } else { "GET" };
+        [(get, key.clone()), ("TTL", key), ("HGETALL", writers_key)]
+    }
+
+    /// The values of a family's key: how many metrics they are.
+    fn values(&mut self, key: &str, definition: &Definition, values: Value) -> usize {
+        if !layout::is_hash(definition) {
+            return match values {
+                Value::Nil => 0,
+                Value::BulkString(bytes) => {
+                    self.number(key, None, &String::from_utf8_lossy(&bytes));
+                    1
+                }
+                _ => 0,
+            };
+        }
+        let mut metrics = BTreeSet::new();
+        for (field, value) in self.pairs(key, values) {
+            let Some((spelling, _)) = layout::parse_field(definition, &field) else {
+                self.report.fault(format!("Redis key {key:?}: field {field:?} is none of this family's"));
+                continue;
+            };
+            let labels = labels::canonical(spelling).filter(|key| has_good_names(definition, key));
+            match labels {
+                Some(key) => drop(metrics.insert(key.into_owned())),
+                None => {
+                    self.report.fault(format!("Redis key {key:?}: field {field:?} has no usable labels"));
+                    continue;
+                }
+            }
+            self.number(key, Some(&field), &value);
+        }
+        metrics.len()
+    }
+
+    fn number(&mut self, key: &str, field: Option<&str>, value: &str) {
+        if parse_number(value).is_none() {
+            let place = field.map(|field| format!(", field {field:?}")).unwrap_or_default();
+            self.report.fault(format!("Redis key {key:?}{place}: {value:?} is no number"));
+        }
+    }
+
+    fn pairs(&mut self, key: &str, value: Value) -> Vec<(String, String)> {
+        let expected = match &value {
+            Value::Array(values) => values.len() / 2,
+            Value::Map(pairs) => pairs.len(),
+            _ => 0,
+        };
+        let pairs = pairs(value);
+        if pairs.len() < expected {
+            let missing = counted(expected - pairs.len(), "field");
+            self.report.fault(format!("Redis key {key:?}: {missing} that are no text"));
+        }
+        pairs
+    }
+
+    /// A reply without an error. `None` if the server refuses this key alone, which is a fault.
+    fn accept(&mut self, key: &str, reply: Value) -> Result<Option<Value>> {
+        match reply {
+            Value::ServerError(error) if concerns_key(&error) => {
+                self.report.fault(format!("Redis key {key:?} cannot be read: {}", describe(&error)));
+                Ok(None)
+            }
+            Value::ServerError(error) => Err(refused(&self.options.address, &error)),
+            value => Ok(Some(value)),
+        }
+    }
+
+    /// Sends commands of one argument each, and reads their replies.
+    fn ask(&mut self, commands: &[(&str, &str)]) -> Result<Vec<Value>> {
+        let commands: Vec<_> = commands.iter().map(|(name, key)| command(name, &[key])).collect();
+        self.connection.exchange(&commands, self.deadline)
+    }
+}
+
+/// What the server says of a key's time to live.
+enum Expiry {
+    In(u64),
+    Never,
+    NoKey,
+    /// The user may not ask.
+    Unknown,
+}
+
+impl Expiry {
+    fn of(ttl: &Value) -> Self {
+        match ttl {
+            Value::Int(-2) => Self::NoKey,
+            Value::Int(seconds) => u64::try_from(*seconds).map_or(Self::Never, Self::In),
+            _ => Self::Unknown,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::In(seconds) => format!("expire in {seconds} s"),
+            Self::Never => "never expire".to_owned(),
+            Self::NoKey | Self::Unknown => "expire at a time that this user may not ask for".to_owned(),
+        }
+    }
+}
+
+fn version(info: &str) -> String {
+    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    match (value("valkey_version"), value("redis_version")) {
+        (Some(version), _) => format!("of version {version} (Valkey)"),
+        (None, Some(version)) => format!("of version {version}"),
+        (None, None) => "of unknown version".to_owned(),
+    }
+}
+
+/// What all families together have.
+#[derive(Default)]
+struct Found {
+    metrics: usize,
+    without_values: usize,
+    without_expiry: usize,
+    first_expiry: Option<u64>,
+    /// When each of them made its last batch, in seconds since 1970.
+    writers: BTreeMap<String, u64>,
+}
+
+impl Found {
+    fn expiry(&mut self, ttl: &Value) {
+        match Expiry::of(ttl) {
+            Expiry::In(seconds) => {
+                self.first_expiry = Some(self.first_expiry.map_or(seconds, |known| known.min(seconds)));
+            }
+            Expiry::Never => self.without_expiry += 1,
+            Expiry::NoKey => self.without_values += 1,
+            Expiry::Unknown => {}
+        }
+    }
+
+    fn writer(&mut self, (writer, batch): &(String, String)) {
+        let time = batch.split(' ').nth(1).and_then(|time| time.parse::<u64>().ok());
+        let latest = self.writers.entry(writer.clone()).or_default();
+        *latest = time.unwrap_or_default().max(*latest);
+    }
+
+    fn tell(&self, report: &mut Report, families: usize) {
+        report.fact(counted(self.metrics, "metric"));
+        if self.without_values > 0 {
+            report.fact(format!("{} of {families} families have no values", self.without_values));
+        }
+        if let Some(seconds) = self.first_expiry {
+            report.fact(format!("the first values expire in {seconds} s, unless somebody writes or scrapes"));
+        }
+        if self.without_expiry > 0 {
+            report.fact(format!("{} of {families} families never expire", self.without_expiry));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let last = self
+            .writers
+            .values()
+            .max()
+            .map(|latest| format!("; the last batch was made {} s ago", now.saturating_sub(*latest)));
+        report.fact(counted(self.writers.len(), "writer") + &last.unwrap_or_default());
+    }
+}
