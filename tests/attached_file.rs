@@ -1,6 +1,8 @@
 //! A metrics file that is only read (`start=attach`), and what `check` says about a file: through the public
 //! API, with files that the engine has made and a test has damaged.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};

@@ -1,0 +1,91 @@
+//! `dump`: the metrics once, as text, to stdout.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use clap::{Arg, ArgMatches, Command};
+use pytheus_backend_rs::render_text;
+
+use crate::failure::Failure;
+use crate::store::{self, Presence};
+use crate::{text, with_common_options};
+
+pub(crate) fn command() -> Command {
+    with_common_options(Command::new("dump").about("Print the metrics once, as Prometheus text"))
+        .arg(Arg::new("name").long("name").short('n').value_name("PATTERN").help(
+        "Only metric families with this in their name; with * (any text) or ? (any character) the pattern is \
+             for the whole name",
+    ))
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let backend = store::open(matches, Presence::Required)?;
+    let mut snapshot = backend.collect(None)?;
+    if let Some(pattern) = text(matches, "name") {
+        snapshot.families.retain(|family| matches_name(pattern, family.definition.name()));
+    }
+    print(&render_text(&snapshot)).map(drop)
+}
+
+/// Writes to stdout. A reader that has seen enough (`| head`) is no failure, but there is no use in going on.
+pub(crate) fn print(text: &str) -> Result<ControlFlow<()>, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
+    }
+}
+
+fn matches_name(pattern: &str, name: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return name.contains(pattern);
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // Where to go on when the rest does not fit: one character more for the last star.
+    let mut retry: Option<(usize, usize)> = None;
+    let (mut at, mut seen) = (0, 0);
+    while seen < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                retry = Some((at, seen));
+                at += 1;
+            }
+            Some(&character) if character == '?' || character == name[seen] => {
+                at += 1;
+                seen += 1;
+            }
+            _ => {
+                let Some((star, from)) = retry else { return false };
+                retry = Some((star, from + 1));
+                (at, seen) = (star + 1, from + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|&character| character == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_part_of_the_name_or_has_wildcards() {
+        for (pattern, name, expected) in [
+            ("requests", "http_requests_total", true),
+            ("", "m", true),
+            ("Requests", "http_requests_total", false),
+            ("http_*", "http_requests_total", true),
+            ("http_*_total", "http_requests_total", true),
+            ("*a*ab", "aaab", true),
+            ("*_total", "http_requests_total", true),
+            ("*_totals", "http_requests_total", false),
+            ("requests*", "http_requests_total", false),
+            ("m?", "m", false),
+            ("m?", "mé", true),
+            ("*", "", true),
+        ] {
+            assert_eq!(matches_name(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

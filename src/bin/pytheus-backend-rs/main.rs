@@ -1,0 +1,146 @@
+//! The side-car: looks at the metrics of a service from outside, without the application.
+//!
+//! This file reads the command line, and turns what happens into sentences and exit codes; each command is
+//! a file of its own. They use the engine's public interface only, and never write to a store.
+
+mod check;
+mod dump;
+mod failure;
+mod rates;
+mod screen;
+mod serve;
+mod store;
+mod table;
+mod top;
+
+use std::io::{self, Write};
+use std::panic;
+use std::process::exit;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use self::failure::Failure;
+
+const NAME: &str = "pytheus-backend-rs";
+
+fn main() {
+    // No traceback: whatever goes wrong is one sentence.
+    panic::set_hook(Box::new(|panic| {
+        screen::restore();
+        let _ = writeln!(io::stderr(), "{NAME}: internal error, please report it: {panic}");
+    }));
+    let result = panic::catch_unwind(run).unwrap_or(Err(Failure::failed("")));
+    if let Err(failure) = result {
+        failure.tell(&mut io::stderr());
+        exit(failure.exit_code());
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return dump::print(&error.render().to_string()).map(drop);
+        }
+        Err(error) => return Err(Failure::of_arguments(&error, std::env::args())),
+    };
+    let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
+    log_to_stderr(matches.get_flag("verbose"));
+    match name {
+        "serve" => serve::run(matches),
+        "dump" => dump::run(matches),
+        "top" => top::run(matches),
+        _ => check::run(matches),
+    }
+}
+
+fn command() -> Command {
+    Command::new(NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Looks at the metrics of a service from outside: in its shared-memory file, or on its Redis server.")
+        .after_help(
+            "Exit codes: 0 done, 1 failed (or not sound, for check), 2 not understood.\n\
+             The store is never changed; but on Redis a scrape (serve, dump, top) renews the expiry of what it reads.",
+        )
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .subcommand(serve::command())
+        .subcommand(dump::command())
+        .subcommand(top::command())
+        .subcommand(check::command())
+}
+
+/// What every command has.
+fn with_common_options(command: Command) -> Command {
+    command.arg(store::argument()).arg(
+        Arg::new("verbose")
+            .long("verbose")
+            .short('v')
+            .action(ArgAction::SetTrue)
+            .help("Tell more about what happens, on stderr"),
+    )
+}
+
+fn text<'matches>(matches: &'matches ArgMatches, name: &str) -> Option<&'matches str> {
+    matches.get_one::<String>(name).map(String::as_str)
+}
+
+/// The engine's log records, as lines on stderr.
+struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("pytheus_backend_rs")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let level = record.level().as_str().to_lowercase();
+            // If nobody reads it, nothing is lost.
+            let _ = writeln!(io::stderr(), "{NAME}: {level}: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn log_to_stderr(verbose: bool) {
+    // Nobody else sets one.
+    let _ = log::set_logger(&StderrLog);
+    log::set_max_level(if verbose { log::LevelFilter::Info } else { log::LevelFilter::Warn });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn an_argument_that_may_hold_a_password_is_not_repeated() {
+        for line in [
+            &["dump", "redis://:s3cret@h"][..],
+            &["dump", "--stor=redis://:s3cret@h"],
+            &["top", "--interval", "redis://:s3cret@h"],
+            &["top", "--interval=redis://:s3cret@h"],
+            &["serve", "--listen", "u:s3cret@h"],
+            &["redis://:s3cret@h"],
+            &["dump", "--format", "s3cret@h"],
+        ] {
+            let line: Vec<String> = [NAME].iter().chain(line).map(|&argument| argument.to_owned()).collect();
+            let error = command().try_get_matches_from(&line).unwrap_err();
+            let failure = Failure::of_arguments(&error, line.clone().into_iter());
+            let mut told = Vec::new();
+            failure.tell(&mut told);
+            let told = String::from_utf8(told).unwrap();
+            assert!(!told.contains("s3cret"), "{line:?}: {told}");
+            assert_eq!(failure.exit_code(), 2);
+            assert_eq!(told.lines().count(), 1, "{told}");
+            assert!(told.starts_with("pytheus-backend-rs: ") && told.contains("--help"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What happened between two scrapes: rates, means and quantiles.
+//!
+//! `top` feeds it snapshots, and shows the rows that it gives. A value that is smaller than before was reset,
+//! and has grown from 0 since, as Prometheus takes it; so no rate is negative.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use pytheus_backend_rs::{Definition, MetricType, Series, Snapshot};
+
+/// One metric, and what it did since the last scrape.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Row {
+    /// The sample whose value is shown: the metric, or the `_count` of a histogram or summary.
+    pub(crate) name: String,
+    /// As in the exposition, without braces.
+    pub(crate) labels: String,
+    pub(crate) value: f64,
+    /// By how much the value grew in a second; gauges have none.
+    pub(crate) rate: Option<f64>,
+    /// The mean of what was observed since the last scrape.
+    pub(crate) mean: Option<f64>,
+    pub(crate) p50: Option<Quantile>,
+    pub(crate) p99: Option<Quantile>,
+}
+
+/// An estimate from buckets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Quantile {
+    About(f64),
+    /// More than the largest bound.
+    Above(f64),
+}
+
+/// What is remembered of the last scrape.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    last: Option<Scrape>,
+}
+
+#[derive(Debug)]
+struct Scrape {
+    time: Instant,
+    values: HashMap<(String, String), Vec<f64>>,
+}
+
+impl Rates {
+    /// The rows of a snapshot that was taken at `time`.
+    pub(crate) fn rows(&mut self, time: Instant, snapshot: &Snapshot) -> Vec<Row> {
+        let mut scrape = Scrape { time, values: HashMap::new() };
+        let mut rows = Vec::new();
+        for family in &snapshot.families {
+            for series in &family.series {
+                let labels = shown_labels(series);
+                let values = series.values(family.definition.metric_type());
+                let key = (printable(family.definition.name()), labels);
+                rows.push(self.row(time, &family.definition, &key, &values));
+                scrape.values.insert(key, values);
+            }
+        }
+        self.last = Some(scrape);
+        rows
+    }
+
+    fn row(&self, time: Instant, definition: &Definition, key: &(String, String), now: &[f64]) -> Row {
+        let (name, labels) = key.clone();
+        // Of a histogram or summary, count and sum are the last two, behind the buckets.
+        let count_at = now.len().saturating_sub(2);
+        let plain = Row { name, labels, value: now[count_at], rate: None, mean: None, p50: None, p99: None };
+        let Some(last) = &self.last else { return plain.named_for(definition) };
+        let grown = increase(last.values.get(key), now, count_at);
+        let rate = grown[count_at] / time.duration_since(last.time).as_secs_f64();
+        let rate = rate.is_finite().then_some(rate);
+        let row = match definition.metric_type() {
+            MetricType::Counter => Row { rate, ..plain },
+            MetricType::Gauge | MetricType::Untyped => plain,
+            MetricType::Summary | MetricType::Histogram => {
+                let mean = grown[count_at + 1] / grown[count_at];
+                let estimate = |q: f64| quantile(q, definition.buckets(), &grown[..count_at]);
+                let mean = mean.is_finite().then_some(mean);
+                Row { rate, mean, p50: estimate(0.5), p99: estimate(0.99), ..plain }
+            }
+        };
+        row.named_for(definition)
+    }
+}
+
+impl Row {
+    fn named_for(self, definition: &Definition) -> Self {
+        match definition.metric_type() {
+            MetricType::Summary | MetricType::Histogram => Self { name: self.name + "_count", ..self },
+            _ => self,
+        }
+    }
+}
+
+/// By how much each value has grown. `count_at` is the one that only ever grows: if it has not, all began
+/// again at 0, as did those of a metric that is new.
+fn increase(before: Option<&Vec<f64>>, now: &[f64], count_at: usize) -> Vec<f64> {
+    match before.filter(|before| before.len() == now.len() && before[count_at] <= now[count_at]) {
+        Some(before) => now.iter().zip(before).map(|(now, before)| now - before).collect(),
+        None => now.to_vec(),
+    }
+}
+
+/// The quantile of observations in cumulative buckets, the last of which is `+Inf`; as Prometheus does it,
+/// by taking them as spread evenly within each bucket.
+fn quantile(q: f64, bounds: &[f64], buckets: &[f64]) -> Option<Quantile> {
+    let total = *buckets.last()?;
+    let rank = q * total;
+    if total.is_nan() || total <= 0.0 {
+        return None;
+    }
+    let found = buckets.iter().position(|count| *count >= rank)?;
+    let Some(&upper) = bounds.get(found) else { return bounds.last().map(|&bound| Quantile::Above(bound)) };
+    let (lower, below) = match found.checked_sub(1) {
+        Some(previous) => (bounds[previous], buckets[previous]),
+        // From 0, unless there are negative observations, of which nobody knows how far down they go.
+        None if upper > 0.0 => (0.0, 0.0),
+        None => return Some(Quantile::About(upper)),
+    };
+    Some(Quantile::About(lower + (upper - lower) * (rank - below) / (buckets[found] - below)))
+}
+
+/// The labels as in the exposition, without braces.
+fn shown_labels(series: &Series) -> String {
+    let shown = |(name, value): (&String, &String)| {
+        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("{}=\"{}\"", printable(name), printable(&quoted))
+    };
+    series.labels.iter().map(shown).collect::<Vec<_>>().join(",")
+}
+
+/// The text with nothing in it that a terminal would obey, or that would change how the rest is written.
+fn printable(text: &str) -> String {
+    let is_invisible = |character| {
+        let directions_and_joiners =
+            matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+        char::is_control(character) || directions_and_joiners || character == '\u{feff}'
+    };
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_invisible(character) {
+            true => printable.extend(character.escape_default()),
+            false => printable.push(character),
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pytheus_backend_rs::{Backend, Lifetime};
+
+    use super::*;
+
+    /// A backend with a counter, a gauge, a summary and a histogram, and the rates of its rows by name.
+    struct Service {
+        backend: Backend,
+        rates: Rates,
+        time: Instant,
+    }
+
+    impl Service {
+        fn new() -> Self {
+            Self { backend: Backend::open("memory:").unwrap(), rates: Rates::default(), time: Instant::now() }
+        }
+
+        fn declare(
+            &self,
+            name: &str,
+            metric_type: MetricType,
+            labels: &[&str],
+        ) -> pytheus_backend_rs::MetricFamily {
+            let buckets: &[f64] = if metric_type == MetricType::Histogram { &[1.0, 2.0, 4.0] } else { &[] };
+            let definition = Definition::new(name, "", metric_type, labels, buckets).unwrap();
+            self.backend.declare(definition, labels, Lifetime::Backend).unwrap()
+        }
+
+        /// Two seconds after the last ones.
+        fn rows(&mut self) -> Vec<Row> {
+            self.time += Duration::from_secs(2);
+            self.rates.rows(self.time, &self.backend.collect(None).unwrap())
+        }
+
+        fn row(&mut self) -> Row {
+            let mut rows = self.rows();
+            assert_eq!(rows.len(), 1);
+            rows.remove(0)
+        }
+    }
+
+    #[test]
+    fn a_counter_has_a_rate_per_second_from_the_second_scrape_on() {
+        let mut service = Service::new();
+        let counter =
+            service.declare("requests_total", MetricType::Counter, &["path"]).metric(&["/"]).unwrap();
+        counter.inc(100.0).unwrap();
+        let first = service.row();
+        assert_eq!((first.name.as_str(), first.labels.as_str()), ("requests_total", "path=\"/\""));
+        assert_eq!((first.value, first.rate), (100.0, None));
+        counter.inc(6.0).unwrap();
+        assert_eq!((service.row().rate, service.row().rate), (Some(3.0), Some(0.0)));
+    }
+
+    #[test]
+    fn a_metric_that_is_new_has_grown_from_0() {
+        let mut service = Service::new();
+        assert_eq!(service.rows(), []);
+        service.declare("c", MetricType::Counter, &[]).metric(&[]).unwrap().inc(10.0).unwrap();
+        assert_eq!(service.row().rate, Some(5.0));
+    }
+
+    #[test]
+    fn after_a_reset_the_rate_is_what_was_counted_since_and_never_negative() {
+        let mut service = Service::new();
+        let family = service.declare("c", MetricType::Counter, &[]);
+        family.metric(&[]).unwrap().inc(1000.0).unwrap();
+        service.rows();
+        family.clear().unwrap();
+        family.metric(&[]).unwrap().inc(4.0).unwrap();
+        assert_eq!(service.row().rate, Some(2.0));
+    }
+
+    #[test]
+    fn a_gauge_has_no_rate() {
+        let mut service = Service::new();
+        let gauge = service.declare("g", MetricType::Gauge, &[]).metric(&[]).unwrap();
+        gauge.set(7.0).unwrap();
+        service.rows();
+        gauge.set(3.0).unwrap();
+        let row = service.row();
+        assert_eq!((row.value, row.rate), (3.0, None));
+    }
+
+    #[test]
+    fn a_histogram_tells_of_the_last_interval_only() {
+        let mut service = Service::new();
+        let histogram = service.declare("seconds", MetricType::Histogram, &[]).metric(&[]).unwrap();
+        for _ in 0..1000 {
+            histogram.observe(3.0).unwrap();
+        }
+        service.rows();
+        for _ in 0..10 {
+            histogram.observe(0.5).unwrap();
+        }
+        let row = service.row();
+        assert_eq!((row.name.as_str(), row.value, row.rate), ("seconds_count", 1010.0, Some(5.0)));
+        assert_eq!(
+            (row.mean, row.p50, row.p99),
+            (Some(0.5), Some(Quantile::About(0.5)), Some(Quantile::About(0.99)))
+        );
+        let idle = service.row();
+        assert_eq!((idle.rate, idle.mean, idle.p50, idle.p99), (Some(0.0), None, None, None));
+    }
+
+    #[test]
+    fn a_summary_has_a_rate_and_a_mean_also_of_negative_observations() {
+        let mut service = Service::new();
+        let summary = service.declare("s", MetricType::Summary, &[]).metric(&[]).unwrap();
+        service.rows();
+        summary.observe(-4.0).unwrap();
+        summary.observe(-2.0).unwrap();
+        let row = service.row();
+        assert_eq!((row.value, row.rate, row.mean, row.p50), (2.0, Some(1.0), Some(-3.0), None));
+    }
+
+    #[test]
+    fn quantiles_are_those_of_prometheus() {
+        let bounds = [1.0, 2.0, 4.0];
+        assert_eq!(quantile(0.5, &bounds, &[0.0, 4.0, 4.0, 4.0]), Some(Quantile::About(1.5)));
+        assert_eq!(quantile(0.75, &bounds, &[2.0, 2.0, 4.0, 4.0]), Some(Quantile::About(3.0)));
+        assert_eq!(quantile(0.99, &bounds, &[0.0, 0.0, 0.0, 5.0]), Some(Quantile::Above(4.0)));
+        assert_eq!(quantile(0.5, &[-1.0, 1.0], &[3.0, 3.0, 3.0]), Some(Quantile::About(-1.0)));
+        assert_eq!(quantile(0.5, &[], &[3.0]), None);
+        assert_eq!(quantile(0.5, &bounds, &[0.0; 4]), None);
+        assert_eq!(quantile(0.5, &bounds, &[f64::NAN; 4]), None);
+    }
+
+    #[test]
+    fn labels_cannot_command_the_terminal() {
+        let mut service = Service::new();
+        service.declare("c", MetricType::Counter, &["a"]).metric(&["\u{1b}[2J\"\n\u{202e}é"]).unwrap();
+        assert_eq!(service.row().labels, r#"a="\u{1b}[2J\"\n\u{202e}é""#);
+    }
+}

@@ -1,0 +1,129 @@
+//! The store that a command looks at: `--store URL`, or what the environment says.
+//!
+//! A side-car only reads, so a metrics file is attached to and never made; and a command that stays does not
+//! need the store to be there yet.
+
+use clap::{Arg, ArgMatches};
+use pytheus_backend_rs::Backend;
+use url::Url;
+
+use crate::failure::Failure;
+use crate::text;
+
+/// Where a store URL stands if there is no `--store`.
+const VARIABLE: &str = "PYTHEUS_BACKEND_STORE";
+
+/// Whether the store must be there when the command begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Required,
+    Awaited,
+}
+
+pub(crate) fn argument() -> Arg {
+    Arg::new("store").long("store").short('s').value_name("URL").help(
+        "Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db] or \
+         redis+unix:///path of a socket; options such as key_prefix stand in the query. Without it, what the \
+         environment variable PYTHEUS_BACKEND_STORE says: the place for a URL with a password, since arguments \
+         can be seen by everybody on the machine",
+    )
+}
+
+/// Opens the store that the command line or the environment names.
+pub(crate) fn open(matches: &ArgMatches, presence: Presence) -> Result<Backend, Failure> {
+    Ok(Backend::open(&side_car_url(&given(matches)?, presence)?)?)
+}
+
+/// The store's name for people: without password and options.
+pub(crate) fn shown(matches: &ArgMatches) -> String {
+    let Some(mut url) = given(matches).ok().and_then(|given| Url::parse(&given).ok()) else {
+        return String::new();
+    };
+    url.set_query(None);
+    url.set_fragment(None);
+    // A URL that cannot have them has none.
+    let _ = url.set_username("").and(url.set_password(None));
+    url.to_string()
+}
+
+fn given(matches: &ArgMatches) -> Result<String, Failure> {
+    if let Some(given) = text(matches, "store") {
+        return Ok(given.to_owned());
+    }
+    match std::env::var(VARIABLE) {
+        Ok(given) if !given.is_empty() => Ok(given),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage(format!("the environment variable {VARIABLE} is no text")))
+        }
+        _ => Err(Failure::usage(format!(
+            "no store was given: expected --store URL, or a URL in the environment variable {VARIABLE}; see --help"
+        ))),
+    }
+}
+
+/// The URL with which a side-car opens the store.
+fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
+    // What is no URL is the engine's to explain.
+    let Ok(mut url) = Url::parse(given) else { return Ok(given.to_owned()) };
+    let option =
+        |name: &str| url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned());
+    let (start, required) = (option("start"), option("required"));
+    match url.scheme() {
+        "memory" => {
+            return Err(Failure::usage(
+                "a memory: store is inside the process that counts, and cannot be looked at from outside: \
+                 expected shm:///path or redis://host:port/db",
+            ));
+        }
+        "shm" => match start.as_deref() {
+            None => drop(url.query_pairs_mut().append_pair("start", "attach")),
+            Some("continue" | "reset") => {
+                return Err(Failure::usage(
+                    "option \"start\" of the store URL would make or replace the metrics file, which a side-car \
+                     only reads: leave it out",
+                ));
+            }
+            Some(_) => {}
+        },
+        _ => {}
+    }
+    if presence == Presence::Awaited && required.is_none() {
+        url.query_pairs_mut().append_pair("required", "false");
+    }
+    Ok(url.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(given: &str, presence: Presence) -> String {
+        side_car_url(given, presence).unwrap()
+    }
+
+    #[test]
+    fn a_metrics_file_is_attached_to() {
+        assert_eq!(url("shm:///m", Presence::Required), "shm:///m?start=attach");
+        assert_eq!(url("shm:///m", Presence::Awaited), "shm:///m?start=attach&required=false");
+        assert_eq!(url("shm:///m?start=attach", Presence::Required), "shm:///m?start=attach");
+        for start in ["continue", "reset"] {
+            let given = format!("shm:///m?start={start}");
+            assert_eq!(side_car_url(&given, Presence::Required).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_server_is_awaited_unless_the_url_says_otherwise() {
+        assert_eq!(url("redis://u:p@h/1", Presence::Required), "redis://u:p@h/1");
+        assert_eq!(
+            url("redis://h?key_prefix=a%20b", Presence::Awaited),
+            "redis://h?key_prefix=a%20b&required=false"
+        );
+        assert_eq!(url("redis://h?required=true", Presence::Awaited), "redis://h?required=true");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_from_outside_is_refused() {
+        assert_eq!(side_car_url("memory:", Presence::Required).unwrap_err().exit_code(), 2);
+    }
+}
