@@ -41,7 +41,7 @@ fn run() -> Result<(), Failure> {
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return dump::print(&error.render().to_string()).map(drop);
+            return dump::print(&format!("{}\n", error.render().to_string().trim_end())).map(drop);
         }
         Err(error) => return Err(Failure::of_arguments(&error, std::env::args())),
     };
@@ -63,6 +63,7 @@ fn command() -> Command {
             "Exit codes: 0 done, 1 failed (or not sound, for check), 2 not understood.\n\
              The store is never changed; but on Redis a scrape (serve, dump, top) renews the expiry of what it reads.",
         )
+        .max_term_width(100)
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .subcommand(serve::command())

@@ -1,14 +1,78 @@
 //! `serve`: the metrics over HTTP, for Prometheus to scrape.
+//!
+//! It ends when it is told to by a signal, and not because the store is away.
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
+use pytheus_backend_rs::{Exporter, ExporterOptions};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
+use crate::dump::print;
 use crate::failure::Failure;
+use crate::store::{self, Presence};
 use crate::with_common_options;
 
 pub(crate) fn command() -> Command {
-    with_common_options(Command::new("serve").about("Serve the metrics over HTTP, for Prometheus to scrape"))
+    let command = Command::new("serve")
+        .about("Serve the metrics over HTTP, for Prometheus to scrape")
+        .after_help(
+            "It serves /metrics, a landing page at /, and /-/healthy, which says that it runs. A store that is not \
+             there (yet) is 503 with the reason, until it is there. SIGTERM and SIGINT end it, with exit code 0.",
+        );
+    with_common_options(command).arg(
+        Arg::new("listen")
+            .long("listen")
+            .short('l')
+            .value_name("ADDR")
+            .default_value("127.0.0.1:9464")
+            .value_parser(parse_address)
+            .help(
+                "Where to serve: 127.0.0.1:9464, [::1]:9464, localhost:9464, or :9464 for every IPv4 address of the \
+                 machine; port 0 is a free one, which is printed",
+            ),
+    )
 }
 
-pub(crate) fn run(_: &ArgMatches) -> Result<(), Failure> {
-    Err(Failure::failed("serve is not there yet"))
+pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    // Before anything starts: a signal that comes early must end it as well as any other.
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
+    let backend = store::open(matches, Presence::Awaited)?;
+    let (address, port) = matches.get_one("listen").cloned().unwrap_or_default();
+    let exporter = Exporter::start(&backend, ExporterOptions { address, port, ..Default::default() })?;
+    // Whoever started it may have closed stdout; it serves all the same.
+    let _ = print(&format!("serving {} on http://{}/metrics\n", store::shown(matches), exporter.address()))?;
+    signals.forever().next();
+    exporter.stop();
+    Ok(backend.close()?)
+}
+
+/// The host and the port of `HOST:PORT`.
+fn parse_address(text: &str) -> Result<(String, u16), String> {
+    let expected = || "expected HOST:PORT, as in 127.0.0.1:9464, [::1]:9464 or :9464".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    let port = port.parse().map_err(|_| expected())?;
+    let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    match host {
+        _ if is_bare_ipv6 => Err(expected()),
+        "" => Ok(("0.0.0.0".to_owned(), port)),
+        host => Ok((host.to_owned(), port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        let parsed = |text: &str| parse_address(text).map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(parsed("127.0.0.1:9464").unwrap(), "127.0.0.1 9464");
+        assert_eq!(parsed("[::1]:0").unwrap(), "[::1] 0");
+        assert_eq!(parsed("localhost:80").unwrap(), "localhost 80");
+        assert_eq!(parsed(":9464").unwrap(), "0.0.0.0 9464");
+        for bad in ["", "9464", "127.0.0.1", "host:", "host:x", "host:65536", "::1:9464", "host:-1"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
 }

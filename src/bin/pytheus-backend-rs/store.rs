@@ -22,10 +22,10 @@ pub(crate) enum Presence {
 
 pub(crate) fn argument() -> Arg {
     Arg::new("store").long("store").short('s').value_name("URL").help(
-        "Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db] or \
-         redis+unix:///path of a socket; options such as key_prefix stand in the query. Without it, what the \
-         environment variable PYTHEUS_BACKEND_STORE says: the place for a URL with a password, since arguments \
-         can be seen by everybody on the machine",
+        "Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or \
+         redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the \
+         environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since \
+         everybody on the machine can see the arguments of a command",
     )
 }
 

@@ -271,7 +271,9 @@ impl View {
             KeyCode::Up | KeyCode::Char('k') => self.first_line = self.first_line.saturating_sub(1),
             KeyCode::Down | KeyCode::Char('j') => self.first_line = self.first_line.saturating_add(1),
             KeyCode::PageUp => self.first_line = self.first_line.saturating_sub(self.page),
-            KeyCode::PageDown | KeyCode::Char(' ') => self.first_line = self.first_line.saturating_add(self.page),
+            KeyCode::PageDown | KeyCode::Char(' ') => {
+                self.first_line = self.first_line.saturating_add(self.page)
+            }
             KeyCode::Home => self.first_line = 0,
             KeyCode::End => self.first_line = usize::MAX,
             _ => {}
