@@ -83,6 +83,16 @@ def test_the_wheel_has_the_extension_and_the_type_marker_and_no_sources_of_the_b
     assert not [name for name in names if name.endswith((".c", ".o", ".pyc"))]
 
 
+def test_the_wheel_carries_the_side_car_as_a_program(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    program = archive.getinfo("pytheus_backend_rs/_bin/pytheus-backend-rs")
+    # The permissions that pip gives it.
+    assert program.external_attr >> 16 & 0o111 == 0o111
+    assert archive.read(program).startswith(b"\x7fELF")
+    (entry_points,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    assert "pytheus-backend-rs = pytheus_backend_rs.__main__:main" in archive.read(entry_points).decode()
+
+
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -141,6 +151,8 @@ def test_the_wheel_works(wheel: Path, server: Server, tmp_path: Path, version: s
     output = run_program(SMOKE, server.config, interpreter=python, environment={"PYTHONWARNINGS": "ignore"})
     assert output == f"works ({version.replace('.', ', ')})\n"
     assert server.client().hget("requests_total", '{"a":"x"}') == "1002"
+    dump = run(python.with_name("pytheus-backend-rs"), "dump", "--store", f"redis://127.0.0.1:{server.port}")
+    assert '\nrequests_total{a="x"} 1002\n' in dump
 
 
 def mypy(*arguments: str | Path) -> str:

@@ -1,0 +1,576 @@
+"""The side-car through the installed package: `python -m pytheus_backend_rs serve | dump | top | check`.
+
+It looks at what real processes count, in a metrics file or on a real redis-server. `top` is looked at as a
+person would, on the screen of a terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from programs import HANG, Program, running
+from redis_server import Server, free_port
+from terminal import Terminal
+from waiting import wait_until
+
+COMMAND = [sys.executable, "-m", "pytheus_backend_rs"]
+COMMANDS = ["serve", "dump", "top", "check"]
+
+#: Counts three requests, and one more for each line that it reads. Each is an observation of 0.5, too.
+APPLICATION = """
+import pytheus_backend_rs
+load_backend(getattr(pytheus_backend_rs, config.pop("class")), config)
+requests = Counter("http_requests_total", "Requests served.", required_labels=["path"])
+seconds = Histogram("http_request_seconds", "How long they took.", buckets=[0.25, 1])
+level = Gauge("level", "Of water.")
+level.set(7.5)
+
+def count():
+    requests.labels(path="/").inc()
+    seconds.observe(0.5)
+    print("counted", flush=True)
+
+for _ in range(3):
+    count()
+for line in sys.stdin:
+    count()
+"""
+
+#: Counts without end, seven requests to one observation.
+BUSY_APPLICATION = """
+import pytheus_backend_rs
+load_backend(getattr(pytheus_backend_rs, config.pop("class")), config)
+requests = Counter("http_requests_total", "Requests served.", required_labels=["path"])
+seconds = Histogram("http_request_seconds", "How long they took.", buckets=[0.1, 1])
+counter = requests.labels(path="/busy")
+Gauge("level", "Of water.").set(7.5)
+print("ready", flush=True)
+while True:
+    counter.inc(7)
+    seconds.observe(0.05)
+    time.sleep(0.001)
+"""
+
+METRICS = [
+    "# HELP http_requests_total Requests served.",
+    "# TYPE http_requests_total counter",
+    'http_requests_total{path="/"} 3',
+    "# HELP http_request_seconds How long they took.",
+    "# TYPE http_request_seconds histogram",
+    'http_request_seconds_bucket{le="0.25"} 0',
+    'http_request_seconds_bucket{le="1"} 3',
+    'http_request_seconds_bucket{le="+Inf"} 3',
+    "http_request_seconds_sum 1.5",
+    "http_request_seconds_count 3",
+    "# HELP level Of water.",
+    "# TYPE level gauge",
+    "level 7.5",
+]
+
+
+class Store:
+    """A store for an application and for the side-car that looks at it."""
+
+    def __init__(self, backend_class: str, config: dict[str, object], url: str) -> None:
+        self.config = {"class": backend_class, **config}
+        self.url = url
+
+
+@pytest.fixture(params=["shared memory", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "shared memory":
+        return file_store(tmp_path / "metrics")
+    return redis_store(request.getfixturevalue("server"))
+
+
+def file_store(path: Path) -> Store:
+    return Store("SharedMemoryBackend", {"path": str(path)}, f"shm://{path}")
+
+
+def redis_store(server: Server) -> Store:
+    return Store("RedisBackend", server.config, f"redis://127.0.0.1:{server.port}")
+
+
+def side_car(*arguments: str, store: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end; `store` is for the environment."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHEUS_BACKEND_STORE"}
+    if store is not None:
+        environment["PYTHEUS_BACKEND_STORE"] = store
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=HANG, env=environment)
+
+
+@contextlib.contextmanager
+def counting(store: Store, source: str = APPLICATION) -> Iterator[Program]:
+    """An application that has counted, as the side-car sees it, and still runs."""
+    with running(source, store.config) as application:
+        application.line()
+        if source is APPLICATION:
+            wait_until(
+                lambda: 'http_requests_total{path="/"} 3\n' in side_car("dump", "--store", store.url).stdout,
+                "the store has what was counted",
+            )
+        yield application
+
+
+@contextlib.contextmanager
+def serving(*arguments: str, url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A side-car that serves, and the URL of its metrics, which it prints."""
+    command = [*COMMAND, "serve", "--store", url, "--listen", "127.0.0.1:0", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.fullmatch(r"serving (\S+) on (http://127\.0\.0\.1:\d+/metrics)\n", line)
+        assert match, (line, process.poll())
+        yield process, match[2]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def scrape(url: str) -> tuple[int, str]:
+    """The status and the body of an answer."""
+    try:
+        with urllib.request.urlopen(url, timeout=HANG) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("pytheus-backend-rs: "), done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+# The command line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does_and_what_it_needs(command: str) -> None:
+    done = side_car(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in ("--store <URL>", "PYTHEUS_BACKEND_STORE", "shm:///path", "redis://", "password"):
+        assert part in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_help_names_the_commands_and_the_exit_codes() -> None:
+    done = side_car("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (*COMMANDS, "Exit codes: 0 "):
+        assert part in done.stdout
+
+
+def test_the_command_has_a_script_of_its_own() -> None:
+    import pytheus_backend_rs
+
+    for command in ([str(Path(sys.executable).with_name("pytheus-backend-rs"))], COMMAND):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=HANG)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"pytheus-backend-rs {pytheus_backend_rs.__version__}\n"
+
+
+def test_a_package_without_its_program_says_so(tmp_path: Path) -> None:
+    source = f"import pytheus_backend_rs.__main__ as m; m.__file__ = {str(tmp_path / 'm.py')!r}; m.main()"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=HANG)
+    assert_one_sentence(done, 1, str(tmp_path), "No such file", "install")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("dmp",),
+        ("dump",),
+        ("dump", "--bogus"),
+        ("dump", "--store", "mysql://h"),
+        ("dump", "--store", "redis://h?bogus=1"),
+        ("dump", "--store", "no url"),
+        ("dump", "--store", "memory:"),
+        ("serve", "--store", "shm:///m", "--listen", "nowhere"),
+        ("serve", "--store", "shm:///m", "--listen", "127.0.0.1:99999"),
+        ("top", "--store", "shm:///m", "--interval", "0"),
+        ("top", "--store", "shm:///m", "--count", "0"),
+    ],
+)
+def test_what_is_not_understood_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...]) -> None:
+    done = side_car(*arguments)
+    assert_one_sentence(done, 2)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["dump", "check"])
+def test_no_server_is_one_sentence_and_exit_code_1(command: str) -> None:
+    port = free_port()
+    done = side_car(command, "--store", f"redis://127.0.0.1:{port}")
+    assert_one_sentence(done, 1, f"127.0.0.1:{port}", "refused")
+
+
+@pytest.mark.parametrize("command", ["dump", "check"])
+def test_no_file_is_one_sentence_and_exit_code_1_and_no_file_is_made(command: str, tmp_path: Path) -> None:
+    done = side_car(command, "--store", f"shm://{tmp_path}/metrics")
+    assert_one_sentence(done, 1, f"{tmp_path}/metrics", "there is no metrics file")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("start", ["continue", "reset"])
+def test_a_store_url_that_would_make_or_replace_the_file_is_refused(tmp_path: Path, start: str) -> None:
+    store = file_store(tmp_path / "metrics")
+    with counting(store):
+        before = (tmp_path / "metrics").stat()
+        assert_one_sentence(side_car("dump", "--store", f"{store.url}?start={start}"), 2, '"start"')
+        assert (tmp_path / "metrics").stat().st_ino == before.st_ino
+
+
+def test_a_password_is_never_shown(start_server: Callable[..., Server]) -> None:
+    server = start_server("--requirepass", "s3cret")
+    wrong = f"redis://user:wr0ng-s3cret@127.0.0.1:{server.port}"
+    right = f"redis://:s3cret@127.0.0.1:{server.port}"
+    runs = [side_car(command, "--store", wrong) for command in ("dump", "check")]
+    runs += [side_car(command, store=wrong) for command in ("dump", "check")]
+    runs += [side_car("top", "--interval", "0.1", "--count", "1", "--store", wrong)]
+    assert [done.returncode for done in runs] == [1] * 5
+    runs += [side_car(command, "--verbose", store=right) for command in ("dump", "check")]
+    assert [done.returncode for done in runs[5:]] == [0, 0]
+    # In the wrong place, or misspelled.
+    runs += [
+        side_car(*arguments)
+        for arguments in (
+            (right,),
+            ("dump", right),
+            ("dump", "--stor", right),
+            (f"--store={right}", "dump"),
+            ("dump", "--store", right.replace("/", "")),
+            ("dump", "--store", f"{right}/x?y=z"),
+            ("dump", "--store", f"redis://127.0.0.1:{server.port}?pasword=s3cret"),
+            ("serve", "--listen", right, "--store", right),
+            ("top", "--interval", right, "--store", right),
+        )
+    ]
+    assert [done.returncode for done in runs[7:]] == [2] * 9
+    for done in runs:
+        assert "s3cret" not in done.stdout + done.stderr, done.args
+    with serving("--verbose", url=wrong) as (process, url):
+        status, body = scrape(url)
+        assert status == 503 and "s3cret" not in body
+        process.terminate()
+        _, errors = process.communicate(timeout=HANG)
+        assert "WRONGPASS" in errors and "s3cret" not in errors
+
+
+# dump
+
+
+def test_dump_prints_families_help_and_buckets_from_the_store(store: Store) -> None:
+    with counting(store):
+        done = side_car("dump", "--store", store.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == sorted(METRICS)
+
+
+def test_dump_finds_the_store_in_the_environment(store: Store) -> None:
+    with counting(store):
+        assert side_car("dump", store=store.url).stdout == side_car("dump", "--store", store.url).stdout != ""
+
+
+@pytest.mark.parametrize("pattern", ["requests", "http_requests_*", "*_t?tal"])
+def test_dump_prints_the_families_that_a_pattern_means(tmp_path: Path, pattern: str) -> None:
+    store = file_store(tmp_path / "metrics")
+    with counting(store):
+        done = side_car("dump", "--store", store.url, "--name", pattern)
+    assert done.stdout.splitlines() == METRICS[:3]
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    source = APPLICATION.replace("for line", "[requests.labels(path=str(i)) for i in range(20000)]\nprint('many')\nfor line")
+    with counting(store, source) as application:
+        while application.line() != "many":
+            pass
+        command = [*COMMAND, "dump", "--store", store.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout.readline() == METRICS[0].encode() + b"\n"
+            process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait(HANG) == 0
+
+
+# check
+
+
+def test_a_sound_store_is_called_sound(store: Store) -> None:
+    with counting(store):
+        done = side_car("check", "--store", store.url)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    *findings, verdict = done.stdout.splitlines()
+    assert verdict == "sound"
+    assert "3 families" in done.stdout and "3 metrics" in done.stdout
+    assert len(findings) >= 3 and not [finding for finding in findings if finding.startswith("fault")]
+
+
+def test_check_tells_of_the_server_its_writers_and_when_values_expire(server: Server) -> None:
+    store = redis_store(server)
+    with counting(store):
+        server.client().expire("level", 1234)
+        done = side_car("check", "--store", store.url)
+        # A look is no scrape.
+        assert 0 < server.client().ttl("level") <= 1234
+    version = server.client().info("server")["redis_version"]
+    assert f"127.0.0.1:{server.port} answers: a server of version {version}" in done.stdout
+    assert re.search(r"^1 writer; the last batch was made \d+ s ago$", done.stdout, re.MULTILINE)
+    assert re.search(r"^the first values expire in 12\d\d s", done.stdout, re.MULTILINE)
+
+
+def test_a_damaged_file_is_not_sound_and_the_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    with counting(file_store(path)):
+        pass
+    content = bytearray(path.read_bytes())
+    at = content.index(b'{"path":"/"}')
+    content[at + 2] ^= 1
+    path.write_bytes(content)
+    done = side_car("check", "--store", f"shm://{path}")
+    assert (done.returncode, done.stderr) == (1, "")
+    *findings, verdict = done.stdout.splitlines()
+    assert findings[-1] == f"fault: the record at byte {at // 64 * 64 - 64} is damaged"
+    assert verdict == "not sound: 1 fault"
+    # What is whole is still shown.
+    dump = side_car("dump", "--store", f"shm://{path}")
+    assert dump.returncode == 0 and "level 7.5" in dump.stdout and "http_requests_total{" not in dump.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"not a metrics file " * 999, "it is no metrics file"), (b"", "it is empty"), (b"PYTHEUSM", "cut off")],
+)
+@pytest.mark.parametrize("command", ["check", "dump"])
+def test_a_foreign_file_is_refused_and_left_alone(
+    tmp_path: Path, command: str, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "metrics"
+    path.write_bytes(content)
+    assert_one_sentence(side_car(command, "--store", f"shm://{path}"), 1, str(path), reason)
+    assert path.read_bytes() == content
+
+
+def test_what_scrapes_leave_out_of_a_server_is_a_fault(server: Server) -> None:
+    store = redis_store(server)
+    with counting(store):
+        client = server.client()
+        client.delete("level")
+        client.rpush("level", "somebody", "else's")
+        client.hset("http_requests_total", '{"path":"/a"}', "many")
+        client.hset("http_requests_total", "no labels", "1")
+        client.hset("http_request_seconds", "{}#median", "1")
+        client.hset("pytheus:families", "broken_total", '{"type":"nonsense"}')
+        done = side_car("check", "--store", store.url)
+    assert (done.returncode, done.stderr) == (1, "")
+    faults = [line for line in done.stdout.splitlines() if line.startswith("fault: ")]
+    assert done.stdout.endswith("\nnot sound: 5 faults\n") and len(faults) == 5
+    for parts in [
+        ('"level"', "WRONGTYPE"),
+        ('"http_requests_total"', r'{\"path\":\"/a\"}', '"many" is no number'),
+        ('"http_requests_total"', '"no labels"'),
+        ('"http_request_seconds"', "#median"),
+        ('"broken_total"', "type"),
+    ]:
+        assert [fault for fault in faults if all(part in fault for part in parts)], (parts, faults)
+
+
+# serve
+
+
+def test_serve_shows_what_another_process_counts_meanwhile(store: Store) -> None:
+    with counting(store) as application, serving(url=store.url) as (_, url):
+        status, body = scrape(url)
+        assert status == 200
+        assert sorted(body.splitlines()) == sorted(METRICS)
+        for _ in range(39):
+            application.say()
+        wait_until(lambda: 'http_requests_total{path="/"} 42\n' in scrape(url)[1], "all 42 requests are seen")
+        assert scrape(url.replace("/metrics", "/-/healthy"))[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_serve_cleanly(store: Store, number: signal.Signals) -> None:
+    with counting(store), serving(url=store.url) as (process, url):
+        assert scrape(url)[0] == 200
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=HANG)
+        assert (process.returncode, errors) == (0, "")
+        with pytest.raises(OSError):
+            urllib.request.urlopen(url, timeout=HANG)
+
+
+def test_a_signal_ends_serve_though_the_server_does_not_answer(own_server: Server) -> None:
+    with serving(url=redis_store(own_server).url) as (process, url):
+        assert scrape(url)[0] == 200
+        own_server.pause()
+        process.terminate()
+        process.communicate(timeout=HANG)
+        assert process.returncode == 0
+
+
+def test_serve_awaits_a_file_and_follows_the_one_that_replaces_it(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    with serving(url=store.url) as (process, url):
+        status, body = scrape(url)
+        assert status == 503
+        assert f"there is no metrics file {tmp_path}/metrics" in body
+        assert list(tmp_path.iterdir()) == []
+        with counting(store) as application:
+            assert scrape(url) == (200, "\n".join(METRICS) + "\n")
+            application.say()
+            application.line()
+        wait_until(lambda: 'path="/"} 4\n' in scrape(url)[1], "the fourth is seen")
+        store.config["start"] = "reset"
+        with counting(store):
+            assert scrape(url) == (200, "\n".join(METRICS) + "\n")
+        (tmp_path / "metrics").unlink()
+        assert scrape(url)[0] == 503
+        process.terminate()
+        _, errors = process.communicate(timeout=HANG)
+    assert process.returncode == 0
+    assert errors.startswith("pytheus-backend-rs: warn: there is no metrics file"), errors
+
+
+def test_serve_awaits_a_server(own_server: Server) -> None:
+    store = redis_store(own_server)
+    own_server.kill()
+    with serving(url=store.url) as (_, url):
+        status, body = scrape(url)
+        assert status == 503 and f"127.0.0.1:{own_server.port}" in body
+        own_server.start()
+        with counting(store):
+            wait_until(lambda: 'path="/"} 3\n' in scrape(url)[1], "the server's values are seen")
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    with serving(url=f"shm://{tmp_path}/metrics") as (_, url):
+        address = url.split("/")[2]
+        done = side_car("serve", "--store", f"shm://{tmp_path}/metrics", "--listen", address)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"pytheus-backend-rs: cannot serve metrics on {address}: ")
+
+
+# top
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"\s{2,}", line.strip())
+
+
+def assert_is_the_table_of_a_busy_application(lines: list[str]) -> None:
+    """METRIC, LABELS, VALUE, RATE/s, MEAN, P50, P99; seven requests to one observation of 0.05."""
+    requests, seconds, level = (
+        next(cells(line) for line in lines if line.startswith(name))
+        for name in ("http_requests_total", "http_request_seconds_count", "level")
+    )
+    assert requests[1] == 'path="/busy"'
+    value, rate = float(requests[2]), float(requests[3])
+    assert value > 0 and rate > 0
+    count, count_rate, mean, p50, p99 = map(float, seconds[1:])
+    # One of the two may have been counted once more when they were read.
+    assert abs(value - 7 * count) <= 14
+    assert rate == pytest.approx(7 * count_rate, rel=0.5)
+    assert (mean, p50, p99) == (0.05, 0.05, 0.099)
+    assert level == ["level", "7.5", "-", "-", "-", "-"]
+    assert lines.index(next(line for line in lines if line.startswith("http_requests_total"))) < lines.index(
+        next(line for line in lines if line.startswith("http_request_seconds_count"))
+    ), "the faster one comes first"
+
+
+def test_top_prints_plain_tables_where_there_is_no_terminal(store: Store) -> None:
+    with counting(store, BUSY_APPLICATION):
+        wait_until(lambda: "/busy" in side_car("dump", "--store", store.url).stdout, "the store has values")
+        done = side_car("top", "--store", store.url, "--interval", "0.5", "--count", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    tables = done.stdout.split("\n\n")
+    assert len(tables) == 2
+    for table in tables:
+        assert cells(table.splitlines()[0]) == ["METRIC", "LABELS", "VALUE", "RATE/s", "MEAN", "P50", "P99"]
+        assert_is_the_table_of_a_busy_application(table.splitlines())
+
+
+def test_top_shows_live_values_and_rates_and_gives_the_terminal_back(store: Store) -> None:
+    with counting(store, BUSY_APPLICATION), Terminal([*COMMAND, "top", "-i", "0.5", "--store", store.url]) as top:
+        top.wait_for(lambda lines: any("0.099" in line for line in lines), "rates are shown")
+        first = top.lines
+        assert store.url.split("//")[1] in first[0] and "every 0.5 s" in first[0]
+        assert "metrics 1 to 3 of 3, by rate" in first[1]
+        assert cells(first[2]) == ["METRIC", "LABELS", "VALUE", "RATE/s", "MEAN", "P50", "P99"]
+        assert "q quit" in first[-1]
+        assert_is_the_table_of_a_busy_application(first)
+        top.wait_for(lambda lines: lines[3] != first[3], "the next values are shown")
+        assert_is_the_table_of_a_busy_application(top.lines)
+        assert top.is_raw and top.has_alternate_screen
+        top.press("q")
+        assert top.wait() == 0
+        assert not top.is_raw and not top.has_alternate_screen and not top.is_cursor_hidden
+
+
+def test_top_sorts_filters_pauses_and_fits_the_screen(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    source = BUSY_APPLICATION.replace("print(", "[requests.labels(path=f'/{i:03}') for i in range(100)]\nprint(")
+    with counting(store, source), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:
+        top.wait_for(lambda lines: "metrics 1 to 20 of 103, by rate" in lines[1], "a page of the metrics is shown")
+        top.press("s", "s")
+        top.wait_for(lambda lines: "by name" in lines[1] and "_count" in lines[3] and "/018" in lines[22], "sorted by name")
+        top.press("\x1b[6~")
+        top.wait_for(lambda lines: "21 to 40" in lines[1] and "/019" in lines[3], "scrolled by a page")
+        top.press("/", "/", "b", "u", "\r")
+        top.wait_for(lambda lines: "1 to 1 of 1 of 103" in lines[1] and "/busy" in lines[3], "filtered")
+        top.press("p")
+        top.wait_for(lambda lines: lines[1].endswith("paused"), "paused")
+        top.resize(60, 12)
+        top.wait_for(lambda lines: len(lines) == 12 and "q quit" in lines[-1] and "/busy" in lines[3], "drawn anew")
+        assert "P99" not in top.lines[2]
+        top.press("\x03")
+        assert top.wait() == 0
+
+
+def test_top_gives_the_terminal_back_when_a_signal_ends_it(tmp_path: Path) -> None:
+    with Terminal([*COMMAND, "top", "--store", f"shm://{tmp_path}/metrics"]) as top:
+        top.wait_for(lambda lines: "no new values: there is no metrics file" in lines[1], "the reason is shown")
+        assert top.is_raw
+        top.process.terminate()
+        assert top.wait() == 0
+        assert not top.is_raw and not top.has_alternate_screen and not top.is_cursor_hidden
+
+
+def test_top_shows_why_a_store_has_gone_and_goes_on_when_it_is_back(own_server: Server) -> None:
+    store = redis_store(own_server)
+    with counting(store, BUSY_APPLICATION), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:
+        top.wait_for(lambda lines: "by rate" in lines[1] and "/busy" in lines[3], "the values are shown")
+        own_server.kill()
+        top.wait_for(lambda lines: "no new values: cannot connect" in lines[1], "the reason is shown")
+        assert "/busy" in top.lines[3], "the last values stay"
+        own_server.start()
+        top.wait_for(lambda lines: "by rate" in lines[1], "it is back")
+        top.press("q")
+        assert top.wait() == 0
+
+
+def test_a_label_cannot_command_the_terminal(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    source = BUSY_APPLICATION.replace('"/busy"', r'"\x1b[2J\x1b]0;owned\x07\n/busy"')
+    with counting(store, source), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:
+        top.wait_for(lambda lines: any(r"\u{1b}[2J" in line for line in lines), "the label is shown as text")
+        assert b"owned\x07" not in top.output
+        top.press("q")
+        assert top.wait() == 0
