@@ -286,6 +286,17 @@ def test_dump_finds_the_store_in_the_environment(store: Store) -> None:
         assert side_car("dump", store=store.url).stdout == side_car("dump", "--store", store.url).stdout != ""
 
 
+def test_dump_prints_openmetrics_where_that_is_asked_for(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    with counting(store):
+        lines = side_car("dump", "--format", "openmetrics", "--store", store.url).stdout.splitlines()
+    assert lines[:2] == ["# HELP http_requests Requests served.", "# TYPE http_requests counter"] or lines[1] == (
+        "# TYPE http_requests counter"
+    )
+    assert 'http_requests_total{path="/"} 3' in lines or 'http_requests_total{path="/"} 3.0' in lines
+    assert lines[-1] == "# EOF"
+
+
 @pytest.mark.parametrize("pattern", ["requests", "http_requests_*", "*_t?tal"])
 def test_dump_prints_the_families_that_a_pattern_means(tmp_path: Path, pattern: str) -> None:
     store = file_store(tmp_path / "metrics")

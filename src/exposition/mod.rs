@@ -57,6 +57,13 @@ pub fn render_text(snapshot: &Snapshot) -> String {
     render(snapshot, Format::default(), None, 0).text
 }
 
+impl Snapshot {
+    /// The snapshot as text of this format.
+    pub fn render(&self, format: Format) -> Rendered {
+        render(self, format, None, 0)
+    }
+}
+
 /// The snapshot as text, with the ends of its first `asked_for` families.
 pub(crate) fn render(
     snapshot: &Snapshot,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use clap::{Arg, ArgMatches, Command};
-use pytheus_backend_rs::render_text;
+use pytheus_backend_rs::{Format, TEXT_CONTENT_TYPE};
 
 use crate::failure::Failure;
 use crate::store::{self, Presence};
@@ -24,7 +24,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if let Some(pattern) = text(matches, "name") {
         snapshot.families.retain(|family| matches_name(pattern, family.definition.name()));
     }
-    print(&render_text(&snapshot)).map(drop)
+    let accepted = match text(matches, "format") {
+        Some("openmetrics") => "application/openmetrics-text; version=1.0.0",
+        _ => TEXT_CONTENT_TYPE,
+    };
+    print(&snapshot.render(Format::negotiate(Some(accepted))).text).map(drop)
 }
 
 /// Writes to stdout. A reader that has seen enough (`| head`) is no failure, but there is no use in going on.

@@ -50,8 +50,8 @@ impl Rates {
         let mut scrape = Scrape { time, values: HashMap::new() };
         let mut rows = Vec::new();
         for family in &snapshot.families {
-            for series in &family.series {
-                let labels = shown_labels(series);
+            for series in family.series() {
+                let labels = shown_labels(&series);
                 let values = series.values(family.definition.metric_type());
                 let key = (printable(family.definition.name()), labels);
                 rows.push(self.row(time, &family.definition, &key, &values));
@@ -123,12 +123,12 @@ fn quantile(q: f64, bounds: &[f64], buckets: &[f64]) -> Option<Quantile> {
 }
 
 /// The labels as in the exposition, without braces.
-fn shown_labels(series: &Series) -> String {
+fn shown_labels(series: &Series<'_>) -> String {
     let shown = |(name, value): (&String, &String)| {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
         format!("{}=\"{}\"", printable(name), printable(&quoted))
     };
-    series.labels.iter().map(shown).collect::<Vec<_>>().join(",")
+    series.labels().iter().map(shown).collect::<Vec<_>>().join(",")
 }
 
 /// The text with nothing in it that a terminal would obey, or that would change how the rest is written.
