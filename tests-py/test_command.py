@@ -62,10 +62,8 @@ while True:
     time.sleep(0.001)
 """
 
+#: A family is there as soon as it has a metric: that with labels comes last.
 METRICS = [
-    "# HELP http_requests_total Requests served.",
-    "# TYPE http_requests_total counter",
-    'http_requests_total{path="/"} 3',
     "# HELP http_request_seconds How long they took.",
     "# TYPE http_request_seconds histogram",
     'http_request_seconds_bucket{le="0.25"} 0',
@@ -76,6 +74,9 @@ METRICS = [
     "# HELP level Of water.",
     "# TYPE level gauge",
     "level 7.5",
+    "# HELP http_requests_total Requests served.",
+    "# TYPE http_requests_total counter",
+    'http_requests_total{path="/"} 3',
 ]
 
 
@@ -290,11 +291,12 @@ def test_dump_prints_openmetrics_where_that_is_asked_for(tmp_path: Path) -> None
     store = file_store(tmp_path / "metrics")
     with counting(store):
         lines = side_car("dump", "--format", "openmetrics", "--store", store.url).stdout.splitlines()
-    assert lines[:2] == ["# HELP http_requests Requests served.", "# TYPE http_requests counter"] or lines[1] == (
-        "# TYPE http_requests counter"
-    )
-    assert 'http_requests_total{path="/"} 3' in lines or 'http_requests_total{path="/"} 3.0' in lines
-    assert lines[-1] == "# EOF"
+    assert lines[-4:] == [
+        "# HELP http_requests Requests served.",
+        "# TYPE http_requests counter",
+        'http_requests_total{path="/"} 3',
+        "# EOF",
+    ]
 
 
 @pytest.mark.parametrize("pattern", ["requests", "http_requests_*", "*_t?tal"])
@@ -302,13 +304,13 @@ def test_dump_prints_the_families_that_a_pattern_means(tmp_path: Path, pattern: 
     store = file_store(tmp_path / "metrics")
     with counting(store):
         done = side_car("dump", "--store", store.url, "--name", pattern)
-    assert done.stdout.splitlines() == METRICS[:3]
+    assert done.stdout.splitlines() == METRICS[-3:]
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
-    source = APPLICATION.replace("for line", "[requests.labels(path=str(i)) for i in range(20000)]\nprint('many')\nfor line")
-    with counting(store, source) as application:
+    many = "[requests.labels(path=str(i)) for i in range(20000)]\nprint('many')\nfor line"
+    with counting(store, APPLICATION.replace("for line", many)) as application:
         while application.line() != "many":
             pass
         command = [*COMMAND, "dump", "--store", store.url]
@@ -446,8 +448,7 @@ def test_serve_awaits_a_file_and_follows_the_one_that_replaces_it(tmp_path: Path
         with counting(store) as application:
             assert scrape(url) == (200, "\n".join(METRICS) + "\n")
             application.say()
-            application.line()
-        wait_until(lambda: 'path="/"} 4\n' in scrape(url)[1], "the fourth is seen")
+            wait_until(lambda: 'path="/"} 4\n' in scrape(url)[1], "the fourth is seen")
         store.config["start"] = "reset"
         with counting(store):
             assert scrape(url) == (200, "\n".join(METRICS) + "\n")
@@ -522,7 +523,7 @@ def test_top_shows_live_values_and_rates_and_gives_the_terminal_back(store: Stor
     with counting(store, BUSY_APPLICATION), Terminal([*COMMAND, "top", "-i", "0.5", "--store", store.url]) as top:
         top.wait_for(lambda lines: any("0.099" in line for line in lines), "rates are shown")
         first = top.lines
-        assert store.url.split("//")[1] in first[0] and "every 0.5 s" in first[0]
+        assert first[0].startswith(f"pytheus-backend-rs, every 0.5 s: {store.url}"[:90])
         assert "metrics 1 to 3 of 3, by rate" in first[1]
         assert cells(first[2]) == ["METRIC", "LABELS", "VALUE", "RATE/s", "MEAN", "P50", "P99"]
         assert "q quit" in first[-1]
@@ -541,7 +542,7 @@ def test_top_sorts_filters_pauses_and_fits_the_screen(tmp_path: Path) -> None:
     with counting(store, source), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:
         top.wait_for(lambda lines: "metrics 1 to 20 of 103, by rate" in lines[1], "a page of the metrics is shown")
         top.press("s", "s")
-        top.wait_for(lambda lines: "by name" in lines[1] and "_count" in lines[3] and "/018" in lines[22], "sorted by name")
+        top.wait_for(lambda lines: "by name" in lines[1] and "/018" in lines[22], "sorted by name")
         top.press("\x1b[6~")
         top.wait_for(lambda lines: "21 to 40" in lines[1] and "/019" in lines[3], "scrolled by a page")
         top.press("/", "/", "b", "u", "\r")

@@ -11,11 +11,19 @@ use crate::store::{self, Presence};
 use crate::{text, with_common_options};
 
 pub(crate) fn command() -> Command {
-    with_common_options(Command::new("dump").about("Print the metrics once, as Prometheus text"))
-        .arg(Arg::new("name").long("name").short('n').value_name("PATTERN").help(
-        "Only metric families with this in their name; with * (any text) or ? (any character) the pattern is \
-             for the whole name",
-    ))
+    let format = Arg::new("format")
+        .long("format")
+        .short('f')
+        .value_name("FORMAT")
+        .value_parser(["text", "openmetrics"])
+        .default_value("text")
+        .help("Prometheus text 0.0.4, or OpenMetrics 1.0.0");
+    let name = Arg::new("name").long("name").short('n').value_name("PATTERN").help(
+        "Only metric families with this in their name; with * (any text) or ? (any character) the pattern is for \
+         the whole name",
+    );
+    let about = "Print the metrics once, as text for Prometheus";
+    with_common_options(Command::new("dump").about(about)).arg(format).arg(name)
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {

@@ -164,7 +164,7 @@ impl Top {
         let failed = |error: io::Error| Failure::failed(format!("the terminal cannot be used: {error}"));
         let screen = Screen::take().map_err(failed)?;
         let mut view =
-            View::new(format!("{}  {store}  every {} s", crate::NAME, self.interval.as_secs_f64()));
+            View::new(format!("{}, every {} s: {store}", crate::NAME, self.interval.as_secs_f64()));
         let mut seen = 0;
         let mut is_stale = true;
         // Relaxed: see `next`.
