@@ -90,7 +90,8 @@ impl Table {
             let left = width.saturating_sub(taken(&widths) + 2);
             if name + labels > left {
                 // Names are cut less readily: they say what it is.
-                name = name.min(left.saturating_sub(LEAST_LABELS.min(labels)));
+                let kept = labels.min(LEAST_LABELS.max(left * 2 / 5));
+                name = name.min(left.saturating_sub(kept));
                 labels = labels.min(left - name);
             }
         }
