@@ -348,6 +348,16 @@ def test_check_tells_of_the_server_its_writers_and_when_values_expire(server: Se
     assert re.search(r"^the first values expire in 12\d\d s", done.stdout, re.MULTILINE)
 
 
+def test_check_does_without_what_its_user_may_not_ask(own_server: Server) -> None:
+    store = redis_store(own_server)
+    with counting(store):
+        rules = ("on", ">secret", "~*", "+hgetall", "+get", "+ping")
+        own_server.client().execute_command("ACL", "SETUSER", "looker", *rules)
+        done = side_car("check", "--store", f"redis://looker:secret@127.0.0.1:{own_server.port}")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "of unknown version" in done.stdout and "3 metrics" in done.stdout and done.stdout.endswith("\nsound\n")
+
+
 def test_a_damaged_file_is_not_sound_and_the_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     with counting(file_store(path)):
