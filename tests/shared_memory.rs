@@ -586,7 +586,7 @@ fn wrong_options_are_named() {
         ("size_limit=2199023255552", ["\"size_limit\"", "to 1099511627776"]),
         ("size_limit=64M", ["\"size_limit\"", "\"64M\""]),
         ("size_limit=-1", ["\"size_limit\"", "\"-1\""]),
-        ("start=again", ["\"start\"", "continue or reset"]),
+        ("start=again", ["\"start\"", "continue, reset or attach"]),
         ("mode=0400", ["\"mode\"", "\"0400\""]),
         ("mode=04600", ["\"mode\"", "\"04600\""]),
         ("mode=rw", ["\"mode\"", "\"rw\""]),
