@@ -48,19 +48,30 @@ class _Backend:
         self.config = config
         self.metric = metric
         self.histogram_bucket = histogram_bucket
-        labels = joint_labels(metric)
+        self.key_name = collector.name if histogram_bucket is None else f"{collector.name}:{histogram_bucket}"
+        engine = self._engine_for(config, metric)
+        total = getattr(metric, "_sum", None)
+        if type(total) is type(self) and total._family.engine is engine:
+            # pytheus makes the sum first, then a view for each bucket: all are of one native metric.
+            self._family, self._handle, self.labels_hash = total._family, total._handle, total.labels_hash
+        else:
+            self._find_metric(engine)
+        self._choose_operations()
+        is_called = histogram_bucket in (None, "sum")
+        if is_called and _config.native_methods(config) and self._is_plain():
+            _native_methods.install(self)
+
+    def _find_metric(self, engine: Engine) -> None:
+        labels = joint_labels(self.metric)
         self.labels_hash = labels_json(labels) if labels else None
-        name = collector.name
-        self.key_name = name if histogram_bucket is None else f"{name}:{histogram_bucket}"
         # The family must live as long as the metric's handle is used to look up others.
-        self._family = self._engine_for(config, metric).family(collector)
+        self._family = engine.family(self.metric._collector)
         missing = [label for label in self._family.label_names if label not in labels]
         if missing:
-            raise ValueError(f"metric {name!r} has no value for the labels {', '.join(missing)}")
+            raise ValueError(
+                f"metric {self.metric._collector.name!r} has no value for the labels {', '.join(missing)}"
+            )
         self._handle = self._family.metric(labels)
-        self._choose_operations()
-        if _config.native_methods(config) and self._is_plain():
-            _native_methods.install(self)
 
     def inc(self, value: float) -> None:
         """Adds `value`; for the sum of a histogram or summary: observes it."""
