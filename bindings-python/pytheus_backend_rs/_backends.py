@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytheus_backend_rs import _config, _custom, _logging, _native_methods, _private_file, _scrape
-from pytheus_backend_rs._engine import Engine, Statistics
+from pytheus_backend_rs._engine import Engine, Family, Statistics
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
 from pytheus_backend_rs._labels import joint_labels, labels_json
 from pytheus_backend_rs._native import ffi, lib
@@ -31,6 +31,10 @@ class _Backend:
     #: Whether the values are shared with other processes, so that reading them may wait.
     _IS_SHARED: ClassVar[bool] = False
     _current: ClassVar[Engine]
+    #: Attributes of the instance: the family in the engine, the native metric, and its labels JSON.
+    _family: Family
+    _handle: Any
+    labels_hash: str | None
     _current_config: ClassVar[Mapping[str, Any] | None] = None
     _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
 

@@ -10,6 +10,7 @@ use redis::Value;
 
 use super::action::{command, concerns_key, describe};
 use super::connection::{Connection, refused};
+use super::epoch;
 use super::layout;
 use super::options::RedisOptions;
 use super::pipeline::{has_good_names, pairs};
@@ -90,7 +91,9 @@ impl Check<'_> {
                 }
                 found.expiry(&ttl);
                 if let Some(writers) = self.accept(writers_key, writers)? {
-                    self.pairs(writers_key, writers).iter().for_each(|entry| found.writer(entry));
+                    let entries = self.pairs(writers_key, writers);
+                    let writers = entries.iter().filter(|(name, _)| name != epoch::FIELD);
+                    writers.for_each(|entry| found.writer(entry));
                 }
             }
         }
