@@ -45,12 +45,13 @@ bench: ## What a call, a scrape, … cost, beside all peers in one run: ten minu
 	@scripts/need cargo cc python redis-server
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(CARGO) build --quiet --release --locked
-	@$(VENV)/bin/python bench/run.py $(if $(QUICK),--quick) $(ARGS)
-	@$(CARGO) bench --quiet --locked --bench exposition
+	@status=0; $(VENV)/bin/python bench/run.py $(if $(QUICK),--quick) $(ARGS) || status=$$?; \
+		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
 lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) metadata --locked --format-version 1 --manifest-path bench/engines/Cargo.toml >/dev/null
 	git diff --exit-code -- include Cargo.lock
 
 package: ## Whether the crate builds from what `cargo package` packs.
