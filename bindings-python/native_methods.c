@@ -34,7 +34,9 @@ static PyObject *target_type;
 static PyObject *children_name;
 
 static int target_traverse(PyObject *self, visitproc visit, void *arg) {
-  Py_VISIT(((Target *)self)->keep);
+  /* What keeps a metric leads to no owner, and the collector must not see it: it would finalize (free) the native
+   * handle before it has called every `__del__` of the same garbage, and one of those may count. */
+  if (((Target *)self)->metric == NULL) Py_VISIT(((Target *)self)->keep);
   Py_VISIT(((Target *)self)->owner);
   Py_VISIT(Py_TYPE(self));
   return 0;

@@ -153,7 +153,9 @@ impl Backend {
         let families = families.map(|list| self.own(list)).transpose()?;
         tally.scrape_begins();
         tally.scrape_ends(match (families, others) {
-            (Some(families), Others::Append) => {
+            (Some(mut families), Others::Append) => {
+                // What the engine tells about itself is in no registry of a program.
+                families.extend(tally.families());
                 let declared = table.live_families();
                 let declared = declared.iter().map(|family| family.definition.name()).collect();
                 store.collect_with_others(families, &declared)

@@ -109,7 +109,7 @@ impl ObservedCells {
     }
 }
 
-/// An `f64` behind a lock of its own, as the seed's `SingleProcessBackend` has it.
+/// An `f64` behind a lock of its own, as 0.0.9's `SingleProcessBackend` has it.
 ///
 /// The lock is a word, not a `std::sync::Mutex`: it says in which generation of forks it was taken. One
 /// that was taken in an older generation is held by a thread of the parent, which does not exist here, and

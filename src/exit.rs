@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::backend::BackendParts;
 use crate::exporter;
@@ -28,7 +29,7 @@ pub(crate) fn install() {
 }
 
 /// Stops all exporters and closes all backends at the same time, so that together they take no longer than the
-/// slowest. What could not be sent is told to the log.
+/// slowest, and the exporters [`exporter::STOP_TIMEOUT`]. What could not be sent is told to the log.
 pub(crate) fn close_all() {
     let exporters = exporter::servers();
     exporters.iter().for_each(|exporter| exporter.ask_to_stop());
@@ -45,7 +46,8 @@ pub(crate) fn close_all() {
         .collect();
     own.iter().for_each(|parts| close(parts));
     threads.into_iter().for_each(Thread::join);
-    exporters.iter().for_each(|exporter| exporter.stop());
+    let deadline = Instant::now() + exporter::STOP_TIMEOUT;
+    exporters.iter().for_each(|exporter| exporter.stop_by(deadline));
 }
 
 fn close(parts: &BackendParts) {

@@ -226,7 +226,11 @@ impl Definition {
             object["labels"].as_array().and_then(|names| names.iter().map(Json::as_str).collect());
         let buckets: Option<Vec<f64>> = match &object["buckets"] {
             Json::Null => Some(Vec::new()),
-            Json::Array(bounds) => bounds.iter().map(Json::as_f64).collect(),
+            Json::Array(bounds) => {
+                // With the bound that is left out when it is stored: no bounds at all would mean the default ones.
+                let last = (metric_type == Some(MetricType::Histogram)).then_some(Some(f64::INFINITY));
+                bounds.iter().map(Json::as_f64).chain(last).collect()
+            }
             _ => None,
         };
         let definition = Self::with_names(
@@ -343,6 +347,8 @@ impl MetricFamily {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
 
     fn histogram(buckets: &[f64]) -> Result<Definition> {
         Definition::new("h", "help", MetricType::Histogram, &[], buckets)
@@ -398,6 +404,17 @@ mod tests {
         assert!(Definition::new("http.größe", "", MetricType::Gauge, &[], &[]).is_err());
         assert!(utf8("", "a").is_err());
         assert!(utf8("a", "").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_read_back_as_the_same_numbers(bounds in btree_set(any::<i64>(), 0..20), scale in 1e-9..1e9) {
+            let mut bounds: Vec<f64> = bounds.into_iter().map(|bound| bound as f64 * scale).collect();
+            bounds.dedup();
+            bounds.push(f64::INFINITY);
+            let written = histogram(&bounds).unwrap();
+            prop_assert_eq!(Definition::from_json("h", &written.to_json()).unwrap(), written);
+        }
     }
 
     #[test]

@@ -150,6 +150,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// The families of the metrics, if they are shown.
+    pub(crate) fn families(&self) -> Vec<Arc<Family>> {
+        let followed = self.metrics.get().into_iter().flat_map(|own| own.counters.iter().chain(&own.gauges));
+        followed.map(|followed| Arc::clone(&followed.metric.family)).collect()
+    }
+
     /// For the backend of `table`; `is_shown`: as metrics too.
     pub(crate) fn new(table: Arc<FamilyTable>, is_shown: bool) -> Self {
         Self {

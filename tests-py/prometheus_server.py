@@ -39,7 +39,11 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
-        wait_until(self._is_ready, f"Prometheus to be ready: {self._log.name}")
+        try:
+            wait_until(self._is_ready, f"Prometheus to be ready: {self._log.name}")
+        except BaseException:
+            self.close()
+            raise
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """An instant query: labels and value of each series."""

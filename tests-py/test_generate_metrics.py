@@ -149,6 +149,29 @@ def test_custom_collectors_between_other_metrics(backend: Any) -> None:
     ]  # fmt: skip
 
 
+def test_a_name_that_is_there_already_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    backends.load_backend(SingleProcessAtomicBackend, {})
+    Counter("custom_total", "The registry's own.").inc(1)
+    registry = CollectorRegistry()
+    # pytheus looks at names when a collector is registered; this one is registered before.
+    registry.register(Custom())
+    registry.register(REGISTRY._registry._collectors["custom_total"])  # type: ignore[attr-defined]
+    with caplog.at_level("ERROR", "pytheus_backend_rs"):
+        names = [name for name, *_ in families(generate_metrics(registry))]
+    assert names == ["custom_size", "custom_unobservable", "custom"]
+    assert "another metric family is shown as 'custom_total'" in caplog.text
+
+
+def test_what_the_engine_tells_about_itself_is_shown_like_families_from_elsewhere(
+    backend_class: Any, config: dict[str, Any]
+) -> None:
+    backends.load_backend(backend_class, {**config, "self_metrics": True})
+    Counter("requests_total", "").inc(1)
+    generate_metrics()
+    assert "\npytheus_backend_scrapes_total 2\n" in generate_metrics()
+    assert "pytheus_backend_" not in generate_metrics(include_others=False)
+
+
 def test_a_metric_class_that_collects_by_itself() -> None:
     backends.load_backend(SingleProcessAtomicBackend, {})
     Callback("level", "")

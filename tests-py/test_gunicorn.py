@@ -61,7 +61,11 @@ class Gunicorn:
                 start_new_session=True,
                 env={**os.environ, "TEST_CONFIG": json.dumps(config)},
             )
-        self.port = int(wait_until(self._chosen_port, f"gunicorn listens; see {self._log}"))
+        try:
+            self.port = int(wait_until(self._chosen_port, f"gunicorn listens; see {self._log}"))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def text(self) -> str:

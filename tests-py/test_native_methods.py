@@ -40,6 +40,7 @@ from pytheus_backend_rs import (
 )
 
 from programs import run_program
+from redis_server import Server
 
 
 class Half(float):
@@ -608,3 +609,30 @@ def test_pytheus_has_the_methods_that_are_replaced() -> None:
     assert str(inspect.signature(pytheus.metrics.Counter.inc)) == "(self, value: float = 1.0) -> None"
     assert str(inspect.signature(pytheus.metrics.Histogram.observe)) == "(self, value: float) -> None"
     assert str(inspect.signature(pytheus.metrics.Summary.observe)) == "(self, value: float) -> None"
+
+
+class Pool:
+    """Counts its own end."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    def __del__(self) -> None:
+        self.application.ended.inc()
+
+
+class Application:
+    def __init__(self) -> None:
+        self.ended = Counter("ended_total", "", registry=None)
+        self.pool = Pool(self)
+
+
+def test_a_metric_counts_to_the_end_of_its_own_garbage(server: Server) -> None:
+    backends.load_backend(RedisBackend, server.config)
+    application = Application()
+    collected = weakref.ref(application)
+    del application
+    gc.collect()
+    assert collected() is None
+    # The native metric was not freed before the last call on it.
+    assert Counter("ended_total", "", registry=None)._metric_value_backend.get() == 1

@@ -22,7 +22,7 @@ def examples() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def test_the_readme_has_the_usage_example_of_the_seed() -> None:
+def test_the_readme_has_the_usage_example_of_0_0_9() -> None:
     assert README.exists(), f"{README} is missing"
     assert any("load_backend(" in example and "RedisBackend" in example for example in examples())
 

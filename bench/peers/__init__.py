@@ -20,9 +20,9 @@ REDIS = "ours, RedisBackend"
 PYTHEUS = f"pytheus {VERSIONS['pytheus']}, SingleProcessBackend"
 PYTHEUS_REDIS = f"pytheus {VERSIONS['pytheus']}, MultiProcessRedisBackend"
 # pytheus-backend-rs 0.0.9, which this project replaces.
-SEED_ATOMIC = "0.0.9, SingleProcessAtomicBackend"
-SEED_MUTEX = "0.0.9, SingleProcessBackend"
-SEED_REDIS = "0.0.9, RedisBackend"
+V009_ATOMIC = "0.0.9, SingleProcessAtomicBackend"
+V009_MUTEX = "0.0.9, SingleProcessBackend"
+V009_REDIS = "0.0.9, RedisBackend"
 CLIENT = f"prometheus_client {VERSIONS['prometheus_client']}"
 CLIENT_FILES = f"{CLIENT}, multi-process"
 EMPTY_PYTHON = "floor: an empty Python method"
@@ -60,7 +60,7 @@ def _ours(name: str, store: str = "memory") -> Peer:
     return Peer(name, "pytheus_api", options, (), "import pytheus.metrics, pytheus_backend_rs", store)
 
 
-def _seed(name: str, against: str, store: str = "memory") -> Peer:
+def _version_009(name: str, against: str, store: str = "memory") -> Peer:
     options = {"module": "pytheus_backend_rs", "backend": name.rpartition(" ")[2]}
     imports = "import pytheus.metrics, pytheus_backend_rs"
     packages = ("pytheus", "pytheus-backend-rs")
@@ -92,9 +92,9 @@ PEERS = [
         against=REDIS,
         is_slow=True,
     ),
-    _seed(SEED_MUTEX, ATOMIC),
-    _seed(SEED_ATOMIC, ATOMIC),
-    _seed(SEED_REDIS, REDIS, "redis"),
+    _version_009(V009_MUTEX, ATOMIC),
+    _version_009(V009_ATOMIC, ATOMIC),
+    _version_009(V009_REDIS, REDIS, "redis"),
     Peer(CLIENT, "client_api", {}, ("prometheus_client",), "import prometheus_client", against=ATOMIC),
     Peer(
         CLIENT_FILES,

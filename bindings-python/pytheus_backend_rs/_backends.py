@@ -26,7 +26,7 @@ _OBSERVED_TYPES = ("histogram", "summary")
 
 
 class _Backend:
-    """What the three classes share: a view of one native metric."""
+    """What the four classes share: a view of one native metric."""
 
     #: Whether the values are shared with other processes, so that reading them may wait.
     _IS_SHARED: ClassVar[bool] = False
@@ -241,7 +241,8 @@ class RedisBackend(_SharedBackend):
     `client_name`; `expire_key_time` (seconds, 3600), `flush_interval_ms` (5), `connect_timeout` or
     `socket_connect_timeout` (seconds, 5), `socket_timeout` (5), `collect_timeout` (10),
     `shutdown_timeout` (2), `pipeline_threads` (4), `required` (True), `socket_keepalive` (False);
-    `self_metrics` (False): what `statistics` tells is in the store as metrics too.
+    `self_metrics` (False): what `statistics` tells is in the store as metrics too; `native_methods` (True, also of the
+    other classes): metrics have native methods.
     """
 
     @classmethod

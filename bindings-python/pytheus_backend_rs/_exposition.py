@@ -8,6 +8,7 @@ before it was called again).
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pytheus.registry import Registry
 
     from pytheus_backend_rs._foreign import ForeignFamily
+
+_TYPE_LINE = re.compile(rb"^# TYPE (\S+) ", re.MULTILINE)
 
 #: Fast, and small enough: the text of a scrape shrinks to a tenth or less.
 _GZIP_LEVEL = 1
@@ -145,11 +148,18 @@ def _join(sections: list[Union[Family, ForeignFamily]], rendered: Any) -> bytes:
     """The engine's text, with that of the foreign families in its places."""
     if not any(isinstance(section, _foreign.ForeignFamily) for section in sections):
         return bytes(rendered.text)
+    # A scraper would refuse the whole text for a name that is there twice.
+    names = {name.decode() for name in _TYPE_LINE.findall(rendered.text)}
     pieces: list[Any] = []
     start = 0
     ends = iter(rendered.family_ends)
     for section in sections:
         if isinstance(section, _foreign.ForeignFamily):
+            name = _foreign.shown_name(section, rendered.content_type)
+            if name in names:
+                _scrape.report(section.name, ValueError(f"another metric family is shown as {name!r}"))
+                continue
+            names.add(name)
             pieces.append(_foreign.write(section, rendered.content_type).encode())
         else:
             end = next(ends)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pytheus.metrics import Sample
 
 
+_OPEN_METRICS = "application/openmetrics-text"
+
+
 class ForeignFamily(NamedTuple):
     """A metric family with its samples, as pytheus has them. `type_` is the name of its type."""
 
@@ -31,9 +34,18 @@ def of_collector(collector: Any, prefix: str | None, samples: Iterable[Sample]) 
 
 def write(family: ForeignFamily, content_type: str) -> str:
     """The family as text, in the format of this content type."""
-    is_open_metrics = content_type.startswith("application/openmetrics-text")
-    lines = _open_metrics(family) if is_open_metrics else _text(family)
+    lines = _open_metrics(family) if _is_open_metrics(content_type) else _text(family)
     return "".join(f"{line}\n" for line in lines)
+
+
+def shown_name(family: ForeignFamily, content_type: str) -> str:
+    """The name under which the family stands in a text of this content type."""
+    is_total = family.type_ == "counter" and family.name.endswith("_total")
+    return family.name[: -len("_total")] if is_total and _is_open_metrics(content_type) else family.name
+
+
+def _is_open_metrics(content_type: str) -> bool:
+    return content_type.startswith(_OPEN_METRICS)
 
 
 def _text(family: ForeignFamily) -> Iterable[str]:
@@ -45,7 +57,7 @@ def _text(family: ForeignFamily) -> Iterable[str]:
 
 def _open_metrics(family: ForeignFamily) -> Iterable[str]:
     is_counter = family.type_ == "counter"
-    name = family.name[: -len("_total")] if is_counter and family.name.endswith("_total") else family.name
+    name = shown_name(family, _OPEN_METRICS)
     yield f"# HELP {name} {_quoted(family.help)}"
     yield f"# TYPE {name} {'unknown' if family.type_ == 'untyped' else family.type_}"
     for sample in family.samples:

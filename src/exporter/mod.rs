@@ -32,7 +32,7 @@ use crate::thread::Thread;
 /// How long requests in flight have to be answered when the exporter stops.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long stopping may take in all. A thread that waits for a store longer than that ends by itself.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How an [`Exporter`] serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,8 +246,12 @@ impl Server {
 
     /// Stops it, and waits until it has, or until the time for that is over.
     pub(crate) fn stop(&self) {
+        self.stop_by(Instant::now() + STOP_TIMEOUT);
+    }
+
+    /// As [`Server::stop`], with this deadline.
+    pub(crate) fn stop_by(&self, deadline: Instant) {
         self.ask_to_stop();
-        let deadline = Instant::now() + STOP_TIMEOUT;
         for Running { thread, end } in
             self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).rev()
         {

@@ -68,8 +68,11 @@ impl HttpServer {
 
     /// Serves until `stop` is notified; requests in flight then have a moment to be answered.
     pub(super) fn serve(self, site: Site, options: &ExporterOptions, stop: &Notify) {
-        let Self { listener, _waiting, runtime } = self;
+        let Self { listener, _waiting: waiting, runtime } = self;
         runtime.block_on(serve(listener, site, options, stop));
+        // In this order: once the runtime has closed its descriptors, their numbers may be somebody else's.
+        drop(waiting);
+        drop(runtime);
     }
 }
 

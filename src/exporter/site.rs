@@ -72,10 +72,10 @@ fn metrics(scrape: Scrape) -> Reply {
     if scrape.is_gzipped { with(response, CONTENT_ENCODING, "gzip") } else { response }
 }
 
-/// The store's trouble is 503, which passes; what is wrong here is 500.
+/// The store's trouble is 503: it may pass. What is wrong here is 500.
 fn failure(error: &Error) -> Reply {
     let status = match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Store => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     plain(status, format!("{error}\n"))

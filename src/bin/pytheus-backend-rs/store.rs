@@ -68,6 +68,15 @@ fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
     let option =
         |name: &str| url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned());
     let (start, required) = (option("start"), option("required"));
+    if option("self_metrics").is_some() {
+        // What a side-car does is none of the service's statistics.
+        let kept: Vec<(String, String)> =
+            url.query_pairs().into_owned().filter(|(name, _)| name != "self_metrics").collect();
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
+    }
     match url.scheme() {
         "memory" => {
             return Err(Failure::usage(
@@ -99,6 +108,13 @@ mod tests {
 
     fn url(given: &str, presence: Presence) -> String {
         side_car_url(given, presence).unwrap()
+    }
+
+    #[test]
+    fn a_side_car_adds_nothing_to_the_statistics_of_the_service() {
+        let given = "redis://h/2?self_metrics=true&password=a%26b";
+        assert_eq!(url(given, Presence::Required), "redis://h/2?password=a%26b");
+        assert_eq!(url("shm:///m?self_metrics=true", Presence::Required), "shm:///m?start=attach");
     }
 
     #[test]

@@ -144,7 +144,12 @@ impl Action {
                 }
                 Some(Request::Flush { .. } | Request::Restore { .. }) => {}
                 Some(Request::Stop { deadline, answer }) => {
-                    let _ = answer.send(self.stop(deadline));
+                    let unsent = self.stop(deadline);
+                    let _ = answer.send(unsent);
+                    // Nobody waits for this: the server may have stopped answering.
+                    if unsent == 0 {
+                        self.leave();
+                    }
                     return;
                 }
                 None => {
@@ -271,14 +276,10 @@ impl Action {
             self.outbox.retry_refused(Instant::now());
             let nothing_counts = self.outbox.unsent_count() == 0;
             if nothing_counts && (self.undeclared.is_empty() || self.link.retry_at().is_some()) {
-                self.leave();
                 return 0;
             }
             let is_sent = self.send().is_ok() && !self.outbox.has_unsent();
             let now = Instant::now();
-            if is_sent && self.outbox.unsent_count() == 0 {
-                self.leave();
-            }
             if is_sent || now >= deadline || self.abandoned.load(Ordering::Relaxed) {
                 return self.outbox.unsent_count();
             }
@@ -291,7 +292,7 @@ impl Action {
     /// Takes this writer out of the server's books: it will not send anything again. Not if a connection ever
     /// failed: a batch that was sent twice may still be on its way, and would be taken for a new one.
     fn leave(&mut self) {
-        if self.link.has_failed() {
+        if self.link.has_failed() || self.link.retry_at().is_some() {
             return;
         }
         let keys = self.outbox.writers_keys();
@@ -353,18 +354,24 @@ impl Action {
         }
         let mut lost = Vec::new();
         let mut all_applied = true;
+        let mut failure = Ok(());
         for (key, reply) in keys.iter().zip(replies) {
-            match self.take_reply(key, reply)? {
-                Answer::Applied | Answer::Refused => {}
-                Answer::Begun => all_applied = false,
-                Answer::Lost => {
+            match self.take_reply(key, reply) {
+                Ok(Answer::Applied | Answer::Refused) => {}
+                Ok(Answer::Begun) => all_applied = false,
+                Ok(Answer::Lost) => {
                     all_applied = false;
                     lost.push(key.clone());
                 }
+                Err(error) => {
+                    failure = Err(error);
+                    break;
+                }
             }
         }
+        // Also before an error: their new epochs are known now, so nobody would find them lost again.
         self.restore(lost);
-        Ok(all_applied)
+        failure.map(|()| all_applied)
     }
 
     /// Exchanges the batches of these keys for their replies, and counts those that went out again because an

@@ -92,7 +92,9 @@ impl Check<'_> {
                 found.expiry(&ttl);
                 if let Some(writers) = self.accept(writers_key, writers)? {
                     let entries = self.pairs(writers_key, writers);
-                    let writers = entries.iter().filter(|(name, _)| name != epoch::FIELD);
+                    // What the script notes beside the writers.
+                    let is_writer = |name: &str| name != epoch::FIELD && !name.starts_with("restored ");
+                    let writers = entries.iter().filter(|(name, _)| is_writer(name));
                     writers.for_each(|entry| found.writer(entry));
                 }
             }

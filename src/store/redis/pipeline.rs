@@ -225,6 +225,15 @@ impl Pipeline {
             Value::Array(values) => values,
             value => vec![value],
         };
+        if values.len() != definition.cell_count() {
+            let message = format!(
+                "{} answered a read of {key:?} with {} values: expected {}",
+                self.shared.options.address,
+                values.len(),
+                definition.cell_count()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
         values.into_iter().map(|value| number(&key, value)).collect()
     }
 

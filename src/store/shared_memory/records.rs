@@ -17,7 +17,7 @@ use super::layout::{
     KIND_METRIC, KIND_PADDING, LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT,
     RECORD_HEADER_SIZE, SEGMENT_SIZE, checksum, place_checksum, record_size,
 };
-use super::segment::{Segment, SharedCells};
+use super::segment::{Segment, SharedCells, load};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A record as it was read: a copy, and so of one moment.
@@ -173,7 +173,7 @@ impl Index {
     fn refresh(&mut self, file: &SharedFile) -> Result<()> {
         let end = committed(file)?;
         let first = file.segment(0)?;
-        let changes = word(file, first, 0, CHANGES_AT)?.load(Ordering::Acquire);
+        let changes = load(word(file, first, 0, CHANGES_AT)?);
         if changes != self.changes || self.scanned == 0 {
             *self = Self { changes, scanned: HEADER_SIZE, ..Self::default() };
         }
@@ -366,7 +366,7 @@ fn step(file: &SharedFile, offset: u64, end: u64) -> Result<(Option<Seen>, u64)>
     }
     let segment = file.segment(offset)?;
     let kind = word(file, segment, offset, KIND_AND_SIZE_AT)?.load(Ordering::Relaxed) as u32;
-    let is_free = word(file, segment, offset, GENERATION_AT)?.load(Ordering::Acquire).is_multiple_of(2);
+    let is_free = load(word(file, segment, offset, GENERATION_AT)?).is_multiple_of(2);
     // What is neither live nor free is damaged: it is left alone.
     let is_useful = record.is_some() || (is_free && kind == KIND_METRIC);
     Ok((is_useful.then_some(Seen { record, size }), next))
@@ -376,7 +376,7 @@ fn step(file: &SharedFile, offset: u64, end: u64) -> Result<(Option<Seen>, u64)>
 /// its size makes sense.
 pub(super) fn read_record(file: &SharedFile, offset: u64) -> Result<Option<(Option<Record>, u32)>> {
     let segment = file.segment(offset)?;
-    let get = |at: u64| -> Result<u64> { Ok(word(file, segment, offset, at)?.load(Ordering::Acquire)) };
+    let get = |at: u64| -> Result<u64> { Ok(load(word(file, segment, offset, at)?)) };
     let Some(kind_and_size) = place(file, segment, offset)? else { return Ok(None) };
     let size = (kind_and_size >> 32) as u32;
     let kind = kind_and_size as u32;
@@ -416,7 +416,7 @@ pub(super) fn read_record(file: &SharedFile, offset: u64) -> Result<Option<(Opti
 
 /// The kind and size of the record at `offset`, or `None` if none begins there.
 pub(super) fn place(file: &SharedFile, segment: &Arc<Segment>, offset: u64) -> Result<Option<u64>> {
-    let get = |at: u64| -> Result<u64> { Ok(word(file, segment, offset, at)?.load(Ordering::Acquire)) };
+    let get = |at: u64| -> Result<u64> { Ok(load(word(file, segment, offset, at)?)) };
     let kind_and_size = get(KIND_AND_SIZE_AT)?;
     let size = kind_and_size >> 32;
     let has_sense = size.is_multiple_of(RECORD_ALIGNMENT)
@@ -430,7 +430,7 @@ pub(super) fn place(file: &SharedFile, segment: &Arc<Segment>, offset: u64) -> R
 pub(super) fn committed(file: &SharedFile) -> Result<u64> {
     // Before anything is read: to touch a word that was cut off would be the end of the process.
     file.check_length(SEGMENT_SIZE)?;
-    let end = word(file, file.segment(0)?, 0, COMMITTED_AT)?.load(Ordering::Acquire);
+    let end = load(word(file, file.segment(0)?, 0, COMMITTED_AT)?);
     if end < HEADER_SIZE || !end.is_multiple_of(RECORD_ALIGNMENT) {
         return Err(damaged(file, COMMITTED_AT));
     }

@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
@@ -52,9 +52,18 @@ impl Segment {
         let is_inside = offset.is_multiple_of(8) && offset.checked_add(8)? <= SEGMENT_SIZE;
         // SAFETY: the eight bytes are inside the map (checked), which lives as long as `self`; the map
         // begins at a page, so they are aligned; and all processes access them as atomics only. (In a map that
-        // can only be read, a word is only loaded, which `AtomicU64` allows in such memory.)
+        // can only be read, a word is only loaded, by [`load`].)
         is_inside.then(|| unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset as usize).cast()) })
     }
+}
+
+/// Loads a word, with what was written before it: also from a map that can only be read, where only `Relaxed` loads
+/// are promised to work; so it is the fence that acquires.
+#[inline]
+pub(super) fn load(word: &AtomicU64) -> u64 {
+    let value = word.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    value
 }
 
 /// The cells of a metric in a segment, with what tells whether they are still this metric's.
@@ -106,7 +115,7 @@ impl SharedCells {
     pub(crate) fn get(&self, index: usize) -> f64 {
         // Acquire: whoever looks at the generation afterwards sees the one that goes with this value, as
         // in `change`.
-        f64::from_bits(self.cell(index).load(Ordering::Acquire))
+        f64::from_bits(load(self.cell(index)))
     }
 
     /// Whether the record still belongs to this metric.
@@ -115,7 +124,7 @@ impl SharedCells {
         // SAFETY: see `new`.
         // Acquire: in `change`, the load of the cell must not move behind this one; on its own it pairs
         // with the Release of whoever removes the metric.
-        unsafe { &*self.generation }.load(Ordering::Acquire) == self.expected
+        load(unsafe { &*self.generation }) == self.expected
     }
 
     /// A compare-and-swap from a value that was this metric's.

@@ -4,11 +4,11 @@
 //! seems damaged is read again before it is called so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 use super::file::SharedFile;
 use super::layout::{GENERATION_AT, HEADER_SIZE, KIND_METRIC, KIND_PADDING, RECORD_ALIGNMENT, SEGMENT_SIZE};
 use super::records::{Record, committed, place, read_record, word};
+use super::segment::load;
 use super::{KIND_FAMILY, parse_family};
 use crate::error::Result;
 use crate::family::Definition;
@@ -88,7 +88,7 @@ fn look(file: &SharedFile, offset: u64, end: u64) -> Result<(Place, u64)> {
             return Ok((Place::Live(record), size));
         }
         // Acquire, as everywhere that a generation is read.
-        let generation = word(file, segment, offset, GENERATION_AT)?.load(Ordering::Acquire);
+        let generation = load(word(file, segment, offset, GENERATION_AT)?);
         match kind {
             KIND_METRIC if generation.is_multiple_of(2) => return Ok((Place::Free, size)),
             KIND_METRIC => std::thread::yield_now(),
@@ -113,7 +113,7 @@ fn report_lost(report: &mut Report, start: Option<u64>, end: u64) {
 fn is_live(file: &SharedFile, record: &Record) -> Result<bool> {
     let segment = file.segment(record.offset)?;
     // Acquire, as everywhere that a generation is read.
-    let generation = word(file, segment, record.offset, GENERATION_AT)?.load(Ordering::Acquire);
+    let generation = load(word(file, segment, record.offset, GENERATION_AT)?);
     Ok(generation == record.generation)
 }
 
