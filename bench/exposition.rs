@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench exposition
 //!
-//! It counts allocations with an allocator of its own. Redis is measured on a server that it starts; without
+//! It counts allocations, and the most bytes that are in use meanwhile, with an allocator of its own. Redis is measured on a server that it starts; without
 //! redis-server it says so.
 
 #![allow(unsafe_code)] // the counting allocator
@@ -24,28 +24,38 @@ const SCRAPES: usize = 101;
 
 struct Counting;
 
+// Relaxed, all of them: they are read when nobody else allocates.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static IN_USE: AtomicU64 = AtomicU64::new(0);
+static MOST_IN_USE: AtomicU64 = AtomicU64::new(0);
 
-fn count() {
-    // Relaxed: it is read when nobody else allocates.
+fn took(size: usize) {
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    let in_use = IN_USE.fetch_add(size as u64, Ordering::Relaxed) + size as u64;
+    MOST_IN_USE.fetch_max(in_use, Ordering::Relaxed);
+}
+
+fn gave(size: usize) {
+    IN_USE.fetch_sub(size as u64, Ordering::Relaxed);
 }
 
 // SAFETY: every call goes to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        took(layout.size());
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        gave(layout.size());
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        took(size);
+        gave(layout.size());
         // SAFETY: the caller's promise.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -57,8 +67,8 @@ static ALLOCATOR: Counting = Counting;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("A scrape of {SERIES} histograms, one thread; the median and the fastest of {SCRAPES}\n");
     println!(
-        "{:<33} {:>7} {:>9} {:>9} {:>9} {:>9} {:>12} {:>12}",
-        "", "lines", "bytes", "ms", "fastest", "read only", "allocations", "per sample"
+        "{:<33} {:>7} {:>9} {:>9} {:>9} {:>9} {:>14} {:>12}",
+        "", "lines", "bytes", "ms", "fastest", "read only", "allocs/sample", "bytes/sample"
     );
     let folder = std::env::temp_dir().join(format!("exposition-bench-{}", std::process::id()));
     let shared = match Path::new("/dev/shm").is_dir() {
@@ -92,9 +102,11 @@ fn measure(name: &str, backend: &Backend) -> Result<(), Box<dyn Error>> {
         let options = RenderOptions { format: Format::negotiate(accept), ..Default::default() };
         let text = backend.render(&options)?.text;
         let samples = text.lines().filter(|line| !line.starts_with('#')).count();
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+        let (allocations, in_use) = (ALLOCATIONS.load(Ordering::Relaxed), IN_USE.load(Ordering::Relaxed));
+        MOST_IN_USE.store(in_use, Ordering::Relaxed);
         backend.render(&options)?;
         let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+        let bytes = MOST_IN_USE.load(Ordering::Relaxed) - in_use;
         let mut times = Vec::new();
         let mut reading = Vec::new();
         for _ in 0..SCRAPES {
@@ -108,15 +120,15 @@ fn measure(name: &str, backend: &Backend) -> Result<(), Box<dyn Error>> {
         times.sort_by(f64::total_cmp);
         reading.sort_by(f64::total_cmp);
         println!(
-            "{:<33} {:>7} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>12} {:>12.3}",
+            "{:<33} {:>7} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>14.3} {:>12.1}",
             format!("{name}{format}"),
             text.lines().count(),
             text.len(),
             times[SCRAPES / 2],
             times[0],
             reading[SCRAPES / 2],
-            allocations,
-            allocations as f64 / samples as f64
+            allocations as f64 / samples as f64,
+            bytes as f64 / samples as f64
         );
     }
     Ok(())
