@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::family::{Definition, Lifetime, MetricType};
+use crate::family::{Definition, Family, Lifetime, MetricType};
 use crate::metric::Metric;
 use crate::table::FamilyTable;
 
