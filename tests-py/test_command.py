@@ -348,6 +348,20 @@ def test_check_tells_of_the_server_its_writers_and_when_values_expire(server: Se
     assert re.search(r"^the first values expire in 12\d\d s", done.stdout, re.MULTILINE)
 
 
+def test_check_takes_for_writers_only_what_is_one(server: Server) -> None:
+    from pytheus import backends
+    from pytheus.metrics import Gauge
+    from pytheus_backend_rs import RedisBackend, generate_metrics
+
+    backends.load_backend(RedisBackend, server.config)
+    Gauge("level", "").set(7.5)
+    generate_metrics()
+    server.client().flushall()
+    assert "level 7.5" in generate_metrics()
+    done = side_car("check", "--store", f"redis://127.0.0.1:{server.port}")
+    assert re.search(r"^1 writer; the last batch was made \d+ s ago$", done.stdout, re.MULTILINE), done.stdout
+
+
 def test_check_does_without_what_its_user_may_not_ask(own_server: Server) -> None:
     store = redis_store(own_server)
     with counting(store):

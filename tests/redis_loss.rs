@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::Level;
 use pytheus_backend_rs::{Backend, Metric, MetricFamily, MetricType};
@@ -254,6 +255,31 @@ fn of_what_several_processes_have_set_the_latest_is_restored() {
         }
         assert_eq!(server.value("level"), 40.0, "restored in the order {order:?}");
     }
+}
+
+#[test]
+fn a_loss_that_is_found_beside_a_refusal_is_restored_all_the_same() {
+    let server = Server::start();
+    let (here, elsewhere) = (open(&server, "flush_interval_ms=3600000"), open(&server, ""));
+    // By their names the gauge is sent first.
+    let (level, requests) = (gauge(&here, "a_level"), counter(&here, "b_requests_total"));
+    let other_level = gauge(&elsewhere, "a_level");
+    level.inc(5.0).unwrap();
+    requests.inc(1.0).unwrap();
+    flush(&here);
+    server.run_words::<()>("FLUSHALL");
+    // Another process begins a new epoch of the gauge: that it is new is told without a write.
+    other_level.inc(2.0).unwrap();
+    flush(&elsewhere);
+    server.run_words::<()>("CONFIG SET maxmemory 1");
+    level.inc(1.0).unwrap();
+    requests.inc(1.0).unwrap();
+    let error = here.flush(Duration::from_secs(30)).unwrap_err();
+    assert!(error.message().contains("OOM"), "{error}");
+    server.run_words::<()>("CONFIG SET maxmemory 0");
+    wait_until("the restored gauge", || here.flush(Duration::from_secs(1)).is_ok());
+    assert_eq!(server.value("a_level"), 8.0);
+    assert_eq!(server.value("b_requests_total"), 1.0);
 }
 
 #[test]
