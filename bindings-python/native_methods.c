@@ -1,6 +1,6 @@
 /* Python callables that are bound to a native metric: `counter.inc`, `histogram.observe`, `gauge.set` without a
- * Python frame and without cffi's conversions. `_native_methods.py` makes them and puts them on instances of
- * pytheus' classes; nothing else calls this file.
+ * Python frame and without cffi's conversions; and what owns the engine's handles. `_native_methods.py` puts the
+ * callables on instances of pytheus' classes, `_engine.py` has the handles owned; nothing else calls this file.
  *
  * They keep the GIL, allocate nothing, and raise nothing themselves: whatever is not plainly right (a type other than
  * float, int and bool, a wrong number of arguments, a refused amount) goes to the method of the class that they
@@ -15,6 +15,52 @@
 #ifndef METH_FASTCALL
 #define METH_FASTCALL 0x0080
 #endif
+
+/* Owns a handle of the engine, and frees it when nothing refers to this any more. (`ffi.gc` has a finalizer, which
+ * the collector may call before a `__del__` of the same garbage that still counts. This has none.) */
+typedef struct {
+  PyObject_HEAD
+  void *handle;
+  void (*release)(void *);
+} Owner;
+
+static PyObject *owner_type;
+
+static void owner_dealloc(PyObject *self) {
+  PyObject *type = (PyObject *)Py_TYPE(self);
+  if (((Owner *)self)->handle != NULL) ((Owner *)self)->release(((Owner *)self)->handle);
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+static PyObject *own(PyObject *address, void (*release)(void *)) {
+  void *handle = PyLong_AsVoidPtr(address);
+  if (handle == NULL && PyErr_Occurred()) return NULL;
+  Owner *owner = PyObject_New(Owner, (PyTypeObject *)owner_type);
+  if (owner == NULL) return NULL;
+  owner->handle = handle;
+  owner->release = release;
+  return (PyObject *)owner;
+}
+
+static void release_backend(void *handle) { released_backend_free(handle); }
+static void release_family(void *handle) { metric_family_free(handle); }
+static void release_metric(void *handle) { metric_free(handle); }
+
+static PyObject *own_backend(PyObject *module, PyObject *address) {
+  (void)module;
+  return own(address, release_backend);
+}
+
+static PyObject *own_family(PyObject *module, PyObject *address) {
+  (void)module;
+  return own(address, release_family);
+}
+
+static PyObject *own_metric(PyObject *module, PyObject *address) {
+  (void)module;
+  return own(address, release_metric);
+}
 
 typedef BackendStatus (*Operation)(const Metric *, double);
 
@@ -34,9 +80,7 @@ static PyObject *target_type;
 static PyObject *children_name;
 
 static int target_traverse(PyObject *self, visitproc visit, void *arg) {
-  /* What keeps a metric leads to no owner, and the collector must not see it: it would finalize (free) the native
-   * handle before it has called every `__del__` of the same garbage, and one of those may count. */
-  if (((Target *)self)->metric == NULL) Py_VISIT(((Target *)self)->keep);
+  Py_VISIT(((Target *)self)->keep);
   Py_VISIT(((Target *)self)->owner);
   Py_VISIT(Py_TYPE(self));
   return 0;
@@ -266,7 +310,8 @@ static PyMethodDef module_functions[] = {
     {"counter_inc", bind_counter_inc, METH_VARARGS, NULL}, {"observe", bind_observe, METH_VARARGS, NULL},
     {"view_inc", bind_view_inc, METH_VARARGS, NULL},       {"view_dec", bind_view_dec, METH_VARARGS, NULL},
     {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
+    {"own_backend", own_backend, METH_O, NULL},            {"own_family", own_family, METH_O, NULL},
+    {"own_metric", own_metric, METH_O, NULL},              {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef module_definition = {
@@ -282,6 +327,15 @@ PyMODINIT_FUNC PyInit__callables(void) {
   static PyType_Spec spec = {
       "pytheus_backend_rs._callables.Target", sizeof(Target), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots,
   };
+  static PyType_Slot owner_slots[] = {
+      {Py_tp_dealloc, (void *)owner_dealloc},
+      {0, NULL},
+  };
+  static PyType_Spec owner_spec = {
+      "pytheus_backend_rs._callables.Owner", sizeof(Owner), 0, Py_TPFLAGS_DEFAULT, owner_slots,
+  };
+  owner_type = PyType_FromSpec(&owner_spec);
+  if (owner_type == NULL) return NULL;
   children_name = PyUnicode_InternFromString("_labeled_metrics");
   target_type = PyType_FromSpec(&spec);
   return target_type == NULL || children_name == NULL ? NULL : PyModule_Create(&module_definition);

@@ -31,9 +31,11 @@ class _Backend:
     #: Whether the values are shared with other processes, so that reading them may wait.
     _IS_SHARED: ClassVar[bool] = False
     _current: ClassVar[Engine]
-    #: Attributes of the instance: the family in the engine, the native metric, and its labels JSON.
+    #: Attributes of the instance: the family in the engine, the native metric with what it lives as long as, and
+    #: its labels JSON.
     _family: Family
     _handle: Any
+    _owner: Any
     labels_hash: str | None
     _current_config: ClassVar[Mapping[str, Any] | None] = None
     _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
@@ -57,7 +59,8 @@ class _Backend:
         total = getattr(metric, "_sum", None)
         if type(total) is type(self) and total._family.engine is engine:
             # pytheus makes the sum first, then a view for each bucket: all are of one native metric.
-            self._family, self._handle, self.labels_hash = total._family, total._handle, total.labels_hash
+            self._family, self.labels_hash = total._family, total.labels_hash
+            self._handle, self._owner = total._handle, total._owner
         else:
             self._find_metric(engine)
         self._choose_operations()
@@ -75,7 +78,7 @@ class _Backend:
             raise ValueError(
                 f"metric {self.metric._collector.name!r} has no value for the labels {', '.join(missing)}"
             )
-        self._handle = self._family.metric(labels)
+        self._handle, self._owner = self._family.metric(labels)
 
     def inc(self, value: float) -> None:
         """Adds `value`; for the sum of a histogram or summary: observes it."""

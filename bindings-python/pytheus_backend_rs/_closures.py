@@ -1,6 +1,6 @@
 """The callables of native_methods.c as Python functions, for interpreters that are not CPython.
 
-They are slower, and otherwise the same: each takes (the object that it stands on, the address of the native
+They are slower, and otherwise the same. A callable takes (the object that it stands on, the address of the native
 metric, what must live so that the metric does), and hands over to the method of the object's class whatever is not
 plainly right.
 """
@@ -14,6 +14,18 @@ from pytheus_backend_rs._native import ffi, lib
 
 #: Ints below this in size fit into a double, whatever their digits.
 _LARGE = 2**1000
+
+
+def own_backend(address: int) -> Any:
+    return ffi.gc(ffi.cast("Backend *", address), lib.released_backend_free)
+
+
+def own_family(address: int) -> Any:
+    return ffi.gc(ffi.cast("MetricFamily *", address), lib.metric_family_free)
+
+
+def own_metric(address: int) -> Any:
+    return ffi.gc(ffi.cast("Metric *", address), lib.metric_free)
 
 
 def counter_inc(metric: Any, address: int, keep: Any) -> Callable[..., None]:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytheus_backend_rs._callables import callables
 from pytheus_backend_rs._errors import ConflictError, ErrorSlot
 from pytheus_backend_rs._native import ffi, lib
 
@@ -82,7 +83,8 @@ class Engine:
         handle = ffi.new("Backend **")
         error = ErrorSlot()
         error.check(lib.released_backend_new(url.encode(), handle, error.pointer))
-        self._handle: Any = ffi.gc(handle[0], lib.released_backend_free)
+        self._handle: Any = handle[0]
+        self._owner = callables.own_backend(address(self._handle))
         self.url = url
         self._families: weakref.WeakKeyDictionary[Any, Family] = weakref.WeakKeyDictionary()
         self.is_shared = is_shared
@@ -207,16 +209,22 @@ class Family:
         handle = ffi.new("MetricFamily **")
         error = ErrorSlot()
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))
-        self.handle: Any = ffi.gc(handle[0], lib.metric_family_free)
+        self.handle: Any = handle[0]
+        self._owner = callables.own_family(address(self.handle))
 
-    def metric(self, labels: dict[str, str]) -> Any:
-        """The native metric with these labels; it is freed with the object that is returned."""
+    def metric(self, labels: dict[str, str]) -> tuple[Any, Any]:
+        """The native metric with these labels, and what it is freed with."""
         values = [ffi.new("char[]", c_text(f"label {name!r}", labels[name])) for name in self.label_names]
         metric = ffi.new("Metric **")
         error = ErrorSlot()
         status = lib.released_metric_new(self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer)
         error.check(status)
-        return ffi.gc(metric[0], lib.metric_free)
+        return metric[0], callables.own_metric(address(metric[0]))
+
+
+def address(handle: Any) -> int:
+    """The address of a native handle."""
+    return int(ffi.cast("uintptr_t", handle))
 
 
 def c_text(what: str, text: str) -> bytes:

@@ -12,14 +12,11 @@ pytheus at module level, as everywhere in this package.
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from pytheus_backend_rs import _closures, _native
-from pytheus_backend_rs._native import ffi
+from pytheus_backend_rs._callables import callables as _bind
+from pytheus_backend_rs._engine import address
 
 if TYPE_CHECKING:
     from pytheus.metrics import _Metric, _MetricCollector
@@ -35,15 +32,15 @@ def install(view: Any) -> None:
     metric = view.metric
     if not _is_made_by_pytheus(view):
         return
-    address, keep = int(ffi.cast("uintptr_t", view._handle)), (view._handle, view._family)
+    metric_address, keep = address(view._handle), (view._owner, view._family)
     type_ = str(metric._collector.type_)
     if type_ == "gauge":
         # pytheus' own methods stay: tests replace the backend of a gauge.
         for name, bind in (("inc", _bind.view_inc), ("dec", _bind.view_dec), ("set", _bind.view_set)):
-            setattr(view, name, bind(view, address, keep))
+            setattr(view, name, bind(view, metric_address, keep))
     elif type_ in _METHODS and _is_pytheus_own(metric, *_METHODS[type_]):
         bind = _bind.counter_inc if type_ == "counter" else _bind.observe
-        setattr(metric, _METHODS[type_][1], bind(metric, address, keep))
+        setattr(metric, _METHODS[type_][1], bind(metric, metric_address, keep))
     if metric._collector._required_labels:
         _install_labels(metric._collector)
 
@@ -88,19 +85,3 @@ def _install_labels(collector: _MetricCollector[Any]) -> None:
     # These names cannot be keywords of pytheus' method.
     if {"self", "pytheus_labels_"}.isdisjoint(names) and _is_pytheus_own(root, "_Metric", "labels"):
         setattr(root, "labels", _bind.labels(root, (collector, tuple(names))))
-
-
-def _callables() -> Any:
-    """Where callables are made: in C, by the second module of the library that cffi's is in."""
-    if sys.implementation.name != "cpython":
-        return _closures
-    library = _native.__file__ or ""
-    loader = importlib.machinery.ExtensionFileLoader("pytheus_backend_rs._callables", library)
-    spec = importlib.util.spec_from_loader(loader.name, loader, origin=library)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-_bind = _callables()
