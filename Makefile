@@ -41,7 +41,7 @@ test-python: ## The Python package, and pytheus' own tests with each backend.
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
 
-bench: ## What a call, a scrape, … cost, beside all peers in one run: ten minutes. QUICK=1: two. ARGS=--help: more.
+bench: ## What a call, a scrape, … cost, beside all peers in one run: twelve minutes. QUICK=1: a third. ARGS=--help: more.
 	@scripts/need cargo cc python redis-server
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(CARGO) build --quiet --release --locked

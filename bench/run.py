@@ -79,7 +79,7 @@ def topics(options) -> dict:
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two minutes: fewer and shorter rounds, no 100,000 series")
+    parser.add_argument("--quick", action="store_true", help="a third of the time: fewer and shorter rounds, no 100,000 series")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each topic (default: 7)")
     parser.add_argument(
         "--iterations", type=int, help="of 0.0.9's headline: up to 1000000000, scaled up to that (default: 1000000)"
