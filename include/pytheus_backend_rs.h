@@ -2,9 +2,9 @@
  * edit.
  *
  * OWNERSHIP. A handle (Backend, MetricFamily, Metric, MetricsSnapshot, MetricsText, MetricsServer,
- * BackendError) is made by one call (_new, metrics_render, metrics_serve, or one that fails), and freed once by its _free call; freeing NULL does
- * nothing. The doc comment of a call that allocates names the call that frees: never use free(). What a call
- * is given it copies, or uses only until it returns.
+ * BackendError) is made by one call (_new, metrics_render, metrics_serve, or one that fails), and freed once
+ * by its _free call; freeing NULL does nothing. The doc comment of a call that allocates names the call that
+ * frees: never use free(). What a call is given it copies, or uses only until it returns.
  *
  * ERRORS. A call that can fail returns a BackendStatus; 0 is success. It writes its results only on
  * success, and never before all its pointers have been checked. The last parameter of most is a
@@ -12,10 +12,10 @@
  * backend_error_free; a successful one leaves it alone.
  *
  * THREADS. All handles but MetricsSnapshot may be used by any number of threads at once. Freeing a
- * handle while another thread uses it is the caller's to prevent. metric_inc, metric_dec, metric_set and
- * metric_observe are one atomic operation on each value that they change, and never wait for a store. (With
- * a server, the first change of a metric after it was sent also puts the metric on a queue; with mutex
- * cells, a change waits for other threads' changes of the same value.)
+ * handle while another thread uses it is the caller's to prevent. metric_inc, metric_inc_one, metric_dec,
+ * metric_set and metric_observe are one atomic operation on each value that they change, and never wait for
+ * a store. (With a server, the first change of a metric after it was sent also puts the metric on a queue;
+ * with mutex cells, a change waits for other threads' changes of the same value.)
  *
  * FORK AND EXIT. Handles made before a fork work in the child as they are, but for a MetricsServer: the parent
  * serves on, and the child holds nothing of it and frees the handle, if it likes, to no effect. A process that

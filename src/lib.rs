@@ -18,10 +18,12 @@
 //! # The map
 //!
 //! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
-//! server). The path of a scrape: `exporter` → `backend` → `store` → `sample` → `exposition`. What is counted: `family`,
-//! `name`, `labels`, `number`, in the `table` of a backend. What happens at a fork and at the end: `fork`, `exit`. The C boundary:
-//! [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, in the mapped segments of
-//! the shared-memory store, and where a fork closes sockets.
+//! server, on the words of `atomic`). The path of a scrape: `exporter` → `backend` → `store` → `sample` →
+//! `exposition`. What is counted: `family`, `name`, `labels`, `number`, in the `table` of a backend. What the engine
+//! tells about itself and its store: `statistics`, `report`, `logging`. What happens at a fork and at the end: `fork`,
+//! `exit`. The C boundary: [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, in the mapped segments of
+//! the shared-memory store, and where a fork closes descriptors. The side-car is a program of its own, in
+//! `src/bin/pytheus-backend-rs`.
 
 mod atomic;
 mod backend;
