@@ -67,6 +67,8 @@ SCENARIOS = [
         """
         import signal
         count("main", 3)
+        # Whoever starts the tests in the background has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
         while True:
             gauge.inc(0)
@@ -289,6 +291,8 @@ TROUBLES = {
     "scrapes in threads that are waited for": "[threading.Thread(target=scrape).start() for _ in range(3)]",
     "a scrape in the main thread, and SIGINT": """
         import signal
+        # Whoever starts the tests in the background has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         scrape()
         time.sleep(60)
