@@ -439,6 +439,24 @@ fn rubbish_is_an_error_and_the_batch_is_sent_again() {
 }
 
 #[test]
+fn a_reply_with_too_few_values_is_an_error() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    // One thread reads, so that the connection that the first read has made is the one of the second.
+    let backend = Backend::open(&proxy.url("pipeline_threads=1")).unwrap();
+    let size = declare(&backend, "size", MetricType::Summary, &[]).metric(&[]).unwrap();
+    size.observe(2.0).unwrap();
+    assert_eq!(size.get_sum().unwrap(), 2.0);
+    let epoch: String = server.run_words("HGET {size}:writers epoch");
+    // What a read sends: two keys are renewed, the values are read, and the epoch.
+    let replies = format!(":1\r\n:1\r\n*0\r\n${}\r\n{epoch}\r\n", epoch.len());
+    proxy.answer(replies.as_bytes());
+    let error = size.get_sum().unwrap_err();
+    assert!(error.message().contains("0 values: expected 2"), "{error}");
+    assert_eq!(size.get_sum().unwrap(), 2.0);
+}
+
+#[test]
 fn a_server_that_is_none_of_redis_is_an_error() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
@@ -737,6 +755,20 @@ fn closing_with_nothing_to_send_needs_no_server() {
     backend.close().unwrap();
     let never_there = open(&server, "required=false&shutdown_timeout=0.5");
     never_there.close().unwrap();
+}
+
+#[test]
+fn closing_with_nothing_to_send_is_no_loss_if_the_server_stalls() {
+    let server = Server::start();
+    let backend = open(&server, "shutdown_timeout=0.5");
+    let requests = counter(&backend, "requests_total");
+    requests.inc(1.0).unwrap();
+    flush(&backend);
+    server.stop();
+    let closed = backend.close();
+    server.go_on();
+    closed.unwrap();
+    assert_eq!(server.value("requests_total"), 1.0);
 }
 
 #[test]
