@@ -404,6 +404,18 @@ def test_a_foreign_file_is_refused_and_left_alone(
     assert path.read_bytes() == content
 
 
+def test_serve_answers_503_while_the_file_is_a_foreign_one(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    (tmp_path / "metrics").write_bytes(b"not a metrics file " * 999)
+    with serving(url=store.url) as (_, url):
+        status, body = scrape(url)
+        assert status == 503
+        assert "it is no metrics file" in body
+        (tmp_path / "metrics").unlink()
+        with counting(store):
+            assert scrape(url)[0] == 200
+
+
 def test_what_scrapes_leave_out_of_a_server_is_a_fault(server: Server) -> None:
     store = redis_store(server)
     with counting(store):
