@@ -25,39 +25,31 @@
 //! the shared-memory store, and where a fork closes descriptors. The side-car is a program of its own, in
 //! `src/bin/pytheus-backend-rs`.
 
-mod atomic;
 mod backend;
 mod cell;
-mod error;
-mod exit;
 mod exporter;
 mod exposition;
 mod family;
 pub mod ffi;
-mod fork;
-mod labels;
-mod logging;
 mod metric;
-mod name;
-mod number;
-mod pending;
-mod report;
-mod sample;
+mod model;
+mod process;
 mod statistics;
 mod store;
 mod table;
-mod thread;
 
 pub use backend::Backend;
-pub use error::{Error, ErrorKind, Result};
 pub use exporter::{Exporter, ExporterOptions};
 pub use exposition::{
     Escaping, Format, Others, RenderOptions, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
 };
-pub use family::{DEFAULT_BUCKETS, Definition, Lifetime, MetricFamily, MetricType};
-pub use labels::Labels;
+pub use family::{Lifetime, MetricFamily};
 pub use metric::{Metric, Refusal};
-pub use name::NameRule;
-pub use report::Report;
-pub use sample::{FamilySamples, Series, Snapshot};
+pub use model::definition::{DEFAULT_BUCKETS, Definition};
+pub use model::error::{Error, ErrorKind, Result};
+pub use model::labels::Labels;
+pub use model::metric_type::MetricType;
+pub use model::name::NameRule;
+pub use model::report::Report;
+pub use model::sample::{FamilySamples, Series, Snapshot};
 pub use statistics::Statistics;

@@ -10,12 +10,14 @@
 
 use std::sync::Arc;
 
+use crate::cell::pending::PendingCells;
 use crate::cell::{AtomicCell, CounterCell, MutexCell, ObservedCells};
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family, MetricType};
-use crate::labels::{self, Labels};
-use crate::pending::PendingCells;
-use crate::sample::Series;
+use crate::family::Family;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels::{self, Labels};
+use crate::model::metric_type::MetricType;
+use crate::model::sample::Series;
 use crate::store::SharedCells;
 
 /// The cell that holds a counter's or gauge's value, or the sum of a summary or histogram.
@@ -300,7 +302,7 @@ impl Metric {
         matches!(&self.cells, Cells::Pending(cells) if cells.is_dirty())
     }
 
-    /// What a fork leaves to the child: see [`crate::fork`].
+    /// What a fork leaves to the child: see [`crate::process::fork`].
     pub(crate) fn reset_after_fork(&self) {
         match &self.cells {
             // Nothing is pending: a child has a copy of a cell in memory, and shares a shared one.
@@ -329,7 +331,7 @@ fn bucket_index(family: &Family, bound: f64) -> Result<usize> {
             format!(
                 "histogram {:?} has no bucket with the bound {}",
                 family.definition.name(),
-                crate::number::format_number(bound)
+                crate::model::number::format_number(bound)
             ),
         )
     })

@@ -10,9 +10,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::backend::Backend;
-use crate::error::Result;
-use crate::family::{Definition, Family, Lifetime, MetricType};
+use crate::family::{Family, Lifetime};
 use crate::metric::Metric;
+use crate::model::definition::Definition;
+use crate::model::error::Result;
+use crate::model::metric_type::MetricType;
 use crate::table::FamilyTable;
 
 /// How long the metrics stay as they are, at least, while nobody asks for them.

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::backend::BackendParts;
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family, Lifetime};
+use crate::family::{Family, Lifetime};
 use crate::metric::Metric;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// The families of a backend and their metrics.
 #[derive(Debug, Default)]

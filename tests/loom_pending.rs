@@ -1,4 +1,4 @@
-//! Models of the pending cells: `src/pending.rs` itself, run by loom in every interleaving of its threads and
+//! Models of the pending cells: `src/cell/pending.rs` itself, run by loom in every interleaving of its threads and
 //! with every value that its orderings let a thread read. What writers count is taken once, whoever queues the
 //! metric, takes it, refuses it, removes it or forks meanwhile.
 //!
@@ -14,14 +14,23 @@ use std::sync::Arc;
 use loom::sync::Mutex;
 use loom::thread;
 
-use family::MetricType;
 use metric::Metric;
+use metric_type::MetricType;
 use pending::{Change, DirtyQueue};
 
-#[path = "../src/pending.rs"]
+#[path = "../src/cell/pending.rs"]
 mod pending;
 
-/// Stands in for `src/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a fork does.
+/// The paths by which the source imports what stands in here.
+mod cell {
+    pub(crate) use super::atomic;
+}
+
+mod model {
+    pub(crate) use super::metric_type;
+}
+
+/// Stands in for `src/cell/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a fork does.
 mod atomic {
     use std::cell::RefCell;
     use std::sync::Arc;
@@ -127,8 +136,8 @@ mod atomic {
     }
 }
 
-/// Stands in for `src/family.rs`.
-mod family {
+/// Stands in for `src/model/metric_type.rs`.
+mod metric_type {
     #[derive(Debug, Clone, Copy)]
     pub(crate) enum MetricType {
         Counter,
@@ -142,7 +151,7 @@ mod family {
 mod metric {
     use std::sync::{Arc, Weak};
 
-    use super::family::MetricType;
+    use super::metric_type::MetricType;
     use super::pending::{DirtyQueue, PendingCells};
 
     #[derive(Debug)]

@@ -25,9 +25,9 @@ use tokio::sync::Notify;
 use self::server::HttpServer;
 use self::site::Site;
 use crate::backend::Backend;
-use crate::error::{Error, ErrorKind, Result};
-use crate::fork;
-use crate::thread::Thread;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::fork;
+use crate::process::thread::Thread;
 
 /// How long requests in flight have to be answered when the exporter stops.
 const GRACE: Duration = Duration::from_secs(1);

@@ -14,8 +14,8 @@ use hyper::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::scrape::{Request, Scrape, Wanted};
-use crate::error::{Error, ErrorKind};
 use crate::exposition::{Format, accepts_gzip};
+use crate::model::error::{Error, ErrorKind};
 
 pub(super) type Reply = Response<Full<Bytes>>;
 

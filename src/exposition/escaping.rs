@@ -3,7 +3,7 @@
 //! Prometheus 3 takes any UTF-8 name, in quotes; others get it escaped by the scheme that they have asked
 //! for, underscores by default. Names that every version understands are never changed.
 
-use crate::name::{is_legacy_label_name, is_legacy_metric_name};
+use crate::model::name::{is_legacy_label_name, is_legacy_metric_name};
 
 /// What becomes of a name beyond `[a-zA-Z_:][a-zA-Z0-9_:]*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

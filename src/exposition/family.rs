@@ -6,11 +6,12 @@
 use super::claims::{Claims, report};
 use super::escaping::{Escaping, push_escaped};
 use super::format::Format;
-use crate::family::{Definition, MetricType};
-use crate::labels;
-use crate::name::{NameRule, check_label_names, is_legacy_label_name, is_legacy_metric_name};
-use crate::number::{format_canonical_bound, format_number, write_number};
-use crate::sample::{FamilySamples, Series};
+use crate::model::definition::Definition;
+use crate::model::labels;
+use crate::model::metric_type::MetricType;
+use crate::model::name::{NameRule, check_label_names, is_legacy_label_name, is_legacy_metric_name};
+use crate::model::number::{format_canonical_bound, format_number, write_number};
+use crate::model::sample::{FamilySamples, Series};
 
 /// Writes the family, unless it would spoil the scrape for the others: then it is left out, and reported.
 pub(super) fn write_family(

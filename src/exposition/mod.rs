@@ -14,7 +14,7 @@ pub use self::escaping::Escaping;
 pub use self::format::{Format, TEXT_CONTENT_TYPE};
 pub use self::negotiation::accepts_gzip;
 use crate::family::MetricFamily;
-use crate::sample::Snapshot;
+use crate::model::sample::Snapshot;
 
 /// What [`Backend::render`](crate::Backend::render) renders, and how. The default: all families of the
 /// store, as text 0.0.4.

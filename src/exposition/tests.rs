@@ -3,11 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::family::{Definition, MetricType};
-use crate::labels::{self, Labels};
-use crate::name::NameRule;
-use crate::number::parse_number;
-use crate::sample::FamilySamples;
+use crate::model::definition::Definition;
+use crate::model::labels::{self, Labels};
+use crate::model::metric_type::MetricType;
+use crate::model::name::NameRule;
+use crate::model::number::parse_number;
+use crate::model::sample::FamilySamples;
 
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -396,9 +397,9 @@ fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
                 for (bound, count) in bounds.zip(series.cumulative_buckets()) {
                     let mut bucket = sample("_bucket", count);
                     let spell = if is_open_metrics {
-                        crate::number::format_canonical_bound
+                        crate::model::number::format_canonical_bound
                     } else {
-                        crate::number::format_number
+                        crate::model::number::format_number
                     };
                     bucket.1.push(("le".to_owned(), spell(bound)));
                     parsed.samples.push(bucket);
@@ -491,8 +492,8 @@ proptest! {
             let text = rendered(vec![gauge], &format!("text/plain;escaping={escaping}"));
             let sample = text.split_terminator('\n').next_back().unwrap();
             let (name, rest) = sample.split_once("{").unwrap();
-            prop_assert!(crate::name::is_legacy_metric_name(name), "{}", text);
-            prop_assert!(crate::name::is_legacy_label_name(rest.split_once('=').unwrap().0), "{}", text);
+            prop_assert!(crate::model::name::is_legacy_metric_name(name), "{}", text);
+            prop_assert!(crate::model::name::is_legacy_label_name(rest.split_once('=').unwrap().0), "{}", text);
         }
     }
 }

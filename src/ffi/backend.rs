@@ -99,7 +99,7 @@ pub unsafe extern "C" fn backend_close(
 /// own (an interpreter) does it there.
 #[unsafe(no_mangle)]
 pub extern "C" fn backend_close_all() {
-    guard_void(crate::exit::close_all);
+    guard_void(crate::process::exit::close_all);
 }
 
 /// Closes the backend as `backend_close` does, unless it is closed, and frees the handle. What could not
@@ -150,7 +150,7 @@ pub type BackendRestartCallback = Option<unsafe extern "C" fn(user_data: *mut c_
 pub unsafe extern "C" fn backend_restart_callback(callback: BackendRestartCallback, user_data: *mut c_void) {
     guard_void(|| {
         let user_data = UserData::new(user_data);
-        crate::fork::on_restart(callback.map(|callback| {
+        crate::process::fork::on_restart(callback.map(|callback| {
             let call: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
                 // SAFETY: the program's promise: it registered this function for such calls.
                 unsafe { callback(user_data.get()) }

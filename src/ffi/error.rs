@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::status::{BackendStatus, guard_void};
 use super::text::to_c_string;
-use crate::error::Error;
+use crate::model::error::Error;
 
 /// Why a call failed. Made by the calls that take an `error` out-parameter; free it with
 /// `backend_error_free`.

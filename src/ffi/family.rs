@@ -7,8 +7,9 @@ use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard, guard_void};
 use super::{options, text};
 use crate::backend::Backend;
-use crate::family::{Definition, Lifetime, MetricFamily};
-use crate::name::NameRule;
+use crate::family::{Lifetime, MetricFamily};
+use crate::model::definition::Definition;
+use crate::model::name::NameRule;
 
 /// The type of a metric family.
 #[repr(i32)]
@@ -161,8 +162,8 @@ unsafe fn declare(backend: &Backend, options: &MetricFamilyOptions) -> Result<Me
     Ok(backend.declare(definition, &label_names, lifetime(options.lifetime)?)?)
 }
 
-fn metric_type(number: i32) -> Result<crate::family::MetricType, Failure> {
-    use crate::family::MetricType as Engine;
+fn metric_type(number: i32) -> Result<crate::model::metric_type::MetricType, Failure> {
+    use crate::model::metric_type::MetricType as Engine;
     Ok(match number {
         1 => Engine::Counter,
         2 => Engine::Gauge,

@@ -10,7 +10,7 @@ use super::error::Failure;
 use super::status::{BackendStatus, guard_status};
 use super::text::to_c_string;
 use super::user_data::UserData;
-use crate::logging::{self, LogRecord, Output};
+use crate::process::logging::{self, LogRecord, Output};
 
 /// How important a log record is.
 #[repr(i32)]

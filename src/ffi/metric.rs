@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard, guard_status, guard_void};
 use super::text;
-use crate::error::Error;
 use crate::family::MetricFamily;
 use crate::metric::{Metric, Refusal};
+use crate::model::error::Error;
 
 /// Writes the metric of `family` with these label values (in the order of the declared names) to
 /// `*metric`; free it with `metric_free`. A metric that does not exist is made, with the value 0.

@@ -10,7 +10,7 @@ use super::text::{self, to_c_string};
 use crate::backend::Backend;
 use crate::exposition::{self, Format, Others, RenderOptions, Rendered};
 use crate::family::MetricFamily;
-use crate::sample::Snapshot;
+use crate::model::sample::Snapshot;
 
 /// Renders all metric families of the store as Prometheus text 0.0.4 and writes it to `*text`, and its
 /// length in bytes, without the final NUL, to `*length` (which may be NULL); free the text with

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::error::{BackendError, Failure};
-use crate::error::ErrorKind;
+use crate::model::error::ErrorKind;
 
 /// What a call came to. 0 is success.
 #[repr(i32)]

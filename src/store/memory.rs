@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Store;
-use crate::error::Result;
-use crate::family::{Definition, Family};
-use crate::fork::ForkGuard;
-use crate::labels::Labels;
+use crate::family::Family;
 use crate::metric::{Cells, Metric};
-use crate::report::{Report, counted};
-use crate::sample::{FamilySamples, Snapshot};
+use crate::model::definition::Definition;
+use crate::model::error::Result;
+use crate::model::labels::Labels;
+use crate::model::report::{Report, counted};
+use crate::model::sample::{FamilySamples, Snapshot};
+use crate::process::fork::ForkGuard;
 use crate::table::FamilyTable;
 
 /// Which kind of cell a memory store has.

@@ -15,13 +15,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::Result;
-use crate::family::{Definition, Family};
-use crate::fork::ForkGuard;
-use crate::labels::Labels;
+use crate::family::Family;
 use crate::metric::Metric;
-use crate::report::Report;
-use crate::sample::Snapshot;
+use crate::model::definition::Definition;
+use crate::model::error::Result;
+use crate::model::labels::Labels;
+use crate::model::report::Report;
+use crate::model::sample::Snapshot;
+use crate::process::fork::ForkGuard;
 use crate::statistics::Tally;
 use crate::table::FamilyTable;
 
@@ -74,7 +75,7 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Sends what is pending, and stops.
     fn close(&self) -> Result<()>;
 
-    /// Takes the short locks of the store, which a fork must hold: see [`crate::fork`].
+    /// Takes the short locks of the store, which a fork must hold: see [`crate::process::fork`].
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
 }
 

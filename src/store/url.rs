@@ -11,7 +11,7 @@ use url::Url;
 use super::memory::CellKind;
 use super::redis::{Address, RedisOptions};
 use super::shared_memory::{SharedMemoryOptions, Start};
-use crate::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// What a store URL says.
 #[derive(Debug)]

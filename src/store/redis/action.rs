@@ -18,9 +18,10 @@ use super::connection::refused;
 use super::layout;
 use super::link::Link;
 use super::outbox::Outbox;
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family};
+use crate::family::Family;
 use crate::metric::{Cells, Metric};
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// How long after its last change a store counts as busy: until then the thread looks every
 /// `flush_interval`, and changes need not wake it.

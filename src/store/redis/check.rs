@@ -14,11 +14,11 @@ use super::epoch;
 use super::layout;
 use super::options::RedisOptions;
 use super::pipeline::{has_good_names, pairs};
-use crate::error::Result;
-use crate::family::Definition;
-use crate::labels;
-use crate::number::parse_number;
-use crate::report::{Report, counted};
+use crate::model::definition::Definition;
+use crate::model::error::Result;
+use crate::model::labels;
+use crate::model::number::parse_number;
+use crate::model::report::{Report, counted};
 
 /// How many families are asked for in one go: a slow line costs few round trips, and no reply is huge.
 const FAMILIES_AT_ONCE: usize = 64;

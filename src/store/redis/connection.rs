@@ -18,7 +18,7 @@ use redis::{Cmd, Parser, Value};
 use socket2::{Domain, SockAddr, Type};
 
 use super::options::{Address, RedisOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// The number of a connection's socket, where a forked child finds it. -1: none.
 #[derive(Debug)]

@@ -76,9 +76,11 @@ impl ConfirmedGauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::{Definition, Family, Lifetime, MetricType};
-    use crate::labels::Labels;
+    use crate::family::{Family, Lifetime};
     use crate::metric::Cells;
+    use crate::model::definition::Definition;
+    use crate::model::labels::Labels;
+    use crate::model::metric_type::MetricType;
 
     fn gauge() -> Arc<Metric> {
         let definition = Definition::new("level", "", MetricType::Gauge, &[], &[]).unwrap();

@@ -2,13 +2,14 @@
 //!
 //! All keys of a family hash to one slot, which keeps Redis Cluster possible.
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, MetricType};
 use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
-use crate::number::{format_number, parse_number};
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::metric_type::MetricType;
+use crate::model::number::{format_number, parse_number};
 
 const DEFINITIONS: &str = "pytheus:families";
-/// No name of [`NameRule::Legacy`](crate::name::NameRule) ends with it.
+/// No name of [`NameRule::Legacy`](crate::model::name::NameRule) ends with it.
 const WRITERS_SUFFIX: &str = "}:writers";
 
 /// The key that holds the values of the family `name`.

@@ -10,7 +10,7 @@ use redis::{Cmd, Value};
 
 use super::connection::{Connection, SocketSlot};
 use super::options::RedisOptions;
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

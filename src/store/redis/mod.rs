@@ -1,6 +1,6 @@
 //! The Redis store: values on a server, shared by all processes that use it.
 //!
-//! An increment never touches the network: it gathers in the metric's [pending cells](crate::pending).
+//! An increment never touches the network: it gathers in the metric's [pending cells](crate::cell::pending).
 //! The BackendAction thread ([`action`]) sends what has gathered, in [batches](batch) that the server
 //! applies exactly once. Pipeline threads ([`pipeline`]) serve scrapes. Both belong to a
 //! [`runtime`], which starts with the store, and again on first use in a forked child.
@@ -28,14 +28,15 @@ pub(crate) use self::options::{Address, RedisOptions};
 use self::pipeline::Wanted;
 use self::runtime::{Runtime, RuntimeSlot};
 use super::Store;
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family};
-use crate::fork::ForkGuard;
-use crate::labels::Labels;
+use crate::cell::pending::{DirtyQueue, PendingCells};
+use crate::family::Family;
 use crate::metric::{Cells, Metric};
-use crate::pending::{DirtyQueue, PendingCells};
-use crate::report::Report;
-use crate::sample::Snapshot;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels::Labels;
+use crate::model::report::Report;
+use crate::model::sample::Snapshot;
+use crate::process::fork::ForkGuard;
 use crate::statistics::Tally;
 use crate::table::FamilyTable;
 

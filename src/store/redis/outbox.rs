@@ -16,9 +16,10 @@ use super::epoch::{self, KnownEpochs};
 use super::gauges::ConfirmedGauges;
 use super::layout;
 use super::options::RedisOptions;
-use crate::family::{Family, MetricType};
+use crate::cell::pending::Change;
+use crate::family::Family;
 use crate::metric::{Cells, Metric, VALUE_CELL};
-use crate::pending::Change;
+use crate::model::metric_type::MetricType;
 use crate::statistics::Tally;
 
 /// How long a key that was refused waits before it is tried again.

@@ -16,13 +16,14 @@ use super::connection::{Connection, SocketSlot, refused};
 use super::epoch::{self, KnownEpochs};
 use super::layout;
 use super::runtime::{flush, restore};
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family};
-use crate::labels;
+use crate::family::Family;
 use crate::metric::Metric;
-use crate::name::{NameRule, check_label_names};
-use crate::number::parse_number;
-use crate::sample::{FamilySamples, Snapshot};
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels;
+use crate::model::name::{NameRule, check_label_names};
+use crate::model::number::parse_number;
+use crate::model::sample::{FamilySamples, Snapshot};
 
 /// How often a read is tried: on the connection that is there, and on new ones.
 const ATTEMPTS: u32 = 3;

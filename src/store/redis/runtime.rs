@@ -19,11 +19,11 @@ use super::epoch::KnownEpochs;
 use super::link::Link;
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
-use crate::error::{Error, ErrorKind, Result};
-use crate::fork::{self, ForkGuard};
 use crate::metric::Metric;
-use crate::sample::Snapshot;
-use crate::thread::Thread;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::sample::Snapshot;
+use crate::process::fork::{self, ForkGuard};
+use crate::process::thread::Thread;
 
 /// How long after a panic a thread waits before it goes on.
 const AFTER_PANIC: Duration = Duration::from_secs(1);

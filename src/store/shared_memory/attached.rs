@@ -11,13 +11,14 @@ use std::time::Instant;
 
 use super::file::{SharedFile, SharedMemoryOptions};
 use super::{read_families, records, survey};
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family};
-use crate::fork::ForkGuard;
-use crate::labels::Labels;
+use crate::family::Family;
 use crate::metric::Metric;
-use crate::report::Report;
-use crate::sample::Snapshot;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels::Labels;
+use crate::model::report::Report;
+use crate::model::sample::Snapshot;
+use crate::process::fork::ForkGuard;
 use crate::store::Store;
 
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::layout::{HEADER_SIZE, Header, SEGMENT_SIZE};
 use super::segment::Segment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// How long appending waits for another process that appends.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 //! A header, and behind it records, each a multiple of 64 bytes, none across a segment's border. All numbers
 //! are little-endian, and values that several processes change are single aligned words.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// What every file of this kind begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"PYTHEUSM";

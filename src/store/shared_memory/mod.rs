@@ -24,13 +24,14 @@ use self::layout::{KIND_FAMILY, KIND_METRIC};
 use self::records::{NewRecord, Record, Records, cells, walk};
 pub(crate) use self::segment::SharedCells;
 use super::Store;
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::{Definition, Family};
-use crate::fork::ForkGuard;
-use crate::labels::{self, Labels};
+use crate::family::Family;
 use crate::metric::{Cells, Metric};
-use crate::report::Report;
-use crate::sample::{FamilySamples, Snapshot};
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels::{self, Labels};
+use crate::model::report::Report;
+use crate::model::sample::{FamilySamples, Snapshot};
+use crate::process::fork::ForkGuard;
 
 /// Opens the store as `options` say: to count, or only to read.
 pub(crate) fn open(options: &SharedMemoryOptions) -> Result<Box<dyn Store>> {

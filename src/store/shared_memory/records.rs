@@ -18,7 +18,7 @@ use super::layout::{
     RECORD_HEADER_SIZE, SEGMENT_SIZE, checksum, place_checksum, record_size,
 };
 use super::segment::{Segment, SharedCells, load};
-use crate::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// A record as it was read: a copy, and so of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use super::layout::{GENERATION_AT, HEADER_SIZE, KIND_METRIC, KIND_PADDING, RECOR
 use super::records::{Record, committed, place, read_record, word};
 use super::segment::load;
 use super::{KIND_FAMILY, parse_family};
-use crate::error::Result;
-use crate::family::Definition;
-use crate::labels;
-use crate::report::{Report, counted};
+use crate::model::definition::Definition;
+use crate::model::error::Result;
+use crate::model::labels;
+use crate::model::report::{Report, counted};
 
 /// How often a record that seems damaged is read: it may be about to change hands.
 const ATTEMPTS: u32 = 100;

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use crate::backend::BackendParts;
 use crate::exporter;
-use crate::fork;
-use crate::thread::Thread;
+use crate::process::fork;
+use crate::process::thread::Thread;
 
 /// Installs the handler, once in a process.
 pub(crate) fn install() {

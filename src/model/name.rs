@@ -4,8 +4,8 @@
 //! `[a-zA-Z_][a-zA-Z0-9_]*`; or, as Prometheus 3 has it, both are any UTF-8 text. Label names that begin with
 //! `__` are Prometheus' own, `le` belongs to histograms and `quantile` to summaries.
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::family::MetricType;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::metric_type::MetricType;
 
 /// Which names a program wants to declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -15,9 +15,9 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::atomic::{AtomicBool, AtomicChangeWord, AtomicU8, AtomicU64, ChangeWord, Ordering};
-use crate::family::MetricType;
+use crate::cell::atomic::{AtomicBool, AtomicChangeWord, AtomicU8, AtomicU64, ChangeWord, Ordering};
 use crate::metric::Metric;
+use crate::model::metric_type::MetricType;
 
 /// Where a metric announces that it has something to send.
 pub(crate) trait DirtyQueue: Send + Sync + std::fmt::Debug {

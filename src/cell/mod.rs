@@ -6,9 +6,12 @@
 //! These are the last step of the hot path. Nothing here allocates, looks up or calls the system;
 //! only [`MutexCell`] may wait, for a few instructions of another thread.
 
+pub(crate) mod atomic;
+pub(crate) mod pending;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::fork;
+use crate::process::fork;
 
 /// An `f64` that threads change by compare-and-swap.
 ///

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard, Weak};
 
 use crate::backend::BackendParts;
 use crate::exporter;
-use crate::logging;
+use crate::process::logging;
 use crate::table::Records;
 
 /// The locks of a store while a fork goes on. Dropping it releases them.

@@ -4,9 +4,10 @@
 //! and become cumulative here, so that `_count` equals the `+Inf` bucket, whoever wrote meanwhile. The
 //! series of a family share three buffers, so that reading one allocates nothing.
 
-use crate::family::{Definition, MetricType};
-use crate::labels::{self, Labels};
 use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
+use crate::model::definition::Definition;
+use crate::model::labels::{self, Labels};
+use crate::model::metric_type::MetricType;
 
 /// The values of some families at one time.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,4 +1,4 @@
-//! The atomics that [`pending`](crate::pending) is built from.
+//! The atomics that [`pending`](crate::cell::pending) is built from.
 //!
 //! That file imports them from here and from nowhere else, so that the models in `tests/loom_pending.rs` can
 //! run the same source on atomics whose every interleaving is tried. Only words live here: what they mean

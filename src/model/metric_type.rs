@@ -1,0 +1,37 @@
+//! The types of metrics.
+
+/// What kind of metric a family has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MetricType {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down, and can be set.
+    Gauge,
+    /// Counts observations in buckets, and sums them.
+    Histogram,
+    /// Counts and sums observations.
+    Summary,
+    /// Of a type that nobody declared; behaves as a gauge.
+    Untyped,
+}
+
+impl MetricType {
+    /// Every type.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Counter, Self::Gauge, Self::Histogram, Self::Summary, Self::Untyped];
+
+    /// The type as the exposition formats spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric_type| metric_type.name() == name)
+    }
+}

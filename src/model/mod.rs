@@ -1,0 +1,10 @@
+//! What is counted: names, labels, definitions, and the samples that are read back.
+
+pub(crate) mod definition;
+pub(crate) mod error;
+pub(crate) mod labels;
+pub(crate) mod metric_type;
+pub(crate) mod name;
+pub(crate) mod number;
+pub(crate) mod report;
+pub(crate) mod sample;
