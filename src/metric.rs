@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::cell::pending::PendingCells;
+use crate::cell::shared::SharedCells;
 use crate::cell::{AtomicCell, CounterCell, MutexCell, ObservedCells};
 use crate::family::Family;
 use crate::model::definition::Definition;
@@ -18,7 +19,6 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::sample::Series;
-use crate::store::SharedCells;
 
 /// The cell that holds a counter's or gauge's value, or the sum of a summary or histogram.
 pub(crate) const VALUE_CELL: usize = 0;

@@ -8,6 +8,8 @@
 
 pub(crate) mod atomic;
 pub(crate) mod pending;
+pub(crate) mod segment;
+pub(crate) mod shared;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

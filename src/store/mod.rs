@@ -8,8 +8,6 @@ mod redis;
 mod shared_memory;
 mod url;
 
-pub(crate) use self::shared_memory::SharedCells;
-
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;

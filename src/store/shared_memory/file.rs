@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::{HEADER_SIZE, Header, SEGMENT_SIZE};
-use super::segment::Segment;
+use crate::cell::segment::Segment;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// How long appending waits for another process that appends.
@@ -140,15 +140,16 @@ impl SharedFile {
         if let Some(segment) = slot.get() {
             return Ok(segment);
         }
-        self.check_length((number + 1) * SEGMENT_SIZE)?;
+        let start = number * SEGMENT_SIZE;
+        self.check_length(start + SEGMENT_SIZE)?;
         let segment = match self.access {
             Access::ReadWrite => {
                 // A file that somebody has copied may have holes, which a full disk could not fill later.
-                allocate(&self.file, number * SEGMENT_SIZE, SEGMENT_SIZE)
+                allocate(&self.file, start, SEGMENT_SIZE)
                     .map_err(|error| failed(&self.path, "has holes that cannot be filled", &error))?;
-                Segment::map(&self.file, number)
+                Segment::map(&self.file, start, SEGMENT_SIZE)
             }
-            Access::ReadOnly => Segment::map_to_read(&self.file, number),
+            Access::ReadOnly => Segment::map_to_read(&self.file, start, SEGMENT_SIZE),
         };
         let segment = segment.map_err(|error| failed(&self.path, "cannot be mapped", &error))?;
         // If another thread was faster, its map stays, and ours goes.

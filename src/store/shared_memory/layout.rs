@@ -5,6 +5,9 @@
 
 use crate::model::error::{Error, ErrorKind, Result};
 
+#[cfg(target_endian = "big")]
+compile_error!("the shared-memory store changes little-endian numbers in place");
+
 /// What every file of this kind begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"PYTHEUSM";
 /// The version of the layout. A file of another version is refused.

@@ -9,7 +9,6 @@ mod attached;
 mod file;
 mod layout;
 mod records;
-mod segment;
 mod survey;
 
 use std::borrow::Cow;
@@ -22,7 +21,6 @@ use self::file::SharedFile;
 pub(crate) use self::file::{SharedMemoryOptions, Start};
 use self::layout::{KIND_FAMILY, KIND_METRIC};
 use self::records::{NewRecord, Record, Records, cells, walk};
-pub(crate) use self::segment::SharedCells;
 use super::Store;
 use crate::family::Family;
 use crate::metric::{Cells, Metric};

@@ -17,7 +17,8 @@ use super::layout::{
     KIND_METRIC, KIND_PADDING, LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT,
     RECORD_HEADER_SIZE, SEGMENT_SIZE, checksum, place_checksum, record_size,
 };
-use super::segment::{Segment, SharedCells, load};
+use crate::cell::segment::{Segment, load};
+use crate::cell::shared::SharedCells;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// A record as it was read: a copy, and so of one moment.

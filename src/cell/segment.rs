@@ -1,0 +1,63 @@
+//! A mapped part of a file: 64-bit words that several processes read and change.
+//!
+//! The shared-memory store maps its file through this module, and [`super::shared`] counts in it. Other
+//! processes may change any byte at any time, so no function returns a reference to plain bytes: every
+//! access goes through an atomic.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::io::Errno;
+
+/// A part of a file, mapped until the last `Arc` is dropped.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    map: MmapRaw,
+}
+
+impl Segment {
+    /// Maps `length` bytes at `offset` for reading and writing. The file must be at least that long, and
+    /// `offset` a multiple of the page size.
+    pub(crate) fn map(file: &File, offset: u64, length: u64) -> io::Result<Arc<Self>> {
+        let map = MmapOptions::new().offset(offset).len(length as usize).map_raw(file)?;
+        Ok(Arc::new(Self { map }))
+    }
+
+    /// Maps the same bytes for reading only: their words may be read with [`load`], and in no other way.
+    pub(crate) fn map_to_read(file: &File, offset: u64, length: u64) -> io::Result<Arc<Self>> {
+        let map = MmapOptions::new().offset(offset).len(length as usize).map_raw_read_only(file)?;
+        // A copy of a file may have holes. Reading a hole on a full tmpfs raises SIGBUS, because there is no
+        // page for it. Populating the map turns that signal into an error here.
+        #[cfg(target_os = "linux")]
+        match map.advise(memmap2::Advice::PopulateRead) {
+            // Linux before 5.14 does not know MADV_POPULATE_READ.
+            Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => return Err(error),
+            _ => {}
+        }
+        Ok(Arc::new(Self { map }))
+    }
+
+    /// Returns the word at `offset` within the segment, or `None` if it is not aligned or not inside.
+    pub(crate) fn word(&self, offset: u64) -> Option<&AtomicU64> {
+        let is_inside = offset.is_multiple_of(8) && offset.checked_add(8)? <= self.map.len() as u64;
+        // SAFETY: the eight bytes are inside the map (checked), which lives as long as `self`. The map begins
+        // at a page, so they are aligned. All processes access them as atomics only. A word of a read-only
+        // map is only read, by `load`.
+        is_inside.then(|| unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset as usize).cast()) })
+    }
+}
+
+/// Loads a word with Acquire semantics.
+///
+/// Rust guarantees only `Relaxed` loads on read-only memory, so a fence does the acquiring.
+#[inline]
+pub(crate) fn load(word: &AtomicU64) -> u64 {
+    let value = word.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    value
+}

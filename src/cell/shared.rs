@@ -1,0 +1,112 @@
+//! The cells of one metric in a mapped file, where several processes change them.
+//!
+//! A metric of the shared-memory store counts here: a compare-and-swap of one word, without a lock or a system
+//! call. When the metric is removed, its record may be given to another metric. The record's generation
+//! changes then, and every operation checks it first, so that a stale handle changes nothing.
+
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::segment::{Segment, load};
+
+/// The cells of a metric, and the generation under which they belong to it.
+#[derive(Debug)]
+pub(crate) struct SharedCells {
+    cells: *const AtomicU64,
+    count: usize,
+    generation: *const AtomicU64,
+    expected: u64,
+    /// Keeps the pointers above valid.
+    _segment: Arc<Segment>,
+}
+
+// SAFETY: the pointers lead to atomics in a map that lives as long as the Arc, on every thread.
+unsafe impl Send for SharedCells {}
+// SAFETY: as above.
+unsafe impl Sync for SharedCells {}
+
+impl SharedCells {
+    /// Returns the `count` cells at `cells_at`. They belong to the metric while the word at `generation_at` is
+    /// `expected`. Returns `None` if a cell or the generation is outside the segment.
+    pub(crate) fn new(
+        segment: &Arc<Segment>,
+        generation_at: u64,
+        expected: u64,
+        cells_at: u64,
+        count: usize,
+    ) -> Option<Self> {
+        let generation: *const AtomicU64 = segment.word(generation_at)?;
+        let cells: *const AtomicU64 = segment.word(cells_at)?;
+        let last = (count as u64).checked_sub(1)?.checked_mul(8)?.checked_add(cells_at)?;
+        segment.word(last)?;
+        Some(Self { cells, count, generation, expected, _segment: Arc::clone(segment) })
+    }
+
+    /// Adds `amount`, unless the metric was removed.
+    #[inline]
+    pub(crate) fn add(&self, index: usize, amount: f64) {
+        self.change(index, |value| value + amount);
+    }
+
+    /// Replaces the value, unless the metric was removed.
+    #[inline]
+    pub(crate) fn set(&self, index: usize, value: f64) {
+        self.change(index, |_| value);
+    }
+
+    /// Returns the value. It is this metric's if [`is_live`](Self::is_live) returns true afterwards: the load
+    /// is an Acquire, so a caller that read another metric's value then sees that metric's generation.
+    pub(crate) fn get(&self, index: usize) -> f64 {
+        f64::from_bits(load(self.cell(index)))
+    }
+
+    /// Returns whether the record still belongs to this metric.
+    #[inline]
+    pub(crate) fn is_live(&self) -> bool {
+        // SAFETY: see `new`.
+        // Acquire pairs with the Release store of the process that removes the metric.
+        load(unsafe { &*self.generation }) == self.expected
+    }
+
+    /// Replaces the value of a cell by `next(value)` with a compare-and-swap, if the metric is live.
+    ///
+    /// A process that gives the record to another metric changes the generation first, and then zeroes the
+    /// cells with Release stores. `change` loads the cell with Acquire and checks the generation afterwards. If
+    /// it loaded the zero of the new metric, it sees the new generation and returns. If it loaded a value of
+    /// the old metric, the exchange fails once the cell is zeroed. One case is left: the thread is suspended
+    /// between the check and the exchange while the record is removed, reused, and the cell reaches the
+    /// bit-identical value again. `docs/shared-memory-layout.md` lists it under "What is not promised".
+    #[inline]
+    fn change(&self, index: usize, next: impl Fn(f64) -> f64) {
+        let cell = self.cell(index);
+        let mut current = cell.load(Ordering::Acquire);
+        loop {
+            if !self.is_live() {
+                return;
+            }
+            let wanted = next(f64::from_bits(current)).to_bits();
+            // Relaxed on success: the cell publishes nothing but its own value. Acquire on failure, as for the
+            // load above.
+            match cell.compare_exchange_weak(current, wanted, Ordering::Relaxed, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(seen) => current = seen,
+            }
+        }
+    }
+
+    #[inline]
+    fn cell(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.count, "cell {index} of {}", self.count);
+        // SAFETY: see `new`; the index is checked.
+        unsafe { &*self.cells.add(index) }
+    }
+
+    /// Copies the cells to `values`. The values are this metric's if it is live afterwards.
+    pub(crate) fn read(&self, values: &mut [f64]) {
+        for (index, value) in values.iter_mut().enumerate().take(self.count) {
+            *value = self.get(index);
+        }
+    }
+}
