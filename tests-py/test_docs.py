@@ -1,0 +1,147 @@
+"""Holds README.md and docs/ against what they describe: examples run, links resolve, tables are complete.
+
+Each ```python block is a program of its own; each ```c block compiles as the inside of a function.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pytheus.backends import load_backend
+from pytheus_backend_rs import RedisBackend, SingleProcessBackend, generate_metrics
+from pytheus_backend_rs._errors import ErrorSlot
+from pytheus_backend_rs._native import ffi, lib
+
+from programs import run_program
+from redis_server import Server
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(language: str) -> list[pytest.param]:
+    """The code blocks of all pages in one language; the parameter's id is the page and the block's number."""
+    found = []
+    for page in PAGES:
+        texts = re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        found += [pytest.param(text, id=f"{name(page)}-{number}") for number, text in enumerate(texts, 1)]
+    return found
+
+
+def section(page: str, begin: str, end: str) -> str:
+    """The text of a page between two lines."""
+    text = (ROOT / page).read_text("utf-8")
+    return text[text.index(begin) + len(begin) : text.index(end, text.index(begin))]
+
+
+@pytest.mark.parametrize("example", blocks("python"))
+def test_a_python_example_runs_as_it_stands(server: Server, tmp_path: Path, example: str) -> None:
+    """But for ports and paths."""
+    example = example.replace("6379", str(server.port)).replace("9464", "0")
+    example = example.replace("/dev/shm/my-service-metrics", str(tmp_path / "metrics"))
+    run_program(example, server.config, prelude="")
+
+
+@pytest.mark.parametrize("example", blocks("c"))
+def test_a_c_example_compiles(tmp_path: Path, example: str) -> None:
+    handles = "" if "Backend *backend = NULL;" in example else "Backend *backend = NULL; BackendError *error = NULL;\n"
+    source = "#include <pytheus_backend_rs.h>\n#include <stdio.h>\nint example(void) {\n"
+    path = tmp_path / "example.c"
+    path.write_text(f"{source}{handles}{example}\nreturn 0;\n}}\n", encoding="utf-8")
+    compiler = shutil.which("cc")
+    assert compiler, "a C compiler is needed"
+    options = ["-std=c99", "-Wall", "-Wextra", "-Wno-unused", "-Werror", "-fsyntax-only", f"-I{ROOT / 'include'}"]
+    done = subprocess.run([compiler, *options, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_has_the_usage_example_of_0_0_9() -> None:
+    examples = [example.values[0] for example in blocks("python") if example.id.startswith("README.md")]
+    assert any("load_backend(" in example and "RedisBackend" in example for example in examples)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_relative_link_resolves(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken, f"{name(page)} links to what is not there: {', '.join(broken)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lines_fit_their_width(page: Path) -> None:
+    """Tables and links to images may be longer, because Markdown cannot wrap them."""
+    lines = enumerate(page.read_text("utf-8").splitlines(), 1)
+    wide = [number for number, line in lines if len(line) > 120 and not line.startswith(("|", "!"))]
+    assert not wide, f"{name(page)} has lines of more than 120 columns: {wide}"
+
+
+def test_the_costs_in_the_readme_are_the_results_of_the_benchmark() -> None:
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        import readme_table
+    finally:
+        sys.path.pop(0)
+    shown = section("README.md", readme_table.BEGIN, readme_table.END)
+    assert shown == readme_table.table(), "run bench/readme_table.py"
+
+
+def options_in(store: str) -> dict[str, str]:
+    """The options that a page documents, each with its default."""
+    page = {"redis": "docs/redis.md", "shm": "docs/shared-memory.md"}[store]
+    table = section(page, f"<!-- options: {store} -->\n", "<!-- end of options -->")
+    options = {}
+    for row in table.splitlines()[2:]:
+        names, default, _ = (cell.strip() for cell in row.strip("|").split(" | "))
+        options.update(dict.fromkeys(re.findall(r"`(\w+)`", names), default.strip("`")))
+    return options
+
+
+@pytest.mark.parametrize("store", ["redis", "shm"])
+def test_every_documented_option_exists_with_its_default(store: str, tmp_path: Path) -> None:
+    base = {"redis": "redis://127.0.0.1:1/?required=false", "shm": f"shm://{tmp_path}/metrics?"}[store]
+    for option, default in options_in(store).items():
+        if option == "required":
+            continue  # It is in the URL of Redis, and goes with start=attach in shared memory.
+        value = "text" if default == "none" else default
+        backend = ffi.new("Backend **")
+        error = ErrorSlot()
+        error.check(lib.backend_new(f"{base}&{option}={value}".encode(), backend, error.pointer))
+        lib.backend_free(backend[0])
+
+
+def test_every_statistic_is_documented() -> None:
+    table = section("docs/operating.md", "<!-- statistics -->\n", "<!-- end of statistics -->")
+    documented = re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+    load_backend(SingleProcessBackend, {"self_metrics": True})
+    shown = re.findall(r"^# TYPE (pytheus_backend_\w+)", generate_metrics(), re.MULTILINE)
+    # What only a store with a server has is not shown in memory.
+    assert set(shown) <= set(documented)
+
+
+def test_every_statistic_of_a_server_is_documented(server: Server) -> None:
+    table = section("docs/operating.md", "<!-- statistics -->\n", "<!-- end of statistics -->")
+    load_backend(RedisBackend, {**server.config, "self_metrics": True})
+    shown = re.findall(r"^# TYPE (pytheus_backend_\w+)", generate_metrics(), re.MULTILINE)
+    assert set(shown) == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
