@@ -46,6 +46,7 @@ bench: ## What a call, a scrape, … cost, beside all peers in one run: twelve m
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(CARGO) build --quiet --release --locked
 	@status=0; $(VENV)/bin/python bench/run.py $(if $(QUICK),--quick) $(ARGS) || status=$$?; \
+		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
 lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
