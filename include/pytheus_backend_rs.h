@@ -529,23 +529,47 @@ uint32_t backend_abi_version(void);
 /**
  * Opens the store that `url` names and writes a handle to `*backend`; free it with `backend_free`.
  *
- * - `memory:` — this process only, atomic cells; `memory:?cell=mutex` — mutex cells.
- * - `shm:///path/of/a/file[?option=value...]` — a file that all processes of a service on this machine
- *   map. Options: `size_limit` (bytes that a new file may grow to, 67108864); `start` (`continue` with what
- *   the file holds; `reset`: begin with an empty one; `attach`: only read a file that others have made);
- *   `mode` (octal permissions of a new file, 0600); with `start=attach`, `required` (true: a file that
- *   cannot be read is an error now; false: it is one of the scrape, until the file is there).
- * - `redis://[user[:password]@]host[:port][/db][?option=value...]`,
- *   `redis+unix:///path[?option=value...]` — a Redis or Valkey server. Options: `db`, `username`,
- *   `password`, `key_prefix`, `client_name`; `expire_key_time` (seconds a key outlives its last write
- *   or scrape, 3600); `flush_interval_ms` (how long changes gather, 5); `connect_timeout` (seconds, 5);
- *   `socket_timeout` (seconds for an answer, 5); `collect_timeout` (seconds for a scrape, 10);
- *   `shutdown_timeout` (seconds for the last flush, 2); `pipeline_threads` (4); `required` (true: an
- *   unreachable server is an error now; false: it is connected to when it can be);
- *   `socket_keepalive` (false).
+ * The URL is one of these, and its query sets options (`?option=value&option=value`). The default of an
+ * option stands in parentheses.
  *
- * All have the option `self_metrics` (false): what `backend_statistics` tells is in the store as metrics too,
- * and so in every scrape.
+ * `memory:`: the values are in this process only.
+ *
+ * - `cell` (atomic): how threads change a value: by atomic operations, or behind a lock as 0.0.9
+ *   does
+ *
+ * `shm:///path/of/a/file`: a file that all processes of a service on this machine map.
+ *
+ * - `size_limit` (67108864): how large a new file may grow
+ * - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to
+ *   a file that others have made and only read it
+ * - `mode` (0600): the permissions of a new file, in octal
+ * - `required`: with start=attach: whether a file that cannot be read is an error when the store
+ *   is opened (true), or an error of each scrape until the file is there (false)
+ *
+ * `redis://[user[:password]@]host[:port][/db]` or `redis+unix:///path/of/a/socket`: a Redis or Valkey
+ * server.
+ *
+ * - `db` (0): the number of the logical database, unless the path of the URL gives it
+ * - `username`: the user to log in as, unless the URL gives it before the host
+ * - `password`: the password to log in with, unless the URL gives it before the host
+ * - `client_name`: the name of the connections in CLIENT LIST
+ * - `key_prefix`: text that precedes the name of each key, followed by a dash
+ * - `expire_key_time` (3600): how many seconds after its last write or scrape a key expires
+ * - `flush_interval_ms` (5): how many milliseconds changes are gathered before they are sent
+ * - `connect_timeout` or `socket_connect_timeout` (5): how many seconds connecting may take,
+ *   including the login
+ * - `socket_timeout` (5): how many seconds the server may take to answer
+ * - `collect_timeout` (10): how many seconds a scrape may take altogether
+ * - `shutdown_timeout` (2): how many seconds the end of the process may take to send what is
+ *   pending
+ * - `pipeline_threads` (4): how many threads, each with a connection of its own, serve scrapes
+ * - `required` (true): whether a server that cannot be reached is an error when the store is
+ *   opened (true), or is connected to as soon as it can be (false)
+ * - `socket_keepalive` (false): whether TCP keep-alive is on
+ *
+ * Every store:
+ *
+ * - `self_metrics` (false): show the statistics of the backend as metrics of the backend, too
  *
  * BACKEND_STATUS_CONFIGURATION: the URL or an option is not understood.
  * BACKEND_STATUS_UNAVAILABLE or BACKEND_STATUS_TIMEOUT: the server cannot be reached.

@@ -18,7 +18,7 @@ use crate::model::sample::Snapshot;
 use crate::process::exit;
 use crate::process::fork;
 use crate::statistics::{Statistics, Tally};
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreUrl};
 use crate::table::FamilyTable;
 
 /// A year: as good as for ever.
@@ -60,8 +60,9 @@ impl Backend {
     pub fn open(url: &str) -> Result<Self> {
         fork::install();
         exit::install();
+        let url = StoreUrl::parse(url)?;
         let table = Arc::new(FamilyTable::default());
-        let tally = Arc::new(Tally::new(Arc::clone(&table), store::shows_statistics(url)?));
+        let tally = Arc::new(Tally::new(Arc::clone(&table), url.common.self_metrics));
         let store = store::open(url, Arc::clone(&table), Arc::clone(&tally))?;
         let backend =
             Self { parts: Arc::new(BackendParts { store, table, tally, is_closed: AtomicBool::new(false) }) };

@@ -240,12 +240,27 @@ class RedisBackend(_SharedBackend):
     `inc`, `dec` and `set` never touch the network and never fail because of it: the engine gathers
     changes and sends them every `flush_interval_ms`. `get` and a scrape first send what is pending.
 
-    Options: `host`, `port`, or `unix_socket_path`, or `url`; `db`, `username`, `password`, `key_prefix`,
-    `client_name`; `expire_key_time` (seconds, 3600), `flush_interval_ms` (5), `connect_timeout` or
-    `socket_connect_timeout` (seconds, 5), `socket_timeout` (5), `collect_timeout` (10),
-    `shutdown_timeout` (2), `pipeline_threads` (4), `required` (True), `socket_keepalive` (False);
-    `self_metrics` (False): what `statistics` tells is in the store as metrics too; `native_methods` (True, also of the
-    other classes): metrics have native methods.
+    The place of the server is `host` (127.0.0.1) and `port` (6379), or `unix_socket_path`, or `url`. Options:
+
+    - `db` (0): the number of the logical database, unless the path of the URL gives it
+    - `username`: the user to log in as, unless the URL gives it before the host
+    - `password`: the password to log in with, unless the URL gives it before the host
+    - `client_name`: the name of the connections in CLIENT LIST
+    - `key_prefix`: text that precedes the name of each key, followed by a dash
+    - `expire_key_time` (3600): how many seconds after its last write or scrape a key expires
+    - `flush_interval_ms` (5): how many milliseconds changes are gathered before they are sent
+    - `connect_timeout` or `socket_connect_timeout` (5): how many seconds connecting may take,
+      including the login
+    - `socket_timeout` (5): how many seconds the server may take to answer
+    - `collect_timeout` (10): how many seconds a scrape may take altogether
+    - `shutdown_timeout` (2): how many seconds the end of the process may take to send what is
+      pending
+    - `pipeline_threads` (4): how many threads, each with a connection of its own, serve scrapes
+    - `required` (True): whether a server that cannot be reached is an error when the store is
+      opened (true), or is connected to as soon as it can be (false)
+    - `socket_keepalive` (False): whether TCP keep-alive is on
+    - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
+    - `native_methods` (True): make `inc`, `dec`, `set`, `observe` and `labels` native on each metric
     """
 
     @classmethod
@@ -259,10 +274,17 @@ class SharedMemoryBackend(_SharedBackend):
     An `inc` changes the value in place, visible to all at once: nothing has to be sent, and a process that
     is killed has lost nothing.
 
-    Options: `path` of the file; without one, a private file is made for this process and its children, and
-    removed when this process ends. `size_limit` (bytes that a new file may grow to, 64 MiB); `start`
-    ("continue": count on with what the file holds; "reset": begin with an empty one, before the other
-    processes start); `mode` (permissions of a new file, 0o600); `self_metrics` (False), as `RedisBackend` has it.
+    `path` is the file. Without one, a private file is made for this process and its children, and removed when this
+    process ends. Options:
+
+    - `size_limit` (67108864): how large a new file may grow
+    - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to
+      a file that others have made and only read it
+    - `mode` (0600): the permissions of a new file, in octal
+    - `required`: with start=attach: whether a file that cannot be read is an error when the store
+      is opened (true), or an error of each scrape until the file is there (false)
+    - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
+    - `native_methods` (True): as for `RedisBackend`
     """
 
     @classmethod

@@ -65,8 +65,11 @@ def shared_memory_url(config: Mapping[str, Any]) -> str:
         if not _text("url", url).startswith("shm:"):
             raise ConfigurationError("option 'url' names another store: expected shm:///path")
         return with_options(url, options)
-    if isinstance(options.get("mode"), int) and not isinstance(options["mode"], bool):
-        options["mode"] = f"{options['mode']:o}"
+    mode = options.get("mode")
+    if isinstance(mode, int) and not isinstance(mode, bool):
+        if mode > 0o777:
+            raise ConfigurationError(f"option 'mode' is {mode}: write permissions in octal, as in 0o660 or \"660\"")
+        options["mode"] = f"{mode:o}"
     absolute = os.path.abspath(_text("path", os.fspath(path) if isinstance(path, os.PathLike) else path))
     return with_options("shm://" + quote(absolute), options)
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Store;
+use super::option::StoreOption;
 use crate::family::Family;
 use crate::metric::{Cells, Metric};
 use crate::model::definition::Definition;
@@ -24,6 +25,23 @@ pub(crate) enum CellKind {
     Atomic,
     Mutex,
 }
+
+/// Declares the options of a `memory:` URL.
+pub(crate) const OPTIONS: &[StoreOption<CellKind>] = &[StoreOption {
+    name: "cell",
+    alias: None,
+    expected: "atomic or mutex",
+    default: Some("atomic"),
+    help: "how threads change a value: by atomic operations, or behind a lock as 0.0.9 does",
+    set: |cell, value| {
+        *cell = match value {
+            "atomic" => CellKind::Atomic,
+            "mutex" => CellKind::Mutex,
+            _ => return None,
+        };
+        Some(())
+    },
+}];
 
 #[derive(Debug)]
 pub(crate) struct MemoryStore {

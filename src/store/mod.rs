@@ -4,9 +4,13 @@
 //! cells, reads them, and is told about families and metrics that come and go.
 
 mod memory;
+mod option;
 mod redis;
 mod shared_memory;
 mod url;
+
+use self::url::StoreOptions;
+pub(crate) use self::url::StoreUrl;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -77,16 +81,11 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
 }
 
-/// Whether the statistics of the backend are to be metrics too.
-pub(crate) fn shows_statistics(url: &str) -> Result<bool> {
-    url::parse_self_metrics(url)
-}
-
 /// Opens the store that `url` names.
-pub(crate) fn open(url: &str, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Box<dyn Store>> {
-    Ok(match url::parse(url)? {
-        url::StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
-        url::StoreOptions::SharedMemory(options) => shared_memory::open(&options)?,
-        url::StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table, tally)?),
+pub(crate) fn open(url: StoreUrl, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Box<dyn Store>> {
+    Ok(match url.store {
+        StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
+        StoreOptions::SharedMemory(options) => shared_memory::open(&options)?,
+        StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table, tally)?),
     })
 }

@@ -1,19 +1,22 @@
-//! Reads a store URL: the only place that knows the names of the options.
+//! Reads a store URL.
 //!
-//! An option that is unknown, given twice or out of range is an error that names it. No error repeats
-//! the URL, since it may hold a password.
+//! The stores declare their options ([`super::option`]); this file knows the schemes, and what stands before the
+//! query. No error repeats the URL, because it may hold a password.
 
-use std::str::FromStr;
-use std::time::Duration;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::memory::CellKind;
-use super::redis::{Address, RedisOptions};
-use super::shared_memory::{SharedMemoryOptions, Start};
-use crate::model::error::{Error, ErrorKind, Result};
+use super::memory::{self, CellKind};
+use super::option::{CommonOptions, configuration, read_query};
+use super::redis::{self, Address, RedisOptions};
+use super::shared_memory::{self, SharedMemoryOptions, Start};
+use crate::model::error::Result;
 
-/// What a store URL says.
+/// Which store a URL names, and with which options of its own.
 #[derive(Debug)]
 pub(crate) enum StoreOptions {
     Memory(CellKind),
@@ -21,50 +24,41 @@ pub(crate) enum StoreOptions {
     Redis(Box<RedisOptions>),
 }
 
+/// What a store URL says.
+#[derive(Debug)]
+pub(crate) struct StoreUrl {
+    pub(crate) store: StoreOptions,
+    pub(crate) common: CommonOptions,
+}
+
 const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis://host:port/db or \
      redis+unix:///path";
 
-/// Room for some 500,000 counters.
-const DEFAULT_SIZE_LIMIT: u64 = 64 << 20;
-
-/// The option of [`parse_self_metrics`].
-const SELF_METRICS: &str = "self_metrics";
-
-const REDIS_OPTIONS: &str = "db, username, password, key_prefix, expire_key_time, flush_interval_ms, \
-     connect_timeout (or socket_connect_timeout), socket_timeout, collect_timeout, shutdown_timeout, \
-     pipeline_threads, required, client_name, socket_keepalive";
-
-/// Reads `text`.
-pub(crate) fn parse(text: &str) -> Result<StoreOptions> {
-    let Ok(url) = Url::parse(text) else {
-        return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
-    };
-    check_parts(&url)?;
-    match url.scheme() {
-        "memory" => parse_memory(&url).map(StoreOptions::Memory),
-        "shm" => parse_shared_memory(&url).map(StoreOptions::SharedMemory),
-        "redis" | "valkey" => parse_redis_tcp(&url).map(Box::new).map(StoreOptions::Redis),
-        "redis+unix" | "valkey+unix" | "unix" => {
-            parse_redis_unix(&url).map(Box::new).map(StoreOptions::Redis)
+impl StoreUrl {
+    /// Parses `text`.
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not a store URL, or for an option
+    /// that is unknown, given twice or out of range.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let Ok(url) = Url::parse(text) else {
+            return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
+        };
+        check_parts(&url)?;
+        match url.scheme() {
+            "memory" => parse_memory(&url),
+            "shm" => parse_shared_memory(&url),
+            "redis" | "valkey" => parse_redis_tcp(&url),
+            "redis+unix" | "valkey+unix" | "unix" => parse_redis_unix(&url),
+            "rediss" | "valkeys" => Err(configuration(
+                "TLS (rediss://, ssl=True) is not supported by this version: use redis:// on a trusted \
+                 network or through a TLS tunnel",
+            )),
+            other => Err(configuration(format!("unknown store {other:?}: {EXPECTED}"))),
         }
-        "rediss" | "valkeys" => Err(configuration(
-            "TLS (rediss://, ssl=True) is not supported by this version: use redis:// on a trusted \
-             network or through a TLS tunnel",
-        )),
-        other => Err(configuration(format!("unknown store {other:?}: {EXPECTED}"))),
     }
 }
 
-/// Reads the option that every store has: whether the backend tells about itself by metrics of its own.
-pub(crate) fn parse_self_metrics(text: &str) -> Result<bool> {
-    // What is malformed is told by `parse`.
-    let Ok(url) = Url::parse(text) else { return Ok(false) };
-    let value = url.query_pairs().find(|(name, _)| name == SELF_METRICS);
-    value.map_or(Ok(false), |(_, value)| parse_bool(SELF_METRICS, &value))
-}
-
-/// Refuses what would be cut off or misread without a word: most often a password that holds one of these
-/// characters as it is.
+/// Refuses characters that would be cut off or misread silently. Most often a password holds one of them as it is.
 fn check_parts(url: &Url) -> Result<()> {
     let has_at = url.path().contains('@') || url.query().is_some_and(|query| query.contains('@'));
     if has_at || url.fragment().is_some() {
@@ -76,217 +70,100 @@ fn check_parts(url: &Url) -> Result<()> {
     Ok(())
 }
 
-fn parse_memory(url: &Url) -> Result<CellKind> {
+fn parse_memory(url: &Url) -> Result<StoreUrl> {
     if url.has_authority() || !url.path().is_empty() {
         return Err(configuration(
             "memory: takes no host and no path: expected memory: or memory:?cell=mutex",
         ));
     }
     let mut cell = CellKind::default();
-    for_each_option(url, |name, value| {
-        cell = match (name, value) {
-            ("cell", "atomic") => CellKind::Atomic,
-            ("cell", "mutex") => CellKind::Mutex,
-            ("cell", _) => return Err(bad_value(name, value, "atomic or mutex")),
-            _ => return Err(unknown_option(name, "memory", "cell")),
-        };
-        Ok(())
-    })?;
-    Ok(cell)
+    let common = read_query("memory", url, memory::OPTIONS, &mut cell)?;
+    Ok(StoreUrl { store: StoreOptions::Memory(cell), common })
 }
 
-fn parse_shared_memory(url: &Url) -> Result<SharedMemoryOptions> {
+fn parse_shared_memory(url: &Url) -> Result<StoreUrl> {
     let is_absolute = url.path().starts_with('/') && url.path().len() > 1;
-    if url.host_str().is_some_and(|host| !host.is_empty()) || !is_absolute {
+    if has_host(url) || !is_absolute {
         return Err(configuration("shm:// needs the absolute path of a file, as in shm:///dev/shm/metrics"));
     }
-    let mut options = SharedMemoryOptions {
-        path: decode(url.path())?.into(),
-        size_limit: DEFAULT_SIZE_LIMIT,
-        start: Start::default(),
-        mode: 0o600,
-        required: true,
-    };
-    let mut required = None;
-    for_each_option(url, |name, value| {
-        match name {
-            "size_limit" => {
-                let expected = "a number of bytes from 1048576 to 1099511627776";
-                options.size_limit = parse_number(name, value, expected)?;
-                if !(1 << 20..=1 << 40).contains(&options.size_limit) {
-                    return Err(bad_value(name, value, expected));
-                }
-            }
-            "start" => {
-                options.start = match value {
-                    "continue" => Start::Continue,
-                    "reset" => Start::Reset,
-                    "attach" => Start::Attach,
-                    _ => return Err(bad_value(name, value, "continue, reset or attach")),
-                }
-            }
-            "required" => required = Some(parse_bool(name, value)?),
-            "mode" => match u32::from_str_radix(value, 8) {
-                Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => options.mode = mode,
-                _ => {
-                    return Err(bad_value(
-                        name,
-                        value,
-                        "octal permissions that let the owner read and write, as in 0600",
-                    ));
-                }
-            },
-            _ => return Err(unknown_option(name, "shm", "size_limit, start, mode, required")),
-        }
-        Ok(())
-    })?;
-    if let Some(required) = required {
-        if options.start != Start::Attach {
-            return Err(configuration("option \"required\" of the shm store goes with start=attach"));
-        }
-        options.required = required;
+    let mut options = SharedMemoryOptions { path: decode_path(url.path()), ..SharedMemoryOptions::default() };
+    let common = read_query("shm", url, shared_memory::OPTIONS, &mut options)?;
+    if options.required.is_some() && options.start != Start::Attach {
+        return Err(configuration("option \"required\" of the shm store needs start=attach"));
     }
-    Ok(options)
+    Ok(StoreUrl { store: StoreOptions::SharedMemory(options), common })
 }
 
-fn parse_redis_tcp(url: &Url) -> Result<RedisOptions> {
+fn parse_redis_tcp(url: &Url) -> Result<StoreUrl> {
     if !url.has_authority() {
         return Err(configuration("the host is missing: expected redis://host:port/db"));
     }
     let host = match url.host_str() {
         None | Some("") => "127.0.0.1".to_owned(),
-        // An IPv6 address stands in brackets in a URL, and without them everywhere else. The host of
-        // a URL of this scheme is percent-encoded.
-        Some(host) => decode(host.trim_start_matches('[').trim_end_matches(']'))?,
+        // An IPv6 address stands in brackets in a URL, and without them everywhere else. Hosts of schemes that the
+        // URL standard does not list are percent-encoded.
+        Some(host) => decode("host", host.trim_start_matches('[').trim_end_matches(']'))?,
     };
     let mut options = RedisOptions::new(Address::Tcp { host, port: url.port().unwrap_or(6379) });
+    let common = read_redis_options(url, &mut options)?;
     let path = url.path().trim_start_matches('/');
     if !path.is_empty() {
-        options.database = parse_number("db", path, "a database number")?;
         if url.query_pairs().any(|(name, _)| name == "db") {
             return Err(configuration("option \"db\" is given twice: in the path and as an option"));
         }
+        options.database = path.parse().map_err(|_| {
+            configuration(format!("the path of the store URL is {path:?}: expected a database number"))
+        })?;
     }
-    parse_redis_options(url, &mut options)?;
-    Ok(options)
+    Ok(StoreUrl { store: StoreOptions::Redis(Box::new(options)), common })
 }
 
-fn parse_redis_unix(url: &Url) -> Result<RedisOptions> {
-    if url.host_str().is_some_and(|host| !host.is_empty()) || !url.path().starts_with('/') {
+fn parse_redis_unix(url: &Url) -> Result<StoreUrl> {
+    if has_host(url) || !url.path().starts_with('/') {
         return Err(configuration(
             "redis+unix:// needs the absolute path of a socket, as in redis+unix:///run/redis.sock",
         ));
     }
-    let mut options = RedisOptions::new(Address::Unix { path: decode(url.path())?.into() });
-    parse_redis_options(url, &mut options)?;
-    Ok(options)
+    let mut options = RedisOptions::new(Address::Unix { path: decode_path(url.path()) });
+    let common = read_redis_options(url, &mut options)?;
+    Ok(StoreUrl { store: StoreOptions::Redis(Box::new(options)), common })
 }
 
-fn parse_redis_options(url: &Url, options: &mut RedisOptions) -> Result<()> {
+fn read_redis_options(url: &Url, options: &mut RedisOptions) -> Result<CommonOptions> {
     if !url.username().is_empty() {
-        options.username = Some(decode(url.username())?);
+        options.username = Some(decode("user name", url.username())?);
     }
     if let Some(password) = url.password() {
-        options.password = Some(decode(password)?);
+        options.password = Some(decode("password", password)?);
     }
-    for_each_option(url, |name, value| {
-        match name {
-            "db" => options.database = parse_number(name, value, "a database number")?,
-            "username" => options.username = Some(value.to_owned()),
-            "password" => options.password = Some(value.to_owned()),
-            "key_prefix" if value.is_empty() || value.contains(['{', '}']) => {
-                return Err(bad_value(name, value, "text without braces, which Redis Cluster looks at"));
-            }
-            "key_prefix" => options.key_prefix = Some(value.to_owned()),
-            "expire_key_time" => options.expire_key_time = parse_at_least_one(name, value, "seconds")?,
-            "flush_interval_ms" => {
-                let milliseconds = parse_at_least_one(name, value, "milliseconds")?;
-                options.flush_interval = Duration::from_millis(milliseconds);
-            }
-            "connect_timeout" | "socket_connect_timeout" => {
-                options.connect_timeout = parse_seconds(name, value)?
-            }
-            "socket_timeout" => options.socket_timeout = parse_seconds(name, value)?,
-            "collect_timeout" => options.collect_timeout = parse_seconds(name, value)?,
-            "shutdown_timeout" => options.shutdown_timeout = parse_seconds(name, value)?,
-            "pipeline_threads" => {
-                options.pipeline_threads = parse_number(name, value, "a number from 1 to 64")?;
-                if !(1..=64).contains(&options.pipeline_threads) {
-                    return Err(bad_value(name, value, "a number from 1 to 64"));
-                }
-            }
-            "required" => options.required = parse_bool(name, value)?,
-            "client_name" => options.client_name = Some(value.to_owned()),
-            "socket_keepalive" => options.keepalive = parse_bool(name, value)?,
-            _ => return Err(unknown_option(name, "redis", REDIS_OPTIONS)),
-        }
-        Ok(())
-    })
+    read_query("redis", url, redis::OPTIONS, options)
 }
 
-fn for_each_option(url: &Url, mut read: impl FnMut(&str, &str) -> Result<()>) -> Result<()> {
-    let mut seen = Vec::new();
-    for (name, value) in url.query_pairs() {
-        if seen.contains(&name) {
-            return Err(configuration(format!("option {name:?} is given twice")));
-        }
-        if name != SELF_METRICS {
-            read(&name, &value)?;
-        }
-        seen.push(name);
-    }
-    Ok(())
+fn has_host(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| !host.is_empty())
 }
 
-fn parse_number<T: FromStr>(name: &str, value: &str, expected: &str) -> Result<T> {
-    value.parse().map_err(|_| bad_value(name, value, expected))
-}
-
-fn parse_at_least_one(name: &str, value: &str, unit: &str) -> Result<u64> {
-    let expected = format!("a whole number of {unit}, at least 1");
-    match value.parse() {
-        Ok(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(number),
-        _ => Err(bad_value(name, value, &expected)),
-    }
-}
-
-fn parse_seconds(name: &str, value: &str) -> Result<Duration> {
-    match value.parse::<f64>() {
-        Ok(seconds) if (0.001..=1e6).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(bad_value(name, value, "a number of seconds from 0.001 to 1000000")),
-    }
-}
-
-fn parse_bool(name: &str, value: &str) -> Result<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(bad_value(name, value, "true or false")),
-    }
-}
-
-fn decode(text: &str) -> Result<String> {
-    // A query pair is the url crate's one public percent decoder; "+" would be a space in it.
-    let escaped = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    let (decoded, _) = url::form_urlencoded::parse(escaped.as_bytes()).next().unwrap_or_default();
+fn decode(what: &str, text: &str) -> Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    let decoded = decoded.map_err(|_| configuration(format!("the {what} of the store URL is not UTF-8")))?;
     Ok(decoded.into_owned())
 }
 
-fn unknown_option(name: &str, store: &str, known: &str) -> Error {
-    configuration(format!("unknown option {name:?} for the {store} store: it has {known}, {SELF_METRICS}"))
-}
-
-fn bad_value(name: &str, value: &str, expected: &str) -> Error {
-    configuration(format!("option {name:?} is {value:?}: expected {expected}"))
-}
-
-fn configuration(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+/// Decodes a path, which may hold any bytes.
+fn decode_path(text: &str) -> PathBuf {
+    OsString::from_vec(percent_decode_str(text).collect()).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::error::ErrorKind;
+    use crate::store::option::{COMMON, StoreOption};
+    use std::time::Duration;
+
+    fn parse(url: &str) -> Result<StoreOptions> {
+        StoreUrl::parse(url).map(|url| url.store)
+    }
 
     fn redis(url: &str) -> RedisOptions {
         match parse(url) {
@@ -310,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn every_store_can_have_metrics_of_its_own() {
+    fn every_store_has_the_common_options() {
         for url in ["memory:", "memory:?cell=mutex", "shm:///tmp/x", "redis://h", "redis+unix:///tmp/x"] {
-            assert!(!parse_self_metrics(url).unwrap(), "{url}");
+            let shown = |url: &str| StoreUrl::parse(url).unwrap().common.self_metrics;
+            assert!(!shown(url), "{url}");
             let separator = if url.contains('?') { '&' } else { '?' };
             let url = format!("{url}{separator}self_metrics=true");
-            assert!(parse(&url).is_ok(), "{url}");
-            assert!(parse_self_metrics(&url).unwrap(), "{url}");
-            let error = parse_self_metrics(&url.replace("true", "2")).unwrap_err();
-            assert!(error.message().contains("\"self_metrics\" is \"2\""), "{error}");
+            assert!(shown(&url), "{url}");
+            let message = refusal(&url.replace("=true", "=2"));
+            assert!(message.contains("\"self_metrics\" is \"2\": expected true or false"), "{message}");
             assert!(refusal(&format!("{url}&self_metrics=true")).contains("given twice"));
         }
     }
@@ -363,16 +240,29 @@ mod tests {
         assert_eq!(shared("shm:///m").start, Start::Continue);
         assert_eq!(shared("shm:///m?start=reset").start, Start::Reset);
         let attached = shared("shm:///m%20n?start=attach&required=false");
-        assert_eq!((attached.start, attached.required), (Start::Attach, false));
+        assert_eq!((attached.start, attached.required), (Start::Attach, Some(false)));
         assert_eq!(attached.path, std::path::Path::new("/m n"));
-        assert!(shared("shm:///m?start=attach").required);
+        assert!(shared("shm:///m?start=attach").required.is_none());
         assert!(refusal("shm:///m?start=attached").contains("continue, reset or attach"));
-        assert!(refusal("shm:///m?required=false").contains("goes with start=attach"));
+        assert!(refusal("shm:///m?required=false").contains("needs start=attach"));
+        for mode in ["660", "0660", "0o660"] {
+            assert_eq!(shared(&format!("shm:///m?mode={mode}")).mode, 0o660);
+        }
+        for mode in ["60", "0o1660", "rw", "888"] {
+            assert!(
+                refusal(&format!("shm:///m?mode={mode}")).contains("expected octal permissions"),
+                "{mode}"
+            );
+        }
+        assert_eq!((shared("shm:///m").mode, shared("shm:///m").size_limit), (0o600, 64 << 20));
     }
 
     #[test]
     fn mistakes_are_named_and_passwords_are_not() {
         assert!(refusal("redis://h?bogus=1").contains("unknown option \"bogus\""));
+        assert!(refusal("redis://h/x").contains("path of the store URL is \"x\""));
+        assert!(refusal("redis://%ff@h").contains("user name of the store URL is not UTF-8"));
+        assert!(refusal("redis://h?connect_timeout=1&socket_connect_timeout=1").contains("given twice"));
         assert!(refusal("redis://h?db=x").contains("option \"db\" is \"x\""));
         assert!(refusal("redis://h?db=1&db=2").contains("given twice"));
         assert!(refusal("redis://h?flush_interval_ms=0").contains("flush_interval_ms"));
@@ -398,5 +288,64 @@ mod tests {
             assert!(!refusal(url).contains("s3cret"), "{url}: {}", refusal(url));
         }
         assert!(!format!("{:?}", redis("redis://u:s3cret@h")).contains("s3cret"));
+    }
+
+    /// Returns the table of the options as docs/options.md shows it.
+    fn documentation<T>(table: &[StoreOption<T>]) -> String {
+        let mut text = String::from("| option | default | value | meaning |\n|---|---|---|---|\n");
+        for option in table {
+            let alias = option.alias.map(|alias| format!(", `{alias}`")).unwrap_or_default();
+            let default = option.default.map(|default| format!("`{default}`")).unwrap_or_default();
+            let (name, expected, help) = (option.name, option.expected, option.help);
+            text += &format!("| `{name}`{alias} | {default} | {expected} | {help} |\n");
+        }
+        text
+    }
+
+    fn file(path: &str) -> String {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    #[test]
+    fn the_tables_in_the_documentation_are_those_of_the_parser() {
+        let expected = [
+            documentation(memory::OPTIONS),
+            documentation(shared_memory::OPTIONS),
+            documentation(redis::OPTIONS),
+            documentation(COMMON),
+        ];
+        let text = file("docs/options.md");
+        for table in expected {
+            assert!(text.contains(&table), "docs/options.md lacks this table:\n{table}");
+        }
+    }
+
+    #[test]
+    fn the_header_and_the_python_classes_say_of_every_option_what_the_parser_knows() {
+        /// Whether `text` has a sentence for each option of `table`, in its order.
+        fn check<T>(path: &str, text: &str, table: &[StoreOption<T>]) {
+            for option in table {
+                let alias = option.alias.map(|alias| format!(" or `{alias}`")).unwrap_or_default();
+                let default = option.default.map(|default| format!(" ({default})")).unwrap_or_default();
+                let sentence = format!("`{}`{alias}{default}: {}", option.name, option.help);
+                let is_there = text.to_lowercase().contains(&sentence.to_lowercase());
+                assert!(is_there, "{path} lacks this description: {sentence}");
+            }
+        }
+        /// One line without comment marks, so that lines may break anywhere.
+        fn unwrapped(text: &str) -> String {
+            text.split_whitespace().filter(|word| *word != "*").collect::<Vec<_>>().join(" ")
+        }
+        let path = "include/pytheus_backend_rs.h";
+        let header = unwrapped(&file(path));
+        check(path, &header, memory::OPTIONS);
+        check(path, &header, shared_memory::OPTIONS);
+        check(path, &header, redis::OPTIONS);
+        check(path, &header, COMMON);
+        let path = "bindings-python/pytheus_backend_rs/_backends.py";
+        let classes = unwrapped(&file(path));
+        check(path, &classes, shared_memory::OPTIONS);
+        check(path, &classes, redis::OPTIONS);
+        check(path, &classes, COMMON);
     }
 }

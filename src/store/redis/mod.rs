@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use self::action::Event;
 use self::connection::Connection;
-pub(crate) use self::options::{Address, RedisOptions};
+pub(crate) use self::options::{Address, OPTIONS, RedisOptions};
 use self::pipeline::Wanted;
 use self::runtime::{Runtime, RuntimeSlot};
 use super::Store;

@@ -1,8 +1,12 @@
-//! The options of a Redis store, as the store URL gives them.
+//! The options of a Redis store, as its URL gives them.
+//!
+//! [`OPTIONS`] is the only place that knows their names, ranges and defaults.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::store::option::{StoreOption, at_least_one, boolean, seconds, set_defaults};
 
 /// Where the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +33,19 @@ pub(crate) struct RedisOptions {
     pub(crate) password: Option<String>,
     pub(crate) client_name: Option<String>,
     pub(crate) keepalive: bool,
-    /// Stands in front of each key, with a dash.
+    /// Precedes the name of each key, followed by a dash.
     pub(crate) key_prefix: Option<String>,
-    /// Seconds after its last write or scrape at which a key expires.
+    /// How many seconds after its last write or scrape a key expires.
     pub(crate) expire_key_time: u64,
-    /// How long changes gather, at most, before they are sent.
+    /// How long changes are gathered, at most, before they are sent.
     pub(crate) flush_interval: Duration,
-    /// How long connecting may take, login included; resolving a host name is not.
+    /// How long connecting may take, including the login but not the resolution of the host name.
     pub(crate) connect_timeout: Duration,
-    /// How long the server may take to answer what is sent to it in one go.
+    /// How long the server may take to answer one request.
     pub(crate) socket_timeout: Duration,
-    /// How long a scrape or a read may take in all.
+    /// How long a scrape or a read may take altogether.
     pub(crate) collect_timeout: Duration,
-    /// How long closing may take to send what is pending.
+    /// How long closing the store may take to send what is pending.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) pipeline_threads: usize,
     /// Whether an unreachable server is an error when the store is opened.
@@ -49,8 +53,9 @@ pub(crate) struct RedisOptions {
 }
 
 impl RedisOptions {
+    /// Returns the defaults, as [`OPTIONS`] declares them, for the server at `address`.
     pub(crate) fn new(address: Address) -> Self {
-        Self {
+        let mut options = Self {
             address,
             database: 0,
             username: None,
@@ -58,20 +63,161 @@ impl RedisOptions {
             client_name: None,
             keepalive: false,
             key_prefix: None,
-            expire_key_time: 3600,
-            flush_interval: Duration::from_millis(5),
-            connect_timeout: Duration::from_secs(5),
-            socket_timeout: Duration::from_secs(5),
-            collect_timeout: Duration::from_secs(10),
-            shutdown_timeout: Duration::from_secs(2),
-            pipeline_threads: 4,
+            expire_key_time: 0,
+            flush_interval: Duration::ZERO,
+            connect_timeout: Duration::ZERO,
+            socket_timeout: Duration::ZERO,
+            collect_timeout: Duration::ZERO,
+            shutdown_timeout: Duration::ZERO,
+            pipeline_threads: 0,
             required: true,
-        }
+        };
+        set_defaults(OPTIONS, &mut options);
+        options
     }
 }
 
+const SECONDS: &str = "a number of seconds from 0.001 to 1000000";
+const TRUE_OR_FALSE: &str = "true or false";
+
+/// Declares the options of the Redis URLs.
+pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
+    StoreOption {
+        name: "db",
+        alias: None,
+        expected: "a database number",
+        default: Some("0"),
+        help: "the number of the logical database, unless the path of the URL gives it",
+        set: |options, value| value.parse().ok().map(|number| options.database = number),
+    },
+    StoreOption {
+        name: "username",
+        alias: None,
+        expected: "text",
+        default: None,
+        help: "the user to log in as, unless the URL gives it before the host",
+        set: |options, value| {
+            options.username = Some(value.to_owned());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "password",
+        alias: None,
+        expected: "text",
+        default: None,
+        help: "the password to log in with, unless the URL gives it before the host",
+        set: |options, value| {
+            options.password = Some(value.to_owned());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "client_name",
+        alias: None,
+        expected: "text",
+        default: None,
+        help: "the name of the connections in CLIENT LIST",
+        set: |options, value| {
+            options.client_name = Some(value.to_owned());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "key_prefix",
+        alias: None,
+        expected: "text without braces, which have a meaning for Redis Cluster",
+        default: None,
+        help: "text that precedes the name of each key, followed by a dash",
+        set: |options, value| {
+            let is_usable = !value.is_empty() && !value.contains(['{', '}']);
+            options.key_prefix = Some(is_usable.then(|| value.to_owned())?);
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "expire_key_time",
+        alias: None,
+        expected: "a whole number of seconds, at least 1",
+        default: Some("3600"),
+        help: "how many seconds after its last write or scrape a key expires",
+        set: |options, value| at_least_one(value).map(|seconds| options.expire_key_time = seconds),
+    },
+    StoreOption {
+        name: "flush_interval_ms",
+        alias: None,
+        expected: "a whole number of milliseconds, at least 1",
+        default: Some("5"),
+        help: "how many milliseconds changes are gathered before they are sent",
+        set: |options, value| {
+            options.flush_interval = Duration::from_millis(at_least_one(value)?);
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "connect_timeout",
+        alias: Some("socket_connect_timeout"),
+        expected: SECONDS,
+        default: Some("5"),
+        help: "how many seconds connecting may take, including the login",
+        set: |options, value| seconds(value).map(|timeout| options.connect_timeout = timeout),
+    },
+    StoreOption {
+        name: "socket_timeout",
+        alias: None,
+        expected: SECONDS,
+        default: Some("5"),
+        help: "how many seconds the server may take to answer",
+        set: |options, value| seconds(value).map(|timeout| options.socket_timeout = timeout),
+    },
+    StoreOption {
+        name: "collect_timeout",
+        alias: None,
+        expected: SECONDS,
+        default: Some("10"),
+        help: "how many seconds a scrape may take altogether",
+        set: |options, value| seconds(value).map(|timeout| options.collect_timeout = timeout),
+    },
+    StoreOption {
+        name: "shutdown_timeout",
+        alias: None,
+        expected: SECONDS,
+        default: Some("2"),
+        help: "how many seconds the end of the process may take to send what is pending",
+        set: |options, value| seconds(value).map(|timeout| options.shutdown_timeout = timeout),
+    },
+    StoreOption {
+        name: "pipeline_threads",
+        alias: None,
+        expected: "a number from 1 to 64",
+        default: Some("4"),
+        help: "how many threads, each with a connection of its own, serve scrapes",
+        set: |options, value| {
+            options.pipeline_threads = value.parse().ok().filter(|count| (1..=64).contains(count))?;
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "required",
+        alias: None,
+        expected: TRUE_OR_FALSE,
+        default: Some("true"),
+        help: "whether a server that cannot be reached is an error when the store is opened (true), or is \
+               connected to as soon as it can be (false)",
+        set: |options, value| boolean(value).map(|required| options.required = required),
+    },
+    StoreOption {
+        name: "socket_keepalive",
+        alias: None,
+        expected: TRUE_OR_FALSE,
+        default: Some("false"),
+        help: "whether TCP keep-alive is on",
+        set: |options, value| boolean(value).map(|keepalive| options.keepalive = keepalive),
+    },
+];
+
 impl fmt::Debug for RedisOptions {
-    /// Without the password: what is shown in a log or a panic must not hold it.
+    /// Leaves the password out, because debug output reaches logs and panic messages.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("RedisOptions")

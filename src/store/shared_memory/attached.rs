@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::file::{SharedFile, SharedMemoryOptions};
+use super::file::SharedFile;
+use super::options::SharedMemoryOptions;
 use super::{read_families, records, survey};
 use crate::family::Family;
 use crate::metric::Metric;
@@ -34,7 +35,7 @@ impl AttachedStore {
     pub(crate) fn open(options: &SharedMemoryOptions) -> Result<Self> {
         let store = Self { path: options.path.clone(), current: Mutex::new(None) };
         match store.file() {
-            Err(error) if options.required => return Err(error),
+            Err(error) if options.required.unwrap_or(true) => return Err(error),
             Err(error) => log::warn!("{error}; it is read as soon as it can be"),
             Ok(_) => {}
         }

@@ -16,36 +16,12 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::{HEADER_SIZE, Header, SEGMENT_SIZE};
+use super::options::{SharedMemoryOptions, Start};
 use crate::cell::segment::Segment;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// How long appending waits for another process that appends.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a process does with a file that exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Start {
-    /// Counts on with what it holds.
-    #[default]
-    Continue,
-    /// Replaces it by an empty one. Processes that have the old one open count on in that, unseen.
-    Reset,
-    /// Only reads it, and never makes one: see [`super::attached`].
-    Attach,
-}
-
-/// What a store URL can say about a shared-memory store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SharedMemoryOptions {
-    pub(crate) path: PathBuf,
-    /// The most bytes that a new file may grow to.
-    pub(crate) size_limit: u64,
-    pub(crate) start: Start,
-    /// The permissions of a new file.
-    pub(crate) mode: u32,
-    /// Whether a file that cannot be read is an error when the store is opened; for [`Start::Attach`].
-    pub(crate) required: bool,
-}
 
 /// What an open file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 mod attached;
 mod file;
 mod layout;
+mod options;
 mod records;
 mod survey;
 
@@ -18,8 +19,8 @@ use std::time::Instant;
 
 use self::attached::AttachedStore;
 use self::file::SharedFile;
-pub(crate) use self::file::{SharedMemoryOptions, Start};
 use self::layout::{KIND_FAMILY, KIND_METRIC};
+pub(crate) use self::options::{OPTIONS, SharedMemoryOptions, Start};
 use self::records::{NewRecord, Record, Records, cells, walk};
 use super::Store;
 use crate::family::Family;
