@@ -64,6 +64,8 @@ typedef struct Metric Metric;
 
 typedef struct MetricFamily MetricFamily;
 
+typedef struct MetricsForeign MetricsForeign;
+
 typedef struct MetricsServer MetricsServer;
 
 typedef struct MetricsSnapshot MetricsSnapshot;
@@ -86,6 +88,25 @@ typedef struct {
   int32_t names;
 } MetricFamilyOptions;
 
+typedef struct {
+  size_t size;
+  const char *name;
+  const char *help;
+  const char *unit;
+  int32_t metric_type;
+  int32_t names;
+  size_t position;
+} MetricsForeignFamily;
+
+typedef struct {
+  size_t size;
+  const char *suffix;
+  const char *const *label_names;
+  const char *const *label_values;
+  size_t label_count;
+  double value;
+} MetricsForeignSample;
+
 typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
 
 typedef struct {
@@ -96,6 +117,7 @@ typedef struct {
   size_t family_count;
   int32_t others;
   size_t *family_ends;
+  const MetricsForeign *foreign;
 } MetricsRenderOptions;
 
 typedef struct {
@@ -163,6 +185,18 @@ BackendStatus metric_family_new(const Backend *backend,
 BackendStatus metric_family_clear(const MetricFamily *family, BackendError **error);
 
 void metric_family_free(MetricFamily *family);
+
+BackendStatus metrics_foreign_new(MetricsForeign **foreign, BackendError **error);
+
+BackendStatus metrics_foreign_family(MetricsForeign *foreign,
+                                     const MetricsForeignFamily *family,
+                                     BackendError **error);
+
+BackendStatus metrics_foreign_sample(MetricsForeign *foreign,
+                                     const MetricsForeignSample *sample,
+                                     BackendError **error);
+
+void metrics_foreign_free(MetricsForeign *foreign);
 
 BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data, int32_t max_level);
 

@@ -274,6 +274,14 @@ typedef struct Metric Metric;
 typedef struct MetricFamily MetricFamily;
 
 /**
+ * Metric families whose samples the program brings, for values that are computed when a scrape asks for
+ * them. `metrics_foreign_new` makes one; free it with `metrics_foreign_free`. Fill it, name it in the
+ * `foreign` of MetricsRenderOptions, and free it when `metrics_render` has returned; or keep it and
+ * render it again. Threads must not share it while one of them fills it.
+ */
+typedef struct MetricsForeign MetricsForeign;
+
+/**
  * An HTTP server that shows the metrics of a backend. Made by `metrics_serve`; free it with
  * `metrics_server_free`.
  */
@@ -350,6 +358,77 @@ typedef struct {
 } MetricFamilyOptions;
 
 /**
+ * What `metrics_foreign_family` adds. Set it to zeros and `size` to `sizeof(MetricsForeignFamily)` first:
+ * later versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricsForeignFamily)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * The name: `[a-zA-Z_:][a-zA-Z0-9_:]*`, or see `names`. It is shown as it is: the `name_prefix` of
+   * MetricsRenderOptions is not put in front of it. A counter's name ends with `_total`.
+   */
+  const char *name;
+  /**
+   * The help text, or NULL for none.
+   */
+  const char *help;
+  /**
+   * The unit, as in MetricFamilyOptions, or NULL for none.
+   */
+  const char *unit;
+  /**
+   * A MetricType.
+   */
+  int32_t metric_type;
+  /**
+   * A MetricNames, for the names of the family and its labels.
+   */
+  int32_t names;
+  /**
+   * The number of `families` in MetricsRenderOptions that stand before this family. It stands behind
+   * all of them if there are fewer, or if the scrape shows the whole store. Foreign families of
+   * one position are shown in the order in which they were added.
+   */
+  size_t position;
+} MetricsForeignFamily;
+
+/**
+ * What `metrics_foreign_sample` adds. Set it to zeros and `size` to `sizeof(MetricsForeignSample)` first:
+ * later versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricsForeignSample)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * What follows the name of the family; NULL or "" for nothing. Counter: nothing or `_created`. Gauge and
+   * untyped: nothing. Summary: nothing with the label `quantile`, or `_sum`, `_count`, `_created`.
+   * Histogram: `_bucket` with the label `le` and the cumulative count, or `_sum`, `_count`, `_created`.
+   */
+  const char *suffix;
+  /**
+   * `label_count` label names, which are shown in this order; NULL for none.
+   */
+  const char *const *label_names;
+  /**
+   * `label_count` label values.
+   */
+  const char *const *label_values;
+  /**
+   * The number of labels.
+   */
+  size_t label_count;
+  /**
+   * The value.
+   */
+  double value;
+} MetricsForeignSample;
+
+/**
  * Receives a log record: its BackendLogLevel, its text (UTF-8, valid during the call), and the
  * `user_data` that was registered with it. It may be called by any thread, also by several at once,
  * and may itself call this library. It must not unwind or jump out.
@@ -392,6 +471,10 @@ typedef struct {
    * follows the last are the others and, in OpenMetrics, `# EOF`.
    */
   size_t *family_ends;
+  /**
+   * Families whose samples the program brings, shown with the others; NULL for none.
+   */
+  const MetricsForeign *foreign;
 } MetricsRenderOptions;
 
 /**
@@ -673,6 +756,44 @@ BackendStatus metric_family_clear(const MetricFamily *family,
  * NULL does nothing.
  */
 void metric_family_free(MetricFamily *family);
+
+/**
+ * Makes an empty list of foreign families and writes its handle to `*foreign`; free it with
+ * `metrics_foreign_free`.
+ */
+BackendStatus metrics_foreign_new(MetricsForeign **foreign, BackendError **error);
+
+/**
+ * Adds a family without samples; `metrics_foreign_sample` gives it samples. The strings are copied. After a
+ * failure `metrics_foreign_sample` fails, too, until a family is added.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: a name, unit, type or size is not acceptable.
+ */
+BackendStatus metrics_foreign_family(MetricsForeign *foreign,
+                                     const MetricsForeignFamily *family,
+                                     BackendError **error);
+
+/**
+ * Adds a sample to the family that was added last. The strings are copied. Samples are shown in the order in
+ * which they are added; add those of one label set one after the other. A sample that fails is
+ * left out, and the family keeps its others.
+ *
+ * A format that cannot show a sample leaves it out: text has no `_created`, and OpenMetrics no negative
+ * counters or sums, no counts that are not whole numbers, and no histogram whose buckets do not increase up to
+ * `+Inf`.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the type has no such suffix; a label name is not acceptable or given
+ * twice; `le` or `quantile` is missing or no number; the family has this sample already; or there is no
+ * family.
+ */
+BackendStatus metrics_foreign_sample(MetricsForeign *foreign,
+                                     const MetricsForeignSample *sample,
+                                     BackendError **error);
+
+/**
+ * Frees the families and their samples. NULL does nothing.
+ */
+void metrics_foreign_free(MetricsForeign *foreign);
 
 /**
  * Sends log records up to `max_level` (a BackendLogLevel) of all backends to `callback` from now on;

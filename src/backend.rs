@@ -115,8 +115,7 @@ impl Backend {
     /// ```
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
         let snapshot = self.read(options.families, options.others)?;
-        let asked_for = options.families.map_or(0, <[_]>::len);
-        Ok(exposition::render(&snapshot, options.format, options.name_prefix, asked_for))
+        Ok(exposition::render(&snapshot, options.families.map(<[_]>::len), options))
     }
 
     /// Looks at all that the store holds, and says what it found: see [`Report`]. It changes nothing.

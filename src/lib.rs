@@ -41,7 +41,8 @@ mod table;
 pub use backend::Backend;
 pub use exporter::{Exporter, ExporterOptions};
 pub use exposition::{
-    Escaping, Format, Others, RenderOptions, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
+    Escaping, ForeignFamily, Format, Others, RenderOptions, Rendered, TEXT_CONTENT_TYPE, accepts_gzip,
+    render_text,
 };
 pub use family::{Lifetime, MetricFamily};
 pub use metric::{Metric, Refusal};

@@ -275,6 +275,156 @@ static void options_of_a_newer_program_are_read(void) {
   backend_free(backend);
 }
 
+/* The values that a program computes when it is scraped. */
+
+static MetricsForeign *new_foreign(void) {
+  MetricsForeign *foreign = NULL;
+  CHECK_OK(metrics_foreign_new(&foreign, &error));
+  CHECK(foreign != NULL);
+  return foreign;
+}
+
+static MetricsForeignFamily foreign_family(MetricType type, const char *name, size_t position) {
+  MetricsForeignFamily family;
+  memset(&family, 0, sizeof family);
+  family.size = sizeof family;
+  family.name = name;
+  family.help = "Help.";
+  family.metric_type = type;
+  family.position = position;
+  return family;
+}
+
+/* A sample with one label, or (`label_name` is NULL) without. */
+static MetricsForeignSample foreign_sample(const char *const *label_name, const char *const *label_value,
+                                           double value) {
+  MetricsForeignSample sample;
+  memset(&sample, 0, sizeof sample);
+  sample.size = sizeof sample;
+  sample.label_names = label_name;
+  sample.label_values = label_value;
+  sample.label_count = label_name == NULL ? 0 : 1;
+  sample.value = value;
+  return sample;
+}
+
+static void samples_of_the_program_stand_between_the_families_of_the_store(void) {
+  static const char *const names[] = {"disk", "le"}, *const disks[] = {"sd\"a\"", "+Inf"};
+  Backend *backend = open_backend("memory:");
+  MetricFamily *first = declare_plain(backend, METRIC_TYPE_GAUGE, "first");
+  MetricFamily *second = declare_plain(backend, METRIC_TYPE_GAUGE, "second");
+  MetricsForeign *foreign = new_foreign();
+  MetricsForeignFamily family = foreign_family(METRIC_TYPE_COUNTER, "reads_seconds_total", 1);
+  family.unit = "seconds";
+  CHECK_OK(metrics_foreign_family(foreign, &family, &error));
+  MetricsForeignSample sample = foreign_sample(names, disks, 2.5);
+  CHECK_OK(metrics_foreign_sample(foreign, &sample, &error));
+  family = foreign_family(METRIC_TYPE_HISTOGRAM, "sizes", 2);
+  CHECK_OK(metrics_foreign_family(foreign, &family, &error));
+  sample.suffix = "_bucket";
+  sample.label_count = 2;
+  sample.value = 3;
+  CHECK_OK(metrics_foreign_sample(foreign, &sample, &error));
+  family = foreign_family(METRIC_TYPE_UNTYPED, "first.size", 0);
+  family.names = METRIC_NAMES_UTF8;
+  CHECK_OK(metrics_foreign_family(foreign, &family, &error));
+  sample = foreign_sample(NULL, NULL, -1);
+  CHECK_OK(metrics_foreign_sample(foreign, &sample, &error));
+
+  const MetricFamily *families[] = {first, second};
+  MetricsRenderOptions options = render_options();
+  options.families = families;
+  options.family_count = 2;
+  options.name_prefix = "app";
+  options.foreign = foreign;
+  check_rendered("# HELP first_size Help.\n# TYPE first_size untyped\nfirst_size -1\n"
+                 "# HELP app_first Help.\n# TYPE app_first gauge\n"
+                 "# HELP reads_seconds_total Help.\n# TYPE reads_seconds_total counter\n"
+                 "reads_seconds_total{disk=\"sd\\\"a\\\"\"} 2.5\n"
+                 "# HELP app_second Help.\n# TYPE app_second gauge\n"
+                 "# HELP sizes Help.\n# TYPE sizes histogram\n"
+                 "sizes_bucket{disk=\"sd\\\"a\\\"\",le=\"+Inf\"} 3\n",
+                 "text/plain; version=0.0.4; charset=utf-8", backend, &options);
+  options.family_count = 0;
+  options.accept = OPEN_METRICS;
+  /* Without families all have the same position. */
+  check_rendered("# HELP reads_seconds Help.\n# TYPE reads_seconds counter\n# UNIT reads_seconds seconds\n"
+                 "reads_seconds_total{disk=\"sd\\\"a\\\"\"} 2.5\n"
+                 "# HELP sizes Help.\n# TYPE sizes histogram\n"
+                 "sizes_bucket{disk=\"sd\\\"a\\\"\",le=\"+Inf\"} 3\n"
+                 "# HELP first_size Help.\n# TYPE first_size unknown\nfirst_size -1\n# EOF\n",
+                 "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
+  metrics_foreign_free(foreign);
+  metric_family_free(first);
+  metric_family_free(second);
+  backend_free(backend);
+}
+
+static void a_wrong_foreign_sample_costs_itself_alone(void) {
+  static const char *const names[] = {"a"}, *const values[] = {"x"}, *const broken[] = {"\xff"};
+  Backend *backend = open_backend("memory:");
+  MetricsForeign *foreign = new_foreign();
+  MetricsForeignFamily family = foreign_family(METRIC_TYPE_GAUGE, "g", 0);
+  MetricsForeignSample sample = foreign_sample(names, values, 1);
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "metrics_foreign_family first",
+              metrics_foreign_sample(foreign, &sample, &error));
+  CHECK_OK(metrics_foreign_family(foreign, &family, &error));
+  CHECK_OK(metrics_foreign_sample(foreign, &sample, &error));
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "given twice",
+              metrics_foreign_sample(foreign, &sample, &error));
+  sample.label_values = broken;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "sample->label_values[0]",
+              metrics_foreign_sample(foreign, &sample, &error));
+  sample.label_values = NULL;
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "sample->label_values",
+              metrics_foreign_sample(foreign, &sample, &error));
+  sample.label_values = values;
+  sample.suffix = "_sum";
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "g_sum", metrics_foreign_sample(foreign, &sample, &error));
+  sample.size = 8;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "sample->size is 8",
+              metrics_foreign_sample(foreign, &sample, &error));
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "sample", metrics_foreign_sample(foreign, NULL, &error));
+  sample = foreign_sample(names, values, 1);
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "foreign", metrics_foreign_sample(NULL, &sample, &error));
+
+  /* After a family that is refused, a sample must not end in the one before it. */
+  family.name = "not-legacy";
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "not-legacy",
+              metrics_foreign_family(foreign, &family, &error));
+  sample.suffix = NULL;
+  sample.label_count = 0;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "metrics_foreign_family first",
+              metrics_foreign_sample(foreign, &sample, &error));
+  family.size = 0;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "family->size is 0",
+              metrics_foreign_family(foreign, &family, &error));
+  family = foreign_family(0, "h", 0);
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "family->metric_type is 0",
+              metrics_foreign_family(foreign, &family, &error));
+  family = foreign_family(METRIC_TYPE_GAUGE, "h", 0);
+  family.names = 2;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "family->names is 2",
+              metrics_foreign_family(foreign, &family, &error));
+  family.names = METRIC_NAMES_LEGACY;
+  family.unit = "bytes";
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "_bytes", metrics_foreign_family(foreign, &family, &error));
+  family.name = NULL;
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "family->name", metrics_foreign_family(foreign, &family, &error));
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "family", metrics_foreign_family(foreign, NULL, &error));
+  family = foreign_family(METRIC_TYPE_GAUGE, "h", 0);
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "foreign", metrics_foreign_family(NULL, &family, &error));
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "foreign", metrics_foreign_new(NULL, &error));
+
+  MetricsRenderOptions options = render_options();
+  options.foreign = foreign;
+  check_rendered("# HELP g Help.\n# TYPE g gauge\ng{a=\"x\"} 1\n", "text/plain; version=0.0.4; charset=utf-8",
+                 backend, &options);
+  metrics_foreign_free(foreign);
+  metrics_foreign_free(NULL);
+  backend_free(backend);
+}
+
 static void gzip_is_for_those_who_take_it(void) {
   CHECK(metrics_accepts_gzip("deflate, gzip;q=0.5") == 1);
   CHECK(metrics_accepts_gzip("gzip;q=0, *") == 0);
@@ -294,6 +444,8 @@ int main(void) {
   CHECK_RUN(a_program_with_the_first_version_of_the_family_options_still_declares);
   CHECK_RUN(wrong_arguments_are_named);
   CHECK_RUN(options_of_a_newer_program_are_read);
+  CHECK_RUN(samples_of_the_program_stand_between_the_families_of_the_store);
+  CHECK_RUN(a_wrong_foreign_sample_costs_itself_alone);
   CHECK_RUN(gzip_is_for_those_who_take_it);
   return check_result();
 }

@@ -25,20 +25,17 @@ pub(super) fn write_family(
     let prefixed = name_prefix.map(|prefix| format!("{prefix}_{}", family.definition.name()));
     let name = prefixed.as_deref().unwrap_or(family.definition.name());
     let writer = FamilyWriter::new(&family.definition, name, format);
-    if let Err(reason) = writer.check(claims) {
-        report(format!(
-            "metric family {name:?} is left out of scrapes as {}: {reason}",
-            format.content_type()
-        ));
-        return;
+    if writer.is_admitted(claims) {
+        writer.write(output, family);
     }
-    writer.write(output, family);
 }
 
 /// How a family is written in a format.
-struct FamilyWriter<'family> {
+pub(super) struct FamilyWriter<'family> {
     definition: &'family Definition,
     format: Format,
+    /// The name before it is escaped.
+    full_name: String,
     /// The name in HELP and TYPE, which the names of samples begin with.
     name: String,
     labels: Vec<LabelText>,
@@ -47,24 +44,24 @@ struct FamilyWriter<'family> {
 }
 
 /// What is written for a label of the definition.
-struct LabelText {
+pub(super) struct LabelText {
     /// Its name as the canonical labels spell it.
     raw_name: String,
-    name: String,
+    pub(super) name: String,
     /// Its name with what follows up to the value.
     opening: String,
 }
 
 /// What the lines of one kind of sample begin with.
-struct SampleText {
+pub(super) struct SampleText {
     without_labels: String,
     /// Up to the first label.
     with_labels: String,
 }
 
 impl<'family> FamilyWriter<'family> {
-    fn new(definition: &'family Definition, name: &str, format: Format) -> Self {
-        let mut name = format.escaping.metric_name(name);
+    pub(super) fn new(definition: &'family Definition, full_name: &str, format: Format) -> Self {
+        let mut name = format.escaping.metric_name(full_name);
         if format.is_open_metrics() && definition.metric_type() == MetricType::Counter {
             // The suffix belongs to the sample.
             let without_suffix = name.strip_suffix("_total").filter(|rest| !rest.is_empty());
@@ -73,6 +70,7 @@ impl<'family> FamilyWriter<'family> {
         Self {
             definition,
             format,
+            full_name: full_name.to_owned(),
             name,
             labels: definition
                 .label_names()
@@ -83,7 +81,15 @@ impl<'family> FamilyWriter<'family> {
         }
     }
 
-    /// Whether the family can stand beside the others, whose names are taken; if so it takes its own.
+    /// Claims the names of the family. Returns `false`, and logs the reason once, if the family would spoil
+    /// the scrape.
+    pub(super) fn is_admitted(&self, claims: &mut Claims) -> bool {
+        let Err(reason) = self.check(claims) else { return true };
+        let (name, content_type) = (&self.full_name, self.format.content_type());
+        report(format!("metric family {name:?} is left out of scrapes as {content_type}: {reason}"));
+        false
+    }
+
     fn check(&self, claims: &mut Claims) -> Result<(), String> {
         let label_names = self.labels.iter().map(|label| label.name.as_str());
         // They may have become one by escaping.
@@ -117,7 +123,7 @@ impl<'family> FamilyWriter<'family> {
         }
     }
 
-    fn write_comments(&self, output: &mut String) {
+    pub(super) fn write_comments(&self, output: &mut String) {
         let name = match is_legacy_metric_name(&self.name) {
             true => self.name.clone(),
             false => quoted(&self.name),
@@ -245,17 +251,12 @@ impl<'family> FamilyWriter<'family> {
             return false;
         }
         for (text, value) in texts.iter().zip(labels.values()) {
-            if !output.is_empty() {
-                output.push(',');
-            }
-            output.push_str(&text.opening);
-            push_escaped(output, value, true);
-            output.push('"');
+            text.write(output, value);
         }
         true
     }
 
-    fn sample(&self, suffix: &str) -> SampleText {
+    pub(super) fn sample(&self, suffix: &str) -> SampleText {
         let name = format!("{}{suffix}", self.name);
         match is_legacy_metric_name(&name) {
             true => SampleText { with_labels: format!("{name}{{"), without_labels: name },
@@ -268,7 +269,7 @@ impl<'family> FamilyWriter<'family> {
 }
 
 impl LabelText {
-    fn new(name: &str, escaping: Escaping) -> Self {
+    pub(super) fn new(name: &str, escaping: Escaping) -> Self {
         let raw_name = labels::raw(name);
         let name = escaping.label_name(name);
         let opening = match is_legacy_label_name(&name) {
@@ -277,10 +278,20 @@ impl LabelText {
         };
         Self { raw_name, name, opening }
     }
+
+    /// Adds the label with this value to what stands between the braces.
+    pub(super) fn write(&self, output: &mut String, value: &str) {
+        if !output.is_empty() {
+            output.push(',');
+        }
+        output.push_str(&self.opening);
+        push_escaped(output, value, true);
+        output.push('"');
+    }
 }
 
 impl SampleText {
-    fn write(&self, output: &mut String, labels: &str, value: f64) {
+    pub(super) fn write(&self, output: &mut String, labels: &str, value: f64) {
         match labels.is_empty() {
             true => push_all(output, &[&self.without_labels, " "]),
             false => push_all(output, &[&self.with_labels, labels, "} "]),
@@ -305,7 +316,7 @@ fn bound_texts(definition: &Definition, format: Format) -> Vec<String> {
 }
 
 /// Whether OpenMetrics takes the value for a number of observations.
-fn is_count(value: f64) -> bool {
+pub(super) fn is_count(value: f64) -> bool {
     value >= 0.0 && value.fract() == 0.0
 }
 

@@ -6,11 +6,13 @@
 mod claims;
 mod escaping;
 mod family;
+mod foreign;
 mod format;
 mod negotiation;
 
 use self::claims::Claims;
 pub use self::escaping::Escaping;
+pub use self::foreign::ForeignFamily;
 pub use self::format::{Format, TEXT_CONTENT_TYPE};
 pub use self::negotiation::accepts_gzip;
 use crate::family::MetricFamily;
@@ -28,6 +30,8 @@ pub struct RenderOptions<'options> {
     pub families: Option<&'options [MetricFamily]>,
     /// What else, if `families` are named.
     pub others: Others,
+    /// Families whose samples come from the caller. `name_prefix` does not concern them.
+    pub foreign: &'options [ForeignFamily],
 }
 
 /// Which families are shown besides those that were asked for.
@@ -54,29 +58,40 @@ pub struct Rendered {
 
 /// The snapshot as Prometheus text 0.0.4.
 pub fn render_text(snapshot: &Snapshot) -> String {
-    render(snapshot, Format::default(), None, 0).text
+    snapshot.render(Format::default()).text
 }
 
 impl Snapshot {
     /// The snapshot as text of this format.
     pub fn render(&self, format: Format) -> Rendered {
-        render(self, format, None, 0)
+        render(self, None, &RenderOptions { format, ..RenderOptions::default() })
     }
 }
 
-/// The snapshot as text, with the ends of its first `asked_for` families.
-pub(crate) fn render(
-    snapshot: &Snapshot,
-    format: Format,
-    name_prefix: Option<&str>,
-    asked_for: usize,
-) -> Rendered {
+/// Renders a snapshot, and the foreign families of `options` between its families.
+///
+/// `named` is the number of families that were asked for, with which the snapshot begins. `None` stands for
+/// the whole store: then the caller cannot know positions, and foreign families come last.
+pub(crate) fn render(snapshot: &Snapshot, named: Option<usize>, options: &RenderOptions<'_>) -> Rendered {
+    let count = snapshot.families.len();
+    let position =
+        |family: &ForeignFamily| named.map_or(count, |named| family.position().min(named).min(count));
+    let mut foreign: Vec<&ForeignFamily> = options.foreign.iter().collect();
+    foreign.sort_by_key(|family| position(family));
+    let mut foreign = foreign.into_iter().peekable();
+
+    let format = options.format;
     let mut text = String::new();
     let mut claims = Claims::default();
-    let mut family_ends = Vec::with_capacity(asked_for);
-    for (index, family) in snapshot.families.iter().enumerate() {
-        family::write_family(&mut text, family, format, name_prefix, &mut claims);
-        if index < asked_for {
+    let mut family_ends = Vec::new();
+    for index in 0..=count {
+        while let Some(family) = foreign.next_if(|family| position(family) == index) {
+            foreign::write_foreign(&mut text, family, format, &mut claims);
+        }
+        if let Some(family) = snapshot.families.get(index) {
+            family::write_family(&mut text, family, format, options.name_prefix, &mut claims);
+        }
+        if named.is_some_and(|named| index < named) {
             family_ends.push(text.len());
         }
     }

@@ -39,7 +39,7 @@ fn filled(definition: Definition, series: &[(Labels, &[f64])], created: Option<f
 }
 
 fn rendered(families: Vec<FamilySamples>, accept: &str) -> String {
-    render(&Snapshot { families }, Format::negotiate(Some(accept)), None, 0).text
+    Snapshot { families }.render(Format::negotiate(Some(accept))).text
 }
 
 /// The lines of one family that are no comments.
@@ -245,7 +245,8 @@ fn a_prefix_stands_before_every_name_and_the_ends_are_told() {
         family("other", MetricType::Gauge, &[], &[]),
     ];
     let format = Format::negotiate(Some(OPEN_METRICS));
-    let Rendered { text, family_ends, .. } = render(&Snapshot { families }, format, Some("app"), 3);
+    let options = RenderOptions { format, name_prefix: Some("app"), ..Default::default() };
+    let Rendered { text, family_ends, .. } = render(&Snapshot { families }, Some(3), &options);
     let parts = [&text[..family_ends[0]], &text[family_ends[0]..family_ends[2]], &text[family_ends[2]..]];
     assert_eq!(family_ends[0], family_ends[1], "the second of a name");
     assert_eq!(
@@ -477,7 +478,7 @@ proptest! {
         });
         for accept in ["text/plain", "text/plain;version=1.0.0", OPEN_METRICS] {
             let format = Format::negotiate(Some(&format!("{accept};escaping=allow-utf-8")));
-            let text = render(&Snapshot { families: families.clone() }, format, None, 0).text;
+            let text = Snapshot { families: families.clone() }.render(format).text;
             let expected: Vec<_> =
                 families.iter().map(|family| expected(family, format.is_open_metrics())).collect();
             prop_assert_eq!(parse(&text, format.is_open_metrics()), expected, "{}", text);

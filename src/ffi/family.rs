@@ -99,7 +99,7 @@ pub unsafe extern "C" fn metric_family_new(
         // SAFETY: the caller's promise.
         let backend = unsafe { backend.as_ref() }.ok_or_else(|| Failure::null("backend"))?;
         // SAFETY: the caller's promise.
-        let options = unsafe { options::read(options, FIRST_SIZE, "MetricFamilyOptions") }?;
+        let options = unsafe { options::read(options, FIRST_SIZE, "options", "MetricFamilyOptions") }?;
         if family.is_null() {
             return Err(Failure::null("family"));
         }
@@ -154,7 +154,8 @@ unsafe fn declare(backend: &Backend, options: &MetricFamilyOptions) -> Result<Me
     let label_names =
         unsafe { text::borrow_list(options.label_names, options.label_count, "options->label_names") }?;
     let buckets = unsafe { text::borrow_slice(options.buckets, options.bucket_count, "options->buckets") }?;
-    let (names, metric_type) = (name_rule(options.names)?, metric_type(options.metric_type)?);
+    let (names, metric_type) =
+        (name_rule("options", options.names)?, metric_type("options", options.metric_type)?);
     let mut definition = Definition::with_names(names, name, help, metric_type, &label_names, buckets)?;
     if !options.unit.is_null() {
         definition = definition.with_unit(unsafe { text::borrow(options.unit, "options->unit") }?)?;
@@ -162,7 +163,10 @@ unsafe fn declare(backend: &Backend, options: &MetricFamilyOptions) -> Result<Me
     Ok(backend.declare(definition, &label_names, lifetime(options.lifetime)?)?)
 }
 
-fn metric_type(number: i32) -> Result<crate::model::metric_type::MetricType, Failure> {
+pub(super) fn metric_type(
+    parameter: &str,
+    number: i32,
+) -> Result<crate::model::metric_type::MetricType, Failure> {
     use crate::model::metric_type::MetricType as Engine;
     Ok(match number {
         1 => Engine::Counter,
@@ -172,7 +176,7 @@ fn metric_type(number: i32) -> Result<crate::model::metric_type::MetricType, Fai
         5 => Engine::Untyped,
         _ => {
             return Err(Failure::invalid(format!(
-                "options->metric_type is {number}: expected a MetricType, 1 to 5"
+                "{parameter}->metric_type is {number}: expected a MetricType, 1 to 5"
             )));
         }
     })
@@ -188,10 +192,10 @@ fn lifetime(number: i32) -> Result<Lifetime, Failure> {
     }
 }
 
-fn name_rule(number: i32) -> Result<NameRule, Failure> {
+pub(super) fn name_rule(parameter: &str, number: i32) -> Result<NameRule, Failure> {
     match number {
         0 => Ok(NameRule::Legacy),
         1 => Ok(NameRule::Utf8),
-        _ => Err(Failure::invalid(format!("options->names is {number}: expected a MetricNames, 0 or 1"))),
+        _ => Err(Failure::invalid(format!("{parameter}->names is {number}: expected a MetricNames, 0 or 1"))),
     }
 }

@@ -4,7 +4,9 @@ use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
 use super::error::{BackendError, Failure};
+use super::foreign::MetricsForeign;
 use super::options;
+use super::pointer;
 use super::status::{BackendStatus, guard, guard_status, guard_void};
 use super::text::{self, to_c_string};
 use crate::backend::Backend;
@@ -76,6 +78,8 @@ pub struct MetricsRenderOptions {
     /// NULL, or room for `family_count` numbers: where the text of each of `families` ends, in bytes. What
     /// follows the last are the others and, in OpenMetrics, `# EOF`.
     pub family_ends: *mut usize,
+    /// Families whose samples the program brings, shown with the others; NULL for none.
+    pub foreign: *const MetricsForeign,
 }
 
 /// A rendered exposition. Made by `metrics_render`; free it with `metrics_text_free`.
@@ -105,7 +109,7 @@ pub unsafe extern "C" fn metrics_render(
 ) -> BackendStatus {
     let body = || {
         // SAFETY: the caller's promise.
-        let backend = unsafe { backend.as_ref() }.ok_or_else(|| Failure::null("backend"))?;
+        let backend = unsafe { pointer::borrow(backend, "backend") }?;
         // SAFETY: the caller's promise.
         let options = unsafe { read_render_options(options) }?;
         if text.is_null() {
@@ -268,9 +272,10 @@ pub unsafe extern "C" fn metrics_snapshot_free(snapshot: *mut MetricsSnapshot) {
 /// The options, with the defaults for NULL.
 unsafe fn read_render_options(options: *const MetricsRenderOptions) -> Result<MetricsRenderOptions, Failure> {
     const SIZE: usize = size_of::<MetricsRenderOptions>();
+    const FIRST_SIZE: usize = SIZE;
     if !options.is_null() {
         // SAFETY: the caller's promise.
-        return unsafe { options::read(options, SIZE, "MetricsRenderOptions") };
+        return unsafe { options::read(options, FIRST_SIZE, "options", "MetricsRenderOptions") };
     }
     Ok(MetricsRenderOptions {
         size: SIZE,
@@ -280,11 +285,12 @@ unsafe fn read_render_options(options: *const MetricsRenderOptions) -> Result<Me
         family_count: 0,
         others: 0,
         family_ends: ptr::null_mut(),
+        foreign: ptr::null(),
     })
 }
 
 unsafe fn render(backend: &Backend, options: &MetricsRenderOptions) -> Result<Rendered, Failure> {
-    // SAFETY (all four): not NULL, and the caller's promise.
+    // SAFETY (all five): not NULL, and the caller's promise.
     let accept =
         (!options.accept.is_null()).then(|| unsafe { CStr::from_ptr(options.accept) }.to_string_lossy());
     let name_prefix = match options.name_prefix.is_null() {
@@ -300,6 +306,7 @@ unsafe fn render(backend: &Backend, options: &MetricsRenderOptions) -> Result<Re
         name_prefix,
         families: families.as_deref(),
         others: others(options.others)?,
+        foreign: unsafe { options.foreign.as_ref() }.map_or(&[], |foreign| &foreign.families),
     })?;
     if !options.family_ends.is_null() {
         let ends = &rendered.family_ends;

@@ -13,10 +13,12 @@
 pub mod backend;
 pub mod error;
 pub mod family;
+pub mod foreign;
 pub mod log;
 pub mod metric;
 pub mod metrics;
 mod options;
+mod pointer;
 pub mod serve;
 pub mod statistics;
 pub mod status;

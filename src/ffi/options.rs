@@ -13,25 +13,30 @@ use super::error::Failure;
 /// # Safety
 /// `options` is NULL or points to as many bytes as its first field says. `T` is `repr(C)`, begins with a
 /// `usize`, and may be all zeros.
-pub(super) unsafe fn read<T>(options: *const T, first_size: usize, type_name: &str) -> Result<T, Failure> {
+pub(super) unsafe fn read<T>(
+    options: *const T,
+    first_size: usize,
+    parameter: &str,
+    type_name: &str,
+) -> Result<T, Failure> {
     let known_size = size_of::<T>();
     if options.is_null() {
-        return Err(Failure::null("options"));
+        return Err(Failure::null(parameter));
     }
     // SAFETY: the size comes first in every version.
     let size = unsafe { options.cast::<usize>().read() };
     // What is no multiple of the alignment is the size of no struct.
     if !(first_size..=known_size + 1024).contains(&size) || !size.is_multiple_of(align_of::<T>()) {
         return Err(Failure::invalid(format!(
-            "options->size is {size}: expected sizeof({type_name}), {known_size}"
+            "{parameter}->size is {size}: expected sizeof({type_name}), {known_size}"
         )));
     }
     // SAFETY: the program says that its struct has `size` bytes.
     let bytes = unsafe { std::slice::from_raw_parts(options.cast::<u8>(), size) };
     if bytes.iter().skip(known_size).any(|&byte| byte != 0) {
-        return Err(Failure::invalid(
-            "options has fields that this version of the library does not know".to_owned(),
-        ));
+        return Err(Failure::invalid(format!(
+            "{parameter} has fields that this version of the library does not know"
+        )));
     }
     let mut known = MaybeUninit::<T>::zeroed();
     // SAFETY: both are at least as long as what is copied, and all fields may be zero.

@@ -120,7 +120,7 @@ unsafe fn exporter_options(options: *const MetricsServeOptions) -> Result<Export
         return Ok(default);
     }
     // SAFETY (all three): the caller's promise.
-    let options = unsafe { options::read(options, FIRST_SIZE, "MetricsServeOptions") }?;
+    let options = unsafe { options::read(options, FIRST_SIZE, "options", "MetricsServeOptions") }?;
     let address = match options.address.is_null() {
         true => default.address,
         false => unsafe { text::borrow(options.address, "options->address") }?.to_owned(),

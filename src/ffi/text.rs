@@ -26,6 +26,21 @@ pub(super) unsafe fn borrow<'text>(text: *const c_char, parameter: &str) -> Resu
     bytes.to_str().map_err(|_| Failure::invalid(format!("{parameter} is {bytes:?}: expected UTF-8")))
 }
 
+/// Borrows a C string that the caller may leave out: NULL is none.
+///
+/// # Safety
+/// As [`borrow`].
+pub(super) unsafe fn borrow_optional<'text>(
+    text: *const c_char,
+    parameter: &str,
+) -> Result<Option<&'text str>, Failure> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { borrow(text, parameter) }.map(Some)
+}
+
 /// Borrows `count` C strings. NULL is an empty list if `count` is 0.
 ///
 /// # Safety
