@@ -331,8 +331,8 @@ mod tests {
     /// OpenMetrics shows.
     #[test]
     fn open_metrics_shows_no_histogram_that_its_parsers_refuse() {
-        type Buckets<'case> = &'case [(&'case str, f64)];
-        let cases: [(Buckets<'_>, Option<f64>, Option<f64>, &[&str]); 9] = [
+        type Case<'case> = (&'case [(&'case str, f64)], Option<f64>, Option<f64>, &'case [&'case str]);
+        let cases: [Case<'_>; 9] = [
             (&[("1", 1.0), ("+Inf", 2.0)], Some(1.0), Some(2.0), &["_bucket", "_bucket", "_sum", "_count"]),
             (&[("1", 1.0), ("+Inf", 2.0)], Some(-1.0), Some(2.0), &["_bucket", "_bucket"]),
             (&[("1", 1.0), ("+Inf", 2.0)], None, Some(2.0), &["_bucket", "_bucket"]),
