@@ -12,7 +12,7 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-rust test-c test-python bench lint package clean
+.PHONY: help demo test test-rust test-c test-python sanitize fuzz bench lint package clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,18 @@ test-python: ## The Python package, and pytheus' own tests with each backend.
 	@scripts/need cargo cc python redis-server prometheus chromium
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
+
+sanitize: ## The C suite against a library with AddressSanitizer.
+	@scripts/need cargo cc c++ cmake redis-server valgrind ruby ruby-ffi binutils
+	scripts/sanitize address
+
+# How long `make fuzz` runs each target.
+SECONDS ?= 60
+
+fuzz: ## Fuzz every parser of foreign bytes, for SECONDS=60 each. Needs cargo-fuzz.
+	@scripts/need cargo cc c++ cargo-fuzz
+	set -e; for target in $$(cd fuzz && $(CARGO) fuzz list); do \
+		(cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS)); done
 
 bench: ## What a call, a scrape, … cost, beside all peers in one run: twelve minutes. QUICK=1: a third. ARGS=--help: more.
 	@scripts/need cargo cc python redis-server

@@ -31,6 +31,9 @@ mod exporter;
 mod exposition;
 mod family;
 pub mod ffi;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod metric;
 mod model;
 mod process;

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from pytheus.backends import load_backend
 from pytheus_backend_rs import RedisBackend, SingleProcessBackend, generate_metrics
-from pytheus_backend_rs._errors import ErrorSlot
-from pytheus_backend_rs._native import ffi, lib
 
 from programs import run_program
 from redis_server import Server
@@ -90,6 +88,22 @@ def test_every_relative_link_resolves(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    """Of the source tree: what a build or a program makes has other names."""
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("build", "target"))
+    paths = set(re.findall(rf"(?:`|^ {{4}}.*?\s)((?:{folders})/[\w./-]*[\w/])", page.read_text("utf-8"), re.MULTILINE))
+    missing = sorted(path for path in paths if not (ROOT / path).exists())
+    assert not missing, f"{name(page)} names what is not there: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / ".github" / "workflows" / "ci.yml"], ids=name)
+def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^ {4}|`|run: |HOME\" )make ([a-z][\w-]*)", page.read_text("utf-8"), re.MULTILINE))
+    assert named <= targets, f"{name(page)} names targets that are not there: {named - targets}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_lines_fit_their_width(page: Path) -> None:
     """Tables and links to images may be longer, because Markdown cannot wrap them."""
     lines = enumerate(page.read_text("utf-8").splitlines(), 1)
@@ -105,30 +119,6 @@ def test_the_costs_in_the_readme_are_the_results_of_the_benchmark() -> None:
         sys.path.pop(0)
     shown = section("README.md", readme_table.BEGIN, readme_table.END)
     assert shown == readme_table.table(), "run bench/readme_table.py"
-
-
-def options_in(store: str) -> dict[str, str]:
-    """The options that a page documents, each with its default."""
-    page = {"redis": "docs/redis.md", "shm": "docs/shared-memory.md"}[store]
-    table = section(page, f"<!-- options: {store} -->\n", "<!-- end of options -->")
-    options = {}
-    for row in table.splitlines()[2:]:
-        names, default, _ = (cell.strip() for cell in row.strip("|").split(" | "))
-        options.update(dict.fromkeys(re.findall(r"`(\w+)`", names), default.strip("`")))
-    return options
-
-
-@pytest.mark.parametrize("store", ["redis", "shm"])
-def test_every_documented_option_exists_with_its_default(store: str, tmp_path: Path) -> None:
-    base = {"redis": "redis://127.0.0.1:1/?required=false", "shm": f"shm://{tmp_path}/metrics?"}[store]
-    for option, default in options_in(store).items():
-        if option == "required":
-            continue  # It is in the URL of Redis, and goes with start=attach in shared memory.
-        value = "text" if default == "none" else default
-        backend = ffi.new("Backend **")
-        error = ErrorSlot()
-        error.check(lib.backend_new(f"{base}&{option}={value}".encode(), backend, error.pointer))
-        lib.backend_free(backend[0])
 
 
 def test_every_statistic_is_documented() -> None:

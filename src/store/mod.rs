@@ -5,8 +5,8 @@
 
 mod memory;
 mod option;
-mod redis;
-mod shared_memory;
+pub(crate) mod redis;
+pub(crate) mod shared_memory;
 mod url;
 
 use self::url::StoreOptions;

@@ -11,11 +11,11 @@ mod check;
 mod connection;
 mod epoch;
 mod gauges;
-mod layout;
+pub(crate) mod layout;
 mod link;
 mod options;
 mod outbox;
-mod pipeline;
+pub(crate) mod pipeline;
 mod runtime;
 
 use std::collections::HashSet;

@@ -411,7 +411,7 @@ impl Assembly {
 }
 
 /// One bad label name would have Prometheus refuse the whole scrape.
-pub(super) fn has_good_names(definition: &Definition, key: &str) -> bool {
+pub(crate) fn has_good_names(definition: &Definition, key: &str) -> bool {
     let labels = labels::decode(key).unwrap_or_default();
     check_label_names(labels.keys().map(String::as_str), definition.metric_type(), NameRule::Utf8).is_ok()
 }
@@ -422,7 +422,7 @@ fn add(cell: &mut f64, amount: f64) {
 }
 
 /// The pairs of a hash. What is not text is none of ours.
-pub(super) fn pairs(value: Value) -> Vec<(String, String)> {
+pub(crate) fn pairs(value: Value) -> Vec<(String, String)> {
     let mut values = match value {
         Value::Array(values) => values,
         Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),

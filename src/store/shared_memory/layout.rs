@@ -23,7 +23,7 @@ pub(crate) const SEGMENT_SIZE: u64 = 1 << 20;
 pub(crate) const RECORD_ALIGNMENT: u64 = 64;
 
 /// Where the header's fields that never change end, and their checksum stands.
-const CHECKSUM_AT: usize = 56;
+pub(crate) const CHECKSUM_AT: usize = 56;
 /// The end of the last record that counts (u64, changed under the lock, published with Release).
 pub(crate) const COMMITTED_AT: u64 = 64;
 /// How many records have been removed or used again (u64, likewise).

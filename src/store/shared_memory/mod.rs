@@ -7,7 +7,7 @@
 
 mod attached;
 mod file;
-mod layout;
+pub(crate) mod layout;
 mod options;
 mod records;
 mod survey;
