@@ -1,15 +1,14 @@
-/* What can go wrong at the boundary: every status but BACKEND_STATUS_STORE (which takes a server: see
- * test_redis.c), NULL in every place, and what a failing call must leave alone. Nothing here counts much.
+/* Failures at the boundary: every status but BACKEND_STATUS_STORE (see test_stores.c), NULL in every place, and
+ * out-parameters that a failing call leaves alone. The rules for names, buckets and URLs are tested in Rust.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "declare.h"
 
-/* A place that no call may write to: an address that means nothing. */
+/* An address for out-parameters that no call may change. */
 static char untouched_place;
 #define UNTOUCHED ((void *)&untouched_place)
 
@@ -53,7 +52,7 @@ static void an_error_that_is_null_says_so(void) {
   CHECK(backend_error_message(NULL) == NULL);
 }
 
-/* Each pointer of each function, one at a time; the message names the parameter, the result stays. */
+/* Each pointer of each function, one at a time. The message names the parameter, and the result is untouched. */
 static void null_is_refused_in_every_place(void) {
   const BackendStatus refused = BACKEND_STATUS_NULL_POINTER;
   Backend *backend = open_backend("memory:");
@@ -152,7 +151,7 @@ static void null_is_refused_in_every_place(void) {
   backend_free(backend);
 }
 
-static void null_that_means_none_is_accepted(void) {
+static void null_is_accepted_where_an_argument_is_optional(void) {
   Backend *backend = open_backend("memory:");
   MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "plain_total");
   options.help = NULL;
@@ -246,63 +245,29 @@ static void refuse_options(const Backend *backend, const MetricFamilyOptions *op
   CHECK(family == UNTOUCHED);
 }
 
-static void a_definition_that_prometheus_would_refuse_is_invalid(void) {
+static void an_invalid_definition_is_refused_with_its_reason(void) {
   Backend *backend = open_backend("memory:");
-  MetricFamilyOptions options;
-  const char *const bad_names[] = {"", "9lives", "with-dash", "with space", "\xc3\xa9t\xc3\xa9", "line\n"};
-  for (size_t index = 0; index < sizeof bad_names / sizeof *bad_names; index++) {
-    options = options_for(METRIC_TYPE_COUNTER, bad_names[index]);
-    refuse_options(backend, &options, "invalid metric name");
-  }
+  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "with-dash");
+  refuse_options(backend, &options, "invalid metric name");
   options = options_for(METRIC_TYPE_COUNTER, "\xff\xfe");
   refuse_options(backend, &options, "UTF-8");
   options = options_for(METRIC_TYPE_COUNTER, "fine");
   options.help = "\xff";
   refuse_options(backend, &options, "options->help");
-
-  const char *const bad_labels[] = {"", "1st", "with:colon", "__name__", "with-dash"};
-  for (size_t index = 0; index < sizeof bad_labels / sizeof *bad_labels; index++) {
-    options = options_for(METRIC_TYPE_COUNTER, "fine");
-    options.label_names = &bad_labels[index];
-    options.label_count = 1;
-    refuse_options(backend, &options, "invalid label name");
-  }
   const char *const twice[] = {"method", "method"};
   options = options_for(METRIC_TYPE_COUNTER, "fine");
   options.label_names = twice;
   options.label_count = 2;
   refuse_options(backend, &options, "\"method\": it is given twice");
-  const char *const bound[] = {"le"};
+  const double bounds[] = {2, 1};
   options = options_for(METRIC_TYPE_HISTOGRAM, "fine");
-  options.label_names = bound;
-  options.label_count = 1;
-  refuse_options(backend, &options, "\"le\"");
-  const char *const quantile[] = {"quantile"};
-  options = options_for(METRIC_TYPE_SUMMARY, "fine");
-  options.label_names = quantile;
-  options.label_count = 1;
-  refuse_options(backend, &options, "\"quantile\"");
-  backend_free(backend);
-}
-
-static void buckets_that_are_not_increasing_and_finite_are_invalid(void) {
-  Backend *backend = open_backend("memory:");
-  const double bad_buckets[][2] = {{2, 1}, {1, 1}, {1, NAN}, {-INFINITY, 1}, {INFINITY, INFINITY}, {INFINITY, 1}};
-  for (size_t index = 0; index < sizeof bad_buckets / sizeof *bad_buckets; index++) {
-    MetricFamilyOptions options = options_for(METRIC_TYPE_HISTOGRAM, "fine");
-    options.buckets = bad_buckets[index];
-    options.bucket_count = 2;
-    refuse_options(backend, &options, "bucket");
-  }
-  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "fine");
-  const double bound = 1;
-  options.buckets = &bound;
-  options.bucket_count = 1;
+  options.buckets = bounds;
+  options.bucket_count = 2;
   refuse_options(backend, &options, "bucket");
   backend_free(backend);
 }
 
-static void an_enum_value_that_is_none_is_invalid(void) {
+static void an_unknown_enum_value_is_invalid(void) {
   Backend *backend = open_backend("memory:");
   const int32_t bad_types[] = {0, -1, 6, INT32_MAX, INT32_MIN};
   for (size_t index = 0; index < sizeof bad_types / sizeof *bad_types; index++) {
@@ -324,7 +289,7 @@ static void an_enum_value_that_is_none_is_invalid(void) {
   backend_free(backend);
 }
 
-static void options_may_be_larger_than_this_version_knows_but_not_say_more(void) {
+static void options_of_a_newer_program_are_read(void) {
   struct {
     MetricFamilyOptions known;
     char later_fields[16];
@@ -366,7 +331,7 @@ static void lists_that_cannot_fit_in_memory_are_invalid(void) {
   backend_free(backend);
 }
 
-static void label_values_must_be_as_many_as_declared_and_utf_8(void) {
+static void label_values_must_match_the_label_names_and_be_utf_8(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *family = declare_labelled(backend, METRIC_TYPE_COUNTER, "requests_total");
   Metric *metric = UNTOUCHED;
@@ -382,7 +347,7 @@ static void label_values_must_be_as_many_as_declared_and_utf_8(void) {
   backend_free(backend);
 }
 
-static void a_timeout_that_is_none_is_invalid(void) {
+static void a_negative_or_infinite_timeout_is_invalid(void) {
   Backend *backend = open_backend("memory:");
   const double bad_timeouts[] = {-1, -0.001, NAN, INFINITY, 1000001};
   int32_t level = 0;
@@ -398,40 +363,16 @@ static void a_timeout_that_is_none_is_invalid(void) {
   backend_free(backend);
 }
 
-static void a_counter_only_goes_up(void) {
-  Backend *backend = open_backend("memory:");
-  MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
-  Metric *metric = make_metric(family, NULL);
-  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metric, -1.0));
-  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metric, NAN));
-  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metric, -INFINITY));
-  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 0.0));
-  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, -0.0));
-  CHECK_NUMBER(0, value_of(metric));
-  metric_free(metric);
-  metric_family_free(family);
-  backend_free(backend);
-}
-
-static void a_url_that_is_not_understood_names_what_is_wrong(void) {
+static void an_invalid_url_is_refused_with_its_reason(void) {
   const struct {
     const char *url;
     const char *part;
   } cases[] = {
       {"", "malformed"},
-      {"nonsense", "malformed"},
       {"mysql://127.0.0.1", "\"mysql\""},
-      {"memory:?cell=spin", "\"spin\""},
       {"memory:?colour=red", "\"colour\""},
-      {"memory:?cell=mutex&cell=mutex", "given twice"},
-      {"redis://127.0.0.1?bogus=1", "\"bogus\""},
-      {"redis://127.0.0.1/first", "\"db\""},
       {"redis://127.0.0.1?flush_interval_ms=0", "\"flush_interval_ms\""},
-      {"redis://127.0.0.1?pipeline_threads=0", "\"pipeline_threads\""},
-      {"redis://127.0.0.1?required=perhaps", "\"required\""},
-      {"redis://127.0.0.1?socket_timeout=-1", "\"socket_timeout\""},
-      {"redis://127.0.0.1?expire_key_time=x", "\"expire_key_time\""},
-      {"rediss://127.0.0.1", "TLS"},
+      {"shm://relative/path", "absolute path"},
   };
   for (size_t index = 0; index < sizeof cases / sizeof *cases; index++) {
     Backend *backend = UNTOUCHED;
@@ -444,7 +385,7 @@ static void a_url_that_is_not_understood_names_what_is_wrong(void) {
   CHECK(backend == UNTOUCHED);
 }
 
-/* A TCP socket on the loopback interface that nobody accepts from: clients connect, and wait for ever. */
+/* Returns a listening TCP socket on loopback whose clients wait forever, because it is never accepted from. */
 static int open_silent_server(int *port) {
   struct sockaddr_in address;
   socklen_t length = sizeof address;
@@ -474,7 +415,7 @@ static void a_server_that_never_answers_is_a_timeout(void) {
 static void a_server_that_is_not_there_is_unavailable(void) {
   char url[128], address[64];
   int port = 0;
-  /* The port was free a moment ago, and nobody listens on it now. */
+  /* The port is free, so a connection is refused. */
   close(open_silent_server(&port));
   Backend *backend = UNTOUCHED;
   snprintf(url, sizeof url, "redis://:s3cret@127.0.0.1:%d", port);
@@ -519,6 +460,8 @@ static void each_type_refuses_the_operations_of_the_others(void) {
   Metric *metrics[5];
   double value = 42;
   for (int index = 0; index < 5; index++) metrics[index] = make_metric(families[index], NULL);
+  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metrics[0], -1));
+  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metrics[0], NAN));
   CHECK_STATUS(wrong, metric_dec(metrics[0], 1));
   CHECK_STATUS(wrong, metric_set(metrics[0], 1));
   for (int index = 0; index < 3; index++) {
@@ -544,7 +487,7 @@ static void each_type_refuses_the_operations_of_the_others(void) {
   backend_free(backend);
 }
 
-static void what_is_not_there_is_not_found(void) {
+static void a_missing_metric_or_bucket_is_not_found(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *family = declare_labelled(backend, METRIC_TYPE_HISTOGRAM, "seconds");
   Metric *metric = make_metric(family, "GET");
@@ -587,45 +530,28 @@ static void a_panic_is_a_status_and_the_library_goes_on(void) {
   backend_free(backend);
 }
 
-static void *panic_often(void *unused) {
-  int repetitions = check_repetitions(200);
-  for (int index = 0; index < repetitions; index++) {
-    CHECK_ERROR(BACKEND_STATUS_PANIC, "a defect in this library", backend_panic(&error));
-  }
-  return unused;
-}
-
-static void panics_in_many_threads_stay_where_they_are(void) {
-  pthread_t threads[8];
-  for (int index = 0; index < 8; index++) pthread_create(&threads[index], NULL, panic_often, NULL);
-  for (int index = 0; index < 8; index++) pthread_join(threads[index], NULL);
-}
-
 int main(void) {
   CHECK_RUN(the_library_tells_its_version_and_its_abi);
   CHECK_RUN(every_status_has_its_name);
   CHECK_RUN(freeing_null_does_nothing);
   CHECK_RUN(an_error_that_is_null_says_so);
   CHECK_RUN(null_is_refused_in_every_place);
-  CHECK_RUN(null_that_means_none_is_accepted);
+  CHECK_RUN(null_is_accepted_where_an_argument_is_optional);
   CHECK_RUN(the_error_parameter_may_be_null_in_every_failing_call);
   CHECK_RUN(success_leaves_the_error_alone);
-  CHECK_RUN(a_definition_that_prometheus_would_refuse_is_invalid);
-  CHECK_RUN(buckets_that_are_not_increasing_and_finite_are_invalid);
-  CHECK_RUN(an_enum_value_that_is_none_is_invalid);
-  CHECK_RUN(options_may_be_larger_than_this_version_knows_but_not_say_more);
+  CHECK_RUN(an_invalid_definition_is_refused_with_its_reason);
+  CHECK_RUN(an_unknown_enum_value_is_invalid);
+  CHECK_RUN(options_of_a_newer_program_are_read);
   CHECK_RUN(lists_that_cannot_fit_in_memory_are_invalid);
-  CHECK_RUN(label_values_must_be_as_many_as_declared_and_utf_8);
-  CHECK_RUN(a_timeout_that_is_none_is_invalid);
-  CHECK_RUN(a_counter_only_goes_up);
-  CHECK_RUN(a_url_that_is_not_understood_names_what_is_wrong);
+  CHECK_RUN(label_values_must_match_the_label_names_and_be_utf_8);
+  CHECK_RUN(a_negative_or_infinite_timeout_is_invalid);
+  CHECK_RUN(an_invalid_url_is_refused_with_its_reason);
   CHECK_RUN(a_server_that_never_answers_is_a_timeout);
   CHECK_RUN(a_server_that_is_not_there_is_unavailable);
   CHECK_RUN(a_name_declared_in_two_ways_is_a_conflict);
   CHECK_RUN(each_type_refuses_the_operations_of_the_others);
-  CHECK_RUN(what_is_not_there_is_not_found);
+  CHECK_RUN(a_missing_metric_or_bucket_is_not_found);
   CHECK_RUN(a_family_of_another_backend_is_refused);
   CHECK_RUN(a_panic_is_a_status_and_the_library_goes_on);
-  CHECK_RUN(panics_in_many_threads_stay_where_they_are);
   return check_result();
 }

@@ -1,6 +1,6 @@
-//! Forks, at any time and in any thread: the parent goes on as if nothing had happened, the child counts on
-//! through the handles that it inherited, and the server ends with exactly what both have counted. A child
-//! does nothing here but use the engine and leave by `_exit`: the test harness's threads are not there.
+//! Forks, at any time and in any thread: the parent is undisturbed, the child counts with the handles that it
+//! inherited, and the server ends with exactly what both counted. A child only uses the engine and ends by
+//! `_exit`, because the threads of the test harness do not exist in it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -11,42 +11,8 @@ use std::time::Duration;
 
 use pytheus_backend_rs::{Backend, Lifetime, Metric, MetricType};
 
+use support::process::{EndOnDrop, Process, fork};
 use support::*;
-
-/// A forked process that must end with 0.
-struct ForkedChild(i32);
-
-/// Runs `body` in a forked child, which ends with 0 if the body returns true. A child that hangs is ended
-/// by its alarm clock.
-fn fork(body: impl FnOnce() -> bool) -> ForkedChild {
-    // SAFETY: the child calls nothing but the engine, whose claim it is to survive this, and _exit.
-    match unsafe { libc::fork() } {
-        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
-        0 => {
-            // SAFETY: plain system calls; a panic must not reach the harness that this process lacks.
-            unsafe {
-                libc::alarm(PATIENCE.as_secs() as u32);
-                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-                libc::_exit(match result {
-                    Ok(true) => 0,
-                    Ok(false) => 1,
-                    Err(_) => 2,
-                })
-            }
-        }
-        pid => ForkedChild(pid),
-    }
-}
-
-impl ForkedChild {
-    fn join(self) {
-        let mut status = 0;
-        // SAFETY: a plain system call on our own child, which is waited for once.
-        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
-        assert!(!libc::WIFSIGNALED(status), "the child was ended by signal {}", libc::WTERMSIG(status));
-        assert_eq!(libc::WEXITSTATUS(status), 0, "what the child saw is not what it should have seen");
-    }
-}
 
 /// A pipe over which one process tells another that it may go on.
 struct Gate([i32; 2]);
@@ -68,15 +34,6 @@ impl Gate {
         let mut byte = [0_u8];
         // SAFETY: one byte is read into a live array.
         assert_eq!(unsafe { libc::read(self.0[0], byte.as_mut_ptr().cast(), 1) }, 1);
-    }
-}
-
-/// Ends threads that look at the flag, also when a test fails.
-struct EndOnDrop<'flag>(&'flag AtomicBool);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -108,10 +65,10 @@ fn children_forked_under_load_count_exactly() {
         }));
         // A handful at a time, as a server of workers has them.
         if children.len() == 4 {
-            children.drain(..).for_each(ForkedChild::join);
+            children.drain(..).for_each(Process::join);
         }
     }
-    children.into_iter().for_each(ForkedChild::join);
+    children.into_iter().for_each(Process::join);
     let total = load.end() + f64::from(forks) * 1_000.0;
     flush(&backend);
     assert_eq!(server.value("requests_total"), total);
@@ -380,6 +337,47 @@ fn metrics_of_a_dropped_backend_count_into_the_void_in_the_child_too() {
     assert!(count_and_read());
     wait_until("nobody is connected", || server.clients() == 0);
     assert_eq!(server.value("requests_total"), 1.0);
+}
+
+/// At the fork other threads hold the locks of a removed metric or of a dropped backend. The child does not have
+/// these threads, so it must not wait for them.
+#[test]
+fn a_child_never_waits_for_handles_of_removed_metrics_and_dropped_backends() {
+    let server = Server::start();
+    for url in ["memory:", "memory:?cell=mutex", &server.url("")] {
+        for is_dropped in [false, true] {
+            let backend = Backend::open(url).unwrap();
+            let family = declare(&backend, "requests_total", MetricType::Counter, &["n"]);
+            let metric = family.metric(&["removed"]).unwrap();
+            family.remove(&["removed"]).unwrap();
+            let backend = (!is_dropped).then_some(backend);
+            let ends = AtomicBool::new(false);
+            let goes_on = || !ends.load(Ordering::Relaxed);
+            std::thread::scope(|scope| {
+                let _end = EndOnDrop(&ends);
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        while goes_on() {
+                            metric.inc(1.0).unwrap();
+                        }
+                    });
+                    scope.spawn(|| {
+                        for number in (0..100).cycle().take_while(|_| goes_on()) {
+                            family.metric(&[&number.to_string()]).unwrap();
+                        }
+                    });
+                }
+                for _ in 0..30 {
+                    fork(|| {
+                        metric.inc(1.0).unwrap();
+                        family.metric(&["child"]).is_ok()
+                    })
+                    .join();
+                }
+            });
+            drop(backend);
+        }
+    }
 }
 
 #[test]

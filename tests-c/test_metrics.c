@@ -1,0 +1,248 @@
+/* Families, metrics and snapshots through the C interface, in the memory store. What the engine does with the
+ * values is tested in Rust (tests/); these tests show what crosses the boundary: strings, arrays, out-parameters
+ * and the lifetime of handles.
+ */
+#include "declare.h"
+
+/* Checks the next series of a snapshot. */
+static void check_series(MetricsSnapshot *snapshot, size_t family_index, const char *family, const char *labels,
+                         const double *values, size_t value_count) {
+  MetricsSeries series;
+  CHECK_STATUS(BACKEND_STATUS_OK, metrics_snapshot_next(snapshot, &series));
+  CHECK_NUMBER(family_index, series.family_index);
+  CHECK_TEXT(family, series.family);
+  CHECK_TEXT(labels, series.labels);
+  CHECK_NUMBER(value_count, series.value_count);
+  for (size_t index = 0; index < value_count && index < series.value_count; index++) {
+    CHECK_NUMBER(values[index], series.values[index]);
+  }
+}
+
+static void check_no_more_series(MetricsSnapshot *snapshot) {
+  MetricsSeries series;
+  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, metrics_snapshot_next(snapshot, &series));
+}
+
+static void each_type_is_changed_and_read_by_its_functions(void) {
+  Backend *backend = open_backend("memory:");
+  const double bounds[] = {1, 2};
+  MetricFamilyOptions histogram_options = options_for(METRIC_TYPE_HISTOGRAM, "seconds");
+  histogram_options.buckets = bounds;
+  histogram_options.bucket_count = 2;
+  MetricFamily *families[] = {
+      declare_plain(backend, METRIC_TYPE_UNTYPED, "odd"),         declare_plain(backend, METRIC_TYPE_GAUGE, "size"),
+      declare_plain(backend, METRIC_TYPE_COUNTER, "calls_total"), declare_plain(backend, METRIC_TYPE_SUMMARY, "bytes"),
+      declare(backend, &histogram_options),
+  };
+  Metric *metrics[5];
+  for (int index = 0; index < 5; index++) metrics[index] = make_metric(families[index], NULL);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_set(metrics[0], -1.5));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_set(metrics[1], 8));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_dec(metrics[1], 0.75));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metrics[2], 2.5));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metrics[3], 3));
+  const double observations[] = {0.5, 1.5, 2, 7};
+  for (int index = 0; index < 4; index++) {
+    CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metrics[4], observations[index]));
+  }
+  CHECK_NUMBER(-1.5, value_of(metrics[0]));
+  CHECK_NUMBER(7.25, value_of(metrics[1]));
+  CHECK_NUMBER(2.5, value_of(metrics[2]));
+  double value = 0;
+  CHECK_OK(metric_get_count(metrics[3], &value, &error));
+  CHECK_NUMBER(1, value);
+  CHECK_OK(metric_get_sum(metrics[3], &value, &error));
+  CHECK_NUMBER(3, value);
+  CHECK_OK(metric_get_bucket(metrics[4], 2, &value, &error));
+  CHECK_NUMBER(3, value);
+  CHECK_OK(metric_get_bucket(metrics[4], INFINITY, &value, &error));
+  CHECK_NUMBER(4, value);
+  CHECK_OK(metric_get_sum(metrics[4], &value, &error));
+  CHECK_NUMBER(11, value);
+  CHECK_SCRAPE("# HELP odd Help.\n"
+               "# TYPE odd untyped\n"
+               "odd -1.5\n"
+               "# HELP size Help.\n"
+               "# TYPE size gauge\n"
+               "size 7.25\n"
+               "# HELP calls_total Help.\n"
+               "# TYPE calls_total counter\n"
+               "calls_total 2.5\n"
+               "# HELP bytes Help.\n"
+               "# TYPE bytes summary\n"
+               "bytes_sum 3\n"
+               "bytes_count 1\n"
+               "# HELP seconds Help.\n"
+               "# TYPE seconds histogram\n"
+               "seconds_bucket{le=\"1\"} 1\n"
+               "seconds_bucket{le=\"2\"} 3\n"
+               "seconds_bucket{le=\"+Inf\"} 4\n"
+               "seconds_sum 11\n"
+               "seconds_count 4\n",
+               backend);
+  for (int index = 0; index < 5; index++) {
+    metric_free(metrics[index]);
+    metric_family_free(families[index]);
+  }
+  backend_free(backend);
+}
+
+static void strings_are_copied(void) {
+  Backend *backend = open_backend("memory:");
+  char name[] = "requests_total", help[] = "Help.", label_name[] = "method", label_value[] = "GET";
+  const char *label_names[] = {label_name};
+  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, name);
+  options.help = help;
+  options.label_names = label_names;
+  options.label_count = 1;
+  MetricFamily *family = declare(backend, &options);
+  Metric *metric = make_metric(family, label_value);
+  name[0] = help[0] = label_name[0] = label_value[0] = 'X';
+  label_names[0] = NULL;
+  CHECK_SCRAPE("# HELP requests_total Help.\n"
+               "# TYPE requests_total counter\n"
+               "requests_total{method=\"GET\"} 0\n",
+               backend);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void the_lifetime_of_a_family_is_an_option(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "kept_total");
+  MetricFamily *kept = declare(backend, &options);
+  options.name = "passing_total";
+  options.lifetime = METRIC_LIFETIME_HANDLE;
+  MetricFamily *passing = declare(backend, &options);
+  Metric *metric = make_metric(passing, NULL);
+  metric_family_free(kept);
+  metric_family_free(passing);
+  const char *const help_of_kept = "# HELP kept_total Help.\n# TYPE kept_total counter\n";
+  CHECK_SCRAPE("# HELP kept_total Help.\n# TYPE kept_total counter\n"
+               "# HELP passing_total Help.\n# TYPE passing_total counter\npassing_total 0\n",
+               backend);
+  metric_free(metric);
+  CHECK_SCRAPE(help_of_kept, backend);
+  backend_free(backend);
+}
+
+static void removed_and_cleared_metrics_are_gone(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_COUNTER, "requests_total");
+  Metric *get = make_metric(family, "GET"), *post = make_metric(family, "POST");
+  const char *label_value = "GET";
+  CHECK_OK(metric_remove(family, &label_value, 1, &error));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(get, 1));
+  CHECK_SCRAPE("# HELP requests_total Help.\n# TYPE requests_total counter\n"
+               "requests_total{method=\"POST\"} 0\n",
+               backend);
+  CHECK_OK(metric_family_clear(family, &error));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(post, 1));
+  CHECK_SCRAPE("# HELP requests_total Help.\n# TYPE requests_total counter\n", backend);
+  metric_free(get);
+  metric_free(post);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+/* valgrind would report a use after free. */
+static void handles_outlive_their_backend(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_COUNTER, "requests_total");
+  Metric *metric = make_metric(family, "GET");
+  CHECK_OK(backend_close(backend, &error));
+  CHECK_OK(backend_close(backend, &error));
+  backend_free(backend);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+  Metric *late = make_metric(family, "POST");
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(late, 1));
+  CHECK_OK(metric_family_clear(family, &error));
+  metric_family_free(family);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
+  metric_free(metric);
+  metric_free(late);
+}
+
+static void a_snapshot_walks_series_by_family_and_labels(void) {
+  Backend *backend = open_backend("memory:");
+  const double bounds[] = {1};
+  MetricFamilyOptions options = options_for(METRIC_TYPE_HISTOGRAM, "seconds");
+  options.buckets = bounds;
+  options.bucket_count = 1;
+  MetricFamily *counters = declare_labelled(backend, METRIC_TYPE_COUNTER, "requests_total");
+  MetricFamily *histograms = declare(backend, &options);
+  MetricFamily *summaries = declare_plain(backend, METRIC_TYPE_SUMMARY, "bytes");
+  Metric *post = make_metric(counters, "POST"), *get = make_metric(counters, "G\"ET");
+  Metric *histogram = make_metric(histograms, NULL), *summary = make_metric(summaries, NULL);
+  metric_inc(post, 2);
+  metric_inc(get, 1);
+  metric_observe(histogram, 0.5);
+  metric_observe(histogram, 2);
+  metric_observe(summary, 7);
+
+  MetricsSnapshot *snapshot = NULL;
+  CHECK_OK(metrics_snapshot_new(backend, NULL, 0, &snapshot, &error));
+  /* A snapshot does not follow later changes. */
+  metric_inc(get, 100);
+  check_series(snapshot, 0, "requests_total", "{\"method\":\"G\\\"ET\"}", (double[]){1}, 1);
+  check_series(snapshot, 0, "requests_total", "{\"method\":\"POST\"}", (double[]){2}, 1);
+  check_series(snapshot, 1, "seconds", "{}", (double[]){1, 2, 2, 2.5}, 4);
+  MetricsSeries series;
+  CHECK_STATUS(BACKEND_STATUS_OK, metrics_snapshot_next(snapshot, &series));
+  CHECK_TEXT("bytes", series.family);
+  const char *last = series.family;
+  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, metrics_snapshot_next(snapshot, &series));
+  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, metrics_snapshot_next(snapshot, &series));
+  /* The end writes nothing, and the strings of earlier series stay valid. */
+  CHECK(series.family == last);
+  CHECK_TEXT("bytes", last);
+  metrics_snapshot_free(snapshot);
+
+  const MetricFamily *wanted[] = {summaries, counters, summaries};
+  CHECK_OK(metrics_snapshot_new(backend, wanted, 3, &snapshot, &error));
+  check_series(snapshot, 0, "bytes", "{}", (double[]){1, 7}, 2);
+  check_series(snapshot, 1, "requests_total", "{\"method\":\"G\\\"ET\"}", (double[]){101}, 1);
+  check_series(snapshot, 1, "requests_total", "{\"method\":\"POST\"}", (double[]){2}, 1);
+  check_series(snapshot, 2, "bytes", "{}", (double[]){1, 7}, 2);
+  check_no_more_series(snapshot);
+  metrics_snapshot_free(snapshot);
+
+  CHECK_OK(metrics_snapshot_new(backend, wanted, 0, &snapshot, &error));
+  check_no_more_series(snapshot);
+  metrics_snapshot_free(snapshot);
+
+  metric_free(post);
+  metric_free(get);
+  metric_free(histogram);
+  metric_free(summary);
+  metric_family_free(counters);
+  metric_family_free(histograms);
+  metric_family_free(summaries);
+  backend_free(backend);
+}
+
+static void a_snapshot_outlives_its_backend(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_plain(backend, METRIC_TYPE_GAUGE, "size");
+  Metric *metric = make_metric(family, NULL);
+  MetricsSnapshot *snapshot = NULL;
+  metric_set(metric, 4);
+  CHECK_OK(metrics_snapshot_new(backend, NULL, 0, &snapshot, &error));
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+  check_series(snapshot, 0, "size", "{}", (double[]){4}, 1);
+  metrics_snapshot_free(snapshot);
+}
+
+int main(void) {
+  CHECK_RUN(each_type_is_changed_and_read_by_its_functions);
+  CHECK_RUN(strings_are_copied);
+  CHECK_RUN(the_lifetime_of_a_family_is_an_option);
+  CHECK_RUN(removed_and_cleared_metrics_are_gone);
+  CHECK_RUN(handles_outlive_their_backend);
+  CHECK_RUN(a_snapshot_walks_series_by_family_and_labels);
+  CHECK_RUN(a_snapshot_outlives_its_backend);
+  return check_result();
+}
