@@ -37,7 +37,7 @@ test-c: ## The C interface: C, C++ and Ruby programs against the real shared lib
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
 
 test-python: ## The Python package, and pytheus' own tests with each backend.
-	@scripts/need cargo cc python redis-server prometheus chromium
+	@scripts/need cargo cc python redis-server prometheus
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
 

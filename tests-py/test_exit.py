@@ -1,7 +1,7 @@
-"""No lost tail: what a process has counted arrives however it ends, and its end neither hangs nor aborts.
+"""The last counts of a process: they arrive at its end, and an end without a server is bounded and says what is
+lost. The orders in which a program can end are in test_exit_orders.py.
 
-Every program here ends a moment after its last `inc()`, long before the next regular flush, which is put
-off to make sure that it is the exit that sends.
+Every program here ends right after its last `inc()`. The flush interval is so long that only the exit sends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import pytest
 from programs import run_program, running
 from redis_server import Server
 
-#: Far longer than any program here runs: only the exit can send.
 LAZY = {"flush_interval_ms": 600_000}
 
 COUNT = """
@@ -32,30 +31,12 @@ def counted(server: Server) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("end", "code"),
-    [
-        ("", 0),
-        ("sys.exit(3)", 3),
-        ("raise RuntimeError('unhandled')", 1),
-        ("raise KeyboardInterrupt", None),
-        ("import atexit; atexit.register(count, 0)", 0),
-        ("threading.Thread(target=lambda: (time.sleep(0.05), count(0))).start()", 0),
-    ],
+    ("method", "loaded_by"),
+    [("fork", "module"), ("fork", "child"), ("spawn", "module"), ("forkserver", "child")],
 )
-def test_counts_arrive_when_a_program_ends(server: Server, end: str, code: int | None) -> None:
-    with running(COUNT + f"count()\n{end}\n", {**server.config, **LAZY}) as program:
-        done = program.finish()
-    if code is not None:
-        assert done.returncode == code, done.stdout
-    expected = 2 if "count" in end else 1
-    assert counted(server) == (1, expected)
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("loaded_by", ["module", "child"])
 def test_counts_of_a_multiprocessing_child_arrive(server: Server, method: str, loaded_by: str) -> None:
-    """The child returns from its function; it does not run the interpreter's exit handlers. It has the
-    backend from its parent or from the module it is started with, or loads it itself."""
+    """The child returns from its function without running the interpreter's exit handlers. It has the backend from
+    its parent or its main module, or loads it itself."""
     if loaded_by == "module":
         program = f"""{COUNT}
 def work():
@@ -83,13 +64,12 @@ if __name__ == "__main__":
     assert counted(server) == (2, 2)
 
 
-@pytest.mark.parametrize("end", ["sys.exit(4)", "raise RuntimeError('unhandled')"])
-def test_counts_of_a_multiprocessing_child_that_fails_arrive(server: Server, end: str) -> None:
+def test_counts_of_a_multiprocessing_child_that_fails_arrive(server: Server) -> None:
     program = f"""{COUNT}
 import multiprocessing
 def work():
     count()
-    {end}
+    raise RuntimeError("unhandled")
 if __name__ == "__main__":
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
@@ -99,8 +79,6 @@ if __name__ == "__main__":
     assert counted(server) == (1, 1)
 
 
-def test_counts_of_a_process_pool_arrive(server: Server) -> None:
-    program = f"""{COUNT}
 import concurrent.futures, multiprocessing
 if __name__ == "__main__":
     context = multiprocessing.get_context("fork")
@@ -112,7 +90,7 @@ if __name__ == "__main__":
 
 
 def test_counts_of_a_forked_child_arrive_once(server: Server) -> None:
-    """Parent and child both have something pending at the fork; the parent sends what is the parent's."""
+    """At the fork the parent has pending changes. Only the parent sends them."""
     program = f"""{COUNT}
 count(100)
 child = os.fork()
@@ -139,7 +117,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_child_that_loads_the_backend_first_counts(server: Server) -> None:
-    """As under gunicorn without --preload: the parent has imported the package, and nothing more."""
+    """As under gunicorn without --preload: the parent has only imported the package."""
     program = f"""
 child = os.fork()
 if child == 0:
@@ -174,16 +152,17 @@ other.inc()
         done = child.finish()
         took = time.monotonic() - start
     assert done.returncode == 0, done.stdout
-    # counter: 1, histogram: bucket and sum, other: 1. (What has not been taken yet is counted by metric.)
+    # The counter has 1 change, the histogram 2 (bucket and sum), the other counter 1. A metric whose changes are
+    # not in a batch yet counts as 1.
     assert "changes could not be sent" in done.stdout, done.stdout
     assert 3 <= int(done.stdout.split(" changes could not be sent")[0].split()[-1]) <= 4, done.stdout
     assert str(own_server.port) in done.stdout
-    # 0.5 s were asked for, and the other time-outs are 100.
+    # The shutdown timeout is 0.5 s, all others are 100 s.
     assert took < 60, f"the end took {took:.1f} s"
 
 
 def test_an_end_without_servers_is_bounded_for_all_engines_together(own_server: Server) -> None:
-    """load_backend was called eight times, and each of the eight engines has something to send."""
+    """Each of eight loaded engines has changes to send."""
     program = """
     counters = []
     for index in range(8):
@@ -218,55 +197,6 @@ def test_a_refused_key_does_not_hold_up_the_end(server: Server) -> None:
     assert server.client().get("other_total") == "1"
 
 
-DAEMONS = f"""{COUNT}
-def work(operation):
-    while True:
-        operation()
-def scrape():
-    try:
-        generate_metrics()
-    except BackendError:
-        pass  # it is closed
-label = lambda: histogram.labels(a=str(time.perf_counter_ns() % 50)).observe(1)
-for operation in (counter.inc, scrape, label, lambda: logging.getLogger("pytheus_backend_rs").info("x")):
-    threading.Thread(target=work, args=(operation,), daemon=True).start()
-other = Counter("other_total", "help")
-other.inc(7)
-time.sleep(int(os.environ["ROUND"]) / 1000)
-"""
-
-
-def test_daemon_threads_do_not_abort_the_end(server: Server) -> None:
-    for round_ in range(30):
-        server.client().flushall()
-        output = run_program(DAEMONS, server.config, environment={"ROUND": str(round_)})
-        assert output == "", f"round {round_}: {output}"
-        assert server.client().get("other_total") == "7"
-
-
-def test_a_daemon_thread_that_waits_for_a_server_does_not_hold_up_the_end(own_server: Server) -> None:
-    program = f"""{COUNT}
-generate_metrics()
-print("ready", flush=True)
-sys.stdin.readline()
-def scrape():
-    try:
-        generate_metrics()
-    except Exception:
-        pass
-for _ in range(3):
-    threading.Thread(target=scrape, daemon=True).start()
-time.sleep(0.05)
-"""
-    config = {**own_server.config, "shutdown_timeout": 0.3, "collect_timeout": 100, "socket_timeout": 100}
-    with running(program, config) as child:
-        assert child.line() == "ready"
-        own_server.pause()
-        child.say()
-        done = child.finish(30)
-    assert done.returncode == 0, done.stdout
-
-
 def test_a_scrape_in_an_exit_handler_of_a_forked_child_works(server: Server) -> None:
     program = f"""{COUNT}
 import atexit
@@ -281,8 +211,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert "requests_total 1.0\n" in output
 
 
-def test_what_an_unused_engine_had_to_send_arrives(server: Server) -> None:
-    """The metrics and their engine are garbage before the program ends."""
+def test_the_changes_of_an_engine_that_is_garbage_arrive(server: Server) -> None:
+    """The metrics and their engine are garbage-collected before the program ends."""
     program = """
     import gc
     load_backend(RedisBackend, config)

@@ -1,10 +1,9 @@
-"""`start_http_server`: the engine's exporter, started from Python. What it does with HTTP itself is tested with
-the engine; here: what it shows of a Python program, and how it lives and ends with it.
+"""`start_http_server`, the engine's exporter in a Python program: which metrics it shows, its options, and its end.
+HTTP, forks and lost stores are tested in Rust (tests/exporter*.rs).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 from pathlib import Path
@@ -17,7 +16,6 @@ from pytheus.registry import REGISTRY, CollectorRegistry
 from pytheus_backend_rs import (
     BackendError,
     ConfigurationError,
-    RedisBackend,
     SharedMemoryBackend,
     SingleProcessAtomicBackend,
     start_http_server,
@@ -25,7 +23,6 @@ from pytheus_backend_rs import (
 
 from http_client import get
 from programs import run_program, running
-from redis_server import Server
 
 
 def test_it_serves_every_metric_of_the_program(backend: Any) -> None:
@@ -52,7 +49,7 @@ def test_it_answers_while_the_interpreter_is_held(tmp_path: Path) -> None:
         load_backend(SharedMemoryBackend, config)
         Counter("requests_total", "help").inc(2)
         print(start_http_server(0).port, flush=True)
-        # One C call that keeps the interpreter's lock for ever.
+        # One C call that holds the GIL forever.
         sum(iter(int, 1))
     """
     with running(program, {"path": str(tmp_path / "metrics")}) as held:
@@ -97,47 +94,6 @@ def test_custom_collectors_are_reported_as_not_shown(backend: Any, caplog: pytes
         assert "does not show custom collectors (Custom)" in caplog.text
 
 
-def test_a_store_that_is_lost_is_a_503_until_it_is_back(own_server: Server) -> None:
-    backends.load_backend(RedisBackend, {**own_server.config, "collect_timeout": 5})
-    Counter("requests_total", "").inc(2)
-    with start_http_server(0) as server:
-        assert get(server.port, "/metrics").status == 200
-        own_server.pause()
-        reply = get(server.port, "/metrics")
-        assert reply.status == 503
-        assert str(own_server.port) in reply.text
-        own_server.resume()
-        assert get(server.port, "/metrics").text.endswith("\nrequests_total 2\n")
-
-
-def test_the_parent_serves_on_and_its_children_do_not(tmp_path: Path) -> None:
-    program = """
-        from pytheus_backend_rs import SharedMemoryBackend, start_http_server
-        load_backend(SharedMemoryBackend, config)
-        counter = Counter("requests_total", "help")
-        server = start_http_server(0)
-        child = os.fork()
-        if not child:
-            counter.inc()
-            own = start_http_server(0)
-            print(json.dumps([server.port, own.port]), flush=True)
-            sys.stdin.readline()
-            os._exit(0)
-        os.waitpid(child, 0)
-        print("done", flush=True)
-        sys.stdin.readline()
-    """
-    with running(program, {"path": str(tmp_path / "metrics")}) as parent:
-        ports = json.loads(parent.line())
-        for port in ports:
-            assert get(port, "/metrics").text.endswith("\nrequests_total 1\n")
-        parent.say()
-        assert parent.line() == "done"
-        with pytest.raises(ConnectionRefusedError):
-            get(ports[1], "/metrics")
-        assert get(ports[0], "/metrics").status == 200
-
-
 def test_a_program_ends_while_it_serves(backend_class: Any, config: dict[str, Any]) -> None:
     program = f"""
         import pytheus_backend_rs, urllib.request
@@ -153,7 +109,7 @@ def test_a_program_ends_while_it_serves(backend_class: Any, config: dict[str, An
         print("end")
     """
     for _ in range(5):
-        # The thread that scrapes may see the connection end.
+        # The scraping thread may see the connection close.
         assert "end\n" in run_program(program, config)
 
 
