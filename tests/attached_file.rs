@@ -36,7 +36,7 @@ fn faults(file: &TestFile) -> Vec<String> {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_an_error_and_not_made() {
+fn attaching_to_a_missing_file_is_an_error_and_creates_none() {
     let file = TestFile::new();
     let error = Backend::open(&file.url("start=attach")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -46,7 +46,7 @@ fn a_file_that_is_not_there_is_an_error_and_not_made() {
 }
 
 #[test]
-fn whoever_attaches_sees_what_others_count() {
+fn an_attached_backend_sees_the_counts_of_other_processes() {
     let file = TestFile::new();
     let backend = filled(&file);
     let reader = attach(&file);
@@ -70,7 +70,7 @@ fn a_file_without_write_permission_is_read_and_no_byte_of_it_changes() {
 }
 
 #[test]
-fn a_copy_with_holes_is_read_and_its_holes_stay() {
+fn a_sparse_copy_is_read_and_stays_sparse() {
     let file = TestFile::new();
     let text = filled(&file).collect_text().unwrap();
     let used = file.bytes()[..64 << 10].to_vec();
@@ -108,7 +108,7 @@ fn a_file_that_replaces_the_attached_one_is_seen() {
 }
 
 #[test]
-fn a_file_that_is_not_required_may_come_later() {
+fn a_file_that_is_not_required_may_appear_later() {
     let file = TestFile::new();
     let reader = Backend::open(&file.url("start=attach&required=false")).unwrap();
     assert!(reader.collect_text().unwrap_err().message().contains("there is no metrics file"));
@@ -120,7 +120,7 @@ fn a_file_that_is_not_required_may_come_later() {
 }
 
 #[test]
-fn a_sound_file_is_called_sound_with_what_it_holds() {
+fn a_sound_file_is_reported_with_its_contents() {
     let file = TestFile::new();
     let backend = filled(&file);
     counter(&backend, "requests_total", &["path"]).remove(&["/a"]).unwrap();
@@ -183,7 +183,7 @@ fn metrics_of_a_damaged_family_are_faults_too() {
 }
 
 #[test]
-fn a_metric_that_is_there_twice_is_a_fault() {
+fn a_duplicate_metric_is_a_fault() {
     let file = TestFile::new();
     filled(&file);
     let record = file.record(r#"{"path":"/a"}"#);
@@ -201,7 +201,7 @@ fn a_metric_that_is_there_twice_is_a_fault() {
 }
 
 #[test]
-fn every_damaged_byte_of_a_record_is_a_fault_or_changes_a_value_only() {
+fn each_damaged_byte_of_a_record_is_a_fault_or_only_changes_a_value() {
     let file = TestFile::new();
     filled(&file);
     let good = file.bytes();

@@ -262,7 +262,7 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn whatever_is_cut_the_server_ends_with_what_the_memory_store_holds() {
+fn the_server_ends_with_the_values_of_the_memory_store_wherever_connections_are_cut() {
     let server = Server::start();
     let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| check(&server, &steps));

@@ -64,7 +64,7 @@ fn metrics_are_served_by_get_and_head_with_the_same_headers() {
 }
 
 #[test]
-fn the_landing_page_names_the_version_and_links_to_all_there_is() {
+fn the_landing_page_shows_the_version_and_links_to_each_path() {
     let exporter = serve(&memory());
     let page = get(&exporter, "/");
     assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
@@ -135,7 +135,7 @@ fn an_old_client_is_answered_and_its_connection_ends() {
 }
 
 #[test]
-fn requests_that_come_at_once_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let exporter = serve(&memory());
     let mut client = Client::connect(exporter.address());
     let paths = ["/metrics", "/-/healthy", "/nowhere", "/", "/metrics"].repeat(20);
@@ -150,7 +150,7 @@ fn requests_that_come_at_once_are_answered_in_their_order() {
 }
 
 #[test]
-fn a_client_that_has_said_all_is_answered() {
+fn a_client_that_shuts_down_its_sending_side_is_answered() {
     let exporter = serve(&memory());
     let mut client = Client::connect(exporter.address());
     client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -180,7 +180,7 @@ fn headers_are_bounded_in_size_and_number() {
 }
 
 #[test]
-fn what_is_no_http_is_refused() {
+fn bytes_that_are_not_http_are_refused() {
     let exporter = serve(&memory());
     for text in ["hello\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/3.0\r\n\r\n", "GET / HTTP/1.1\r\na b: c\r\n\r\n"]
     {
@@ -197,7 +197,7 @@ fn what_is_no_http_is_refused() {
 }
 
 #[test]
-fn bodies_of_requests_are_not_waited_for() {
+fn request_bodies_are_not_awaited() {
     let exporter = serve(&memory());
     // Announced and never sent.
     let mut client = Client::connect(exporter.address());
@@ -216,7 +216,7 @@ fn bodies_of_requests_are_not_waited_for() {
 }
 
 #[test]
-fn a_client_that_does_not_ask_is_cut_off() {
+fn a_client_that_sends_no_request_is_disconnected() {
     let exporter = serve_with(&memory(), |options| options.read_timeout = Duration::from_millis(300));
     let mut silent = Client::connect(exporter.address());
     let mut slow = Client::connect(exporter.address());
@@ -266,7 +266,7 @@ fn a_large_answer_arrives_whole() {
 }
 
 #[test]
-fn a_client_that_does_not_read_its_answer_is_cut_off() {
+fn a_client_that_does_not_read_its_answer_is_disconnected() {
     let exporter = serve_with(&large(LARGE), |options| {
         options.write_timeout = Duration::from_millis(500);
         options.max_connections = 1;
@@ -293,7 +293,7 @@ fn a_client_that_does_not_read_its_answer_is_cut_off() {
 }
 
 #[test]
-fn a_connection_too_many_waits_for_one_to_end() {
+fn a_connection_beyond_the_limit_waits_for_another_to_end() {
     let exporter = serve_with(&memory(), |options| options.max_connections = 2);
     let half = || {
         let mut client = Client::connect(exporter.address());
@@ -357,7 +357,7 @@ fn the_address_is_loopback_unless_told_otherwise_and_the_port_is_free() {
 }
 
 #[test]
-fn an_address_that_cannot_be_listened_at_is_named_with_the_reason() {
+fn an_address_that_cannot_be_bound_is_named_with_the_reason() {
     let backend = memory();
     let start = |change: &dyn Fn(&mut ExporterOptions)| {
         let mut options = ExporterOptions::default();
@@ -390,7 +390,7 @@ fn an_address_that_cannot_be_listened_at_is_named_with_the_reason() {
 }
 
 #[test]
-fn it_says_where_it_serves() {
+fn the_exporter_reports_its_address() {
     remember_log();
     let exporter = serve(&memory());
     let line = format!("serving metrics on http://127.0.0.1:{}/metrics", exporter.port());
@@ -412,7 +412,7 @@ fn stopping_frees_the_port_and_ends_idle_connections() {
 }
 
 #[test]
-fn stopping_cuts_off_a_client_that_does_not_end() {
+fn stopping_disconnects_a_client_that_keeps_its_connection_open() {
     let exporter = serve_at_a_kept_port(&large(LARGE));
     let mut reading = Client::connect_with_a_small_buffer(exporter.address());
     reading.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -470,7 +470,7 @@ fn a_lost_server_is_503_with_the_reason_until_it_is_back() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_keeps_no_other_client_waiting() {
+fn a_stalled_server_delays_no_other_path() {
     let server = Server::start();
     let backend = open(&server, "flush_interval_ms=1");
     counter(&backend, "requests_total").inc(3.0).unwrap();
@@ -494,7 +494,7 @@ fn a_server_that_does_not_answer_keeps_no_other_client_waiting() {
 }
 
 #[test]
-fn those_who_wait_for_the_same_are_answered_by_one_scrape() {
+fn concurrent_requests_share_one_scrape() {
     let server = Server::start();
     let proxy = proxy::Proxy::start(server.port());
     let backend =
@@ -527,7 +527,7 @@ fn those_who_wait_for_the_same_are_answered_by_one_scrape() {
 }
 
 #[test]
-fn stopping_does_not_wait_for_a_server_that_does_not_answer() {
+fn stopping_does_not_wait_for_a_stalled_server() {
     let server = Server::start();
     let backend =
         open(&server, "flush_interval_ms=1&collect_timeout=600&socket_timeout=600&shutdown_timeout=0.1");
@@ -548,7 +548,7 @@ fn stopping_does_not_wait_for_a_server_that_does_not_answer() {
 }
 
 #[test]
-fn the_client_says_in_which_format_it_wants_the_metrics() {
+fn the_accept_header_selects_the_format() {
     let exporter = serve_with(&memory(), |options| options.name_prefix = Some("shop".to_owned()));
     let mut client = Client::connect(exporter.address());
     let text = REQUESTS.replace("requests", "shop_requests");

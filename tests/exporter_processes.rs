@@ -79,7 +79,7 @@ fn link_of(socket: &impl AsRawFd) -> String {
 }
 
 #[test]
-fn the_parent_serves_on_and_a_child_holds_nothing_of_it() {
+fn the_parent_keeps_serving_and_a_child_inherits_no_socket() {
     // In a process in which nothing else goes on.
     let parent = fork(|| {
         let mut gate = Gate::new();
@@ -112,7 +112,7 @@ fn the_parent_serves_on_and_a_child_holds_nothing_of_it() {
 }
 
 #[test]
-fn a_killed_parent_leaves_port_and_clients_free_while_a_child_lives() {
+fn a_killed_parent_frees_its_port_and_connections_while_a_child_lives() {
     let address = SharedNumbers::new(2);
     let (mut parent_gate, mut child_gate) = (Gate::new(), Gate::new());
     let parent = fork(|| {
@@ -200,7 +200,7 @@ fn an_inherited_handle_does_nothing_in_a_child() {
 }
 
 #[test]
-fn forks_at_any_moment_leave_clients_and_children_whole() {
+fn forks_at_any_moment_disturb_neither_clients_nor_children() {
     let server = Server::start();
     let backend = open(&server, "flush_interval_ms=1");
     counter(&backend, "requests_total").inc(3.0).unwrap();
@@ -311,7 +311,7 @@ fn closing_all_backends_stops_the_exporters() {
 }
 
 #[test]
-fn an_exporter_short_of_descriptors_serves_again_when_there_are_some() {
+fn an_exporter_without_free_descriptors_serves_again_when_some_are_free() {
     let port = SharedNumbers::new(1);
     let mut gate = Gate::new();
     let child = fork(|| {

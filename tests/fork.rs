@@ -122,7 +122,7 @@ fn forks_while_others_scrape_declare_and_remove_do_not_hang_the_child() {
 }
 
 #[test]
-fn what_is_pending_at_the_fork_is_sent_once() {
+fn changes_pending_at_the_fork_are_sent_once() {
     let server = Server::start();
     // Nothing is sent by itself.
     let backend = open(&server, "flush_interval_ms=3600000");
@@ -178,7 +178,7 @@ fn a_child_that_does_nothing_changes_nothing() {
 }
 
 #[test]
-fn a_child_closes_what_it_inherited_without_a_word_to_the_server() {
+fn a_child_closes_inherited_connections_without_sending_anything() {
     let server = Server::start();
     let backend = open(&server, "pipeline_threads=2");
     let requests = counter(&backend, "requests_total");
@@ -228,7 +228,7 @@ fn a_grandchild_counts_too() {
 }
 
 #[test]
-fn a_child_that_closes_sends_what_it_has() {
+fn a_child_that_closes_the_backend_sends_its_changes() {
     let server = Server::start();
     let backend = open(&server, "flush_interval_ms=3600000");
     let requests = counter(&backend, "requests_total");
@@ -319,7 +319,7 @@ fn a_child_counts_on_with_a_copy_of_the_memory_store() {
 }
 
 #[test]
-fn metrics_of_a_dropped_backend_count_into_the_void_in_the_child_too() {
+fn metrics_of_a_dropped_backend_discard_counts_in_a_child_too() {
     let server = Server::start();
     let requests: Arc<Metric> = {
         let backend = open(&server, "flush_interval_ms=1");
@@ -381,7 +381,7 @@ fn a_child_never_waits_for_handles_of_removed_metrics_and_dropped_backends() {
 }
 
 #[test]
-fn a_metric_can_be_shown_for_debugging() {
+fn metrics_and_backends_have_debug_output() {
     let server = Server::start();
     for backend in [open(&server, ""), Backend::open("memory:").unwrap()] {
         let requests = counter(&backend, "requests_total");

@@ -323,7 +323,7 @@ fn take_beside(
 }
 
 #[test]
-fn what_two_writers_add_beside_a_taker_is_taken_once() {
+fn additions_of_two_writers_beside_a_taker_are_taken_once() {
     model(|| {
         let writers: [fn(&Metric); 2] = [|metric| metric.inc(1.0), |metric| metric.inc(2.0)];
         let server = take_beside(MetricType::Counter, Store::new(), writers, Server::holding(0.0));
@@ -347,7 +347,7 @@ fn a_change_after_the_take_queues_the_metric_again() {
 }
 
 #[test]
-fn a_setting_and_additions_beside_a_taker_arrive_in_an_order_that_happened() {
+fn a_set_and_additions_beside_a_taker_arrive_in_a_possible_order() {
     model(|| {
         let writers: [fn(&Metric); 2] = [
             |metric| {
@@ -363,7 +363,7 @@ fn a_setting_and_additions_beside_a_taker_arrive_in_an_order_that_happened() {
 }
 
 #[test]
-fn a_setting_beside_a_taker_is_taken_even_if_it_is_the_last() {
+fn a_set_beside_a_taker_is_taken_even_if_it_is_the_last_change() {
     model(|| {
         let writers: [fn(&Metric); 2] = [|metric| metric.set(4.0), |metric| metric.inc(2.0)];
         let server = take_beside(MetricType::Gauge, Store::new(), writers, Server::holding(8.0));
@@ -411,7 +411,7 @@ fn calls_are_counted_once_whatever_they_are_taken_with() {
 }
 
 #[test]
-fn a_new_metric_is_told_once_even_if_nothing_was_counted() {
+fn a_new_metric_is_announced_once_even_without_changes() {
     model(|| {
         let store = Store::new();
         let metric = Metric::unheard_of(MetricType::Counter, false, &store);
@@ -436,7 +436,7 @@ fn a_new_metric_is_told_once_even_if_nothing_was_counted() {
 /// A barrier: all that this thread has counted is found, also when the thread that was to queue the metric has
 /// not come to it.
 #[test]
-fn a_flush_finds_what_its_thread_has_counted_while_another_is_queueing_the_metric() {
+fn a_flush_finds_the_changes_of_its_thread_while_another_thread_queues_the_metric() {
     model(|| {
         let store = Store::new();
         let metric = Metric::new(MetricType::Counter, &store);
@@ -459,7 +459,7 @@ fn a_flush_finds_what_its_thread_has_counted_while_another_is_queueing_the_metri
 /// A queue refuses in a forked child that cannot start threads; when it can, by the next change or by a flush,
 /// all is there.
 #[test]
-fn a_metric_whose_push_was_refused_asks_again_with_its_next_change() {
+fn a_metric_whose_push_was_refused_is_pushed_again_with_its_next_change() {
     model(|| {
         let store = Store::refusing(1);
         let metric = Metric::new(MetricType::Counter, &store);
@@ -476,7 +476,7 @@ fn a_metric_whose_push_was_refused_asks_again_with_its_next_change() {
 }
 
 #[test]
-fn a_flush_finds_what_was_refused() {
+fn a_flush_finds_a_metric_whose_push_was_refused() {
     model(|| {
         let store = Store::refusing(1);
         let metric = Metric::new(MetricType::Counter, &store);
@@ -498,7 +498,7 @@ fn a_flush_finds_what_was_refused() {
 }
 
 #[test]
-fn nothing_of_a_removed_metric_is_taken_after_its_removal() {
+fn no_change_of_a_removed_metric_is_taken_after_its_removal() {
     model(|| {
         let store = Store::new();
         let metric = Metric::new(MetricType::Counter, &store);
@@ -573,13 +573,13 @@ fn fork_beside(metric_type: MetricType, count: fn(&Metric), after: fn(&Metric), 
 }
 
 #[test]
-fn a_forked_child_begins_with_nothing_and_counts_its_own() {
+fn a_forked_child_begins_with_no_changes_and_counts_its_own() {
     let expected = Server::holding(12.0);
     fork_beside(MetricType::Counter, |metric| metric.inc(1.0), |metric| metric.inc(4.0), expected);
 }
 
 #[test]
-fn a_setting_of_the_parent_is_not_the_childs() {
+fn a_set_of_the_parent_is_not_the_childs() {
     let expected = Server::holding(12.0);
     fork_beside(MetricType::Gauge, |metric| metric.set(1.0), |metric| metric.inc(4.0), expected);
 }
@@ -591,7 +591,7 @@ fn half_an_observation_of_the_parent_is_not_the_childs() {
 }
 
 #[test]
-fn a_setting_discards_what_was_added_before_and_keeps_what_was_added_after() {
+fn a_set_discards_earlier_additions_and_keeps_later_ones() {
     model(|| {
         let store = Store::new();
         let metric = Metric::new(MetricType::Gauge, &store);

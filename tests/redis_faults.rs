@@ -41,7 +41,7 @@ fn opening_without_a_server_names_host_and_port() {
 }
 
 #[test]
-fn opening_with_a_server_that_does_not_answer_ends_in_time() {
+fn opening_with_a_stalled_server_ends_in_time() {
     let server = Server::start();
     server.stop();
     let began = Instant::now();
@@ -52,7 +52,7 @@ fn opening_with_a_server_that_does_not_answer_ends_in_time() {
 }
 
 #[test]
-fn opening_a_unix_socket_that_accepts_nobody_ends_in_time() {
+fn opening_a_unix_socket_with_a_full_backlog_ends_in_time() {
     let path = std::env::temp_dir().join(format!("pytheus-test-backlog-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
@@ -79,7 +79,7 @@ fn opening_a_unix_socket_that_accepts_nobody_ends_in_time() {
 }
 
 #[test]
-fn a_server_that_is_not_required_may_come_later() {
+fn a_server_that_is_not_required_may_start_later() {
     remember_log();
     let mut server = Server::not_started(&[]);
     let backend = open(&server, "required=false");
@@ -125,7 +125,7 @@ fn a_refused_login_is_an_error_without_the_password() {
 // Connections that break.
 
 #[test]
-fn killed_connections_under_load_lose_nothing_and_count_nothing_twice() {
+fn killed_connections_under_load_neither_lose_nor_double_counts() {
     let server = Server::start();
     let backend = open(&server, "flush_interval_ms=1");
     let requests = counter(&backend, "requests_total");
@@ -145,7 +145,7 @@ fn killed_connections_under_load_lose_nothing_and_count_nothing_twice() {
 }
 
 #[test]
-fn a_stopped_server_under_load_loses_nothing_and_counts_nothing_twice() {
+fn a_stopped_server_under_load_neither_loses_nor_doubles_counts() {
     remember_log();
     let server = Server::start();
     let backend = open_impatient(&server);
@@ -166,7 +166,7 @@ fn a_stopped_server_under_load_loses_nothing_and_counts_nothing_twice() {
 }
 
 #[test]
-fn a_restarted_server_gets_what_was_counted_while_it_was_away() {
+fn a_restarted_server_gets_the_counts_made_while_it_was_away() {
     remember_log();
     let mut server = Server::start();
     let backend = open(&server, "collect_timeout=1");
@@ -382,7 +382,7 @@ fn a_reply_that_comes_late_is_not_taken_for_another() {
 }
 
 #[test]
-fn connections_that_died_without_a_word_are_made_anew() {
+fn silently_dead_connections_are_replaced() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
     let backend = Backend::open(&proxy.url("socket_timeout=0.2&collect_timeout=5")).unwrap();
@@ -403,7 +403,7 @@ fn connections_that_died_without_a_word_are_made_anew() {
 // Servers that answer, but do not serve.
 
 #[test]
-fn rubbish_is_an_error_and_the_batch_is_sent_again() {
+fn a_garbage_reply_is_an_error_and_the_batch_is_sent_again() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
     let backend = Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=1")).unwrap();
@@ -457,7 +457,7 @@ fn a_reply_with_too_few_values_is_an_error() {
 }
 
 #[test]
-fn a_server_that_is_none_of_redis_is_an_error() {
+fn a_server_that_does_not_speak_redis_is_an_error() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
     proxy.answer(b"HTTP/1.1 400 Bad Request\r\n\r\n");
@@ -598,7 +598,7 @@ fn a_server_with_too_many_clients_at_the_start_gets_everything_later() {
 }
 
 #[test]
-fn whatever_the_server_says_instead_of_serving_it_gets_everything_later() {
+fn a_server_that_refuses_for_any_reason_gets_everything_later() {
     remember_log();
     let server = Server::start();
     let proxy = Proxy::start(server.port());
@@ -696,7 +696,7 @@ fn a_server_that_is_busy_with_a_script_gets_everything_later() {
 // Ending.
 
 #[test]
-fn closing_without_a_server_ends_in_time_and_says_how_much_is_lost() {
+fn closing_without_a_server_ends_in_time_and_reports_the_loss() {
     let mut server = Server::start();
     let backend = open(&server, "shutdown_timeout=0.5&flush_interval_ms=1");
     let family = declare(&backend, "requests_total", MetricType::Counter, &["n"]);
@@ -713,7 +713,7 @@ fn closing_without_a_server_ends_in_time_and_says_how_much_is_lost() {
 }
 
 #[test]
-fn a_change_that_waits_is_counted_once_however_often_it_was_tried() {
+fn a_waiting_change_is_reported_once_however_often_it_was_tried() {
     let mut server = Server::start();
     let backend = open(&server, "shutdown_timeout=0.5&flush_interval_ms=1&collect_timeout=1");
     let requests = counter(&backend, "requests_total");
@@ -731,7 +731,7 @@ fn a_change_that_waits_is_counted_once_however_often_it_was_tried() {
 }
 
 #[test]
-fn closing_while_the_server_does_not_answer_says_how_much_is_lost() {
+fn closing_while_the_server_is_stalled_reports_the_loss() {
     let server = Server::start();
     // The time-out of the socket is longer than what closing may take, as it is by default.
     let backend = open(&server, "shutdown_timeout=0.3&socket_timeout=3");
@@ -809,7 +809,7 @@ fn many_removals_while_the_server_is_away_do_not_hold_up_the_rest() {
 // A forked child that cannot start threads.
 
 #[test]
-fn a_child_that_cannot_start_threads_sends_everything_when_it_can() {
+fn a_child_without_threads_sends_everything_when_it_can_start_them() {
     let server = Server::start();
     let backend = open(&server, "flush_interval_ms=3600000");
     let requests = counter(&backend, "requests_total");
@@ -836,7 +836,7 @@ fn a_child_that_cannot_start_threads_sends_everything_when_it_can() {
 }
 
 #[test]
-fn a_child_that_cannot_start_threads_says_what_it_loses() {
+fn a_child_without_threads_reports_its_loss_when_it_closes() {
     let server = Server::start();
     let backend = open(&server, "");
     let family = declare(&backend, "requests_total", MetricType::Counter, &["a"]);

@@ -153,7 +153,7 @@ fn the_first_change_after_a_loss_restores_its_family() {
 }
 
 #[test]
-fn an_idle_process_notices_an_empty_restart_by_itself() {
+fn an_idle_process_notices_an_empty_restart() {
     let mut server = Server::start();
     let backend = open(&server, "");
     let _everything = Everything::new(&backend);
@@ -238,7 +238,7 @@ fn each_process_restores_its_share_of_a_gauge_once() {
 }
 
 #[test]
-fn of_what_several_processes_have_set_the_latest_is_restored() {
+fn the_latest_value_that_any_process_has_set_is_restored() {
     let server = Server::start();
     let workers = [open(&server, ""), open(&server, ""), open(&server, "")];
     let gauges = workers.each_ref().map(|worker| gauge(worker, "level"));
@@ -258,7 +258,7 @@ fn of_what_several_processes_have_set_the_latest_is_restored() {
 }
 
 #[test]
-fn a_loss_that_is_found_beside_a_refusal_is_restored_all_the_same() {
+fn a_loss_is_restored_although_another_key_is_refused() {
     let server = Server::start();
     let (here, elsewhere) = (open(&server, "flush_interval_ms=3600000"), open(&server, ""));
     // By their names the gauge is sent first.
@@ -283,7 +283,7 @@ fn a_loss_that_is_found_beside_a_refusal_is_restored_all_the_same() {
 }
 
 #[test]
-fn what_is_set_after_a_loss_is_not_overwritten_by_what_was_before() {
+fn a_value_set_after_a_loss_is_not_overwritten_by_an_older_one() {
     let server = Server::start();
     let (before, after) = (open(&server, ""), open(&server, ""));
     let level = gauge(&before, "level");
@@ -322,7 +322,7 @@ fn a_process_that_only_knows_a_gauge_does_not_hide_what_another_remembers() {
 }
 
 #[test]
-fn without_their_writers_key_values_are_not_added_twice() {
+fn values_without_their_writers_key_are_not_added_twice() {
     let server = Server::start();
     let backend = open(&server, "");
     let _everything = Everything::new(&backend);
@@ -335,7 +335,7 @@ fn without_their_writers_key_values_are_not_added_twice() {
 }
 
 #[test]
-fn what_was_removed_or_cleared_does_not_come_back() {
+fn removed_and_cleared_metrics_do_not_come_back() {
     let server = Server::start();
     let backend = open(&server, "");
     let removed = declare(&backend, "level", MetricType::Gauge, &["a"]);
@@ -378,7 +378,7 @@ fn more_series_than_a_batch_holds_are_restored() {
 }
 
 #[test]
-fn a_loss_under_load_costs_no_more_than_what_was_confirmed() {
+fn a_loss_under_load_costs_at_most_the_confirmed_counts() {
     let server = Server::start();
     let backends = [open(&server, "flush_interval_ms=1"), open(&server, "flush_interval_ms=1")];
     let gauges = backends.each_ref().map(|backend| gauge(backend, "in_progress"));
@@ -410,7 +410,7 @@ fn a_forked_child_restores_its_own_share_and_not_its_parents() {
 }
 
 #[test]
-fn a_server_that_keeps_nothing_is_an_error_and_no_endless_loop() {
+fn a_server_that_forgets_each_write_is_an_error_and_no_endless_loop() {
     remember_log();
     let server = Server::start();
     let proxy = Proxy::start(server.port());

@@ -203,7 +203,7 @@ fn pretend_writers(server: &Server, key: &str, count: usize, seconds_ago: u64) {
 }
 
 #[test]
-fn writers_that_are_long_gone_are_swept_out_and_others_are_not() {
+fn entries_of_writers_that_ended_long_ago_are_removed() {
     let server = Server::start();
     pretend_writers(&server, "{requests_total}:writers", 300, 400_000);
     pretend_writers(&server, "{requests_total}:writers", 50, 3_000);
@@ -239,7 +239,7 @@ fn a_new_writer_does_not_make_the_server_read_all_others() {
 }
 
 #[test]
-fn key_prefix_stands_before_every_key() {
+fn key_prefix_begins_every_key() {
     let server = Server::start();
     let backend = open(&server, "key_prefix=app");
     counter(&backend, "requests_total").inc(1.0).unwrap();
@@ -288,7 +288,7 @@ fn every_key_expires_after_its_last_write_or_scrape() {
 }
 
 #[test]
-fn definitions_outlive_the_expiry_while_somebody_writes() {
+fn definitions_do_not_expire_while_a_process_writes() {
     let server = Server::start();
     let backend = open(&server, "expire_key_time=2");
     let requests = counter(&backend, "requests_total");
@@ -320,7 +320,7 @@ fn an_expired_family_begins_again_at_0() {
 }
 
 #[test]
-fn numbers_and_special_values_are_what_the_memory_store_holds() {
+fn numbers_and_special_values_match_the_memory_store() {
     let server = Server::start();
     let redis = open(&server, "");
     let memory = Backend::open("memory:").unwrap();
@@ -377,7 +377,7 @@ fn numbers_and_special_values_are_what_the_memory_store_holds() {
 }
 
 #[test]
-fn special_values_that_others_stored_are_counted_on() {
+fn counting_continues_from_special_values_of_other_processes() {
     let server = Server::start();
     let backend = open(&server, "");
     let family = declare(&backend, "level", MetricType::Gauge, &["a"]);
@@ -422,7 +422,7 @@ fn setting_and_adding_to_a_gauge_keep_their_order() {
 }
 
 #[test]
-fn a_million_increments_are_less_than_2000_commands() {
+fn a_million_increments_take_fewer_than_2000_commands() {
     let server = Server::start();
     let backend = open(&server, "");
     let requests = counter(&backend, "requests_total");
@@ -528,7 +528,7 @@ fn a_scrape_shows_every_change_that_happened_before_it() {
 }
 
 #[test]
-fn what_only_others_have_created_is_read() {
+fn metrics_that_only_other_processes_created_are_read() {
     let server = Server::start();
     let writer = open(&server, "");
     counter(&writer, "requests_total").inc(4.0).unwrap();
@@ -561,7 +561,7 @@ fn what_only_others_have_created_is_read() {
 }
 
 #[test]
-fn families_of_others_are_appended_when_they_are_wanted() {
+fn families_of_other_processes_are_appended_on_request() {
     let server = Server::start();
     let (writer, reader) = (open(&server, ""), open(&server, ""));
     counter(&writer, "theirs_total").inc(1.0).unwrap();
@@ -579,7 +579,7 @@ fn families_of_others_are_appended_when_they_are_wanted() {
 }
 
 #[test]
-fn names_of_other_programs_are_shown_as_the_client_can_read_them() {
+fn names_of_other_programs_are_escaped_for_the_client() {
     let server = Server::start();
     let definition = r#"{"type":"counter","help":"","labels":["http.method"]}"#;
     server.run_command::<()>(&["HSET", "pytheus:families", "http.requests_total", definition]);
@@ -637,7 +637,7 @@ fn foreign_spellings_of_labels_and_bounds_are_read() {
 }
 
 #[test]
-fn what_pytheus_backend_rs_0_0_9_adds_to_the_same_keys_counts() {
+fn additions_of_pytheus_backend_rs_0_0_9_to_the_same_keys_count() {
     let server = Server::start();
     let backend = open(&server, "");
     let requests = counter(&backend, "requests_total");
@@ -657,7 +657,7 @@ fn what_pytheus_backend_rs_0_0_9_adds_to_the_same_keys_counts() {
 }
 
 #[test]
-fn each_kind_of_value_can_be_got() {
+fn each_kind_of_value_can_be_read() {
     let server = Server::start();
     let backend = open(&server, "");
     let requests = declare(&backend, "requests_total", MetricType::Counter, &["a"]).metric(&["x"]).unwrap();
@@ -702,7 +702,7 @@ fn scrapes_from_many_threads_are_all_answered() {
 // What is taken away.
 
 #[test]
-fn a_removed_metric_is_gone_and_can_come_again() {
+fn a_removed_metric_is_gone_from_the_server_and_can_be_created_again() {
     let server = Server::start();
     let backend = open(&server, "");
     let family = declare(&backend, "size", MetricType::Histogram, &["a"]);
@@ -808,7 +808,7 @@ fn a_conflicting_declaration_is_refused_in_the_process_and_reported_between_proc
 }
 
 #[test]
-fn a_key_of_another_type_is_named_and_spoils_nothing_else() {
+fn a_key_of_another_type_is_named_and_all_others_arrive() {
     remember_log();
     let server = Server::start();
     server.run_words::<()>("LPUSH taken_total x");
@@ -914,7 +914,7 @@ fn definitions_that_are_garbage_are_left_out_or_replaced() {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_reported_and_replaced() {
+fn a_value_that_is_not_a_number_is_reported_and_replaced() {
     remember_log();
     let server = Server::start();
     let backend = open(&server, "");
@@ -984,7 +984,7 @@ fn definitions_are_announced_again_when_the_server_has_lost_them() {
 }
 
 #[test]
-fn a_key_that_the_user_may_not_touch_is_named_and_spoils_nothing_else() {
+fn a_key_that_the_user_may_not_touch_is_named_and_all_others_arrive() {
     let server = Server::start();
     server.run_words::<()>("ACL SETUSER metrics on >secret ~ok_* ~{ok_*}* ~pytheus:* +@all");
     let backend = Backend::open(&format!("redis://metrics:secret@127.0.0.1:{}", server.port())).unwrap();
@@ -1016,7 +1016,7 @@ fn database_unix_socket_and_client_name_are_used() {
 }
 
 #[test]
-fn closing_sends_what_is_pending_and_ends_the_connections() {
+fn closing_sends_pending_changes_and_ends_the_connections() {
     let server = Server::start();
     let backend = open(&server, "flush_interval_ms=3600000");
     let requests = counter(&backend, "requests_total");

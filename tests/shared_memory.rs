@@ -98,7 +98,7 @@ fn every_type_reads_as_in_the_memory_store() {
 }
 
 #[test]
-fn what_was_counted_is_there_when_nobody_had_the_file_open() {
+fn counts_are_kept_while_no_process_has_the_file_open() {
     let file = TestFile::new();
     counter(&file.open(), "requests_total").inc(3.0).unwrap();
     let backend = file.open();
@@ -145,7 +145,7 @@ fn equal_definitions_share_one_family_and_others_conflict() {
 }
 
 #[test]
-fn names_of_any_letters_are_kept_but_for_line_feeds() {
+fn names_may_have_any_characters_but_line_feeds() {
     let file = TestFile::new();
     let backend = file.open();
     let odd = |name: &str| {
@@ -164,7 +164,7 @@ fn names_of_any_letters_are_kept_but_for_line_feeds() {
 }
 
 #[test]
-fn a_metric_is_the_same_in_whatever_order_its_labels_are_given() {
+fn the_order_of_labels_does_not_matter() {
     let file = TestFile::new();
     let declare = |order: &[&str]| {
         let definition = Definition::new("hits", "", MetricType::Counter, order, &[]).unwrap();
@@ -178,7 +178,7 @@ fn a_metric_is_the_same_in_whatever_order_its_labels_are_given() {
 }
 
 #[test]
-fn the_file_is_as_the_layout_page_says() {
+fn the_file_follows_the_layout_page() {
     let file = TestFile::new();
     let backend = file.open();
     let family = declare_with_buckets(&backend, "time", MetricType::Histogram, &["a"], &[0.5, 10.0]);
@@ -216,7 +216,7 @@ fn the_file_is_as_the_layout_page_says() {
 // Removing, and using space again.
 
 #[test]
-fn a_removed_metric_is_gone_for_everybody() {
+fn a_removed_metric_is_gone_for_all_processes() {
     let file = TestFile::new();
     let (first, second) = (file.open(), file.open());
     let (one, other) = (labelled(&first, "hits"), labelled(&second, "hits"));
@@ -241,7 +241,7 @@ fn a_removed_metric_is_gone_for_everybody() {
 }
 
 #[test]
-fn clearing_removes_the_metrics_of_all_and_keeps_other_families() {
+fn clearing_removes_the_metrics_of_all_processes_and_keeps_other_families() {
     let file = TestFile::new();
     let (first, second) = (file.open(), file.open());
     let one = labelled(&first, "hits");
@@ -282,7 +282,7 @@ fn an_old_handle_never_counts_in_the_next_owner_of_its_record() {
 }
 
 #[test]
-fn old_handles_that_count_meanwhile_never_count_in_the_next_owner() {
+fn handles_that_count_during_removal_never_count_in_the_next_owner() {
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
@@ -313,7 +313,7 @@ fn old_handles_that_count_meanwhile_never_count_in_the_next_owner() {
 }
 
 #[test]
-fn space_is_used_again_by_whoever_needs_it() {
+fn free_space_is_reused_by_any_process() {
     let file = TestFile::new();
     let backends = [file.open(), file.open()];
     let families = backends.each_ref().map(|backend| labelled(backend, "hits"));
@@ -344,7 +344,7 @@ fn space_is_used_again_by_whoever_needs_it() {
 }
 
 #[test]
-fn a_family_that_others_declared_with_another_help_text_uses_space_again_too() {
+fn space_is_reused_for_a_family_with_another_help_text() {
     let file = TestFile::new();
     let (first, second) = (file.open(), file.open());
     labelled(&first, "hits");
@@ -474,7 +474,7 @@ fn records_of_any_size_never_cross_a_segment() {
 }
 
 #[test]
-fn at_the_size_limit_new_metrics_are_refused_and_all_else_goes_on() {
+fn at_the_size_limit_only_new_metrics_are_refused() {
     let file = TestFile::new();
     let limit = 2 << 20;
     let backend = Backend::open(&file.url(&format!("size_limit={limit}"))).unwrap();
@@ -511,7 +511,7 @@ fn at_the_size_limit_new_metrics_are_refused_and_all_else_goes_on() {
 }
 
 #[test]
-fn what_no_segment_can_hold_is_refused_with_the_numbers() {
+fn a_record_larger_than_a_segment_is_refused_with_both_sizes() {
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
@@ -555,7 +555,7 @@ fn a_start_continues_or_resets() {
 }
 
 #[test]
-fn the_file_has_the_mode_that_was_asked_for_whatever_the_umask() {
+fn the_file_has_the_requested_mode_whatever_the_umask() {
     let mode = |file: &TestFile| std::fs::metadata(&file.path).unwrap().permissions().mode() & 0o7777;
     let file = TestFile::new();
     file.open();
@@ -607,7 +607,7 @@ fn wrong_options_are_named() {
 }
 
 #[test]
-fn a_path_may_hold_any_letters() {
+fn a_path_may_have_any_characters() {
     let file = TestFile::new();
     let folder = file.folder().join("a b é+&%");
     std::fs::create_dir(&folder).unwrap();
@@ -619,7 +619,7 @@ fn a_path_may_hold_any_letters() {
 // Locks.
 
 #[test]
-fn a_scrape_does_not_wait_for_somebody_who_appends() {
+fn a_scrape_does_not_wait_for_a_process_that_appends() {
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
@@ -645,7 +645,7 @@ fn a_scrape_does_not_wait_for_somebody_who_appends() {
 }
 
 #[test]
-fn who_waits_too_long_for_the_lock_is_told_so() {
+fn waiting_too_long_for_the_lock_is_an_error() {
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");

@@ -103,7 +103,7 @@ fn the_other_byte_order_is_refused() {
 }
 
 #[test]
-fn every_changed_byte_of_the_header_that_never_changes_is_seen() {
+fn each_changed_byte_of_the_constant_header_is_detected() {
     let file = filled();
     let good = file.bytes();
     for at in 0..64 {
@@ -115,7 +115,7 @@ fn every_changed_byte_of_the_header_that_never_changes_is_seen() {
 }
 
 #[test]
-fn sizes_that_this_version_does_not_know_are_refused_though_the_checksum_is_right() {
+fn unknown_sizes_with_a_correct_checksum_are_refused() {
     for (at, value) in [(16, 8192 | SEGMENT << 32), (16, HEADER | 4096 << 32), (24, 0), (24, 1 << 60)] {
         let file = filled();
         file.set_word(at, value);
@@ -162,7 +162,7 @@ fn a_damaged_committed_end_is_an_error() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused() {
+fn a_file_that_is_not_regular_is_refused() {
     let directory = TestFile::new();
     fs::create_dir(&directory.path).unwrap();
     assert_refused(&directory, &["directory"]);
@@ -191,7 +191,7 @@ fn a_symbolic_link_is_not_followed() {
 }
 
 #[test]
-fn a_missing_folder_is_said() {
+fn a_missing_folder_is_named() {
     let file = TestFile::new();
     let path = file.folder().join("missing/metrics");
     let error = Backend::open(&format!("shm://{}", path.display())).unwrap_err();
@@ -222,7 +222,7 @@ fn as_nobody(body: impl FnOnce() -> bool) {
 }
 
 #[test]
-fn a_file_of_somebody_else_is_refused() {
+fn a_file_of_another_user_is_refused() {
     if !is_root() {
         eprintln!("not root: nobody else's file can be made");
         return;
@@ -312,7 +312,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_disk_that_fills_up_refuses_new_metrics_and_all_else_goes_on() {
+fn when_the_disk_fills_up_only_new_metrics_are_refused() {
     let file = TestFile::new();
     with_small_disk(file.folder(), "size=2m", |folder| {
         let backend = file.open();
@@ -344,7 +344,7 @@ fn a_disk_that_fills_up_refuses_new_metrics_and_all_else_goes_on() {
 }
 
 #[test]
-fn a_copy_with_holes_on_a_full_disk_is_an_error_and_no_signal() {
+fn a_sparse_copy_on_a_full_disk_is_an_error_and_no_signal() {
     let file = TestFile::new();
     let bytes = filled().bytes();
     with_small_disk(file.folder(), "size=2m", |folder| {
@@ -378,7 +378,7 @@ fn a_read_only_file_system_is_an_error() {
 }
 
 #[test]
-fn the_limit_of_the_process_for_files_is_an_error() {
+fn the_file_size_limit_of_the_process_is_an_error() {
     let file = TestFile::new();
     fork(|| {
         let backend = file.open();
@@ -408,7 +408,7 @@ fn assert_others_are_read(file: &TestFile, good: &[(String, String, Vec<f64>)], 
 }
 
 #[test]
-fn a_damaged_record_is_left_out_and_all_others_are_read() {
+fn a_damaged_record_is_skipped_and_all_others_are_read() {
     let labels = r#"{"bob": "cat", "path": "/1"}"#;
     let text = r#"{"bob":"cat","path":"/1"}"#;
     for at in (0..8).chain(16..48).chain(72..72 + text.len() as u64) {
@@ -439,7 +439,7 @@ fn a_damaged_record_is_left_out_and_all_others_are_read() {
 }
 
 #[test]
-fn a_removed_record_with_a_damaged_size_is_not_used_again() {
+fn a_removed_record_with_a_damaged_size_is_not_reused() {
     for size in [64_u64, 192, 256, 512] {
         let file = filled();
         let good = series(&file.open().collect(None).unwrap());
@@ -490,7 +490,7 @@ fn a_record_that_another_program_wrote_is_read() {
 }
 
 #[test]
-fn records_that_would_spoil_the_scrape_are_left_out() {
+fn records_that_would_invalidate_the_scrape_are_skipped() {
     let file = filled();
     let good = file.open().collect_text().unwrap();
     let level = file.record("level\n{\"help\":\"Some help.\",\"labels\":[],\"type\":\"gauge\"}").offset;
@@ -525,7 +525,7 @@ fn records_that_would_spoil_the_scrape_are_left_out() {
 // What a killed writer leaves.
 
 #[test]
-fn bytes_behind_the_committed_end_are_ignored_and_overwritten() {
+fn bytes_after_the_committed_end_are_ignored_and_overwritten() {
     let file = filled();
     let good = file.open().collect_text().unwrap();
     let end = file.committed();
@@ -569,7 +569,7 @@ fn a_writer_killed_right_after_it_took_a_record_keeps_it() {
 }
 
 #[test]
-fn numbers_at_the_end_of_their_range_start_over() {
+fn counters_of_the_format_wrap_around() {
     let file = TestFile::new();
     let backend = file.open();
     let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
@@ -589,7 +589,7 @@ fn numbers_at_the_end_of_their_range_start_over() {
 // Cut off while it is mapped: what can be detected.
 
 #[test]
-fn a_file_that_is_cut_off_while_it_is_open_is_an_error_where_it_can_be_seen() {
+fn truncation_of_an_open_file_is_an_error_where_it_is_detectable() {
     for length in [0, 1, 4095, 4096, 8192, SEGMENT - 4096, SEGMENT - 1] {
         let file = filled();
         // In a child: if it were not seen, a signal would end the process.
@@ -785,7 +785,7 @@ fn shows(snapshot: &Snapshot, records: &[RawRecord], record: &RawRecord) -> bool
 }
 
 #[test]
-fn any_change_of_a_file_is_refused_or_survived_and_untouched_records_are_read() {
+fn any_change_of_a_file_is_refused_or_survived_and_intact_records_are_read() {
     let file = filled();
     let (good, records) = (file.bytes(), file.records());
     let used = file.committed() as usize;
@@ -858,7 +858,7 @@ fn any_bytes_are_refused_or_survived() {
 }
 
 #[test]
-fn any_change_behind_the_back_of_an_open_backend_is_survived() {
+fn any_change_of_an_open_file_is_survived() {
     let file = filled();
     let (good, records) = (file.bytes(), file.records());
     let used = file.committed() as usize;
@@ -896,7 +896,7 @@ fn any_change_behind_the_back_of_an_open_backend_is_survived() {
 }
 
 #[test]
-fn a_file_that_changes_all_the_time_is_survived() {
+fn a_constantly_changing_file_is_survived() {
     let file = filled();
     let stop = SharedNumbers::new(2);
     let spoiling = fork(|| {

@@ -46,7 +46,7 @@ fn all_hits(file: &TestFile) -> std::collections::BTreeMap<String, f64> {
 // Counting.
 
 #[test]
-fn what_processes_count_together_is_exact() {
+fn counts_of_several_processes_add_up_exactly() {
     let file = TestFile::new();
     let (processes, increments, observations) = (8, 100_000, 20_000);
     // Half of them by the handles of their parent, half with the file opened by themselves.
@@ -80,7 +80,7 @@ fn what_processes_count_together_is_exact() {
 }
 
 #[test]
-fn nothing_that_a_killed_process_had_counted_is_lost() {
+fn a_killed_process_loses_no_count() {
     let file = TestFile::new();
     let (slots, kills) = (8, 20);
     // By each slot: increments, then observations, that have returned.
@@ -126,7 +126,7 @@ fn nothing_that_a_killed_process_had_counted_is_lost() {
 }
 
 #[test]
-fn processes_killed_while_they_make_and_remove_metrics_leave_a_good_file() {
+fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
     let file = TestFile::new();
     let (slots, kills) = (4, 60);
     let rounds = SharedNumbers::new(slots + 2);
@@ -219,7 +219,7 @@ fn processes_killed_while_they_make_and_remove_metrics_leave_a_good_file() {
 }
 
 #[test]
-fn processes_that_come_and_go_leave_nothing_behind() {
+fn short_lived_processes_leave_nothing_behind() {
     let file = TestFile::new();
     let mut after_ten = None;
     for number in 1..=300 {
@@ -277,7 +277,7 @@ fn processes_that_start_at_once_share_one_file() {
 // Forks.
 
 #[test]
-fn children_forked_while_threads_make_and_remove_metrics_count_and_make_their_own() {
+fn children_forked_while_threads_create_and_remove_metrics_count_and_create_their_own() {
     let file = TestFile::new();
     let backend = file.open();
     let family = hits(&backend);
@@ -339,7 +339,7 @@ fn children_forked_while_threads_make_and_remove_metrics_count_and_make_their_ow
 }
 
 #[test]
-fn a_child_locks_the_file_for_itself() {
+fn a_child_has_a_lock_of_its_own() {
     let file = TestFile::new();
     let backend = file.open();
     let family = hits(&backend);
@@ -393,7 +393,7 @@ fn a_child_locks_the_file_for_itself() {
 }
 
 #[test]
-fn a_fork_in_the_midst_of_appending_leaves_the_child_free_to_append() {
+fn a_child_forked_during_an_append_can_append() {
     let file = TestFile::new();
     let backend = file.open();
     let family = hits(&backend);
@@ -420,7 +420,7 @@ fn a_fork_in_the_midst_of_appending_leaves_the_child_free_to_append() {
 }
 
 #[test]
-fn a_process_stopped_while_it_holds_the_lock_costs_others_a_time_out_and_no_more() {
+fn a_process_stopped_while_holding_the_lock_costs_others_only_a_timeout() {
     let file = TestFile::new();
     let backend = file.open();
     let family = hits(&backend);

@@ -38,7 +38,7 @@ const SELF_METRICS: [&str; 9] = [
 // As numbers.
 
 #[test]
-fn a_batch_is_counted_when_the_server_has_confirmed_it_with_all_its_operations() {
+fn a_confirmed_batch_is_counted_with_its_operations() {
     let server = Server::start();
     let backend = open(&server, "");
     assert_eq!(backend.statistics(), Statistics::default());
@@ -59,7 +59,7 @@ fn a_batch_is_counted_when_the_server_has_confirmed_it_with_all_its_operations()
 }
 
 #[test]
-fn the_last_flush_is_when_the_server_last_had_everything() {
+fn the_last_flush_is_the_last_time_nothing_was_pending() {
     let mut server = Server::start();
     let backend = open(&server, "socket_timeout=0.5&connect_timeout=0.5");
     let requests = counter(&backend, "requests_total");
@@ -85,7 +85,7 @@ fn the_last_flush_is_when_the_server_last_had_everything() {
 }
 
 #[test]
-fn a_batch_whose_answer_is_lost_is_counted_as_sent_again_and_once_as_sent() {
+fn a_batch_whose_reply_is_lost_counts_once_as_sent_and_once_as_resent() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
     let backend = Backend::open(&proxy.url("flush_interval_ms=1")).unwrap();
@@ -108,7 +108,7 @@ fn a_batch_whose_answer_is_lost_is_counted_as_sent_again_and_once_as_sent() {
 }
 
 #[test]
-fn what_could_not_be_sent_for_want_of_a_connection_is_not_sent_again() {
+fn a_batch_that_found_no_connection_is_not_counted_as_resent() {
     let mut server = Server::start();
     let backend = open(&server, "flush_interval_ms=1&connect_timeout=0.5");
     let requests = counter(&backend, "requests_total");
@@ -150,7 +150,7 @@ fn a_refused_batch_is_counted_each_time_and_stays_pending() {
 }
 
 #[test]
-fn metrics_are_pending_while_the_server_does_not_answer() {
+fn metrics_are_pending_while_the_server_is_stalled() {
     let server = Server::start();
     let backend = open(&server, "socket_timeout=0.2&connect_timeout=0.2&collect_timeout=0.5");
     let requests = counter(&backend, "requests_total");
@@ -250,7 +250,7 @@ fn the_metrics_are_in_each_scrape_of_each_store() {
 }
 
 #[test]
-fn calls_that_were_sent_together_are_counted() {
+fn coalesced_calls_are_counted() {
     let server = Server::start();
     // Between two flushes changes are sent once at most.
     let backend = open(&server, "self_metrics=true&flush_interval_ms=60000");
@@ -273,7 +273,7 @@ fn calls_that_were_sent_together_are_counted() {
 }
 
 #[test]
-fn every_call_beside_the_stores_thread_was_sent_or_coalesced() {
+fn each_call_was_either_sent_or_coalesced() {
     let server = Server::start();
     let backend = open(&server, "self_metrics=true&flush_interval_ms=1");
     let requests = counter(&backend, "requests_total");
@@ -295,7 +295,7 @@ fn every_call_beside_the_stores_thread_was_sent_or_coalesced() {
 }
 
 #[test]
-fn two_processes_add_up() {
+fn statistics_of_two_processes_add_up() {
     let server = Server::start();
     let backend = open(&server, "self_metrics=true");
     let requests = counter(&backend, "requests_total");
@@ -316,7 +316,7 @@ fn two_processes_add_up() {
 }
 
 #[test]
-fn a_program_that_counts_without_being_scraped_tells_once_a_second() {
+fn an_unscraped_program_updates_its_metrics_once_a_second() {
     let server = Server::start();
     let backend = open(&server, "self_metrics=true");
     let requests = counter(&backend, "requests_total");
@@ -352,7 +352,7 @@ fn an_idle_process_falls_silent() {
 }
 
 #[test]
-fn a_scrape_error_is_told_when_the_server_is_back() {
+fn a_scrape_error_is_shown_when_the_server_is_back() {
     let server = Server::start();
     let options = "self_metrics=true&socket_timeout=0.2&connect_timeout=0.2&collect_timeout=0.3";
     let backend = open(&server, options);
@@ -366,7 +366,7 @@ fn a_scrape_error_is_told_when_the_server_is_back() {
 }
 
 #[test]
-fn closing_tells_the_rest() {
+fn closing_updates_the_metrics_a_last_time() {
     let server = Server::start();
     let backend = open(&server, "self_metrics=true");
     counter(&backend, "requests_total").inc(1.0).unwrap();
