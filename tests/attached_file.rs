@@ -1,5 +1,5 @@
-//! A metrics file that is only read (`start=attach`), and what `check` says about a file: through the public
-//! API, with files that the engine has made and a test has damaged.
+//! A metrics file that is only read (`start=attach`), and the report of `check` about a file. The engine creates
+//! the files and a test damages them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,7 +15,7 @@ fn counter(backend: &Backend, name: &str, labels: &[&str]) -> MetricFamily {
     backend.declare(definition, labels, Lifetime::Backend).unwrap()
 }
 
-/// A file with a counter of two metrics, and a histogram.
+/// Fills a file with a counter of two metrics and a histogram.
 fn filled(file: &TestFile) -> Backend {
     let backend = file.open();
     let requests = counter(&backend, "requests_total", &["path"]);
@@ -207,8 +207,7 @@ fn each_damaged_byte_of_a_record_is_a_fault_or_only_changes_a_value() {
     let good = file.bytes();
     for record in file.records() {
         let cells = record.offset + 64..record.offset + 64 + record.cells.len() as u64 * 8;
-        // Behind the record checksum and the place checksum nothing means anything; generations have no
-        // checksum, and another odd one is as good.
+        // The padding after the checksums has no meaning. Generations have no checksum, and any odd one is valid.
         let text_end = cells.end + record.text.len() as u64;
         for at in (record.offset..text_end).filter(|at| !cells.contains(at)) {
             let place = at - record.offset;
@@ -232,7 +231,7 @@ fn checking_beside_a_process_that_makes_and_removes_metrics_finds_no_fault() {
     let reader = attach(&file);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            // Always two of seven: each is made anew in the place of another.
+            // Two of seven metrics exist at any time, so each is created in the place of another.
             for index in 0..3_000 {
                 family.metric(&[&(index % 7).to_string()]).unwrap().inc(1.0).unwrap();
                 if index >= 2 {

@@ -1,7 +1,6 @@
-//! The promise of the batch protocol as a property: whatever is counted, set, removed and scraped, wherever
-//! connections are cut meanwhile and however often batches are sent again, the server ends with what the
-//! memory store holds after the same steps. And if the server loses everything in between: with every series,
-//! every gauge as it was, and what was counted since.
+//! The promise of the batch protocol as a property: after any steps, with connections cut anywhere and batches
+//! sent again any number of times, the server holds the values of a memory store after the same steps. If the
+//! server loses all data in between, it has every series again, every gauge as it was, and all later counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -16,7 +15,7 @@ use support::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// On one of three metrics of each family. Whole numbers, so that sums are exact in any order.
+    /// A change of one of three metrics of each family. Amounts are whole numbers, so sums are exact in any order.
     Count(usize, u16),
     Observe(usize, u16),
     Set(usize, i16),
@@ -25,13 +24,13 @@ enum Step {
     Clear,
     Cut(bool, usize),
     SwallowReply,
-    /// What is sent on the connections that exist arrives late: when they are released.
+    /// Data on the existing connections arrives late, when they are released.
     Hold,
     Release,
     FlushScript,
     Flush,
     Scrape,
-    /// The server loses everything.
+    /// The server loses all data.
     Lose,
 }
 
@@ -43,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..3_usize, any::<i16>()).prop_map(|(which, amount)| Step::Add(which, amount)),
         1 => (0..3_usize).prop_map(Step::Remove),
         1 => Just(Step::Clear),
-        // Most positions are within one exchange, some are several batches away.
+        // Most positions lie within one exchange, some several batches later.
         5 => (any::<bool>(), prop_oneof![0..40_usize, 0..1_500_usize])
             .prop_map(|(is_reply, position)| Step::Cut(is_reply, position)),
         1 => Just(Step::SwallowReply),
@@ -58,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 const BOUNDS: [f64; 2] = [100.0, 30_000.0];
 
-/// The same families in some store.
+/// The same families in one of the stores.
 struct World {
     backend: Backend,
     families: [MetricFamily; 3],
@@ -82,7 +81,7 @@ impl World {
             Step::Set(which, value) => metric(1, which).set(f64::from(value)).unwrap(),
             Step::Add(which, amount) => metric(1, which).inc(f64::from(amount)).unwrap(),
             Step::Observe(which, value) => metric(2, which).observe(f64::from(value)).unwrap(),
-            // It may be that there is none.
+            // There may be no such metric.
             Step::Remove(which) => self.families.iter().for_each(|family| {
                 let _ = family.remove(&[&which.to_string()]);
             }),
@@ -92,8 +91,8 @@ impl World {
     }
 }
 
-/// What a value that is added to may be: what the server has confirmed is gone when it loses everything, and
-/// what it has not may have been lost with it, or come later.
+/// The possible values of a sum. When the server loses all data, confirmed counts are gone. Unconfirmed counts may
+/// be lost too, or arrive later.
 #[derive(Debug, Default, Clone, Copy)]
 struct Range {
     low: f64,
@@ -114,12 +113,12 @@ impl Range {
     }
 }
 
-/// What a process must read.
+/// The values that a process must read.
 #[derive(Debug, Default)]
 struct Model {
     requests: [Option<Range>; 3],
     levels: [Option<f64>; 3],
-    /// Sum, and the three buckets.
+    /// The sum and the three buckets.
     sizes: [Option<[Range; 4]>; 3],
 }
 
@@ -142,7 +141,7 @@ impl Model {
                 self.sizes[which] = None;
             }
             Step::Clear => *self = Self::default(),
-            // A gauge is not lost: its process remembers it.
+            // A gauge is not lost, because its process remembers it.
             Step::Lose => self.ranges().for_each(Range::lose),
             _ => {}
         }
@@ -153,12 +152,12 @@ impl Model {
         self.requests.iter_mut().flatten().chain(sizes)
     }
 
-    /// All that was done is on the server.
+    /// Notes that the server has all changes.
     fn confirm(&mut self) {
         self.ranges().for_each(|range| range.unconfirmed = 0.0);
     }
 
-    /// The lowest and highest value of each sample.
+    /// Returns the lowest and highest possible value of each sample.
     fn samples(&self) -> BTreeMap<String, (f64, f64)> {
         let mut samples = BTreeMap::new();
         for which in 0..3 {
@@ -195,7 +194,7 @@ impl Model {
     }
 }
 
-/// What the server holds, hash by hash.
+/// Returns all hashes of the server.
 fn stored(server: &Server) -> BTreeMap<String, BTreeMap<String, f64>> {
     let hash = |name: &str| -> BTreeMap<String, String> { server.run_command(&["HGETALL", name]) };
     let numbers = |name: &&str| {
@@ -225,7 +224,7 @@ fn check(server: &Server, steps: &[Step]) {
             Step::Release => proxy.release(),
             Step::FlushScript => server.run_words::<()>("SCRIPT FLUSH"),
             Step::Lose => server.run_words::<()>("FLUSHALL"),
-            // What fails is sent later.
+            // A failed flush is sent later.
             Step::Flush if there.backend.flush(PATIENCE).is_ok() => model.confirm(),
             Step::Scrape if there.backend.collect(None).is_ok() => model.confirm(),
             _ => {}
@@ -247,14 +246,14 @@ fn check(server: &Server, steps: &[Step]) {
     if !steps.iter().any(|step| matches!(step, Step::Lose)) {
         assert_eq!(text, expected, "the memory store holds the same");
     }
-    // Every value is there once: no field is left of what was removed.
+    // Each value exists once, and no field of a removed metric is left.
     let fields: usize = stored(server).values().map(BTreeMap::len).sum();
     assert!(fields <= expected.lines().count(), "{:?}", stored(server));
     there.backend.close().unwrap();
     others.close().unwrap();
 }
 
-/// The lines of a scrape; the order of families is each process's own.
+/// Returns the sorted lines of a scrape, because each process has its own order of families.
 fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();

@@ -1,4 +1,4 @@
-//! The HTTP exporter, spoken to byte by byte: what it answers, what it bears, and how it ends.
+//! The HTTP exporter at the level of bytes: its answers, its limits and its end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -32,7 +32,7 @@ fn get(exporter: &Exporter, path: &str) -> http::Answer {
     Client::connect(exporter.address()).get(path)
 }
 
-/// An exporter at a port that the system gives to nobody else when it is free again.
+/// Starts an exporter at a port that the system does not give to another socket after its end.
 fn serve_at_a_kept_port(backend: &Backend) -> Exporter {
     loop {
         let options = ExporterOptions { port: free_port(), ..ExporterOptions::default() };
@@ -59,7 +59,7 @@ fn metrics_are_served_by_get_and_head_with_the_same_headers() {
     for name in ["content-type", "content-length", "vary", "cache-control"] {
         assert_eq!(head.headers.get(name), got.headers.get(name), "{name}");
     }
-    // Nothing of a body came, which would be taken for the next answer.
+    // A body would be read as the next answer.
     assert_eq!(client.get("/-/healthy").text(), "ok\n");
 }
 
@@ -173,7 +173,7 @@ fn headers_are_bounded_in_size_and_number() {
     let long = |size: usize| format!("a: {}\r\n", "b".repeat(size - start.len() - "a: \r\n\r\n".len()));
     assert_eq!(ask(&long(16 * 1024)), 200);
     assert_eq!(ask(&long(16 * 1024 + 1)), 431);
-    // A header without an end is not waited for: the connection ends, whether or not there is still an answer to it.
+    // A header without an end closes the connection. An answer may come before that.
     let mut client = Client::connect(exporter.address());
     client.send(start);
     while client.socket.write_all(&[b'x'; 64 * 1024]).is_ok() {}
@@ -189,7 +189,7 @@ fn bytes_that_are_not_http_are_refused() {
         assert_eq!(client.answer().status, 400, "{text:?}");
         client.wait_for_end();
     }
-    // A TLS client.
+    // The first bytes of a TLS client.
     let mut client = Client::connect(exporter.address());
     client.socket.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
     assert_eq!(client.answer().status, 400);
@@ -199,16 +199,16 @@ fn bytes_that_are_not_http_are_refused() {
 #[test]
 fn request_bodies_are_not_awaited() {
     let exporter = serve(&memory());
-    // Announced and never sent.
+    // The body is announced and never sent.
     let mut client = Client::connect(exporter.address());
     client.send("GET /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n");
     assert_eq!(client.answer().text(), REQUESTS);
     client.wait_for_end();
-    // Without an end.
+    // The chunked body has no end.
     let mut client = Client::connect(exporter.address());
     client.send("POST /metrics HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
     while client.socket.write_all(format!("10000\r\n{}\r\n", "x".repeat(0x10000)).as_bytes()).is_ok() {}
-    // Small: it is passed over, and the connection stays of use.
+    // A small body is skipped, and the connection stays open.
     let mut client = Client::connect(exporter.address());
     client.send("GET /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
     assert_eq!(client.answer().text(), REQUESTS);
@@ -221,7 +221,7 @@ fn a_client_that_sends_no_request_is_disconnected() {
     let mut silent = Client::connect(exporter.address());
     let mut slow = Client::connect(exporter.address());
     let mut idle = ask_in_time(&exporter);
-    // A byte now and then does not help.
+    // A byte now and then does not extend the deadline.
     for byte in "GET / HTTP/1.1\r\n".chars().chain(std::iter::repeat('x')) {
         if slow.socket.write_all(&[byte as u8]).is_err() {
             break;
@@ -234,7 +234,7 @@ fn a_client_that_sends_no_request_is_disconnected() {
     ask_in_time(&exporter);
 }
 
-/// A client that was quick enough, which on a busy machine not every one is.
+/// Returns a client that sent its request in time. On a busy machine some are too slow.
 fn ask_in_time(exporter: &Exporter) -> Client {
     loop {
         let mut client = Client::connect(exporter.address());
@@ -245,7 +245,7 @@ fn ask_in_time(exporter: &Exporter) -> Client {
     }
 }
 
-/// A backend whose metrics are more than sockets hold.
+/// Opens a backend whose scrape is larger than the socket buffers.
 fn large(size: usize) -> Backend {
     let backend = Backend::open("memory:").unwrap();
     let help = "x".repeat(size);
@@ -254,7 +254,7 @@ fn large(size: usize) -> Backend {
     backend
 }
 
-/// More than the system keeps of an answer whose client has a small buffer (`tcp_wmem`).
+/// More bytes than the kernel buffers for a client with a small receive buffer (`tcp_wmem`).
 const LARGE: usize = 8 << 20;
 
 #[test]
@@ -277,11 +277,11 @@ fn a_client_that_does_not_read_its_answer_is_disconnected() {
         client
     };
     let mut silent = ask();
-    // There is room for another one as soon as it is gone.
+    // Its end makes room for another client.
     assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
     let error = silent.read_answer(true).unwrap_err().kind();
     assert!(matches!(error, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), "{error}");
-    // One that takes a little now and then is not better off.
+    // A client that reads a little now and then is disconnected, too.
     let mut dripping = ask();
     let mut taken = 0;
     let mut buffer = [0; 1024];
@@ -304,7 +304,7 @@ fn a_connection_beyond_the_limit_waits_for_another_to_end() {
     let mut third = Client::connect(exporter.address());
     third.send("GET /-/healthy HTTP/1.1\r\nHost: test\r\n\r\n");
     assert!(third.hears_nothing());
-    // Where others wait, a connection is for one request.
+    // While another client waits, a connection ends after one request.
     first.send("\r\n");
     let answer = first.answer();
     assert_eq!((answer.text(), answer.header("connection")), (REQUESTS, "close"));
@@ -370,7 +370,7 @@ fn an_address_that_cannot_be_bound_is_named_with_the_reason() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().contains(&format!("127.0.0.1:{port}")), "{error}");
     assert!(error.message().contains("in use"), "{error}");
-    // An address of documentation, which is nobody's.
+    // An address that is reserved for documentation.
     let error = start(&|options| options.address = "192.0.2.1".to_owned());
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().contains("192.0.2.1:0: Cannot assign"), "{error}");
@@ -561,7 +561,7 @@ fn the_accept_header_selects_the_format() {
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             end,
         ),
-        // Several headers are one list.
+        // Several headers form one list.
         (
             "Accept: text/plain;q=0.2\r\nAccept: application/openmetrics-text;version=1.0.0\r\n",
             "application/openmetrics-text; version=1.0.0; charset=utf-8",

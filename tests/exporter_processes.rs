@@ -1,6 +1,6 @@
-//! The exporter and processes: the parent of a fork serves on, its children do not and hold nothing of it; and a
-//! process that ends takes its exporter with it. Children use the engine, plain system calls and nothing else:
-//! the threads of the test harness are not there.
+//! The exporter and processes: after a fork the parent keeps serving, a child inherits no socket, and the exporter
+//! ends with its process. Children only use the engine and plain system calls, because the threads of the test
+//! harness do not exist in them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -25,7 +25,7 @@ fn memory() -> Backend {
     backend
 }
 
-/// Serves at a port that the system gives to nobody else when it is free again.
+/// Starts an exporter at a port that the system does not give to another socket after its end.
 fn serve(backend: &Backend) -> Exporter {
     loop {
         let options = ExporterOptions { port: free_port(), ..ExporterOptions::default() };
@@ -40,7 +40,7 @@ fn scrape(address: SocketAddr) -> String {
     Client::connect(address).get("/metrics").text().to_owned()
 }
 
-/// A pipe over which one process tells another that it may go on.
+/// A pipe that lets one process wait for another.
 struct Gate {
     reader: io::PipeReader,
     writer: io::PipeWriter,
@@ -61,11 +61,11 @@ impl Gate {
     }
 }
 
-/// What the descriptors of this process lead to.
+/// Returns the targets of this process's descriptors.
 fn open_descriptors() -> Vec<String> {
     let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
-    // Not the one with which the list was read.
+    // Leaves out the descriptor that read the list.
     let links =
         links.map(|link| link.to_string_lossy().into_owned()).filter(|link| !link.starts_with("/proc/"));
     let mut links: Vec<String> = links.collect();
@@ -80,14 +80,14 @@ fn link_of(socket: &impl AsRawFd) -> String {
 
 #[test]
 fn the_parent_keeps_serving_and_a_child_inherits_no_socket() {
-    // In a process in which nothing else goes on.
+    // In a child, because other tests of this process open descriptors.
     let parent = fork(|| {
         let mut gate = Gate::new();
         let mut expected = open_descriptors();
         let exporter = serve(&memory());
         let mut idle = Client::connect(exporter.address());
         assert_eq!(idle.get("/metrics").text(), REQUESTS);
-        // The listening socket, the two ends of the connection, and three to wait with.
+        // The listening socket, the two ends of the connection, and three of the event loop.
         assert_eq!(open_descriptors().len(), expected.len() + 6);
         expected.push(link_of(&idle.socket));
         expected.sort();
@@ -96,7 +96,7 @@ fn the_parent_keeps_serving_and_a_child_inherits_no_socket() {
             gate.wait();
             inherited == expected
         });
-        // The child lives.
+        // The child is alive.
         assert_eq!(idle.get("/metrics").text(), REQUESTS);
         assert_eq!(scrape(exporter.address()), REQUESTS);
         let address = exporter.address();
@@ -160,7 +160,7 @@ fn a_child_starts_an_exporter_of_its_own() {
         counter(&backend, "requests_total").inc(4.0).unwrap();
         port.add(0, u64::from(own.port()));
         gate.wait();
-        // Its grandchild has nothing of either.
+        // The grandchild inherits no socket of either.
         fork(|| open_descriptors() == before).join();
         own.stop();
         wait_until_free(own.address());
@@ -243,7 +243,7 @@ fn a_started_program_inherits_nothing() {
     let exporter = serve(&memory());
     let mut idle = Client::connect(exporter.address());
     assert_eq!(idle.get("/metrics").text(), REQUESTS);
-    // Such a child is made without fork handlers.
+    // `Command` may start the child without fork handlers.
     let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(!text.contains("socket:") && !text.contains("anon_inode:"), "{text}");
@@ -262,7 +262,7 @@ fn a_process_that_ends_during_a_scrape_ends_well() {
         let exporter = serve(&backend);
         port.add(0, u64::from(exporter.port()));
         gate.wait();
-        // As a program that returns from main without closing anything. What the server has not taken is lost.
+        // Like a program that returns from main without closing its backend. Unsent changes are lost.
         // SAFETY: the handlers of this process are the engine's, and those of the C library.
         unsafe { libc::exit(0) }
     });
@@ -274,7 +274,7 @@ fn a_process_that_ends_during_a_scrape_ends_well() {
     for scraper in &mut scrapers {
         scraper.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
     }
-    // By now it has seen those before.
+    // By now the exporter has seen the earlier requests.
     assert_eq!(Client::connect(address).get("/-/healthy").status, 200);
     gate.open();
     child.join();
@@ -330,7 +330,7 @@ fn an_exporter_without_free_descriptors_serves_again_when_some_are_free() {
     });
     wait_until("the child serves", || port.get(0) > 0);
     let address = SocketAddr::from(([127, 0, 0, 1], port.get(0) as u16));
-    // The system accepts for it.
+    // The kernel accepts the connection for the exporter.
     let mut waiting = Client::connect(address);
     waiting.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
     assert!(waiting.hears_nothing());

@@ -14,7 +14,7 @@ use pytheus_backend_rs::{Backend, Lifetime, Metric, MetricType};
 use support::process::{EndOnDrop, Process, fork};
 use support::*;
 
-/// A pipe over which one process tells another that it may go on.
+/// A pipe that lets one process wait for another.
 struct Gate([i32; 2]);
 
 impl Gate {
@@ -63,7 +63,7 @@ fn children_forked_under_load_count_exactly() {
             level.inc(1.0).unwrap();
             is_sent(&backend)
         }));
-        // A handful at a time, as a server of workers has them.
+        // At most four children at a time, like the workers of a server.
         if children.len() == 4 {
             children.drain(..).for_each(Process::join);
         }
@@ -124,7 +124,7 @@ fn forks_while_others_scrape_declare_and_remove_do_not_hang_the_child() {
 #[test]
 fn changes_pending_at_the_fork_are_sent_once() {
     let server = Server::start();
-    // Nothing is sent by itself.
+    // The flush interval is so long that nothing is sent without a flush.
     let backend = open(&server, "flush_interval_ms=3600000");
     let requests = counter(&backend, "requests_total");
     let level = gauge(&backend, "level");
@@ -142,7 +142,7 @@ fn changes_pending_at_the_fork_are_sent_once() {
     family.metric(&["new"]).unwrap().inc(3.0).unwrap();
     watched.inc(4.0).unwrap();
     let child = fork(|| {
-        // The parent's changes are not the child's to send, whatever it touches.
+        // Whatever the child does, it must not send the parent's changes.
         let touched = is_sent(&backend);
         requests.inc(100.0).unwrap();
         level.inc(0.0).unwrap();
@@ -151,7 +151,7 @@ fn changes_pending_at_the_fork_are_sent_once() {
     });
     child.join();
     assert_eq!(server.value("requests_total"), 101.0);
-    assert_eq!(server.value("level"), 0.0, "what the parent has set is still pending there");
+    assert_eq!(server.value("level"), 0.0, "the parent's change is still pending in the parent");
     assert_eq!(server.field("errors_total", r#"{"n":"watched"}"#), 40.0);
     flush(&backend);
     assert_eq!(server.value("requests_total"), 111.0);
@@ -174,7 +174,7 @@ fn a_child_that_does_nothing_changes_nothing() {
     flush(&backend);
     assert_eq!(server.value("requests_total"), total);
     let entries: u64 = server.run_words("HLEN {requests_total}:writers");
-    assert_eq!(entries, 2, "the epoch and one writer: nobody else has written");
+    assert_eq!(entries, 2, "the epoch and one writer, because the children have not written");
 }
 
 #[test]
@@ -191,9 +191,9 @@ fn a_child_closes_inherited_connections_without_sending_anything() {
         gate.wait();
         true
     });
-    assert_eq!(requests.get().unwrap(), 4.0, "the parent's connections live on");
+    assert_eq!(requests.get().unwrap(), 4.0, "the parent's connections are still open");
     backend.close().unwrap();
-    // They would stay if the child had them too.
+    // The server would keep them if the child had them open, too.
     wait_until("the parent's connections end", || server.clients() == 0);
     gate.open();
     child.join();
@@ -207,7 +207,7 @@ fn a_grandchild_counts_too() {
     requests.inc(1.0).unwrap();
     let child = fork(|| {
         requests.inc(10.0).unwrap();
-        // Before and after the child has threads of its own.
+        // Before and after the child starts its own threads.
         fork(|| {
             requests.inc(100.0).unwrap();
             is_sent(&backend)
@@ -242,7 +242,7 @@ fn a_child_that_closes_the_backend_sends_its_changes() {
     assert_eq!(server.value("requests_total"), 5.0);
     fork(|| backend.close().is_ok()).join();
     requests.inc(1.0).unwrap();
-    assert_eq!(requests.get().unwrap(), 6.0, "the parent's is still open");
+    assert_eq!(requests.get().unwrap(), 6.0, "the parent's backend is still open");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_child_counts_on_with_a_copy_of_the_memory_store() {
             child.join();
         }
         let total = load.end();
-        assert_eq!(requests.get().unwrap(), total, "{url}: the child's are its own");
+        assert_eq!(requests.get().unwrap(), total, "{url}: the child's counts stay in the child");
         assert!(!backend.collect_text().unwrap().contains("child_total"));
     }
 }
@@ -328,14 +328,14 @@ fn metrics_of_a_dropped_backend_discard_counts_in_a_child_too() {
         requests
     };
     wait_until("the dropped backend ends", || server.clients() == 0);
-    assert_eq!(server.value("requests_total"), 1.0, "what was counted before is sent");
+    assert_eq!(server.value("requests_total"), 1.0, "earlier changes are sent");
     let count_and_read = || {
         requests.inc(10.0).unwrap();
         requests.get().is_err()
     };
     fork(count_and_read).join();
     assert!(count_and_read());
-    wait_until("nobody is connected", || server.clients() == 0);
+    wait_until("no client is connected", || server.clients() == 0);
     assert_eq!(server.value("requests_total"), 1.0);
 }
 
@@ -385,7 +385,7 @@ fn metrics_and_backends_have_debug_output() {
     let server = Server::start();
     for backend in [open(&server, ""), Backend::open("memory:").unwrap()] {
         let requests = counter(&backend, "requests_total");
-        // In a child, because what has gone wrong here is an endless recursion.
+        // In a child, because endless recursion would end the process.
         fork(|| format!("{requests:?} {backend:?}").contains("requests_total")).join();
     }
 }

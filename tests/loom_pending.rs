@@ -1,6 +1,6 @@
-//! Models of the pending cells: `src/cell/pending.rs` itself, run by loom in every interleaving of its threads and
-//! with every value that its orderings let a thread read. What writers count is taken once, whoever queues the
-//! metric, takes it, refuses it, removes it or forks meanwhile.
+//! Models of the pending cells: loom runs `src/cell/pending.rs` itself in every interleaving of its threads and with every value
+//! that its orderings let a thread read. Each change of a writer is taken exactly once, while other threads queue,
+//! take, refuse or remove the metric, or fork.
 //!
 //! The source is included here, on top of loom's atomics and of stand-ins for what it names. A gauge's word is
 //! smaller than the real one (loom has none of 128 bits), and holds an `f32`: the models count in small whole
@@ -43,7 +43,7 @@ mod atomic {
         static MADE: RefCell<Option<Vec<Arc<loom::AtomicU64>>>> = const { RefCell::new(None) };
     }
 
-    /// What `make` makes, and the words that it consists of, in their order.
+    /// Returns the result of `make` and the words that it consists of, in order.
     pub(crate) fn words_of<T>(make: impl FnOnce() -> T) -> (T, Vec<Arc<loom::AtomicU64>>) {
         MADE.set(Some(Vec::new()));
         let made = make();
@@ -160,12 +160,12 @@ mod metric {
     }
 
     impl Metric {
-        /// A metric that its store has heard of, as are all that have been counted with for a while.
+        /// A metric that its store knows, like every metric that has been in use for a while.
         pub(crate) fn new(metric_type: MetricType, queue: &Arc<impl DirtyQueue + 'static>) -> Arc<Self> {
             Self::heard_of(metric_type, false, queue)
         }
 
-        /// One whose calls are counted.
+        /// A metric whose calls are counted.
         pub(crate) fn counting(metric_type: MetricType, queue: &Arc<impl DirtyQueue + 'static>) -> Arc<Self> {
             Self::heard_of(metric_type, true, queue)
         }
@@ -212,18 +212,18 @@ mod metric {
     }
 }
 
-/// What the program tells the store's thread, in its order.
+/// The events for the store's thread, in order.
 #[derive(Debug)]
 enum Event {
     Dirty(Arc<Metric>),
     Removed,
 }
 
-/// The store: its queue, what its thread has taken, and what the server holds then.
+/// The store: its queue, the changes that its thread has taken, and the server's values.
 #[derive(Debug)]
 struct Store {
     events: Mutex<Vec<Event>>,
-    /// How many pushes are refused before one is not.
+    /// The number of pushes that are refused before one succeeds.
     refusals: Mutex<usize>,
 }
 
@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-/// What a server holds of one metric.
+/// The server's values of one metric.
 #[derive(Debug, Clone, PartialEq)]
 struct Server {
     cells: [f64; 2],
@@ -265,7 +265,7 @@ impl Server {
         Self { cells: [value, 0.0], is_removed: false }
     }
 
-    /// Sends what is queued now.
+    /// Sends the queued metrics.
     fn take_queued(&mut self, store: &Store) {
         for event in store.queued() {
             match event {
@@ -286,9 +286,8 @@ impl Server {
     }
 }
 
-/// Runs a model in all interleavings, but for those in which a thread is interrupted, where it could have
-/// gone on, more than three times in all: without a bound the larger models take minutes, and what these models
-/// are to find is found with two.
+/// Runs a model in all interleavings with at most three preemptions. Without a bound the larger models take minutes,
+/// and two preemptions suffice to find the defects that these models look for.
 fn model(body: impl Fn() + Send + Sync + 'static) {
     model_with(3, body);
 }
@@ -299,8 +298,8 @@ fn model_with(interruptions: usize, body: impl Fn() + Send + Sync + 'static) {
     builder.check(body);
 }
 
-/// Two threads that change the metric, while this one takes what is queued; then takes the rest, also from the
-/// queue alone: a change that queued nothing would be missing.
+/// Two threads change the metric while this one takes the queued metrics. At the end it takes the rest from the queue
+/// alone, so a change that did not queue the metric is missing.
 fn take_beside(
     metric_type: MetricType,
     store: Arc<Store>,
@@ -317,7 +316,7 @@ fn take_beside(
         thread.join().unwrap();
     }
     server.take_queued(&store);
-    assert_eq!(metric.cells.take(), [], "nothing is taken twice, and nothing is left behind");
+    assert_eq!(metric.cells.take(), [], "no change is left after the last take");
     assert!(!metric.cells.is_dirty());
     server
 }
@@ -357,7 +356,7 @@ fn a_set_and_additions_beside_a_taker_arrive_in_a_possible_order() {
             |metric| metric.inc(2.0),
         ];
         let server = take_beside(MetricType::Gauge, Store::new(), writers, Server::holding(8.0));
-        // The other writer's addition came before the setting, or after it.
+        // The other writer's addition came before or after the set.
         assert!([5.0, 7.0].contains(&server.cells[0]), "{}", server.cells[0]);
     });
 }
@@ -380,7 +379,7 @@ fn the_two_cells_of_an_observation_are_taken_once_each() {
     });
 }
 
-/// For "operations coalesced".
+/// The number of calls feeds the statistic of coalesced operations.
 #[test]
 fn calls_are_counted_once_whatever_they_are_taken_with() {
     model(|| {
@@ -433,8 +432,7 @@ fn a_new_metric_is_announced_once_even_without_changes() {
     });
 }
 
-/// A barrier: all that this thread has counted is found, also when the thread that was to queue the metric has
-/// not come to it.
+/// A flush is a barrier: it finds all changes of its thread, also if another thread is about to queue the metric.
 #[test]
 fn a_flush_finds_the_changes_of_its_thread_while_another_thread_queues_the_metric() {
     model(|| {
@@ -444,7 +442,7 @@ fn a_flush_finds_the_changes_of_its_thread_while_another_thread_queues_the_metri
         let other = thread::spawn(move || other.inc(1.0));
         metric.inc(2.0);
         let mut server = Server::holding(0.0);
-        // As the BackendAction thread does it: the table first, then the queue.
+        // Like the BackendAction thread: the table first, then the queue.
         if metric.cells.is_dirty() {
             server.take(&metric);
         }
@@ -456,8 +454,8 @@ fn a_flush_finds_the_changes_of_its_thread_while_another_thread_queues_the_metri
     });
 }
 
-/// A queue refuses in a forked child that cannot start threads; when it can, by the next change or by a flush,
-/// all is there.
+/// A queue refuses pushes in a forked child that cannot start threads. The next change or flush after that delivers
+/// all changes.
 #[test]
 fn a_metric_whose_push_was_refused_is_pushed_again_with_its_next_change() {
     model(|| {
@@ -520,15 +518,15 @@ fn no_change_of_a_removed_metric_is_taken_after_its_removal() {
         assert!(server.is_removed);
         assert!(!metric.cells.is_dirty());
         assert_eq!(metric.cells.take(), []);
-        // What was sent before the removal was counted before it, and at most once.
+        // Only changes from before the removal were sent, each at most once.
         assert!([0.0, 1.0, 2.0, 3.0].contains(&server.cells[0]), "{}", server.cells[0]);
     });
 }
 
-/// A child's memory is a copy of its parent's, of which other threads may be anywhere; each word is copied
-/// when the system comes to it.
+/// A child's memory is a copy of its parent's, whose other threads may be anywhere. The words are copied one after
+/// another.
 fn fork_beside(metric_type: MetricType, count: fn(&Metric), after: fn(&Metric), expected: Server) {
-    // One less: the copy is as many steps as there are words.
+    // One preemption less, because the copy takes a step for each word.
     model_with(2, move || {
         let store = Store::new();
         let (parent, words) = atomic::words_of(|| Metric::new(metric_type, &store));
@@ -545,21 +543,21 @@ fn fork_beside(metric_type: MetricType, count: fn(&Metric), after: fn(&Metric), 
             server.take_queued(&queue);
             server
         });
-        // The fork: from here on the child has one thread, and nobody else sees its memory. (Each word is read
-        // by adding 0: loom, which looks at the last access of a word only, would not try a plain load behind
-        // another thread's compare-and-swap, since that begins with a load itself.)
+        // The fork: from here on the child has one thread and its own memory. (Each word is read by adding 0. loom
+        // only looks at the last access of a word, so it would not try a plain load after another thread's
+        // compare-and-swap, which begins with a load itself.)
         for (word, copy) in words.iter().zip(&child_words) {
             copy.store(word.fetch_add(0, atomic::Ordering::Relaxed), atomic::Ordering::Relaxed);
         }
         child.cells.discard();
-        assert!(!child.cells.is_dirty(), "what the parent counted is the parent's");
+        assert!(!child.cells.is_dirty(), "the parent's changes stay in the parent");
         after(&child);
         let mut child_server = Server::holding(8.0);
         assert_eq!(child_store.events.lock().unwrap().len(), 1, "the child's change queues the metric once");
         child_server.take_queued(&child_store);
         child_server.take(&child);
-        assert_eq!(child_server, expected, "what the child counted, and nothing else");
-        // The parent has noticed nothing.
+        assert_eq!(child_server, expected, "the child's own changes only");
+        // The fork changed nothing in the parent.
         writer.join().unwrap();
         let mut server = taker.join().unwrap();
         server.take_queued(&store);

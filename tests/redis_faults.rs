@@ -1,6 +1,6 @@
-//! What the Redis store does when the server or the network fails: nothing that was counted is lost, nothing
-//! is counted twice, no increment fails or waits, and whoever asks gets an answer or an error in time. The
-//! server is real, and so are its faults; a proxy breaks connections at chosen bytes.
+//! The Redis store when the server or the network fails: no count is lost or doubled, no increment fails or waits,
+//! and each read ends in time, with values or with an error. The server and its faults are real, and a proxy breaks
+//! connections at chosen bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -16,7 +16,7 @@ use support::process::{allow_threads, forbid_threads, fork};
 use support::proxy::{Direction, Proxy};
 use support::*;
 
-/// A backend that notices quickly that nothing comes back.
+/// Opens a backend with a short socket timeout.
 fn open_impatient(server: &Server) -> Backend {
     open(server, "socket_timeout=0.2&connect_timeout=0.2&collect_timeout=0.5&shutdown_timeout=0.5")
 }
@@ -58,7 +58,7 @@ fn opening_a_unix_socket_with_a_full_backlog_ends_in_time() {
     let listener = UnixListener::bind(&path).unwrap();
     let address = socket2::SockAddr::unix(&path).unwrap();
     let mut waiting = Vec::new();
-    // As many clients as the socket lets wait: the next one would block.
+    // Fills the backlog of the socket, so that the next client blocks.
     loop {
         let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         client.set_nonblocking(true).unwrap();
@@ -88,7 +88,7 @@ fn a_server_that_is_not_required_may_start_later() {
     assert_eq!(backend.collect(None).unwrap_err().kind(), ErrorKind::Unavailable);
     requests.inc(4.0).unwrap();
     server.run();
-    wait_until("what was counted arrives by itself", || server.value("requests_total") == 7.0);
+    wait_until("the counts arrive without a flush", || server.value("requests_total") == 7.0);
     flush(&backend);
     assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1));
 }
@@ -134,7 +134,7 @@ fn killed_connections_under_load_neither_lose_nor_double_counts() {
     for _ in 0..10 {
         load.wait_for(2_000);
         killed += server.run_words::<u64>("CLIENT KILL TYPE normal");
-        // The reader's connections are killed too.
+        // The reader's connections are killed, too.
         backend.collect(None).unwrap();
     }
     let total = load.end();
@@ -154,7 +154,7 @@ fn a_stopped_server_under_load_neither_loses_nor_doubles_counts() {
     for round in 1..=2 {
         load.wait_for(5_000);
         server.stop();
-        // By then a batch had no answer in time, and was sent again.
+        // By then a batch timed out and was sent again.
         wait_until("the stop is noticed", || times_lost(server.port()) == round);
         load.wait_for(5_000);
         server.go_on();
@@ -187,16 +187,16 @@ fn a_restarted_server_gets_the_counts_made_while_it_was_away() {
         assert!(began.elapsed() < PATIENCE);
     }
     server.run();
-    wait_until("what was counted arrives by itself", || server.value("requests_total") == 100_000.0);
+    wait_until("the counts arrive without a flush", || server.value("requests_total") == 100_000.0);
     wait_until("the log says so", || times_back(server.port()) == 1);
-    assert_eq!(times_lost(server.port()), 1, "however often it was tried");
+    assert_eq!(times_lost(server.port()), 1, "one record for any number of attempts");
     assert_eq!(backend.collect_text().unwrap().lines().last(), Some("requests_total 100000"));
 }
 
 #[test]
 fn a_stopped_server_is_an_error_within_the_deadline_of_a_scrape() {
     let server = Server::start();
-    // Much less than the time-out of the socket.
+    // Much shorter than the socket timeout.
     let backend = open(&server, "collect_timeout=0.3&socket_timeout=100&shutdown_timeout=0.2");
     let requests = counter(&backend, "requests_total");
     flush(&backend);
@@ -209,7 +209,7 @@ fn a_stopped_server_is_an_error_within_the_deadline_of_a_scrape() {
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     server.go_on();
     flush(&backend);
-    assert_eq!(requests.get().unwrap(), 1.0, "and nothing is lost by it");
+    assert_eq!(requests.get().unwrap(), 1.0, "the failed scrape loses nothing");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_batch_that_is_cut_at_any_byte_is_counted_once() {
         count += 1.0;
         requests.inc(1.0).unwrap();
         time.observe(2.0).unwrap();
-        // Sent twice it would show: what is added comes after what is set.
+        // A batch that is applied twice shows, because the addition follows the set.
         level.set(10.0).unwrap();
         flush(&backend);
         level.inc(1.0).unwrap();
@@ -239,7 +239,7 @@ fn a_batch_that_is_cut_at_any_byte_is_counted_once() {
         assert_eq!(server.value("level"), 11.0);
     };
     for direction in [Direction::Request, Direction::Reply] {
-        // How many bytes a batch, and its reply, has.
+        // The sizes of a batch and of its reply.
         let count = change();
         requests.inc(0.0).unwrap();
         let before = proxy.passed(direction);
@@ -253,7 +253,7 @@ fn a_batch_that_is_cut_at_any_byte_is_counted_once() {
             let cuts = proxy.cuts_done();
             proxy.cut_after(direction, position);
             flush(&backend);
-            // The batches of a round differ by some bytes; the cut may be behind the last one's end.
+            // Batches of a round differ by some bytes, so the cut may lie after the last one's end.
             proxy.forget_cuts();
             assert!(proxy.cuts_done() > cuts || position + 8 >= length, "no cut at {position} of {length}");
             check(count);
@@ -266,7 +266,7 @@ fn a_batch_that_is_cut_at_any_byte_is_counted_once() {
 fn the_first_batches_of_a_backend_may_be_cut_too() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
-    // Definitions, NOSCRIPT, SCRIPT LOAD, the login: whatever there is, cut after every 23rd byte.
+    // Cuts definitions, NOSCRIPT, SCRIPT LOAD and the login after every 23rd byte.
     for direction in [Direction::Request, Direction::Reply] {
         for position in (0..2_000).step_by(23) {
             server.run_words::<()>("FLUSHALL");
@@ -277,9 +277,9 @@ fn the_first_batches_of_a_backend_may_be_cut_too() {
             let requests = counter(&backend, "requests_total");
             requests.inc(3.0).unwrap();
             flush_at_last(&backend);
-            // The cut may have been waiting for the reader's connection.
+            // The cut may hit the reader's connection instead.
             let mut read = None;
-            wait_until("it is read", || {
+            wait_until("the value can be read", || {
                 read = requests.get().ok();
                 read.is_some()
             });
@@ -329,7 +329,7 @@ fn a_batch_whose_reply_is_lost_is_sent_again_and_counted_once() {
         assert_eq!(server.calls_of("evalsha"), batches + 2, "it was sent twice");
         assert_eq!(server.value("requests_total"), 10.0 * f64::from(round));
     }
-    // What is counted while there is no answer is another batch.
+    // Counts made while the reply is missing form another batch.
     proxy.swallow_reply();
     requests.inc(1.0).unwrap();
     let swallowed = proxy.held_back();
@@ -347,11 +347,11 @@ fn a_late_batch_does_not_overwrite_a_later_one() {
         Backend::open(&proxy.url("socket_timeout=0.2&connect_timeout=0.2&flush_interval_ms=1")).unwrap();
     let level = gauge(&backend, "level");
     flush(&backend);
-    // The request waits in the network until long after its sender has given it up.
+    // The request stays in the network until long after its sender gave up.
     proxy.hold(Direction::Request);
     level.set(1.0).unwrap();
     wait_until("the batch is on its way", || proxy.held_back() > 0);
-    wait_until("it is given up", || proxy.connections() > 1);
+    wait_until("the sender gives up", || proxy.connections() > 1);
     level.set(2.0).unwrap();
     proxy.release();
     flush_at_last(&backend);
@@ -376,7 +376,7 @@ fn a_reply_that_comes_late_is_not_taken_for_another() {
     assert!(is_out_of_reach(&requests.get().unwrap_err()));
     proxy.release();
     requests.inc(1.0).unwrap();
-    wait_until("it is read again", || requests.get().is_ok());
+    wait_until("the value can be read again", || requests.get().is_ok());
     assert_eq!(requests.get().unwrap(), 3.0);
     assert_eq!(backend.collect(None).unwrap().families.len(), 1);
 }
@@ -387,7 +387,7 @@ fn silently_dead_connections_are_replaced() {
     let proxy = Proxy::start(server.port());
     let backend = Backend::open(&proxy.url("socket_timeout=0.2&collect_timeout=5")).unwrap();
     let requests = counter(&backend, "requests_total");
-    // Each of the four readers has a connection by now.
+    // By now each of the four readers has a connection.
     for _ in 0..16 {
         requests.inc(1.0).unwrap();
         requests.get().unwrap();
@@ -396,7 +396,7 @@ fn silently_dead_connections_are_replaced() {
     requests.inc(1.0).unwrap();
     for scrape in 0..4 {
         let read = requests.get();
-        assert_eq!(read.ok(), Some(17.0), "scrape {scrape}: new connections work, and there is time for one");
+        assert_eq!(read.ok(), Some(17.0), "scrape {scrape} has the time for a new connection");
     }
 }
 
@@ -430,7 +430,7 @@ fn a_garbage_reply_is_an_error_and_the_batch_is_sent_again() {
     for (index, bytes) in rubbish.iter().enumerate() {
         proxy.answer(bytes);
         requests.inc(1.0).unwrap();
-        wait_until("the rubbish is given", || proxy.answers_left() == 0);
+        wait_until("the garbage is sent", || proxy.answers_left() == 0);
         flush_at_last(&backend);
         let shown = String::from_utf8_lossy(bytes);
         assert_eq!(server.value("requests_total"), 1.0 + index as f64, "after {shown:?}");
@@ -442,13 +442,13 @@ fn a_garbage_reply_is_an_error_and_the_batch_is_sent_again() {
 fn a_reply_with_too_few_values_is_an_error() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
-    // One thread reads, so that the connection that the first read has made is the one of the second.
+    // With one reader thread both reads use the same connection.
     let backend = Backend::open(&proxy.url("pipeline_threads=1")).unwrap();
     let size = declare(&backend, "size", MetricType::Summary, &[]).metric(&[]).unwrap();
     size.observe(2.0).unwrap();
     assert_eq!(size.get_sum().unwrap(), 2.0);
     let epoch: String = server.run_words("HGET {size}:writers epoch");
-    // What a read sends: two keys are renewed, the values are read, and the epoch.
+    // The replies of a read: two renewed keys, the values, and the epoch.
     let replies = format!(":1\r\n:1\r\n*0\r\n${}\r\n{epoch}\r\n", epoch.len());
     proxy.answer(replies.as_bytes());
     let error = size.get_sum().unwrap_err();
@@ -483,11 +483,11 @@ fn a_flushed_script_is_loaded_again() {
     let total = load.end();
     flush_at_last(&backend);
     assert_eq!(server.value("requests_total"), total);
-    assert_eq!(times_lost(server.port()), 0, "that is no loss of the store");
+    assert_eq!(times_lost(server.port()), 0, "a flushed script is not a loss of the store");
 }
 
-/// Breaks the server's service, counts, checks that it is noticed once and for this reason, mends it, and
-/// checks that all of it arrives.
+/// Makes the server refuse, counts, checks that one record names the reason, ends the refusal, and checks that all
+/// counts arrive.
 fn check_refusal(
     server: &Server,
     reason: &str,
@@ -525,7 +525,7 @@ fn check_refusal(
     for n in 0..50 {
         assert_eq!(server.field("errors_total", &format!("{{\"n\":\"{n}\"}}")), total - 5.0);
     }
-    assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1), "each is said once");
+    assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1), "one record each");
 }
 
 fn raw(connection: &mut redis::Connection, words: &str) {
@@ -592,7 +592,7 @@ fn a_server_with_too_many_clients_at_the_start_gets_everything_later() {
     requests.inc(3.0).unwrap();
     backend.flush(PATIENCE).unwrap_err();
     raw(&mut raw_connection, "CONFIG SET maxclients 1000");
-    wait_until("it arrives by itself", || server.value("requests_total") == 3.0);
+    wait_until("the counts arrive without a flush", || server.value("requests_total") == 3.0);
     flush(&backend);
     assert_eq!((times_lost(server.port()), times_back(server.port())), (1, 1));
 }
@@ -620,7 +620,7 @@ fn a_server_that_refuses_for_any_reason_gets_everything_later() {
         "NOPERM this user has no permissions to run the 'evalsha' command",
     ];
     for (index, refusal) in refusals.iter().enumerate() {
-        // The server applies what it gets all the same, so whatever is not sent again as it was shows.
+        // The server applies the batch nevertheless, so a batch that is sent again with other contents shows.
         proxy.answer_all(Some(format!("-{refusal}\r\n").as_bytes()));
         level.inc(1.0).unwrap();
         requests.inc(1.0).unwrap();
@@ -637,8 +637,8 @@ fn a_server_that_refuses_for_any_reason_gets_everything_later() {
         assert_eq!(server.value("level"), 10.0 + 2.0 * rounds, "after {refusal:?}");
         let port = format!(":{}", proxy.port());
         let said = log_records(Level::Error, &["the store is lost", &port, refusal]);
-        assert_eq!(said.len(), 1, "{refusal:?} is said once: {said:?}");
-        assert_eq!(times_lost(proxy.port()), index + 1, "and nothing else is lost");
+        assert_eq!(said.len(), 1, "one record for {refusal:?}: {said:?}");
+        assert_eq!(times_lost(proxy.port()), index + 1, "no second loss");
     }
 }
 
@@ -680,7 +680,7 @@ fn a_server_that_is_busy_with_a_script_gets_everything_later() {
                 let mut connection = server.connection();
                 scope.spawn(move || {
                     let script = redis::cmd("EVAL").arg("while true do end").arg(0).exec(&mut connection);
-                    assert!(script.is_err(), "it was killed");
+                    assert!(script.is_err(), "the script was killed");
                 });
             },
             |_| {
@@ -721,7 +721,7 @@ fn a_waiting_change_is_reported_once_however_often_it_was_tried() {
     server.kill();
     requests.inc(1.0).unwrap();
     backend.collect(None).unwrap_err();
-    // One batch is on its way, and this waits behind it.
+    // One batch is in flight, and this change waits for it.
     requests.inc(1.0).unwrap();
     for _ in 0..20 {
         backend.collect(None).unwrap_err();
@@ -733,7 +733,7 @@ fn a_waiting_change_is_reported_once_however_often_it_was_tried() {
 #[test]
 fn closing_while_the_server_is_stalled_reports_the_loss() {
     let server = Server::start();
-    // The time-out of the socket is longer than what closing may take, as it is by default.
+    // As by default, the socket timeout is longer than the shutdown timeout.
     let backend = open(&server, "shutdown_timeout=0.3&socket_timeout=3");
     let requests = counter(&backend, "requests_total");
     flush(&backend);
@@ -803,7 +803,7 @@ fn many_removals_while_the_server_is_away_do_not_hold_up_the_rest() {
     }
     other.inc(1.0).unwrap();
     server.run();
-    wait_until("the rest arrives", || server.value("other_total") == 1.0);
+    wait_until("the other changes arrive", || server.value("other_total") == 1.0);
 }
 
 // A forked child that cannot start threads.
@@ -816,7 +816,7 @@ fn a_child_without_threads_sends_everything_when_it_can_start_them() {
     flush(&backend);
     let child = fork(|| {
         forbid_threads();
-        // Only the first try is at once; the others are counted all the same.
+        // Only the first attempt is immediate. The other increments still count.
         (0..3).for_each(|_| requests.inc(1.0).unwrap());
         let created = counter(&backend, "created_total");
         created.inc(2.0).unwrap();
@@ -826,7 +826,7 @@ fn a_child_without_threads_sends_everything_when_it_can_start_them() {
             assert!(error.message().contains("is kept"), "{error}");
         }
         allow_threads();
-        // Nothing changes any more that could tell the store to look.
+        // No further change wakes the store.
         requests.get().unwrap() == 3.0 && created.get().unwrap() == 2.0
     });
     child.join();
@@ -845,7 +845,7 @@ fn a_child_without_threads_reports_its_loss_when_it_closes() {
     let losing = fork(|| {
         forbid_threads();
         requests.inc(1.0).unwrap();
-        assert!(family.remove(&["x"]).is_err(), "the server cannot be told");
+        assert!(family.remove(&["x"]).is_err(), "the removal cannot be sent");
         let error = backend.close().unwrap_err();
         assert!(error.message().contains("is lost: cannot start a thread"), "{error}");
         true
@@ -874,7 +874,7 @@ fn a_child_forked_while_a_connection_is_made_does_not_keep_it_open() {
         Backend::open(&proxy.url("pipeline_threads=1&connect_timeout=30&collect_timeout=30")).unwrap();
     let requests = counter(&backend, "requests_total");
     flush(&backend);
-    // The reader's connection is open, and waits for the answer to its login.
+    // The reader's connection is open and waits for the reply to its login.
     proxy.hold(Direction::Reply);
     let child = std::thread::scope(|scope| {
         let reading = scope.spawn(|| requests.get());
@@ -888,7 +888,7 @@ fn a_child_forked_while_a_connection_is_made_does_not_keep_it_open() {
         child
     });
     backend.close().unwrap();
-    // They would stay if the child had them too.
+    // The server would keep them if the child had them open, too.
     wait_until("the parent's connections end", || server.clients() == 0);
     child.kill();
 }

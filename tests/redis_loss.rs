@@ -1,6 +1,6 @@
-//! What the Redis store does when the server has lost data that it had confirmed: it restarts empty, is
-//! flushed, or keys expire. Counters go on from what is counted afterwards; all series that a living process
-//! knows are there again, and gauges have their last value.
+//! The Redis store after the server lost confirmed data: it restarts empty, is flushed, or keys expire. Counters
+//! continue with later counts, every series that a living process knows exists again, and gauges have their last
+//! value.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -16,7 +16,7 @@ use support::process::fork;
 use support::proxy::{Direction, Proxy};
 use support::*;
 
-/// The sample lines of all families, sorted.
+/// Returns the sorted sample lines of all families.
 fn lines(backend: &Backend) -> Vec<String> {
     let text = backend.collect_text().unwrap();
     let mut lines: Vec<String> =
@@ -29,7 +29,7 @@ fn definitions(server: &Server) -> BTreeSet<String> {
     server.run_words("HKEYS pytheus:families")
 }
 
-/// A family of each kind, with values.
+/// One family of each kind, with values.
 struct Everything {
     requests: Arc<Metric>,
     by_path: MetricFamily,
@@ -70,7 +70,7 @@ impl Everything {
         ["requests_total", "by_path_total", "size", "time", "level", "in_progress"].map(str::to_owned).into()
     }
 
-    /// What a scrape shows after the server has lost everything.
+    /// Returns the lines of a scrape after the server lost all data.
     fn lines_after_loss() -> Vec<&'static str> {
         vec![
             "by_path_total{path=\"/\"} 0",
@@ -98,21 +98,21 @@ impl Everything {
 fn the_first_scrape_after_an_empty_restart_shows_all_series_and_gauges() {
     remember_log();
     let mut server = Server::start();
-    // Nothing but the scrape makes this process look.
+    // Only the scrape makes this process contact the server.
     let backend = open(&server, "flush_interval_ms=3600000");
     let everything = Everything::new(&backend);
     server.kill();
     server.run();
     assert_eq!(lines(&backend), Everything::lines_after_loss());
-    assert!(Everything::is_there(&server), "others see it too");
+    assert!(Everything::is_there(&server), "the server has the series again");
     everything.requests.inc(1.0).unwrap();
     everything.time.observe(2.0).unwrap();
     everything.level.inc(1.0).unwrap();
-    assert_eq!(everything.requests.get().unwrap(), 1.0, "what is counted afterwards");
+    assert_eq!(everything.requests.get().unwrap(), 1.0, "only later counts");
     assert_eq!(everything.time.get_count().unwrap(), 1.0);
     assert_eq!(everything.level.get().unwrap(), 74.0);
     let port = format!(":{}", server.port());
-    assert_eq!(log_records(Level::Warn, &["has lost 6 metric families", &port]).len(), 1, "it is said once");
+    assert_eq!(log_records(Level::Warn, &["has lost 6 metric families", &port]).len(), 1, "one record");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_scrape_of_some_families_restores_them_and_their_definitions() {
     let some = backend.collect(Some(std::slice::from_ref(&everything.in_progress))).unwrap();
     assert_eq!(some.families[0].series().next().unwrap().value(), 3.0);
     assert_eq!(definitions(&server), Everything::names());
-    // So does reading one metric.
+    // Reading one metric restores them, too.
     assert_eq!(everything.level.get().unwrap(), 73.0);
     assert_eq!(
         lines(&open(&server, "")),
@@ -159,7 +159,7 @@ fn an_idle_process_notices_an_empty_restart() {
     let _everything = Everything::new(&backend);
     server.kill();
     server.run();
-    wait_until("everything is there, though nobody asks or counts", || Everything::is_there(&server));
+    wait_until("everything is restored without a scrape or a count", || Everything::is_there(&server));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_idle_process_announces_definitions_again_without_metrics() {
     flush(&backend);
     server.kill();
     server.run();
-    wait_until("the definition is there", || definitions(&server).contains("requests_total"));
+    wait_until("the definition is restored", || definitions(&server).contains("requests_total"));
 }
 
 #[test]
@@ -179,8 +179,8 @@ fn an_idle_process_sends_nothing() {
     let backend = open(&server, "pipeline_threads=1&client_name=idler");
     let _everything = Everything::new(&backend);
     backend.collect(None).unwrap();
-    // The server tells for how many seconds each connection has been silent.
-    wait_until("all its connections fall silent", || {
+    // The server knows for how many seconds each connection has been idle.
+    wait_until("all connections of the process are idle", || {
         let clients: String = server.run_words("CLIENT LIST");
         let own: Vec<&str> = clients.lines().filter(|line| line.contains("name=idler")).collect();
         let silence = |line: &&str| line.split_once(" idle=")?.1.split(' ').next()?.parse::<u64>().ok();
@@ -246,7 +246,7 @@ fn the_latest_value_that_any_process_has_set_is_restored() {
         gauge.set(20.0 + gauge.get().unwrap()).unwrap();
         flush(worker);
     }
-    // The first worker has set it to 40 after the second had set it to 20; the third never did.
+    // The second worker set the gauge to 20, then the first set it to 40. The third never set it.
     assert_eq!(server.value("level"), 40.0);
     for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0]] {
         server.run_words::<()>("FLUSHALL");
@@ -261,14 +261,14 @@ fn the_latest_value_that_any_process_has_set_is_restored() {
 fn a_loss_is_restored_although_another_key_is_refused() {
     let server = Server::start();
     let (here, elsewhere) = (open(&server, "flush_interval_ms=3600000"), open(&server, ""));
-    // By their names the gauge is sent first.
+    // The gauge is sent first, because families are sent by name.
     let (level, requests) = (gauge(&here, "a_level"), counter(&here, "b_requests_total"));
     let other_level = gauge(&elsewhere, "a_level");
     level.inc(5.0).unwrap();
     requests.inc(1.0).unwrap();
     flush(&here);
     server.run_words::<()>("FLUSHALL");
-    // Another process begins a new epoch of the gauge: that it is new is told without a write.
+    // Another process begins a new epoch of the gauge. The reply says so without a write.
     other_level.inc(2.0).unwrap();
     flush(&elsewhere);
     server.run_words::<()>("CONFIG SET maxmemory 1");
@@ -296,7 +296,7 @@ fn a_value_set_after_a_loss_is_not_overwritten_by_an_older_one() {
         flush(&after);
         assert_eq!(level.get().unwrap(), value);
     }
-    // Also if it stands where it was restored to in between.
+    // Also if the restored value stood there in between.
     server.run_words::<()>("FLUSHALL");
     assert_eq!(gauge(&before, "level").get().unwrap(), 70.0);
     let others = gauge(&after, "level");
@@ -350,7 +350,7 @@ fn removed_and_cleared_metrics_do_not_come_back() {
     flush(&backend);
     server.run_words::<()>("FLUSHALL");
     assert_eq!(lines(&backend), ["level{a=\"y\"} 7"]);
-    // What has come again has nothing of what it was before.
+    // A metric that is created again has no earlier value.
     removed.metric(&["x"]).unwrap();
     cleared.metric(&["x"]).unwrap();
     flush(&backend);
@@ -389,7 +389,7 @@ fn a_loss_under_load_costs_at_most_the_confirmed_counts() {
     }
     let total: f64 = loads.into_iter().map(Load::end).sum();
     backends.iter().for_each(|backend| drop(backend.collect(None).unwrap()));
-    assert_eq!(server.value("in_progress"), total, "each remembers its own, up to the last");
+    assert_eq!(server.value("in_progress"), total, "each process remembers its last value");
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn a_server_that_forgets_each_write_is_an_error_and_no_endless_loop() {
     let level = gauge(&backend, "level");
     level.set(5.0).unwrap();
     flush(&backend);
-    // To every batch: the family began anew just now. (Three commands announce a definition.)
+    // The reply to every batch says that the family is new. (Three commands announce a definition.)
     proxy.answer_all(Some("*2\r\n:2\r\n$1\r\nx\r\n".repeat(3).as_bytes()));
     level.set(6.0).unwrap();
     let error = backend.flush(PATIENCE).unwrap_err();
@@ -436,7 +436,7 @@ fn a_batch_that_arrives_late_does_not_hide_a_loss() {
     let backend = Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=3600000")).unwrap();
     let family = declare(&backend, "level", MetricType::Gauge, &[]);
     flush(&backend);
-    // The first batch, which begins the epoch, waits in the network; it is sent again, and goes through.
+    // The first batch, which begins the epoch, is held in the network. It is sent again and succeeds.
     proxy.hold_connections(Direction::Request);
     let level = family.metric(&[]).unwrap();
     level.set(70.0).unwrap();
@@ -444,6 +444,6 @@ fn a_batch_that_arrives_late_does_not_hide_a_loss() {
     assert!(proxy.held_back() > 0 && server.value("level") == 70.0);
     server.run_words::<()>("FLUSHALL");
     proxy.release();
-    wait_until("the late one begins an epoch", || server.run_words::<bool>("EXISTS {level}:writers"));
+    wait_until("the late batch begins an epoch", || server.run_words::<bool>("EXISTS {level}:writers"));
     assert_eq!(level.get().unwrap(), 70.0);
 }

@@ -1,6 +1,6 @@
-//! The Redis store against a real server: what it writes there (the layout of `docs/redis-layout.md`), what
-//! it reads back, and what it makes of what others have written. Faults of the server and the network are
-//! in `redis_faults.rs`.
+//! The Redis store with a real server: what it writes (the layout of `docs/redis-layout.md`), and how it combines and
+//! removes values. What it reads is in `redis_read.rs`, foreign keys in `redis_foreign_keys.rs`, faults in
+//! `redis_faults.rs` and `redis_refusals.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -29,14 +29,14 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The series of one family: labels as JSON, and the value.
+/// Returns the series of one family: labels as JSON, and the value.
 fn values(snapshot: &Snapshot, name: &str) -> BTreeMap<String, f64> {
     let family = snapshot.families.iter().find(|family| family.definition.name() == name);
     let series = family.unwrap_or_else(|| panic!("{name} is not in the snapshot")).series();
     series.map(|series| (json!(series.labels()).to_string(), series.value())).collect()
 }
 
-/// The sample lines of one family.
+/// Returns the sample lines of one family.
 fn lines(backend: &Backend, name: &str) -> Vec<String> {
     let text = backend.collect_text().unwrap();
     text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
@@ -120,7 +120,7 @@ fn a_new_metric_is_visible_to_others_with_0() {
     counter(&backend, "requests_total");
     declare(&backend, "errors_total", MetricType::Counter, &["a"]).metric(&["x"]).unwrap();
     declare(&backend, "size", MetricType::Histogram, &[]).metric(&[]).unwrap();
-    wait_until("the new metrics arrive, though nobody counts", || keys(&server).contains("size"));
+    wait_until("the new metrics arrive without a count", || keys(&server).contains("size"));
     flush(&backend);
     assert_eq!(server.run_words::<String>("GET requests_total"), "0");
     assert_eq!(hash(&server, "errors_total"), map(&[(r#"{"a":"x"}"#, "0")]));
@@ -187,10 +187,10 @@ fn a_writers_entry_is_its_last_batch_and_the_time() {
     let other = open(&server, "");
     counter(&other, "requests_total").inc(1.0).unwrap();
     flush(&other);
-    assert_eq!(entries().len(), 2, "each backend is a writer of its own");
+    assert_eq!(entries().len(), 2, "each backend is a writer");
 }
 
-/// Writes entries of other writers whose last batch was so many seconds ago.
+/// Writes entries of `count` other writers whose last batch was `seconds_ago`.
 fn pretend_writers(server: &Server, key: &str, count: usize, seconds_ago: u64) {
     let time: Vec<String> = server.run_words("TIME");
     let last = time[0].parse::<u64>().unwrap() - seconds_ago;
@@ -214,7 +214,7 @@ fn entries_of_writers_that_ended_long_ago_are_removed() {
         backend.close().unwrap();
         epochs.insert(hash(&server, "{requests_total}:writers").remove("epoch"));
     }
-    assert_eq!(epochs.len(), 1, "the epoch is never swept out");
+    assert_eq!(epochs.len(), 1, "the epoch is never removed");
     let left = hash(&server, "{requests_total}:writers");
     let of = |suffix: &str| left.keys().filter(|writer| writer.ends_with(suffix)).count();
     assert!(of("-ago-400000") < 100, "{} of 300 are left", of("-ago-400000"));
@@ -225,7 +225,7 @@ fn entries_of_writers_that_ended_long_ago_are_removed() {
 #[test]
 fn a_new_writer_does_not_make_the_server_read_all_others() {
     let server = Server::start();
-    // A day of short-lived workers: 5,000 of them here, and none to be swept.
+    // The entries of 5,000 short-lived workers of one day. None is old enough to be removed.
     pretend_writers(&server, "{requests_total}:writers", 5_000, 3_000);
     let reads = server.calls_of("hgetall");
     for _ in 0..10 {
@@ -247,7 +247,7 @@ fn key_prefix_begins_every_key() {
     let expected = ["app-pytheus:families", "app-requests_total", "{app-requests_total}:writers"];
     assert_eq!(keys(&server), expected.map(str::to_owned).into());
     assert_eq!(lines(&open(&server, "key_prefix=app"), "requests_total"), ["requests_total 1"]);
-    assert_eq!(open(&server, "").collect_text().unwrap(), "", "another prefix is another world");
+    assert_eq!(open(&server, "").collect_text().unwrap(), "", "another prefix shares nothing");
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn definitions_do_not_expire_while_a_process_writes() {
             std::mem::replace(&mut before, now) + 300 < now
         });
     }
-    assert_eq!(hash(&server, "pytheus:families").len(), 2, "they had not expired in between");
+    assert_eq!(hash(&server, "pytheus:families").len(), 2, "the definitions did not expire in between");
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn numbers_and_special_values_match_the_memory_store() {
             for step in steps {
                 step(&here);
                 step(&there);
-                // Each step meets on the server what the one before left there.
+                // Each step finds the value that the previous one left on the server.
                 flush(&redis);
             }
         }
@@ -414,11 +414,11 @@ fn setting_and_adding_to_a_gauge_keep_their_order() {
         assert_eq!(level.get().unwrap(), expected);
     }
     theirs.inc(10.0).unwrap();
-    assert_eq!(theirs.get().unwrap(), 9.0, "adding adds to what others have set");
+    assert_eq!(theirs.get().unwrap(), 9.0, "an addition adds to the value that another process set");
     level.inc(1.0).unwrap();
     assert_eq!(level.get().unwrap(), 10.0);
     theirs.set(1.0).unwrap();
-    assert_eq!(theirs.get().unwrap(), 1.0, "setting forgets what others have added");
+    assert_eq!(theirs.get().unwrap(), 1.0, "a set discards the additions of other processes");
 }
 
 #[test]
@@ -447,7 +447,7 @@ fn many_changed_metrics_go_in_batches_of_at_most_1000() {
     flush(&backend);
     server.run_words::<()>("CONFIG SET slowlog-log-slower-than 0");
     server.run_words::<()>("CONFIG SET slowlog-max-len 100000");
-    // While the server is stopped, all but what is on its way gather.
+    // While the server is stopped, all changes but those in flight gather.
     server.stop();
     for n in 0..3_500 {
         family.metric(&[&n.to_string()]).unwrap().inc(f64::from(n)).unwrap();
@@ -464,7 +464,7 @@ fn many_changed_metrics_go_in_batches_of_at_most_1000() {
     assert!(sizes.iter().any(|&operations| operations > 500), "{sizes:?}");
 }
 
-/// The number of operations of a batch in the slow log, which says "... (2977 more arguments)".
+/// Returns the number of operations of a batch from the slow log, which says "... (2977 more arguments)".
 fn operations_of(entry: &redis::Value) -> Option<usize> {
     let redis::Value::Array(parts) = entry else { return None };
     let arguments: Vec<String> = redis::from_redis_value(parts[3].clone()).unwrap();
@@ -516,7 +516,7 @@ fn changes_of_several_backends_add_up_exactly() {
 #[test]
 fn a_scrape_shows_every_change_that_happened_before_it() {
     let server = Server::start();
-    // So long that nothing would arrive by itself.
+    // The flush interval is so long that nothing arrives without a scrape.
     let backend = open(&server, "flush_interval_ms=3600000");
     let requests = counter(&backend, "requests_total");
     for n in 1..200 {
@@ -524,7 +524,7 @@ fn a_scrape_shows_every_change_that_happened_before_it() {
         assert_eq!(lines(&backend, "requests_total"), [format!("requests_total {n}")]);
     }
     requests.inc(1.0).unwrap();
-    assert_eq!(requests.get().unwrap(), 200.0, "and so does a read");
+    assert_eq!(requests.get().unwrap(), 200.0, "a read shows every change, too");
 }
 
 #[test]
@@ -556,7 +556,7 @@ fn metrics_that_only_other_processes_created_are_read() {
          time_bucket{a=\"x\",le=\"+Inf\"} 1\ntime_sum{a=\"x\"} 1.5\ntime_count{a=\"x\"} 1\n"
     );
     let some = reader.collect(Some(&[empty])).unwrap();
-    assert_eq!(some.families.len(), 1, "only what was asked for");
+    assert_eq!(some.families.len(), 1, "the requested families only");
     assert_eq!(values(&some, "errors_total"), [(r#"{"a":"2","b":"1"}"#.to_owned(), 5.0)].into());
 }
 
@@ -643,7 +643,7 @@ fn additions_of_pytheus_backend_rs_0_0_9_to_the_same_keys_count() {
     let requests = counter(&backend, "requests_total");
     let labels = declare(&backend, "errors_total", MetricType::Counter, &["z", "bob"]);
     let errors = labels.metric(&["1", "cat"]).unwrap();
-    // The commands that it sends, as MONITOR showed them.
+    // The commands that 0.0.9 sends, as MONITOR shows them.
     let field = r#"{"bob":"cat","z":"1"}"#;
     for _ in 0..3 {
         requests.inc(0.25).unwrap();
@@ -713,7 +713,7 @@ fn a_removed_metric_is_gone_from_the_server_and_can_be_created_again() {
     family.remove(&["x"]).unwrap();
     old.observe(1.0).unwrap();
     flush(&backend);
-    assert!(hash(&server, "size").keys().all(|field| field.contains(r#""y""#)), "not a field is left");
+    assert!(hash(&server, "size").keys().all(|field| field.contains(r#""y""#)), "no field is left");
     assert_eq!(family.remove(&["x"]).unwrap_err().kind(), ErrorKind::NotFound);
     let new = family.metric(&["x"]).unwrap();
     assert_eq!(new.get_count().unwrap(), 0.0);
@@ -766,7 +766,7 @@ fn clearing_a_family_removes_the_metrics_of_all_processes() {
     let old = family.metric(&["x"]).unwrap();
     old.inc(1.0).unwrap();
     flush(&backend);
-    // What is pending at the time is cleared too.
+    // Pending changes are cleared, too.
     old.inc(1.0).unwrap();
     family.clear().unwrap();
     old.inc(1.0).unwrap();
@@ -832,11 +832,11 @@ fn a_key_of_another_type_is_named_and_all_others_arrive() {
         backend.collect(None).unwrap();
     }
     assert_eq!(server.value("other_total"), 8.0);
-    assert_eq!(log_records(Level::Error, &["\"taken_total\" is refused"]).len(), 1, "said once");
-    assert_eq!(log_records(Level::Error, &["\"taken_total\" cannot be read"]).len(), 1, "said once");
+    assert_eq!(log_records(Level::Error, &["\"taken_total\" is refused"]).len(), 1, "one record");
+    assert_eq!(log_records(Level::Error, &["\"taken_total\" cannot be read"]).len(), 1, "one record");
     assert_eq!(times_lost(server.port()), 0, "the store is not lost");
     server.run_words::<()>("DEL taken_total");
-    wait_until("what was refused arrives by itself", || server.value("taken_total") == 7.0);
+    wait_until("the refused change arrives without a flush", || server.value("taken_total") == 7.0);
     wait_until("the log says so", || {
         log_records(Level::Info, &["\"taken_total\" is accepted again"]).len() == 1
     });
@@ -870,7 +870,7 @@ fn a_writers_key_of_another_type_is_named() {
     counter(&backend, "requests_total").inc(1.0).unwrap();
     let error = backend.flush(PATIENCE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
-    assert!(error.message().contains("{requests_total}:writers"), "which key is to be deleted? {error}");
+    assert!(error.message().contains("{requests_total}:writers"), "the error must name the key: {error}");
 }
 
 #[test]
@@ -934,7 +934,7 @@ fn a_value_that_is_not_a_number_is_reported_and_replaced() {
         log_records(Level::Error, &["garbled_total", r#"{"a":"x"}: the value was no number"#]).len(),
         1
     );
-    assert_eq!(server.field("garbled_total", "no json"), 7.0, "what is not ours is left alone");
+    assert_eq!(server.field("garbled_total", "no json"), 7.0, "foreign fields are untouched");
 }
 
 #[test]
@@ -953,7 +953,7 @@ fn fields_of_other_programs_do_not_spoil_the_exposition() {
     for field in [r#"{"le":"5"}#le=1"#, r#"{"a":"x"}"#, r#"{"a":"x"}#le=one"#, "#sum"] {
         server.run_command::<()>(&["HSET", "size", field, "7"]);
     }
-    // One line that is no exposition, and Prometheus refuses the whole scrape.
+    // Prometheus rejects the whole scrape for one malformed line.
     assert_eq!(lines(&backend, "requests_total"), ["requests_total{a=\"x\"} 1"]);
     assert_eq!(
         lines(&backend, "size"),
@@ -975,7 +975,7 @@ fn definitions_are_announced_again_when_the_server_has_lost_them() {
     flush(&backend);
     server.run_words::<()>("FLUSHALL");
     assert_eq!(lines(&backend, "requests_total"), ["requests_total 0"]);
-    wait_until("the definition is there again", || {
+    wait_until("the definition is restored", || {
         server.run_words::<bool>("HEXISTS pytheus:families requests_total")
     });
     requests.inc(1.0).unwrap();
@@ -1010,7 +1010,7 @@ fn database_unix_socket_and_client_name_are_used() {
     counter(&backend, "requests_total").inc(1.0).unwrap();
     flush(&backend);
     assert!(server.run_words::<String>("CLIENT LIST").contains("name=me"));
-    assert_eq!(keys(&server).len(), 0, "database 0 has nothing");
+    assert_eq!(keys(&server).len(), 0, "database 0 is empty");
     let backend = Backend::open(&format!("redis://127.0.0.1:{}/3", server.port())).unwrap();
     assert_eq!(lines(&backend, "requests_total"), ["requests_total 1"]);
 }
@@ -1046,13 +1046,13 @@ fn a_dropped_backend_ends_its_connections() {
         requests.inc(1.0).unwrap();
         requests.get().unwrap();
     }
-    // Nobody holds a handle any more: the threads have nothing left to serve.
+    // No handle is left, so the threads end.
     wait_until("its connections end", || server.clients() == 0);
 }
 
 // A user that may not do everything.
 
-/// A backend that logs in as a user without the commands `denied`.
+/// Opens a backend as a user who may not use the commands `denied`.
 fn open_without(server: &Server, denied: &str) -> Backend {
     server.run_words::<()>(&format!("ACL SETUSER some on >secret ~* &* +@all {denied}"));
     let url = format!("redis://some:secret@127.0.0.1:{}?flush_interval_ms=1", server.port());
@@ -1084,7 +1084,7 @@ fn a_batch_that_is_refused_half_way_is_not_sent_again() {
     family.metric(&["gone"]).unwrap().inc(1.0).unwrap();
     other.inc(1.0).unwrap();
     flush(&backend);
-    // HDEL is refused, and so is the batch it begins; what comes behind it waits with it.
+    // HDEL is refused, and with it the batch that it begins. Later changes wait.
     family.remove(&["gone"]).unwrap();
     for _ in 0..5 {
         other.inc(1.0).unwrap();
@@ -1092,7 +1092,7 @@ fn a_batch_that_is_refused_half_way_is_not_sent_again() {
     }
     assert_eq!(server.field("requests_total", r#"{"a":"other"}"#), 1.0);
     server.run_words::<()>("ACL SETUSER some +hdel");
-    wait_until("it is allowed, and arrives once", || {
+    wait_until("the allowed batch arrives once", || {
         let _ = backend.flush(PATIENCE);
         server.field("requests_total", r#"{"a":"other"}"#) == 6.0
     });
@@ -1110,7 +1110,7 @@ fn a_user_that_may_not_expire_changes_nothing_until_it_may() {
     }
     assert_eq!(server.value("requests_total"), 0.0);
     server.run_words::<()>("ACL SETUSER some +expire");
-    wait_until("it arrives once", || {
+    wait_until("the batch arrives once", || {
         backend.flush(PATIENCE).is_ok() && server.value("requests_total") == 5.0
     });
 }

@@ -1,6 +1,6 @@
-//! The shared-memory store: what one backend writes, another of the same file sees; what it removes is gone
-//! for all, and its space is used again. Bad files are in `shared_memory_faults.rs`, processes that are
-//! forked and killed in `shared_memory_processes.rs`.
+//! The shared-memory store: backends of one file see each other's values, removed metrics are gone for all of them,
+//! and their space is reused. Bad files are in `shared_memory_faults.rs` and `shared_memory_damage.rs`, forked and
+//! killed processes in `shared_memory_processes.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -14,7 +14,7 @@ use support::process::{EndOnDrop, fork};
 use support::shared_file::{SEGMENT, TestFile};
 use support::*;
 
-/// The sample lines of one family.
+/// Returns the sample lines of one family.
 fn lines(backend: &Backend, name: &str) -> Vec<String> {
     let text = backend.collect_text().unwrap();
     text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
@@ -24,7 +24,7 @@ fn labelled(backend: &Backend, name: &str) -> MetricFamily {
     declare(backend, name, MetricType::Counter, &["a"])
 }
 
-// What others see.
+// Visibility.
 
 #[test]
 fn values_are_visible_to_others_at_once() {
@@ -55,7 +55,7 @@ fn a_family_is_known_to_a_backend_that_never_declared_it() {
     let second = file.open();
     let found = second.collect(None).unwrap();
     assert_eq!(found.families.len(), 1);
-    assert_eq!(found.families[0].definition, definition, "before there is a metric");
+    assert_eq!(found.families[0].definition, definition, "before the first metric exists");
     family.metric(&["1", "2"]).unwrap().observe(7.0).unwrap();
     assert_eq!(
         second.collect_text().unwrap(),
@@ -193,7 +193,7 @@ fn the_file_follows_the_layout_page() {
     assert_eq!(file.word(16), 4096 | SEGMENT << 32);
     assert_eq!(file.word(24), 64 << 20);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    assert!(now - file.word(48) < 600, "made a moment ago");
+    assert!(now - file.word(48) < 600, "the creation time is recent");
     assert_eq!(file.word(56), support::shared_file::fnv(&[], &bytes[..56]));
     let records = file.records();
     assert_eq!(records.len(), 2);
@@ -213,7 +213,7 @@ fn the_file_follows_the_layout_page() {
     assert_eq!(file.records()[1].generation, 2);
 }
 
-// Removing, and using space again.
+// Removal and reuse of space.
 
 #[test]
 fn a_removed_metric_is_gone_for_all_processes() {
@@ -234,7 +234,7 @@ fn a_removed_metric_is_gone_for_all_processes() {
     assert!(error.message().contains(r#"hits{"a":"x"}"#), "{error}");
     assert_eq!(lines(&first, "hits"), ["hits{a=\"y\"} 1"]);
     let again = one.metric(&["x"]).unwrap();
-    assert_eq!(again.get().unwrap(), 0.0, "a live metric, that begins at 0");
+    assert_eq!(again.get().unwrap(), 0.0, "a new metric begins at 0");
     again.inc(2.0).unwrap();
     assert_eq!(lines(&second, "hits"), ["hits{a=\"x\"} 2", "hits{a=\"y\"} 1"]);
     assert_eq!(other.metric(&["x"]).unwrap().get().unwrap(), 2.0);
@@ -273,7 +273,7 @@ fn an_old_handle_never_counts_in_the_next_owner_of_its_record() {
     old.inc(100.0).unwrap();
     assert_eq!(next.get().unwrap(), 1.0);
     assert!(old.get().is_err());
-    // The same labels again are the same metric again, but not for a handle of the time before.
+    // A new metric with the same labels. Handles of the removed one do not count in it.
     other.remove(&["z"]).unwrap();
     other.metric(&["x"]).unwrap().inc(2.0).unwrap();
     old.inc(100.0).unwrap();
@@ -302,7 +302,7 @@ fn handles_that_count_during_removal_never_count_in_the_next_owner() {
             wait_until("the thread counts", || is_counting.load(Ordering::Relaxed));
             family.remove(&["old"]).unwrap();
             let next = family.metric(&["new"]).unwrap();
-            // From a value that the old metric never had.
+            // A value that the old metric never had.
             next.inc(0.5).unwrap();
             std::thread::yield_now();
             assert_eq!(next.get().unwrap(), 0.5, "round {round}");
@@ -320,7 +320,7 @@ fn free_space_is_reused_by_any_process() {
     let kept = families[0].metric(&["kept"]).unwrap();
     let mut after_first_rounds = None;
     for round in 0..400 {
-        // Made by one, removed by the other, in turns.
+        // The backends take turns at creating and removing.
         let (maker, remover) = (&families[round % 2], &families[(round / 2) % 2]);
         for index in 0..5 {
             maker.metric(&[&format!("{round}-{index}")]).unwrap().inc(1.0).unwrap();
@@ -372,12 +372,12 @@ fn threads_that_remove_and_make_the_same_metrics_find_live_ones() {
                     own.inc(1.0).unwrap();
                     let shared = family.metric(&["shared"]).unwrap();
                     shared.inc(1.0).unwrap();
-                    // Another thread's backend may remove it before we read.
+                    // Another thread's backend may remove it before this read.
                     if let Ok(value) = shared.get() {
                         assert!((1.0..=1_000.0).contains(&value), "{value}");
                     }
                     if round % 3 == number {
-                        // It may be known no more in the table of the backend.
+                        // The backend's table may not know it any more.
                         let _ = family.remove(&["shared"]);
                     }
                 }
@@ -394,7 +394,7 @@ fn families_are_shown_in_the_order_of_their_declaration() {
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
-    // Records of all sizes that a family could have, free again.
+    // Frees records of every size that a family can have.
     for length in 0..400 {
         family.metric(&[&"x".repeat(length)]).unwrap();
     }
@@ -431,7 +431,7 @@ fn the_file_grows_while_others_read_and_count() {
             let (mut last, mut scrapes) = (0, 0);
             while !ends.load(Ordering::Relaxed) {
                 let found = reader.collect(None).unwrap().families[0].series().len();
-                assert!(found >= last, "{found} after {last}: metrics do not go");
+                assert!(found >= last, "{found} after {last}: a metric disappeared");
                 last = found;
                 scrapes += 1;
             }
@@ -464,7 +464,7 @@ fn records_of_any_size_never_cross_a_segment() {
         family.metric(&[&value]).unwrap().inc(index as f64).unwrap();
     }
     assert!(file.size() >= 3 * SEGMENT);
-    // The reader of the raw file checks the borders.
+    // The reader of the raw file checks the segment borders.
     assert_eq!(file.records().len(), 41);
     let snapshot = file.open().collect(None).unwrap();
     for series in snapshot.families[0].series() {
@@ -496,11 +496,11 @@ fn at_the_size_limit_only_new_metrics_are_refused() {
     first.inc(1.0).unwrap();
     assert_eq!(first.get().unwrap(), 1.0);
     assert_eq!(lines(&backend, "hits").len(), made);
-    assert!(labelled(&backend, "hits").metric(&["7"]).is_ok(), "what exists is found");
+    assert!(labelled(&backend, "hits").metric(&["7"]).is_ok(), "existing metrics are found");
     let definition = Definition::new("late", "", MetricType::Counter, &[], &[]).unwrap();
     let error = backend.declare(definition, &[], Lifetime::Backend).unwrap_err();
     assert!(error.message().contains("size limit"), "{error}");
-    // The limit is the file's, also for those who come later, and who wish another one.
+    // The limit belongs to the file. A later backend cannot change it.
     let other = Backend::open(&file.url("size_limit=99999999")).unwrap();
     let others = labelled(&other, "hits");
     assert!(others.metric(&["one more"]).unwrap_err().message().contains(&limit.to_string()));
@@ -524,7 +524,7 @@ fn a_record_larger_than_a_segment_is_refused_with_both_sizes() {
     let definition = Definition::new("late", &too_long, MetricType::Counter, &[], &[]).unwrap();
     let error = backend.declare(definition, &[], Lifetime::Backend).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    // The header's 4096 bytes, and 64 + 8 + the 8 of {"a":""} of the record itself.
+    // The header takes 4096 bytes, the record 64 + 8 and the 8 of {"a":""}.
     let longest = "x".repeat(SEGMENT as usize - 4096 - 80);
     family.metric(&[&longest]).unwrap().inc(1.0).unwrap();
     assert!(family.metric(&[&format!("{longest}x")]).is_err());
@@ -545,13 +545,13 @@ fn a_start_continues_or_resets() {
     let third = Backend::open(&file.url("start=reset")).unwrap();
     assert_eq!(third.collect_text().unwrap(), "");
     old_counter.inc(1.0).unwrap();
-    assert_eq!(old_counter.get().unwrap(), 2.0, "who has the old file open counts on in it");
+    assert_eq!(old_counter.get().unwrap(), 2.0, "backends of the old file keep counting in it");
     assert_eq!(counter(&old, "late_total").get().unwrap(), 0.0);
     assert_eq!(third.collect_text().unwrap(), "");
     assert_eq!(file.open().collect_text().unwrap(), "");
     let fresh = TestFile::new();
     Backend::open(&fresh.url("start=reset")).unwrap();
-    assert_eq!(fresh.size(), SEGMENT, "there need not be a file to reset");
+    assert_eq!(fresh.size(), SEGMENT, "a reset does not need an existing file");
 }
 
 #[test]
@@ -561,9 +561,9 @@ fn the_file_has_the_requested_mode_whatever_the_umask() {
     file.open();
     assert_eq!(mode(&file), 0o600);
     Backend::open(&file.url("mode=0666")).unwrap();
-    assert_eq!(mode(&file), 0o600, "the mode is for a new file");
+    assert_eq!(mode(&file), 0o600, "the mode only applies to a new file");
     let (narrow, wide) = (TestFile::new(), TestFile::new());
-    // In a child: the umask belongs to the process.
+    // In a child, because the umask belongs to the process.
     fork(|| {
         // SAFETY: a plain system call.
         unsafe { libc::umask(0o077) };
@@ -637,7 +637,7 @@ fn a_scrape_does_not_wait_for_a_process_that_appends() {
             assert_eq!(lines(&backend, "hits"), [format!("hits{{a=\"x\"}} {}", known.get().unwrap())]);
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        assert!(!is_done.load(Ordering::Relaxed), "the scrapes were made while the other thread waited");
+        assert!(!is_done.load(Ordering::Relaxed), "the scrapes ended while the other thread waited");
         drop(lock);
         making.join().unwrap().unwrap();
     });

@@ -1,5 +1,5 @@
-//! The shared-memory store against bad files, full disks and bytes that change behind its back: an error
-//! that names the file and the reason, or a record that is left out; never a crash, a hang or a signal.
+//! The shared-memory store with unusable files and full disks: an error names the file and the reason, and there is no
+//! crash, hang or signal. Damaged contents are in `shared_memory_damage.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -27,7 +27,7 @@ fn assert_refused(file: &TestFile, parts: &[&str]) {
     }
 }
 
-/// A good file with several families and metrics, one of them removed.
+/// Fills a file with several families and metrics, one of them removed.
 fn fill(file: &TestFile) {
     let backend = file.open();
     let family = declare(&backend, "requests_total", MetricType::Counter, &["path", "bob"]);
@@ -51,7 +51,7 @@ fn filled() -> TestFile {
     file
 }
 
-/// All series, as family, labels and values.
+/// Returns all series as family, labels and values.
 fn series(snapshot: &Snapshot) -> Vec<(String, String, Vec<f64>)> {
     let mut all = Vec::new();
     for family in &snapshot.families {
@@ -63,7 +63,7 @@ fn series(snapshot: &Snapshot) -> Vec<(String, String, Vec<f64>)> {
     all
 }
 
-// Files that are none of ours.
+// Foreign files.
 
 #[test]
 fn a_file_that_is_no_metrics_file_is_refused() {
@@ -78,7 +78,7 @@ fn a_file_that_is_no_metrics_file_is_refused() {
     ] {
         fs::write(&file.path, bytes).unwrap();
         assert_refused(&file, &[reason]);
-        assert_eq!(file.bytes(), bytes, "it is left as it was");
+        assert_eq!(file.bytes(), bytes, "the file is unchanged");
     }
 }
 
@@ -92,7 +92,7 @@ fn another_version_is_refused_with_both_numbers() {
 #[test]
 fn the_other_byte_order_is_refused() {
     let file = filled();
-    // As a machine of that kind writes it: every number of the header the other way round.
+    // A machine with the other byte order writes each number of the header reversed.
     for at in [8, 12, 16, 20] {
         let mut bytes = [0; 4];
         file.handle().read_exact_at(&mut bytes, at).unwrap();
@@ -146,7 +146,7 @@ fn a_file_cut_off_anywhere_is_refused() {
             _ => "cut off",
         };
         assert_refused(&file, &[reason]);
-        assert_eq!(file.size(), length, "it is left as it was");
+        assert_eq!(file.size(), length, "the file is unchanged");
     }
     fs::write(&file.path, &good).unwrap();
     assert_eq!(file.open().collect(None).unwrap().families.len(), 6);
@@ -211,7 +211,7 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Runs `body` in a child that is not root, as nobody.
+/// Runs `body` in a child as the user nobody.
 fn as_nobody(body: impl FnOnce() -> bool) {
     fork(|| {
         // SAFETY: plain system calls.
@@ -250,7 +250,7 @@ fn a_file_without_permission_or_a_read_only_one_is_refused() {
             error.message().contains(path) && error.message().contains("Permission denied")
         });
     }
-    // A folder in which nothing can be made.
+    // No file can be created in this folder.
     let empty = TestFile::new();
     fs::set_permissions(empty.folder(), fs::Permissions::from_mode(0o555)).unwrap();
     let url = empty.url("");
@@ -261,13 +261,13 @@ fn a_file_without_permission_or_a_read_only_one_is_refused() {
 
 // Full disks.
 
-/// Runs `body` in a child that has a file system of its own at `folder`, of two megabytes and with these
-/// options. Nobody else sees it, and it goes with the child. False if the child may not do that.
+/// Runs `body` in a child with a private file system of two megabytes at `folder`, mounted with `options`. The file
+/// system ends with the child.
 fn with_small_disk(folder: &Path, options: &str, body: impl FnOnce(&Path) -> bool) {
     let text = |text: &str| std::ffi::CString::new(text).unwrap();
     let (target, tmpfs, root) = (text(folder.to_str().unwrap()), text("tmpfs"), text("/"));
     let options = text(options);
-    // Two results, so that a body that cannot be run is told from one that fails.
+    // Two results distinguish a body that cannot run from a body that fails.
     let ran = SharedNumbers::new(1);
     fork(|| {
         let null = std::ptr::null::<libc::c_void>();
@@ -295,7 +295,7 @@ fn with_small_disk(folder: &Path, options: &str, body: impl FnOnce(&Path) -> boo
 fn fill_disk(path: PathBuf) {
     use std::io::Write;
     let mut file = File::create(&path).unwrap();
-    // Its count of free blocks is kept per processor: a write may be refused before the last is gone.
+    // The file system counts free blocks per processor, so it may refuse a write before the last one is used.
     while file.write_all(&[1; 4096]).is_ok() || rustix::fs::statvfs(&path).unwrap().f_bfree > 0 {}
 }
 
@@ -328,7 +328,7 @@ fn when_the_disk_fills_up_only_new_metrics_are_refused() {
                 Err(error) => Some((index, error)),
             })
             .unwrap();
-        assert!(made > 8_000, "the first segment was there before: {made}");
+        assert!(made > 8_000, "the first segment existed before: {made}");
         assert!(error.message().contains("cannot grow: No space left on device"), "{error}");
         assert!(error.message().contains(file.path.to_str().unwrap()), "{error}");
         first.inc(1.0).unwrap();
@@ -396,9 +396,9 @@ fn the_file_size_limit_of_the_process_is_an_error() {
     assert!(file.open().collect(None).unwrap().families[0].series().len() > 8_000);
 }
 
-// One bad record.
+// Damaged records.
 
-/// Asserts that the file shows all series of `good` but those of the records that begin at `damaged`.
+/// Asserts that the file shows all series of `good` but the one with `labels`.
 fn assert_others_are_read(file: &TestFile, good: &[(String, String, Vec<f64>)], labels: &str) {
     let backend = file.open();
     let found = series(&backend.collect(None).unwrap());
@@ -420,7 +420,7 @@ fn a_damaged_record_is_skipped_and_all_others_are_read() {
             file.handle().read_exact_at(&mut byte, place).unwrap();
             file.handle().write_all_at(&[byte[0] ^ mask], place).unwrap();
             assert_others_are_read(&file, &good, labels);
-            // Everything works on, the damaged metric too: it begins anew.
+            // Everything keeps working, and the damaged metric begins again.
             let backend = file.open();
             let family = declare(&backend, "requests_total", MetricType::Counter, &["path", "bob"]);
             for path in ["/1", "/3", "/new"] {
@@ -459,7 +459,7 @@ fn a_removed_record_with_a_damaged_size_is_not_reused() {
     }
 }
 
-/// Appends a record with right checksums, as another program may write it.
+/// Appends a record with correct checksums, as another program may write it.
 fn append_foreign(file: &TestFile, kind: u32, family: u64, cells: &[f64], text: &str) {
     let size = (64 + cells.len() as u64 * 8 + text.len() as u64).next_multiple_of(64);
     let (at, kind_and_size) = (file.committed(), u64::from(kind) | size << 32);
@@ -522,7 +522,7 @@ fn records_that_would_invalidate_the_scrape_are_skipped() {
     assert!(backend.collect_text().unwrap().starts_with(&good));
 }
 
-// What a killed writer leaves.
+// Traces of a killed writer.
 
 #[test]
 fn bytes_after_the_committed_end_are_ignored_and_overwritten() {
@@ -531,7 +531,7 @@ fn bytes_after_the_committed_end_are_ignored_and_overwritten() {
     let end = file.committed();
     let garbage: Vec<u8> = (0..SEGMENT - end).map(|index| (index * 37 % 251) as u8).collect();
     file.handle().write_all_at(&garbage, end).unwrap();
-    // A record that is whole but for the committed end.
+    // A complete record whose committed end is missing.
     append_foreign(&file, 3, file.records()[0].offset, &[7.0], r#"{"bob":"x","path":"x"}"#);
     file.set_word(COMMITTED_AT, end);
     let backend = file.open();
@@ -542,7 +542,7 @@ fn bytes_after_the_committed_end_are_ignored_and_overwritten() {
     }
     let text = file.open().collect_text().unwrap();
     assert!(text.starts_with(&good), "{text}\n{good}");
-    // The family, and all metrics but two, which have the place of the two removed ones.
+    // The family and all metrics but two, which reuse the places of the two removed ones.
     assert_eq!(file.records().iter().filter(|record| record.offset >= end).count(), 99);
 }
 
@@ -555,12 +555,12 @@ fn a_writer_killed_right_after_it_took_a_record_keeps_it() {
     one.metric(&["old"]).unwrap();
     other.metric(&["old"]).unwrap();
     one.remove(&["old"]).unwrap();
-    // The second backend now knows that there is a free record.
+    // The second backend now knows the free record.
     other.metric(&[&"another size".repeat(20)]).unwrap();
     let changes = file.word(CHANGES_AT);
     let taken = one.metric(&["new"]).unwrap();
     taken.inc(5.0).unwrap();
-    // As if the first had been killed before it told anybody.
+    // As if the first backend was killed before it announced the record.
     file.set_word(CHANGES_AT, changes);
     other.metric(&["third"]).unwrap().inc(1.0).unwrap();
     assert_eq!(taken.get().unwrap(), 5.0);
@@ -586,13 +586,13 @@ fn counters_of_the_format_wrap_around() {
     assert_eq!(file.records().len(), 2);
 }
 
-// Cut off while it is mapped: what can be detected.
+// Truncation of a mapped file.
 
 #[test]
 fn truncation_of_an_open_file_is_an_error_where_it_is_detectable() {
     for length in [0, 1, 4095, 4096, 8192, SEGMENT - 4096, SEGMENT - 1] {
         let file = filled();
-        // In a child: if it were not seen, a signal would end the process.
+        // In a child, because an undetected truncation ends the process with a signal.
         fork(|| {
             let backend = file.open();
             let family = declare(&backend, "level", MetricType::Gauge, &[]);
@@ -609,18 +609,18 @@ fn truncation_of_an_open_file_is_an_error_where_it_is_detectable() {
     }
 }
 
-// Bytes that change at random.
+// Random changes.
 
 #[derive(Debug, Clone)]
 enum Mutation {
-    /// Exclusive or of one byte.
+    /// Flips bits of one byte.
     Flip(usize, u8),
     Overwrite(usize, Vec<u8>),
-    /// All bytes of a block.
+    /// Overwrites a block with one byte.
     Fill(usize, usize, u8),
-    /// An aligned word: where the file keeps its numbers.
+    /// Overwrites an aligned word, where the file keeps its numbers.
     Word(usize, u64),
-    /// A block of the file, somewhere else.
+    /// Copies a block to another place.
     Copy(usize, usize, usize),
     Truncate(usize),
 }
@@ -659,7 +659,7 @@ fn mutation(length: usize, with_truncation: bool) -> impl Strategy<Value = Mutat
     ]
 }
 
-/// Makes the change, within the bytes that are there, and gives the range that was touched.
+/// Applies the change within the existing bytes and returns the touched range.
 fn apply(mutation: &Mutation, bytes: &mut Vec<u8>) -> std::ops::Range<usize> {
     let length = bytes.len();
     let end = |at: usize, count: usize| (at + count).min(length);
@@ -696,7 +696,7 @@ fn apply(mutation: &Mutation, bytes: &mut Vec<u8>) -> std::ops::Range<usize> {
     }
 }
 
-/// All that a program can do with a backend. Errors are fine.
+/// Uses every operation of a backend. Errors are allowed.
 fn use_all(backend: &Backend) {
     let _ = backend.collect_text();
     let mut families = Vec::new();
@@ -734,12 +734,12 @@ fn use_all(backend: &Backend) {
     let _ = backend.collect_text();
 }
 
-/// Runs `case` on many values in a forked child, which a signal, a panic or a hang would end. The shared
-/// number tells which case it was.
+/// Runs `case` on many values in a forked child, which a signal, a panic or a hang would end. The shared number
+/// identifies the failed case.
 fn run_cases<S: Strategy>(cases: u32, strategy: S, case: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let done = SharedNumbers::new(1);
     fork(|| {
-        // A hang in one case, not the whole, is what the alarm clock is for.
+        // The alarm clock limits each case, not the whole run.
         let config =
             Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
         let result = TestRunner::new(config).run(&strategy, |value| {
@@ -760,7 +760,7 @@ fn run_cases<S: Strategy>(cases: u32, strategy: S, case: impl Fn(S::Value) -> Re
     assert!(done.get(0) >= u64::from(cases));
 }
 
-/// The parts of `good` whose record, family record and file header were not touched.
+/// Returns the metric records whose own bytes, family record and file header are untouched.
 fn untouched(records: &[RawRecord], touched: &[std::ops::Range<usize>]) -> Vec<RawRecord> {
     let is_touched = |record: &RawRecord| {
         let (start, end) = (record.offset as usize, (record.offset + record.size) as usize);
@@ -773,7 +773,7 @@ fn untouched(records: &[RawRecord], touched: &[std::ops::Range<usize>]) -> Vec<R
     records.iter().filter(|record| is_good(record)).cloned().collect()
 }
 
-/// Whether the snapshot has the record's values.
+/// Returns whether the snapshot has the record's values.
 fn shows(snapshot: &Snapshot, records: &[RawRecord], record: &RawRecord) -> bool {
     let family = records.iter().find(|family| family.offset == record.family).unwrap();
     let name = family.text.split('\n').next().unwrap();
@@ -789,7 +789,7 @@ fn any_change_of_a_file_is_refused_or_survived_and_intact_records_are_read() {
     let file = filled();
     let (good, records) = (file.bytes(), file.records());
     let used = file.committed() as usize;
-    // Mostly where the records are; and not too many at once, so that there are untouched ones.
+    // Most changes hit the records. There are few at a time, so that some records stay untouched.
     let mutations = prop::collection::vec(mutation(used + 512, true), 1..6);
     run_cases(2_500, mutations, |mutations| {
         let mut bytes = good.clone();
@@ -804,7 +804,7 @@ fn any_change_of_a_file_is_refused_or_survived_and_intact_records_are_read() {
                 return Ok(());
             }
         };
-        // A committed end that is wrong but makes sense cannot be told from a right one.
+        // A wrong but plausible committed end cannot be distinguished from a correct one.
         if bytes[64..72] == good[64..72] {
             let snapshot = backend.collect(None).unwrap();
             let copied = mutations.iter().any(|mutation| matches!(mutation, Mutation::Copy(..)));
@@ -903,7 +903,7 @@ fn a_constantly_changing_file_is_survived() {
         let mut random = support::process::Random::new();
         let handle = file.handle();
         while stop.get(0) == 0 {
-            // Not the header, and not the end: with these damaged there is nothing to survive.
+            // Spares the header and the committed end, without which the file cannot be used.
             let at = HEADER + random.below(4_000);
             handle.write_all_at(&[random.below(256) as u8], at).unwrap();
             stop.at(1).fetch_add(1, Ordering::SeqCst);

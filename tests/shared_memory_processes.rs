@@ -1,8 +1,7 @@
-//! Processes that share a metrics file: forked, killed at any moment, coming and going by the hundred.
+//! Processes that share a metrics file: forked, killed at any moment, or short-lived.
 //!
-//! What is promised to a process that is killed: every operation that had returned is in the file. One that
-//! was under way may be there or not; of an observation, which is two additions (bucket, then sum), the
-//! first alone may be there.
+//! When a process is killed, every operation that had returned is in the file. The interrupted operation may be in
+//! the file or not. An observation consists of two additions (bucket, then sum), so its first may be there alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -32,8 +31,8 @@ fn hits(backend: &Backend) -> MetricFamily {
     declare(backend, "hits", MetricType::Counter, &["a"])
 }
 
-/// Label value and value of all metrics of the family `hits`, as a backend sees them that has not had the
-/// file open before. Each is there once.
+/// Returns label value and value of all metrics of the family `hits`, read by a new backend. Asserts that each exists
+/// once.
 fn all_hits(file: &TestFile) -> std::collections::BTreeMap<String, f64> {
     let snapshot = file.open().collect(None).unwrap();
     let family = snapshot.families.iter().find(|family| family.definition.name() == "hits").unwrap();
@@ -49,7 +48,7 @@ fn all_hits(file: &TestFile) -> std::collections::BTreeMap<String, f64> {
 fn counts_of_several_processes_add_up_exactly() {
     let file = TestFile::new();
     let (processes, increments, observations) = (8, 100_000, 20_000);
-    // Half of them by the handles of their parent, half with the file opened by themselves.
+    // Half of the children use their parent's handles, half open the file themselves.
     let backend = file.open();
     let (inherited_requests, inherited_times) = (requests(&backend), times(&backend));
     let children: Vec<Process> = (0..processes)
@@ -83,7 +82,7 @@ fn counts_of_several_processes_add_up_exactly() {
 fn a_killed_process_loses_no_count() {
     let file = TestFile::new();
     let (slots, kills) = (8, 20);
-    // By each slot: increments, then observations, that have returned.
+    // For each slot the increments and observations that have returned.
     let completed = SharedNumbers::new(2 * slots);
     let ends = SharedNumbers::new(1);
     let start = |slot: usize| {
@@ -114,13 +113,13 @@ fn a_killed_process_loses_no_count() {
     let of = |kind: usize| (0..slots).map(|slot| completed.get(2 * slot + kind)).sum::<u64>() as f64;
     let (incremented, observed) = (of(0), of(1));
     assert!(incremented > f64::from(kills));
-    // At most one operation of each killed process had been done and not yet been noted.
+    // Each killed process may have completed one operation without noting it.
     let may_be_more = f64::from(kills);
     let value = requests(&backend).get().unwrap();
     assert!((incremented..=incremented + may_be_more).contains(&value), "{value}, noted {incremented}");
     let count = times(&backend).get_count().unwrap();
     assert!((observed..=observed + may_be_more).contains(&count), "{count}, noted {observed}");
-    // Of an observation the sum comes second.
+    // An observation adds to the bucket first and to the sum second.
     let sum = times(&backend).get_sum().unwrap() / 5.0;
     assert!((observed..=count).contains(&sum), "{sum}, noted {observed}, counted {count}");
 }
@@ -130,7 +129,7 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
     let file = TestFile::new();
     let (slots, kills) = (4, 60);
     let rounds = SharedNumbers::new(slots + 2);
-    // A metric that nobody removes, before the others and (by the steady process) among them.
+    // Metrics that are never removed: one before the others and, by the steady process, one among them.
     let backend = file.open();
     let kept = hits(&backend).metric(&["kept"]).unwrap();
     let ends = SharedNumbers::new(1);
@@ -147,7 +146,7 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
                 rounds.add(slots, 1);
                 let mine = family.metric(&[&format!("steady-{}", round % 50)]).unwrap();
                 mine.inc(1.0).unwrap();
-                assert_eq!(mine.get().unwrap(), 1.0, "nobody else counts here");
+                assert_eq!(mine.get().unwrap(), 1.0, "only this process counts in it");
                 family.remove(&[&format!("steady-{}", round % 50)]).unwrap();
                 if round.is_multiple_of(64) {
                     let found = backend.collect(None).unwrap();
@@ -167,7 +166,7 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
             let kept = family.metric(&["kept"]).unwrap();
             let mut round = 0;
             while ends.get(0) == 0 {
-                // Of several sizes, and made by whoever had the slot before, perhaps.
+                // Values have several sizes. The slot's previous process may have created the metric.
                 let value = format!("{slot}-{}-{}", round % 7, "x".repeat(round % 5 * 40));
                 let metric = family.metric(&[&value]).unwrap();
                 metric.inc(1.0).unwrap();
@@ -209,8 +208,8 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
     assert_eq!(found["kept"], value);
     let own: f64 = (0..20).map(|index| found[&format!("own-{index}")]).sum();
     assert_eq!(own, rounds.get(slots) as f64);
-    // The records are whole, and space was used again: at most the 4 × 35 values and those that one
-    // process has at a time, of each of 5 sizes.
+    // The records are intact and space was reused: at most the 4 × 35 values, plus those that one process has at a
+    // time, in each of 5 sizes.
     let records = file.records();
     assert!(records.len() < 22 + 4 * 35 + 5 * 10, "{} records after {noted} rounds", records.len());
     let family = hits(&backend);
@@ -236,7 +235,7 @@ fn short_lived_processes_leave_nothing_behind() {
         }
     }
     assert_eq!(Some((file.size(), file.committed(), file.records().len())), after_ten);
-    assert_eq!(std::fs::read_dir(file.folder()).unwrap().count(), 1, "no file but the one");
+    assert_eq!(std::fs::read_dir(file.folder()).unwrap().count(), 1, "only the metrics file");
     let backend = file.open();
     assert_eq!(requests(&backend).get().unwrap(), 300.0);
     assert_eq!(times(&backend).get_count().unwrap(), 300.0);
@@ -316,7 +315,7 @@ fn children_forked_while_threads_create_and_remove_metrics_count_and_create_thei
                 metric.inc(2.0).unwrap();
                 let gone = family.metric(&["gone"]).unwrap();
                 gone.inc(1.0).unwrap();
-                // Another child may have removed it before us, as this process knows it or not.
+                // Another child may have removed it first.
                 let _ = family.remove(&["gone"]);
                 let late = counter(backend, "declared_by_children_total");
                 late.inc(1.0).unwrap();
@@ -343,11 +342,11 @@ fn a_child_has_a_lock_of_its_own() {
     let file = TestFile::new();
     let backend = file.open();
     let family = hits(&backend);
-    // The parent has locked the file before: it has a handle for that, which the child inherits.
+    // The parent has locked the file before, so the child inherits a handle for that.
     family.metric(&["parent"]).unwrap();
     let steps = SharedNumbers::new(2);
     let child = fork(|| {
-        // While somebody else holds the lock the child must not go past it with its parent's handle.
+        // While another process holds the lock, the child must not pass it with its parent's handle.
         family.metric(&["child"]).unwrap();
         steps.add(0, 1);
         true
@@ -355,7 +354,7 @@ fn a_child_has_a_lock_of_its_own() {
     child.join();
     let lock = file.lock();
     let child = fork(|| {
-        // The lock of the test is not the engine's, but the child has inherited it all the same.
+        // The child has inherited the test's lock, which is not the engine's.
         // SAFETY: a plain system call on a handle of this process.
         unsafe { libc::close(lock.0.as_raw_fd()) };
         steps.add(1, 1);
@@ -370,7 +369,7 @@ fn a_child_has_a_lock_of_its_own() {
     }
     drop(lock);
     child.join();
-    // A child that has the lock keeps its parent out, though both come from one open file.
+    // A child's lock excludes its parent, although both handles come from one open file.
     let family = &family;
     let children: Vec<Process> = (0..4)
         .map(|number| {
@@ -441,7 +440,7 @@ fn a_process_stopped_while_holding_the_lock_costs_others_only_a_timeout() {
     assert_eq!(known.get().unwrap(), 1.0);
     assert!(backend.collect_text().unwrap().contains("hits{a=\"known\"} 1\n"));
     family.metric(&["known"]).unwrap().inc(1.0).unwrap();
-    // Its end is the end of the lock.
+    // The lock ends with the process.
     stopped.kill();
     family.metric(&["new"]).unwrap();
 }

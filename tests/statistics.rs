@@ -1,6 +1,5 @@
-//! What a backend tells about itself: batches, operations, scrapes and what is pending, as numbers, and with
-//! `self_metrics` as metrics of the same store. With a real server and real faults; the metrics of idle
-//! processes keep still.
+//! The statistics of a backend (batches, operations, scrapes, pending metrics) as numbers and, with `self_metrics`, as
+//! metrics of the same store. Server and faults are real. An idle process does not update its metrics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -16,7 +15,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// The value of a metric without labels, in a scrape.
+/// Returns the value of a metric without labels from a scrape.
 fn shown(backend: &Backend, name: &str) -> f64 {
     let text = backend.collect_text().unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -51,7 +50,8 @@ fn a_confirmed_batch_is_counted_with_its_operations() {
     requests.inc(1.0).unwrap();
     flush(&backend);
     let after = backend.statistics();
-    // A sum and a count each, and the counter; the summaries share a key, whose changes may come in two batches.
+    // Each summary has a sum and a count, and there is the counter. The summaries share a key, whose changes may
+    // come in two batches.
     assert_eq!(after.operations_sent - before.operations_sent, 5);
     assert!((2..=3).contains(&(after.batches_sent - before.batches_sent)), "{before:?} {after:?}");
     assert_eq!((after.batches_resent, after.batches_refused, after.metrics_pending), (0, 0, 0));
@@ -67,10 +67,10 @@ fn the_last_flush_is_the_last_time_nothing_was_pending() {
     requests.inc(1.0).unwrap();
     flush(&backend);
     let first = backend.statistics().last_flush_timestamp;
-    // It is told in milliseconds.
+    // The engine counts in milliseconds.
     assert!(began - 0.001 <= first && first <= now(), "{began} {first}");
-    // Also when there was nothing left to send.
-    wait_until("a flush moves it on", || {
+    // A flush without changes counts, too.
+    wait_until("a flush updates the time", || {
         flush(&backend);
         backend.statistics().last_flush_timestamp > first
     });
@@ -78,7 +78,7 @@ fn the_last_flush_is_the_last_time_nothing_was_pending() {
     requests.inc(1.0).unwrap();
     backend.flush(PATIENCE).unwrap_err();
     let without_server = backend.statistics().last_flush_timestamp;
-    wait_until("the clock moves on", || now() > without_server + 0.002);
+    wait_until("the clock advances", || now() > without_server + 0.002);
     server.run();
     flush_at_last(&backend);
     assert!(backend.statistics().last_flush_timestamp > without_server);
@@ -93,7 +93,7 @@ fn a_batch_whose_reply_is_lost_counts_once_as_sent_and_once_as_resent() {
     flush(&backend);
     for round in 1..=3 {
         let before = backend.statistics();
-        // In the middle of the answer: the server has applied the batch.
+        // The cut is in the middle of the reply, so the server has applied the batch.
         proxy.cut_after(Direction::Reply, 2);
         requests.inc(1.0).unwrap();
         flush_at_last(&backend);
@@ -115,7 +115,7 @@ fn a_batch_that_found_no_connection_is_not_counted_as_resent() {
     flush(&backend);
     server.kill();
     requests.inc(1.0).unwrap();
-    // The first goes out over a connection that is broken; then there is none.
+    // The first batch goes to a broken connection. After that there is no connection.
     for _ in 0..5 {
         backend.flush(PATIENCE).unwrap_err();
     }
@@ -159,7 +159,7 @@ fn metrics_are_pending_while_the_server_is_stalled() {
     assert_eq!(backend.statistics().metrics_pending, 0);
     server.stop();
     requests.inc(1.0).unwrap();
-    assert!(backend.statistics().metrics_pending > 0, "changed and not taken, or taken and not answered");
+    assert!(backend.statistics().metrics_pending > 0, "pending in the process or in flight");
     backend.flush(PATIENCE).unwrap_err();
     assert_eq!(backend.statistics().metrics_pending, 1);
     errors.inc(1.0).unwrap();
@@ -219,7 +219,7 @@ fn a_forked_child_begins_at_zero() {
     });
     child.join();
     assert_eq!(scrapes(&backend), 1);
-    // One of the parent, one of the child, and this one.
+    // One scrape of the parent, one of the child, and this one.
     assert_eq!(shown(&backend, "pytheus_backend_scrapes_total"), 3.0);
 }
 
@@ -252,7 +252,7 @@ fn the_metrics_are_in_each_scrape_of_each_store() {
 #[test]
 fn coalesced_calls_are_counted() {
     let server = Server::start();
-    // Between two flushes changes are sent once at most.
+    // Between two flushes each metric is sent at most once.
     let backend = open(&server, "self_metrics=true&flush_interval_ms=60000");
     let requests = counter(&backend, "requests_total");
     let level = gauge(&backend, "level");
@@ -267,7 +267,7 @@ fn coalesced_calls_are_counted() {
     }
     flush(&backend);
     let coalesced = backend.statistics().operations_coalesced - before.operations_coalesced;
-    // Of 400 calls, one or two of each metric were sent.
+    // Of 400 calls, one or two per metric were sent.
     assert!((394..=397).contains(&coalesced), "{coalesced}");
     assert_eq!(shown(&backend, "pytheus_backend_operations_coalesced_total"), coalesced as f64);
 }
@@ -285,12 +285,12 @@ fn each_call_was_either_sent_or_coalesced() {
     flush(&backend);
     assert_eq!(calls_of(&server), total);
     let statistics = backend.statistics();
-    // Each batch of this key was one operation, of one take, but for the first, which only learned the epoch: the
-    // server knows how many there were.
+    // Each batch of this key had one operation of one take, except the first, which only learned the epoch. The
+    // server knows the number of batches.
     let writers: Vec<String> = server.run_words("HGETALL {requests_total}:writers");
     let entry = writers.chunks(2).find(|pair| pair[0] != "epoch").map(|pair| &pair[1]).unwrap();
     let takes = entry.split(' ').next().unwrap().parse::<f64>().unwrap() - 1.0;
-    // The first was the announcement, which is a call too.
+    // The first call was the announcement.
     assert_eq!(statistics.operations_coalesced as f64, total + 1.0 - takes, "{statistics:?}");
 }
 
@@ -306,13 +306,13 @@ fn statistics_of_two_processes_add_up() {
         for _ in 0..4 {
             backend.collect(None).unwrap();
         }
-        // The batches of the last scrape are told at the end.
+        // The batches of the last scrape are counted at the end.
         backend.close().is_ok()
     });
     child.join();
     assert_eq!(shown(&backend, "pytheus_backend_scrapes_total"), 6.0);
     let own = backend.statistics().batches_sent as f64;
-    assert!(shown(&backend, "pytheus_backend_batches_sent_total") > own, "the child's are missing");
+    assert!(shown(&backend, "pytheus_backend_batches_sent_total") > own, "the child's batches are missing");
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn an_unscraped_program_updates_its_metrics_once_a_second() {
     let backend = open(&server, "self_metrics=true");
     let requests = counter(&backend, "requests_total");
     let load = Load::start(&requests, 1);
-    wait_until("the metric follows", || server.value("pytheus_backend_batches_sent_total") > 0.0);
+    wait_until("the metric is updated", || server.value("pytheus_backend_batches_sent_total") > 0.0);
     load.end();
 }
 
@@ -332,14 +332,14 @@ fn an_idle_process_falls_silent() {
     let backend = open(&server, "self_metrics=true&flush_interval_ms=1");
     let requests = counter(&backend, "requests_total");
     let load = Load::start(&requests, 1);
-    wait_until("the metrics have followed by themselves", || {
+    wait_until("the metrics are updated without a scrape", || {
         server.value("pytheus_backend_batches_sent_total") > 0.0
     });
     load.end();
     for _ in 0..3 {
         backend.collect(None).unwrap();
     }
-    // Longer than the metrics ever wait. Batches that made batches would never be done.
+    // Longer than the update interval. Batches that cause batches would never end.
     let mut seen = (server.calls_of("evalsha"), Instant::now());
     wait_until("no batch is sent for a while", || {
         std::thread::sleep(Duration::from_millis(20));

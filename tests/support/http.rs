@@ -1,4 +1,4 @@
-//! An HTTP client that sees every byte, and says only what it is told to say.
+//! An HTTP client at the level of bytes: it sends only what a test tells it to send.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::PATIENCE;
 
-/// Waits until the address is free. A process that was just forked holds what it inherited until it first runs.
+/// Waits until the address is free. A forked process holds inherited sockets until it first runs.
 pub fn wait_until_free(address: SocketAddr) {
     super::wait_until(&format!("{address} is free"), || TcpListener::bind(address).is_ok());
 }
 
-/// A client that sees every byte.
+/// A client that sees every byte of its connection.
 pub struct Client {
     pub socket: TcpStream,
-    /// What was read and belongs to the next answer.
+    /// Bytes that were read and belong to the next answer.
     ahead: Vec<u8>,
 }
 
@@ -38,7 +38,7 @@ impl Client {
         Self { socket, ahead: Vec::new() }
     }
 
-    /// A client for which little is kept when it does not read.
+    /// Connects with a small receive buffer.
     pub fn connect_with_a_small_buffer(address: SocketAddr) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let socket = socket.unwrap();
@@ -60,7 +60,7 @@ impl Client {
         self.read_answer(true).unwrap()
     }
 
-    /// The answer to HEAD, which has no body whatever its headers say.
+    /// Reads the answer to HEAD, which has no body whatever its headers say.
     pub fn answer_without_body(&mut self) -> Answer {
         self.read_answer(false).unwrap()
     }
@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// Waits until the exporter has closed the connection, without another word.
+    /// Waits until the exporter has closed the connection without sending more.
     pub fn wait_for_end(&mut self) {
         assert_eq!(self.ahead, b"");
         match self.read_more().map_err(|error| error.kind()) {
@@ -111,7 +111,7 @@ impl Client {
         }
     }
 
-    /// Whether nothing comes for a while.
+    /// Returns whether nothing arrives for a while.
     pub fn hears_nothing(&mut self) -> bool {
         self.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let read = self.read_more().map_err(|error| error.kind());
@@ -131,7 +131,7 @@ impl Answer {
 }
 
 impl std::fmt::Debug for Answer {
-    /// Without the body, which may be large.
+    /// Leaves out the body, which may be large.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { version, status, headers, body } = self;
         write!(formatter, "{version} {status} {headers:?}, {} bytes", body.len())

@@ -1,6 +1,6 @@
-//! What the integration tests share: a real redis-server of the test's own, raw commands to it, a proxy
-//! that breaks connections in chosen ways, an HTTP client, and a logger that remembers. Nothing here knows the engine
-//! beyond its public API. Every wait is for a condition; its time limit only protects from hanging.
+//! The integration tests share these: a private redis-server, raw commands to it, a proxy that breaks connections in
+//! chosen ways, an HTTP client, and a logger that keeps records. They only know the public API of the engine. Every
+//! wait is for a condition, and its time limit only turns a hang into a failure.
 #![allow(dead_code, unsafe_code)]
 
 pub mod http;
@@ -21,7 +21,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use pytheus_backend_rs::{Backend, Definition, Lifetime, Metric, MetricFamily, MetricType};
 use redis::{Connection, FromRedisValue};
 
-/// How long a test waits for what must happen, before it calls it a hang.
+/// The time after which a wait counts as a hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` holds; panics with `what` if it does not.
@@ -33,8 +33,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port that nobody listens at. Below the ephemeral ones, so that no client's socket takes it while
-/// a server is being restarted (and no client that tries it connects to itself).
+/// Returns a free port below the ephemeral range, so that no client's socket takes it while a server restarts (and no
+/// client connects to itself).
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -60,7 +60,7 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// Starts a server with more arguments, as in `["--requirepass", "secret"]`.
+    /// Starts a server with extra arguments, as in `["--requirepass", "secret"]`.
     pub fn start_with(arguments: &[&str]) -> Self {
         loop {
             let mut server = Self::not_started(arguments);
@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    /// A server that is not running yet, but has a port.
+    /// Reserves a port for a server without starting it.
     pub fn not_started(arguments: &[&str]) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Server {
         Self { port: free_port(), folder, arguments, process: None }
     }
 
-    /// Starts the server on its port, again after [`kill`](Self::kill).
+    /// Starts the server on its port, for the first time or after [`kill`](Self::kill).
     pub fn run(&mut self) {
         assert!(self.try_run(), "redis-server does not start at port {}: is the port taken?", self.port);
     }
@@ -119,7 +119,7 @@ impl Server {
         false
     }
 
-    /// The process that answers at the port: another test's server may have been faster.
+    /// Returns the process that answers at the port, which may be another test's server.
     fn answering_pid(&self) -> Option<u32> {
         let client = redis::Client::open(self.url_with_password()).ok()?;
         let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).ok()?;
@@ -127,7 +127,7 @@ impl Server {
         info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
     }
 
-    /// The password with which the server was started.
+    /// Returns the password with which the server was started.
     pub fn password(&self) -> Option<&str> {
         let index = self.arguments.iter().position(|argument| argument == "--requirepass")?;
         Some(&self.arguments[index + 1])
@@ -146,12 +146,12 @@ impl Server {
         self.folder.join("redis.sock")
     }
 
-    /// The store URL, with options as in `"flush_interval_ms=1&required=false"`.
+    /// Returns the store URL, with options as in `"flush_interval_ms=1&required=false"`.
     pub fn url(&self, options: &str) -> String {
         format!("redis://127.0.0.1:{}/?{options}", self.port)
     }
 
-    /// A raw connection.
+    /// Opens a raw connection.
     pub fn connection(&self) -> Connection {
         redis::Client::open(self.url_with_password()).unwrap().get_connection().unwrap()
     }
@@ -169,17 +169,17 @@ impl Server {
         command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// A field of a hash as a number; 0 if there is none.
+    /// Returns a field of a hash as a number, or 0 without the field.
     pub fn field(&self, key: &str, field: &str) -> f64 {
         self.run_command::<Option<String>>(&["HGET", key, field]).map_or(0.0, |text| text.parse().unwrap())
     }
 
-    /// A string key as a number; 0 if there is none.
+    /// Returns a string key as a number, or 0 without the key.
     pub fn value(&self, key: &str) -> f64 {
         self.run_command::<Option<String>>(&["GET", key]).map_or(0.0, |text| text.parse().unwrap())
     }
 
-    /// How often a command has been called, by INFO commandstats.
+    /// Returns how often a command has been called, by INFO commandstats.
     pub fn calls_of(&self, command: &str) -> u64 {
         let info: String = self.run_words("INFO commandstats");
         let prefix = format!("cmdstat_{command}:calls=");
@@ -187,17 +187,17 @@ impl Server {
         line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
     }
 
-    /// How many clients are connected, the one that asks not counted.
+    /// Returns the number of other connected clients.
     pub fn clients(&self) -> usize {
         self.run_words::<String>("CLIENT LIST").lines().count() - 1
     }
 
-    /// Stops the process as a debugger would; connections stay, nothing is answered.
+    /// Stops the process: connections stay open, and nothing is answered.
     pub fn stop(&self) {
         self.signal(libc::SIGSTOP);
     }
 
-    /// Lets a stopped process go on.
+    /// Continues a stopped process.
     pub fn go_on(&self) {
         self.signal(libc::SIGCONT);
     }
@@ -208,7 +208,7 @@ impl Server {
         assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
     }
 
-    /// Kills the process; all it had in memory is gone.
+    /// Kills the process, which loses its data.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -224,7 +224,7 @@ impl Drop for Server {
     }
 }
 
-/// Opens a backend on the server; it connects quickly or not at all.
+/// Opens a backend on the server.
 pub fn open(server: &Server, options: &str) -> Backend {
     Backend::open(&server.url(options)).unwrap()
 }
@@ -245,22 +245,22 @@ pub fn declare_with_buckets(
     backend.declare(definition, labels, Lifetime::Backend).unwrap()
 }
 
-/// A counter without labels.
+/// Declares a counter without labels and returns its metric.
 pub fn counter(backend: &Backend, name: &str) -> Arc<Metric> {
     declare(backend, name, MetricType::Counter, &[]).metric(&[]).unwrap()
 }
 
-/// A gauge without labels.
+/// Declares a gauge without labels and returns its metric.
 pub fn gauge(backend: &Backend, name: &str) -> Arc<Metric> {
     declare(backend, name, MetricType::Gauge, &[]).metric(&[]).unwrap()
 }
 
-/// Has everything sent, and panics if that fails.
+/// Sends all changes. Panics if that fails.
 pub fn flush(backend: &Backend) {
     backend.flush(PATIENCE).unwrap();
 }
 
-/// Flushes until it works, as it will once the store is back.
+/// Flushes until it succeeds.
 pub fn flush_at_last(backend: &Backend) {
     wait_until("everything is sent", || backend.flush(PATIENCE).is_ok());
 }
@@ -283,7 +283,7 @@ impl Load {
                         counter.inc(1.0).unwrap();
                     }
                     done.fetch_add(100, Ordering::Relaxed);
-                    // The server and the store's threads want to run too.
+                    // Leaves time for the server and the store's threads.
                     std::thread::yield_now();
                 }
             })
@@ -291,18 +291,18 @@ impl Load {
         Self { threads: (0..threads).map(start).collect(), ends, done }
     }
 
-    /// How many increments are done so far, at least.
+    /// Returns a lower bound of the increments so far.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Waits until there were `more` increments from now on.
+    /// Waits for `more` increments.
     pub fn wait_for(&self, more: u64) {
         let before = self.done();
         wait_until("the load goes on", || self.done() >= before + more);
     }
 
-    /// Ends the threads, and gives the number of increments.
+    /// Ends the threads and returns the number of increments.
     pub fn end(self) -> f64 {
         self.ends.store(true, Ordering::Relaxed);
         for thread in self.threads {
@@ -330,8 +330,8 @@ impl Log for Memory {
     fn flush(&self) {}
 }
 
-/// Remembers what the engine logs from now on. All tests of a process share the log, so tests look for
-/// records that name their own server's port or their own key.
+/// Keeps the engine's log records from now on. All tests of a process share the log, so each looks for records that
+/// name its own server's port or its own key.
 pub fn remember_log() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -340,7 +340,7 @@ pub fn remember_log() {
     });
 }
 
-/// The records at `level` that contain all of `parts`.
+/// Returns the records at `level` that contain all of `parts`.
 pub fn log_records(level: Level, parts: &[&str]) -> Vec<String> {
     let records = RECORDS.lock().unwrap();
     let wanted = records.iter().filter(|record| record.0 == level);
@@ -348,12 +348,12 @@ pub fn log_records(level: Level, parts: &[&str]) -> Vec<String> {
     texts.filter(|text| parts.iter().all(|part| text.contains(part))).collect()
 }
 
-/// How often the engine said that the server at `port` is lost.
+/// Returns how often the engine logged the loss of the server at `port`.
 pub fn times_lost(port: u16) -> usize {
     log_records(Level::Error, &["the store is lost", &format!(":{port}")]).len()
 }
 
-/// How often the engine said that the server at `port` is back.
+/// Returns how often the engine logged the return of the server at `port`.
 pub fn times_back(port: u16) -> usize {
     log_records(Level::Info, &["is back", &format!(":{port}")]).len()
 }

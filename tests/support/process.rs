@@ -1,5 +1,5 @@
-//! Forked processes. A child uses the engine, plain system calls and nothing else, and leaves by `_exit`:
-//! the threads of the test harness are not there. One that hangs is ended by its alarm clock.
+//! Forked processes. A child only uses the engine and plain system calls and ends by `_exit`, because the threads of
+//! the test harness do not exist in it. An alarm clock ends a child that hangs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,12 +10,12 @@ pub struct Process(i32);
 
 /// Runs `body` in a forked child, which ends with 0 if the body returns true.
 pub fn fork(body: impl FnOnce() -> bool) -> Process {
-    // SAFETY: the child calls nothing but the engine, whose claim it is to survive this, and _exit.
+    // SAFETY: the child only calls the engine, which promises to work after a fork, and _exit.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            // SAFETY: plain system calls; a panic must not reach the harness that this process lacks. The
-            // child ends with its parent, so that a test that fails leaves nothing behind.
+            // SAFETY: plain system calls. A panic must not reach the test harness. The child ends with its parent, so
+            // that a failed test leaves no process behind.
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::alarm(PATIENCE.as_secs() as u32);
@@ -32,14 +32,14 @@ pub fn fork(body: impl FnOnce() -> bool) -> Process {
 }
 
 impl Process {
-    /// Waits for the end, and panics if it was not a good one.
+    /// Waits for the end of the child. Panics unless it exited with 0.
     pub fn join(self) {
         let status = self.wait();
         assert!(!libc::WIFSIGNALED(status), "the child was ended by signal {}", libc::WTERMSIG(status));
-        assert_eq!(libc::WEXITSTATUS(status), 0, "what the child saw is not what it should have seen");
+        assert_eq!(libc::WEXITSTATUS(status), 0, "the child's checks failed");
     }
 
-    /// Ends the process as `kill -9` does. Panics if it had ended by itself.
+    /// Kills the process. Panics if it has ended before.
     pub fn kill(self) {
         self.signal(libc::SIGKILL);
         let status = self.wait();
@@ -62,10 +62,10 @@ impl Process {
     }
 }
 
-/// From now on this process, a forked child, cannot start a thread: its user may have no more.
+/// Keeps this process, a forked child, from starting threads, by the limit of its user.
 pub fn forbid_threads() {
     limit_threads(0);
-    // SAFETY: plain system calls. The limit does not hold for root, who becomes nobody in this child.
+    // SAFETY: plain system calls. The limit does not apply to root, so the child becomes the user nobody.
     unsafe {
         if libc::getuid() == 0 {
             let nobody = 65_534;
@@ -74,7 +74,7 @@ pub fn forbid_threads() {
     }
 }
 
-/// Takes [`forbid_threads`] back.
+/// Undoes [`forbid_threads`].
 pub fn allow_threads() {
     limit_threads(libc::RLIM_INFINITY);
 }
@@ -89,7 +89,7 @@ fn limit_threads(count: libc::rlim_t) {
     }
 }
 
-/// Numbers that a test and its children share, without any of the engine.
+/// Numbers that a test shares with its children, in memory outside the engine.
 pub struct SharedNumbers {
     first: *const AtomicU64,
     count: usize,
@@ -97,7 +97,7 @@ pub struct SharedNumbers {
 
 impl SharedNumbers {
     pub fn new(count: usize) -> Self {
-        // SAFETY: a fresh anonymous mapping, of zeros; it is never unmapped.
+        // SAFETY: a new anonymous mapping of zeros, which is never unmapped.
         let first = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -114,7 +114,7 @@ impl SharedNumbers {
 
     pub fn at(&self, index: usize) -> &AtomicU64 {
         assert!(index < self.count);
-        // SAFETY: inside the mapping, which lasts, and aligned.
+        // SAFETY: the index is inside the mapping, which is aligned and never unmapped.
         unsafe { &*self.first.add(index) }
     }
 
@@ -131,12 +131,12 @@ impl SharedNumbers {
     }
 }
 
-// SAFETY: it leads to atomics only.
+// SAFETY: it only points to atomics.
 unsafe impl Send for SharedNumbers {}
 // SAFETY: as above.
 unsafe impl Sync for SharedNumbers {}
 
-/// Random numbers for moments to kill at: a linear congruential generator.
+/// A linear congruential generator for the random moments of kills.
 pub struct Random(u64);
 
 impl Random {
@@ -151,7 +151,7 @@ impl Random {
     }
 }
 
-/// Ends threads that look at the flag, also when a test fails.
+/// Sets a flag that ends threads, also when a test fails.
 pub struct EndOnDrop<'flag>(pub &'flag AtomicBool);
 
 impl Drop for EndOnDrop<'_> {

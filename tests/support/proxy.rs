@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a server, which breaks connections in chosen ways: cuts them at a byte, swallows
-//! replies, holds them back until told otherwise, or answers rubbish. It knows bytes and not Redis.
+//! A TCP proxy in front of a server that breaks connections in chosen ways: it cuts them at a byte, swallows replies,
+//! holds data back, or answers garbage. It knows nothing of Redis.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::free_port;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -20,26 +20,26 @@ pub enum Direction {
 struct Plan {
     ended: bool,
     refuses: bool,
-    /// Bytes that passed, by direction.
+    /// The number of bytes that passed, by direction.
     passed: [usize; 2],
-    /// Cut the next connections of which so many bytes more have passed in the direction.
+    /// Planned cuts: the direction, and the bytes that still pass before the cut.
     cuts: Vec<(Direction, usize)>,
-    /// How many of the planned cuts were done.
+    /// The number of cuts so far.
     cuts_done: usize,
-    /// The direction that waits.
+    /// The direction that is held back.
     held: Option<Direction>,
-    /// The last connection that waits.
+    /// The last connection that is held back.
     held_up_to: u64,
-    /// What waits, or was swallowed, in bytes.
+    /// The number of bytes that are held back or were swallowed.
     held_back: usize,
-    /// The next connections that send a reply lose it, and all that come after it.
+    /// The number of connections whose next reply, and all later ones, are swallowed.
     swallow: usize,
     swallowed: Vec<u64>,
-    /// What to answer instead of the next replies.
+    /// Answers that replace the next replies.
     rubbish: Vec<Vec<u8>>,
-    /// What to answer instead of all replies after that.
+    /// The answer that replaces all replies after that.
     refrain: Option<Vec<u8>>,
-    /// Connections up to this number are dead, without anybody being told.
+    /// Connections up to this number are silently dead.
     dead_up_to: u64,
     connections: u64,
     streams: Vec<TcpStream>,
@@ -57,14 +57,14 @@ impl Shared {
     }
 }
 
-/// A proxy on a port of its own.
+/// A proxy with its own port.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
 }
 
 impl Proxy {
-    /// A proxy in front of the server at `server_port`.
+    /// Starts a proxy in front of the server at `server_port`.
     pub fn start(server_port: u16) -> Self {
         let (port, listener) = loop {
             let port = free_port();
@@ -82,88 +82,88 @@ impl Proxy {
         self.port
     }
 
-    /// The store URL through the proxy.
+    /// Returns the store URL through the proxy.
     pub fn url(&self, options: &str) -> String {
         format!("redis://127.0.0.1:{}/?{options}", self.port)
     }
 
-    /// How many bytes have passed.
+    /// Returns the number of bytes that have passed.
     pub fn passed(&self, direction: Direction) -> usize {
         self.shared.plan().passed[direction as usize]
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> u64 {
         self.shared.plan().connections
     }
 
-    /// Cuts the connection that is in use when `bytes` more have passed in the direction. Several cuts
-    /// follow one another.
+    /// Plans to cut the connection in use after `bytes` more in the direction. Several cuts are made one after
+    /// another.
     pub fn cut_after(&self, direction: Direction, bytes: usize) {
         self.shared.plan().cuts.push((direction, bytes));
     }
 
-    /// How many cuts were made.
+    /// Returns the number of cuts so far.
     pub fn cuts_done(&self) -> usize {
         self.shared.plan().cuts_done
     }
 
-    /// Forgets the cuts that were not made.
+    /// Cancels the remaining cuts.
     pub fn forget_cuts(&self) {
         self.shared.plan().cuts.clear();
     }
 
-    /// Swallows the next reply, and all that follow on the same connection.
+    /// Swallows the next reply and all later ones on the same connection.
     pub fn swallow_reply(&self) {
         self.shared.plan().swallow += 1;
     }
 
-    /// Holds back what goes in the direction, on all connections.
+    /// Holds back the bytes of a direction on all connections.
     pub fn hold(&self, direction: Direction) {
         let mut plan = self.shared.plan();
         plan.held = Some(direction);
         plan.held_up_to = u64::MAX;
     }
 
-    /// Holds back what goes in the direction on the connections that exist; new ones are served.
+    /// Holds back the bytes of a direction on the existing connections, but not on new ones.
     pub fn hold_connections(&self, direction: Direction) {
         let mut plan = self.shared.plan();
         plan.held = Some(direction);
         plan.held_up_to = plan.connections;
     }
 
-    /// How many bytes are held back or were swallowed.
+    /// Returns the number of bytes that are held back or were swallowed.
     pub fn held_back(&self) -> usize {
         self.shared.plan().held_back
     }
 
-    /// Lets everything go again.
+    /// Releases all bytes.
     pub fn release(&self) {
         self.shared.plan().held = None;
         self.shared.changed.notify_all();
     }
 
-    /// Answers the next reply with `bytes` instead.
+    /// Replaces the next reply by `bytes`.
     pub fn answer(&self, bytes: &[u8]) {
         self.shared.plan().rubbish.push(bytes.to_vec());
     }
 
-    /// Answers every reply with `bytes` instead from now on, or no more.
+    /// Replaces every reply by `bytes` from now on, or stops doing so.
     pub fn answer_all(&self, bytes: Option<&[u8]>) {
         self.shared.plan().refrain = bytes.map(<[u8]>::to_vec);
     }
 
-    /// How many of the answers have not been given.
+    /// Returns the number of planned answers that are left.
     pub fn answers_left(&self) -> usize {
         self.shared.plan().rubbish.len()
     }
 
-    /// Closes new connections at once, or serves them again.
+    /// Closes new connections at once, or accepts them again.
     pub fn refuse(&self, refuses: bool) {
         self.shared.plan().refuses = refuses;
     }
 
-    /// The connections that exist go dead without a word, as behind a firewall that forgot them.
+    /// Makes the existing connections silently dead, like a firewall that forgot them.
     pub fn forget_connections(&self) {
         let mut plan = self.shared.plan();
         plan.dead_up_to = plan.connections;
@@ -181,7 +181,7 @@ impl Drop for Proxy {
         for stream in streams {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        // Wakes the thread that accepts.
+        // Wakes the accepting thread.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
@@ -224,7 +224,7 @@ fn pump(direction: Direction, number: u64, mut from: TcpStream, mut to: TcpStrea
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// What to pass on of `bytes`, and whether the connection ends then. `None`: nothing.
+/// Returns the bytes to pass on, and whether the connection ends after them. `None` passes nothing.
 fn treat(direction: Direction, number: u64, bytes: &[u8], shared: &Shared) -> Option<(Vec<u8>, bool)> {
     let mut plan = shared.plan();
     if plan.held == Some(direction) && number <= plan.held_up_to {

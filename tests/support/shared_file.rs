@@ -1,5 +1,5 @@
-//! A metrics file of a test's own, and a reader of its bytes that is written from
-//! `docs/shared-memory-layout.md`, not from the engine's code.
+//! A private metrics file, and a reader of its bytes that follows `docs/shared-memory-layout.md` instead of the
+//! engine's code.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,13 +14,13 @@ pub const HEADER: u64 = 4096;
 pub const COMMITTED_AT: u64 = 64;
 pub const CHANGES_AT: u64 = 128;
 
-/// A folder in memory, with the place of a metrics file in it. It goes with the test.
+/// A folder in memory with the path of a metrics file. Dropping it removes the folder.
 pub struct TestFile {
     folder: PathBuf,
     pub path: PathBuf,
 }
 
-/// A record as the layout has it.
+/// A record, as the layout page describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawRecord {
     pub offset: u64,
@@ -53,7 +53,7 @@ impl TestFile {
         &self.folder
     }
 
-    /// The store URL, with options as in `"start=reset"`.
+    /// Returns the store URL, with options as in `"start=reset"`.
     pub fn url(&self, options: &str) -> String {
         format!("shm://{}?{options}", self.path.display())
     }
@@ -62,7 +62,7 @@ impl TestFile {
         Backend::open(&self.url("")).unwrap()
     }
 
-    /// The message with which opening is refused.
+    /// Returns the error message of opening the file.
     pub fn refusal(&self, options: &str) -> String {
         match Backend::open(&self.url(options)) {
             Ok(_) => panic!("{} was opened", self.path.display()),
@@ -96,7 +96,7 @@ impl TestFile {
         self.word(COMMITTED_AT)
     }
 
-    /// All records but padding, free ones too; panics if the file is not as the layout says.
+    /// Returns all records except padding, free ones included. Panics if the file contradicts the layout page.
     pub fn records(&self) -> Vec<RawRecord> {
         let bytes = self.bytes();
         let word = |at: u64| u64::from_le_bytes(bytes[at as usize..][..8].try_into().unwrap());
@@ -132,13 +132,13 @@ impl TestFile {
         records
     }
 
-    /// The live record with this text.
+    /// Returns the live record with this text.
     pub fn record(&self, text: &str) -> RawRecord {
         let found = self.records().into_iter().find(|record| record.is_live() && record.text == text);
         found.unwrap_or_else(|| panic!("no record {text:?}"))
     }
 
-    /// Holds the file's lock, as a process that appends does.
+    /// Takes the file's lock, like a process that appends.
     pub fn lock(&self) -> Locked {
         let file = self.handle();
         // SAFETY: a plain system call on an open file.
@@ -147,8 +147,8 @@ impl TestFile {
     }
 }
 
-/// The lock of the file. Dropping it unlocks: to close the handle is not enough where another test has
-/// forked a process that has inherited it.
+/// The lock of the file. Dropping it unlocks explicitly, because a process that another test forked may have
+/// inherited the handle.
 pub struct Locked(pub File);
 
 impl Drop for Locked {
@@ -164,7 +164,7 @@ impl Drop for TestFile {
     }
 }
 
-/// FNV-1a over the words, little-endian, and the bytes.
+/// Returns FNV-1a over the words (little-endian) and the bytes.
 pub fn fnv(words: &[u64], bytes: &[u8]) -> u64 {
     let words = words.iter().flat_map(|word| word.to_le_bytes());
     words.chain(bytes.iter().copied()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
