@@ -79,16 +79,6 @@ if __name__ == "__main__":
     assert counted(server) == (1, 1)
 
 
-import concurrent.futures, multiprocessing
-if __name__ == "__main__":
-    context = multiprocessing.get_context("fork")
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-        list(pool.map(count, [1] * 10))
-"""
-    run_program(program, {**server.config, **LAZY})
-    assert counted(server) == (10, 10)
-
-
 def test_counts_of_a_forked_child_arrive_once(server: Server) -> None:
     """At the fork the parent has pending changes. Only the parent sends them."""
     program = f"""{COUNT}

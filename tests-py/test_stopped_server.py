@@ -10,24 +10,6 @@ from programs import run_program, running
 from redis_server import Server
 
 
-requests_total{{path="/"}} {increments}.0
-# HELP size help
-# TYPE size histogram
-size_bucket{{le="0.5"}} {observations * 3 / 8}
-size_bucket{{le="1"}} {observations * 5 / 8}
-size_bucket{{le="10.0"}} {observations}.0
-size_bucket{{le="+Inf"}} {observations}.0
-size_sum {total}
-size_count {observations}.0
-"""
-    assert expected in output
-    # Any other process sees the same.
-    backends.load_backend(RedisBackend, server.config)
-    Counter("requests_total", "help", required_labels=["path"])
-    Histogram("size", "help", buckets=[0.5, 1, 10.0])
-    assert expected in generate_metrics()
-
-
 def test_counting_while_the_server_is_stopped_costs_no_memory_and_loses_nothing(own_server: Server) -> None:
     program = """
     def resident():

@@ -1,5 +1,5 @@
-//! A metrics file that is only read (`start=attach`), and the report of `check` about a file. The engine creates
-//! the files and a test damages them.
+//! A metrics file that is only read (`start=attach`), and the report of `check` about a file. The engine
+//! creates the files and a test damages them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -207,7 +207,8 @@ fn each_damaged_byte_of_a_record_is_a_fault_or_only_changes_a_value() {
     let good = file.bytes();
     for record in file.records() {
         let cells = record.offset + 64..record.offset + 64 + record.cells.len() as u64 * 8;
-        // The padding after the checksums has no meaning. Generations have no checksum, and any odd one is valid.
+        // The padding after the checksums has no meaning. Generations have no checksum, and any odd one is
+        // valid.
         let text_end = cells.end + record.text.len() as u64;
         for at in (record.offset..text_end).filter(|at| !cells.contains(at)) {
             let place = at - record.offset;

@@ -1,6 +1,7 @@
-//! The promise of the batch protocol as a property: after any steps, with connections cut anywhere and batches
-//! sent again any number of times, the server holds the values of a memory store after the same steps. If the
-//! server loses all data in between, it has every series again, every gauge as it was, and all later counts.
+//! The promise of the batch protocol as a property: after any steps, with connections cut anywhere and
+//! batches sent again any number of times, the server holds the values of a memory store after the same
+//! steps. If the server loses all data in between, it has every series again, every gauge as it was, and all
+//! later counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -15,7 +16,8 @@ use support::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A change of one of three metrics of each family. Amounts are whole numbers, so sums are exact in any order.
+    /// A change of one of three metrics of each family. Amounts are whole numbers, so sums are exact in any
+    /// order.
     Count(usize, u16),
     Observe(usize, u16),
     Set(usize, i16),
@@ -91,8 +93,8 @@ impl World {
     }
 }
 
-/// The possible values of a sum. When the server loses all data, confirmed counts are gone. Unconfirmed counts may
-/// be lost too, or arrive later.
+/// The possible values of a sum. When the server loses all data, confirmed counts are gone. Unconfirmed
+/// counts may be lost too, or arrive later.
 #[derive(Debug, Default, Clone, Copy)]
 struct Range {
     low: f64,

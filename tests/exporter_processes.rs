@@ -1,6 +1,6 @@
-//! The exporter and processes: after a fork the parent keeps serving, a child inherits no socket, and the exporter
-//! ends with its process. Children only use the engine and plain system calls, because the threads of the test
-//! harness do not exist in them.
+//! The exporter and processes: after a fork the parent keeps serving, a child inherits no socket, and the
+//! exporter ends with its process. Children only use the engine and plain system calls, because the threads
+//! of the test harness do not exist in them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;

@@ -339,8 +339,8 @@ fn metrics_of_a_dropped_backend_discard_counts_in_a_child_too() {
     assert_eq!(server.value("requests_total"), 1.0);
 }
 
-/// At the fork other threads hold the locks of a removed metric or of a dropped backend. The child does not have
-/// these threads, so it must not wait for them.
+/// At the fork other threads hold the locks of a removed metric or of a dropped backend. The child does not
+/// have these threads, so it must not wait for them.
 #[test]
 fn a_child_never_waits_for_handles_of_removed_metrics_and_dropped_backends() {
     let server = Server::start();

@@ -1,12 +1,12 @@
-//! Models of the pending cells: loom runs `src/cell/pending.rs` itself in every interleaving of its threads and with every value
-//! that its orderings let a thread read. Each change of a writer is taken exactly once, while other threads queue,
-//! take, refuse or remove the metric, or fork.
+//! Models of the pending cells: loom runs `src/cell/pending.rs` itself in every interleaving of its threads
+//! and with every value that its orderings let a thread read. Each change of a writer is taken exactly once,
+//! while other threads queue, take, refuse or remove the metric, or fork.
 //!
-//! The source is included here, on top of loom's atomics and of stand-ins for what it names. A gauge's word is
-//! smaller than the real one (loom has none of 128 bits), and holds an `f32`: the models count in small whole
-//! numbers, which both hold exactly. loom tries stale values for loads only, so that it cannot tell an exchange
-//! that is too weak from one that is followed by another exchange; and it knows no spurious failure of a
-//! compare-and-swap, which only has the loop go round.
+//! The source is included here, on top of loom's atomics and of stand-ins for what it names. A gauge's word
+//! is smaller than the real one (loom has none of 128 bits), and holds an `f32`: the models count in small
+//! whole numbers, which both hold exactly. loom tries stale values for loads only, so that it cannot tell an
+//! exchange that is too weak from one that is followed by another exchange; and it knows no spurious failure
+//! of a compare-and-swap, which only has the loop go round.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -21,16 +21,8 @@ use pending::{Change, DirtyQueue};
 #[path = "../src/cell/pending.rs"]
 mod pending;
 
-/// The paths by which the source imports what stands in here.
-mod cell {
-    pub(crate) use super::atomic;
-}
-
-mod model {
-    pub(crate) use super::metric_type;
-}
-
-/// Stands in for `src/cell/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a fork does.
+/// Stands in for `src/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a fork
+/// does.
 mod atomic {
     use std::cell::RefCell;
     use std::sync::Arc;
@@ -286,8 +278,8 @@ impl Server {
     }
 }
 
-/// Runs a model in all interleavings with at most three preemptions. Without a bound the larger models take minutes,
-/// and two preemptions suffice to find the defects that these models look for.
+/// Runs a model in all interleavings with at most three preemptions. Without a bound the larger models take
+/// minutes, and two preemptions suffice to find the defects that these models look for.
 fn model(body: impl Fn() + Send + Sync + 'static) {
     model_with(3, body);
 }
@@ -298,8 +290,8 @@ fn model_with(interruptions: usize, body: impl Fn() + Send + Sync + 'static) {
     builder.check(body);
 }
 
-/// Two threads change the metric while this one takes the queued metrics. At the end it takes the rest from the queue
-/// alone, so a change that did not queue the metric is missing.
+/// Two threads change the metric while this one takes the queued metrics. At the end it takes the rest from
+/// the queue alone, so a change that did not queue the metric is missing.
 fn take_beside(
     metric_type: MetricType,
     store: Arc<Store>,
@@ -432,7 +424,8 @@ fn a_new_metric_is_announced_once_even_without_changes() {
     });
 }
 
-/// A flush is a barrier: it finds all changes of its thread, also if another thread is about to queue the metric.
+/// A flush is a barrier: it finds all changes of its thread, also if another thread is about to queue the
+/// metric.
 #[test]
 fn a_flush_finds_the_changes_of_its_thread_while_another_thread_queues_the_metric() {
     model(|| {
@@ -454,8 +447,8 @@ fn a_flush_finds_the_changes_of_its_thread_while_another_thread_queues_the_metri
     });
 }
 
-/// A queue refuses pushes in a forked child that cannot start threads. The next change or flush after that delivers
-/// all changes.
+/// A queue refuses pushes in a forked child that cannot start threads. The next change or flush after that
+/// delivers all changes.
 #[test]
 fn a_metric_whose_push_was_refused_is_pushed_again_with_its_next_change() {
     model(|| {
@@ -523,8 +516,8 @@ fn no_change_of_a_removed_metric_is_taken_after_its_removal() {
     });
 }
 
-/// A child's memory is a copy of its parent's, whose other threads may be anywhere. The words are copied one after
-/// another.
+/// A child's memory is a copy of its parent's, whose other threads may be anywhere. The words are copied one
+/// after another.
 fn fork_beside(metric_type: MetricType, count: fn(&Metric), after: fn(&Metric), expected: Server) {
     // One preemption less, because the copy takes a step for each word.
     model_with(2, move || {
@@ -543,9 +536,9 @@ fn fork_beside(metric_type: MetricType, count: fn(&Metric), after: fn(&Metric), 
             server.take_queued(&queue);
             server
         });
-        // The fork: from here on the child has one thread and its own memory. (Each word is read by adding 0. loom
-        // only looks at the last access of a word, so it would not try a plain load after another thread's
-        // compare-and-swap, which begins with a load itself.)
+        // The fork: from here on the child has one thread and its own memory. (Each word is read by adding 0.
+        // loom only looks at the last access of a word, so it would not try a plain load after another
+        // thread's compare-and-swap, which begins with a load itself.)
         for (word, copy) in words.iter().zip(&child_words) {
             copy.store(word.fetch_add(0, atomic::Ordering::Relaxed), atomic::Ordering::Relaxed);
         }

@@ -1,6 +1,6 @@
-//! The Redis store after the server lost confirmed data: it restarts empty, is flushed, or keys expire. Counters
-//! continue with later counts, every series that a living process knows exists again, and gauges have their last
-//! value.
+//! The Redis store after the server lost confirmed data: it restarts empty, is flushed, or keys expire.
+//! Counters continue with later counts, every series that a living process knows exists again, and gauges
+//! have their last value.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,6 +1,6 @@
-//! The shared-memory store: backends of one file see each other's values, removed metrics are gone for all of them,
-//! and their space is reused. Bad files are in `shared_memory_faults.rs` and `shared_memory_damage.rs`, forked and
-//! killed processes in `shared_memory_processes.rs`.
+//! The shared-memory store: backends of one file see each other's values, removed metrics are gone for all of
+//! them, and their space is reused. Bad files are in `shared_memory_faults.rs` and `shared_memory_damage.rs`,
+//! forked and killed processes in `shared_memory_processes.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -13,12 +13,6 @@ use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily,
 use support::process::{EndOnDrop, fork};
 use support::shared_file::{SEGMENT, TestFile};
 use support::*;
-
-/// Returns the sample lines of one family.
-fn lines(backend: &Backend, name: &str) -> Vec<String> {
-    let text = backend.collect_text().unwrap();
-    text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
-}
 
 fn labelled(backend: &Backend, name: &str) -> MetricFamily {
     declare(backend, name, MetricType::Counter, &["a"])

@@ -1,7 +1,8 @@
 //! Processes that share a metrics file: forked, killed at any moment, or short-lived.
 //!
-//! When a process is killed, every operation that had returned is in the file. The interrupted operation may be in
-//! the file or not. An observation consists of two additions (bucket, then sum), so its first may be there alone.
+//! When a process is killed, every operation that had returned is in the file. The interrupted operation may
+//! be in the file or not. An observation consists of two additions (bucket, then sum), so its first may be
+//! there alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -31,8 +32,8 @@ fn hits(backend: &Backend) -> MetricFamily {
     declare(backend, "hits", MetricType::Counter, &["a"])
 }
 
-/// Returns label value and value of all metrics of the family `hits`, read by a new backend. Asserts that each exists
-/// once.
+/// Returns label value and value of all metrics of the family `hits`, read by a new backend. Asserts that
+/// each exists once.
 fn all_hits(file: &TestFile) -> std::collections::BTreeMap<String, f64> {
     let snapshot = file.open().collect(None).unwrap();
     let family = snapshot.families.iter().find(|family| family.definition.name() == "hits").unwrap();
@@ -208,8 +209,8 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
     assert_eq!(found["kept"], value);
     let own: f64 = (0..20).map(|index| found[&format!("own-{index}")]).sum();
     assert_eq!(own, rounds.get(slots) as f64);
-    // The records are intact and space was reused: at most the 4 × 35 values, plus those that one process has at a
-    // time, in each of 5 sizes.
+    // The records are intact, and space was reused: at most the 4 × 35 values, plus those that one process has
+    // at a time, in each of 5 sizes.
     let records = file.records();
     assert!(records.len() < 22 + 4 * 35 + 5 * 10, "{} records after {noted} rounds", records.len());
     let family = hits(&backend);

@@ -1,5 +1,6 @@
-//! The statistics of a backend (batches, operations, scrapes, pending metrics) as numbers and, with `self_metrics`, as
-//! metrics of the same store. Server and faults are real. An idle process does not update its metrics.
+//! The statistics of a backend (batches, operations, scrapes, pending metrics) as numbers and, with
+//! `self_metrics`, as metrics of the same store. Server and faults are real. An idle process does not update
+//! its metrics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -50,8 +51,8 @@ fn a_confirmed_batch_is_counted_with_its_operations() {
     requests.inc(1.0).unwrap();
     flush(&backend);
     let after = backend.statistics();
-    // Each summary has a sum and a count, and there is the counter. The summaries share a key, whose changes may
-    // come in two batches.
+    // Each summary has a sum and a count, and there is the counter. The summaries share a key, whose changes
+    // may come in two batches.
     assert_eq!(after.operations_sent - before.operations_sent, 5);
     assert!((2..=3).contains(&(after.batches_sent - before.batches_sent)), "{before:?} {after:?}");
     assert_eq!((after.batches_resent, after.batches_refused, after.metrics_pending), (0, 0, 0));
@@ -285,8 +286,8 @@ fn each_call_was_either_sent_or_coalesced() {
     flush(&backend);
     assert_eq!(calls_of(&server), total);
     let statistics = backend.statistics();
-    // Each batch of this key had one operation of one take, except the first, which only learned the epoch. The
-    // server knows the number of batches.
+    // Each batch of this key had one operation of one take, except the first, which only learned the epoch.
+    // The server knows the number of batches.
     let writers: Vec<String> = server.run_words("HGETALL {requests_total}:writers");
     let entry = writers.chunks(2).find(|pair| pair[0] != "epoch").map(|pair| &pair[1]).unwrap();
     let takes = entry.split(' ').next().unwrap().parse::<f64>().unwrap() - 1.0;

@@ -1,6 +1,6 @@
-//! The integration tests share these: a private redis-server, raw commands to it, a proxy that breaks connections in
-//! chosen ways, an HTTP client, and a logger that keeps records. They only know the public API of the engine. Every
-//! wait is for a condition, and its time limit only turns a hang into a failure.
+//! The integration tests share these: a private redis-server, raw commands to it, a proxy that breaks
+//! connections in chosen ways, an HTTP client, and a logger that keeps records. They only know the public API
+//! of the engine. Every wait is for a condition, and its time limit only turns a hang into a failure.
 #![allow(dead_code, unsafe_code)]
 
 pub mod http;
@@ -8,6 +8,7 @@ pub mod process;
 pub mod proxy;
 pub mod shared_file;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use pytheus_backend_rs::{Backend, Definition, Lifetime, Metric, MetricFamily, MetricType};
+use pytheus_backend_rs::{Backend, Definition, Error, ErrorKind, Lifetime, Metric, MetricFamily, MetricType};
 use redis::{Connection, FromRedisValue};
 
 /// The time after which a wait counts as a hang.
@@ -33,8 +34,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Returns a free port below the ephemeral range, so that no client's socket takes it while a server restarts (and no
-/// client connects to itself).
+/// Returns a free port below the ephemeral range, so that no client's socket takes it while a server restarts
+/// (and no client connects to itself).
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -330,8 +331,8 @@ impl Log for Memory {
     fn flush(&self) {}
 }
 
-/// Keeps the engine's log records from now on. All tests of a process share the log, so each looks for records that
-/// name its own server's port or its own key.
+/// Keeps the engine's log records from now on. All tests of a process share the log, so each looks for
+/// records that name its own server's port or its own key.
 pub fn remember_log() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -356,4 +357,35 @@ pub fn times_lost(port: u16) -> usize {
 /// Returns how often the engine logged the return of the server at `port`.
 pub fn times_back(port: u16) -> usize {
     log_records(Level::Info, &["is back", &format!(":{port}")]).len()
+}
+
+/// Returns the names of all keys.
+pub fn keys(server: &Server) -> BTreeSet<String> {
+    server.run_words("KEYS *")
+}
+
+/// Returns a hash with all its fields.
+pub fn hash(server: &Server, key: &str) -> BTreeMap<String, String> {
+    server.run_command(&["HGETALL", key])
+}
+
+/// Builds the expected contents of a hash.
+pub fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Returns the sample lines of one family.
+pub fn lines(backend: &Backend, name: &str) -> Vec<String> {
+    let text = backend.collect_text().unwrap();
+    text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+}
+
+/// Opens a backend with a short socket timeout.
+pub fn open_impatient(server: &Server) -> Backend {
+    open(server, "socket_timeout=0.2&connect_timeout=0.2&collect_timeout=0.5&shutdown_timeout=0.5")
+}
+
+/// Returns whether the error says that the server cannot be reached in time.
+pub fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
 }

@@ -1,5 +1,5 @@
-//! Forked processes. A child only uses the engine and plain system calls and ends by `_exit`, because the threads of
-//! the test harness do not exist in it. An alarm clock ends a child that hangs.
+//! Forked processes. A child only uses the engine and plain system calls and ends by `_exit`, because the
+//! threads of the test harness do not exist in it. An alarm clock ends a child that hangs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,8 +14,8 @@ pub fn fork(body: impl FnOnce() -> bool) -> Process {
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            // SAFETY: plain system calls. A panic must not reach the test harness. The child ends with its parent, so
-            // that a failed test leaves no process behind.
+            // SAFETY: plain system calls. A panic must not reach the test harness. The child ends with its
+            // parent, so that a failed test leaves no process behind.
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::alarm(PATIENCE.as_secs() as u32);

@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a server that breaks connections in chosen ways: it cuts them at a byte, swallows replies,
-//! holds data back, or answers garbage. It knows nothing of Redis.
+//! A TCP proxy in front of a server that breaks connections in chosen ways: it cuts them at a byte, swallows
+//! replies, holds data back, or answers garbage. It knows nothing of Redis.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -97,8 +97,8 @@ impl Proxy {
         self.shared.plan().connections
     }
 
-    /// Plans to cut the connection in use after `bytes` more in the direction. Several cuts are made one after
-    /// another.
+    /// Plans to cut the connection in use after `bytes` more in the direction. Several cuts are made one
+    /// after another.
     pub fn cut_after(&self, direction: Direction, bytes: usize) {
         self.shared.plan().cuts.push((direction, bytes));
     }

@@ -1,5 +1,5 @@
-//! A private metrics file, and a reader of its bytes that follows `docs/shared-memory-layout.md` instead of the
-//! engine's code.
+//! A private metrics file, and a reader of its bytes that follows `docs/shared-memory-layout.md` instead of
+//! the engine's code.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -7,7 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pytheus_backend_rs::Backend;
+use pytheus_backend_rs::{Backend, MetricType};
+
+use super::{counter, declare, declare_with_buckets, gauge};
 
 pub const SEGMENT: u64 = 1 << 20;
 pub const HEADER: u64 = 4096;
@@ -96,7 +98,8 @@ impl TestFile {
         self.word(COMMITTED_AT)
     }
 
-    /// Returns all records except padding, free ones included. Panics if the file contradicts the layout page.
+    /// Returns all records except padding, free ones included. Panics if the file contradicts the layout
+    /// page.
     pub fn records(&self) -> Vec<RawRecord> {
         let bytes = self.bytes();
         let word = |at: u64| u64::from_le_bytes(bytes[at as usize..][..8].try_into().unwrap());
@@ -170,4 +173,29 @@ pub fn fnv(words: &[u64], bytes: &[u8]) -> u64 {
     words.chain(bytes.iter().copied()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+/// Fills a file with several families and metrics, one of them removed.
+pub fn fill(file: &TestFile) {
+    let backend = file.open();
+    let family = declare(&backend, "requests_total", MetricType::Counter, &["path", "bob"]);
+    for index in 0..8 {
+        family.metric(&[&format!("/{index}"), "cat"]).unwrap().inc(f64::from(index) + 1.0).unwrap();
+    }
+    gauge(&backend, "level").set(-2.5).unwrap();
+    let time = declare_with_buckets(&backend, "time", MetricType::Histogram, &["a"], &[0.5, 10.0]);
+    for value in ["x", "y", "z"] {
+        time.metric(&[value]).unwrap().observe(7.0).unwrap();
+    }
+    declare(&backend, "size", MetricType::Summary, &[]).metric(&[]).unwrap().observe(3.0).unwrap();
+    counter(&backend, "last_total").inc(9.0).unwrap();
+    time.remove(&["y"]).unwrap();
+    family.remove(&["/3", "cat"]).unwrap();
+}
+
+/// Creates a file and fills it.
+pub fn filled() -> TestFile {
+    let file = TestFile::new();
+    fill(&file);
+    file
 }
