@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from programs import HANG, run_program
 from shared_stores import LAZY, SOURCE, SharedStore
