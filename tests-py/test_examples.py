@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def c_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Builds the C example, linked with the engine that the package was built from."""
-    command = ["cargo", "rustc", "--release", "--lib", "--locked", "--crate-type", "staticlib"]
-    command += ["--message-format", "json-render-diagnostics"]
+    command = ["cargo", "build", "--release", "--lib", "--locked", "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=900)
     artifacts = [json.loads(line).get("filenames") or () for line in done.stdout.splitlines()]
     (library,) = [name for names in artifacts for name in names if name.endswith("libpytheus_backend_rs.a")]
