@@ -21,8 +21,17 @@ use pending::{Change, DirtyQueue};
 #[path = "../src/cell/pending.rs"]
 mod pending;
 
-/// Stands in for `src/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a fork
-/// does.
+/// The paths by which the included source imports its stand-ins.
+mod cell {
+    pub(crate) use super::atomic;
+}
+
+mod model {
+    pub(crate) use super::metric_type;
+}
+
+/// Stands in for `src/cell/atomic.rs`: loom's atomics, of which a model can keep a list, to copy them as a
+/// fork does.
 mod atomic {
     use std::cell::RefCell;
     use std::sync::Arc;
