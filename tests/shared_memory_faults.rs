@@ -343,15 +343,25 @@ fn the_file_size_limit_of_the_process_is_an_error() {
     fork(|| {
         let backend = file.open();
         let limit = libc::rlimit { rlim_cur: SEGMENT, rlim_max: SEGMENT };
-        // SAFETY: plain system calls; the signal is ignored, as Python does it.
-        unsafe {
-            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-            libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
-        }
+        // SAFETY: a plain system call. SIGXFSZ keeps its default action, which ends the process.
+        unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
         let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
         let mut errors = (0..10_000).filter_map(|index| family.metric(&[&index.to_string()]).err());
         errors.next().unwrap().message().contains("cannot grow: File too large")
     })
     .join();
     assert!(file.open().collect(None).unwrap().families[0].series().len() > 8_000);
+}
+
+#[test]
+fn a_limit_below_the_size_of_a_new_file_is_an_error_and_leaves_no_draft() {
+    let file = TestFile::new();
+    fork(|| {
+        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+        // SAFETY: a plain system call.
+        unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+        file.refusal("").contains("cannot be made: File too large")
+    })
+    .join();
+    assert_eq!(fs::read_dir(file.folder()).unwrap().count(), 0);
 }

@@ -6,8 +6,8 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -22,22 +22,33 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Maps `length` bytes at `offset` for reading and writing. The file must be at least that long, and
-    /// `offset` a multiple of the page size.
-    pub(crate) fn map(file: &File, offset: u64, length: u64) -> io::Result<Arc<Self>> {
+    /// `offset` a multiple of the page size. Set `has_holes` if the file system has not reserved all of the bytes.
+    pub(crate) fn map(file: RawFd, offset: u64, length: u64, has_holes: bool) -> io::Result<Arc<Self>> {
         let map = MmapOptions::new().offset(offset).len(length as usize).map_raw(file)?;
-        Ok(Arc::new(Self { map }))
+        Self::populated(map, has_holes)
     }
 
     /// Maps the same bytes for reading only: their words may be read with [`load`], and in no other way.
-    pub(crate) fn map_to_read(file: &File, offset: u64, length: u64) -> io::Result<Arc<Self>> {
+    pub(crate) fn map_to_read(
+        file: RawFd,
+        offset: u64,
+        length: u64,
+        has_holes: bool,
+    ) -> io::Result<Arc<Self>> {
         let map = MmapOptions::new().offset(offset).len(length as usize).map_raw_read_only(file)?;
-        // A copy of a file may have holes. Reading a hole on a full tmpfs raises SIGBUS, because there is no
-        // page for it. Populating the map turns that signal into an error here.
+        Self::populated(map, has_holes)
+    }
+
+    /// Reading a hole on a full tmpfs raises SIGBUS, because the kernel has no page for it. Populating the map
+    /// first turns that signal into an error.
+    fn populated(map: MmapRaw, has_holes: bool) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
-        match map.advise(memmap2::Advice::PopulateRead) {
-            // Linux before 5.14 does not know MADV_POPULATE_READ.
-            Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => return Err(error),
-            _ => {}
+        if has_holes {
+            match map.advise(memmap2::Advice::PopulateRead) {
+                // Linux before 5.14 does not know MADV_POPULATE_READ.
+                Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => return Err(error),
+                _ => {}
+            }
         }
         Ok(Arc::new(Self { map }))
     }

@@ -1,17 +1,18 @@
-//! A metrics file that this process only reads: what a side-car opens.
+//! The store of a process that only reads a metrics file, as the side-car does.
 //!
-//! It never makes a file, and maps what it finds so that it cannot be changed. It goes by the file's name:
-//! when the application has replaced the file, the next scrape is of the new one. Nothing can be declared
-//! here; whoever wants to count opens a [`super::SharedMemoryStore`].
+//! It never makes a file, and maps the file so that it cannot be changed. It goes by the file's name: when the
+//! application has replaced the file, the next scrape reads the new one. Nothing can be declared here.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::families::read_families;
 use super::file::SharedFile;
 use super::options::SharedMemoryOptions;
-use super::{read_families, records, survey};
+use super::record::committed;
+use super::survey;
 use crate::family::Family;
 use crate::metric::Metric;
 use crate::model::definition::Definition;
@@ -22,17 +23,18 @@ use crate::model::sample::Snapshot;
 use crate::process::fork::ForkGuard;
 use crate::store::Store;
 
+/// Reads the file that has the name at the moment of a scrape.
 #[derive(Debug)]
-pub(crate) struct AttachedStore {
+pub(super) struct AttachedStore {
     path: PathBuf,
-    /// The file that the name led to at the last look. A metadata lock: it is not held while values are
-    /// read.
+    /// The file that the name led to at the last scrape. The lock is not held while values are read.
     current: Mutex<Option<Arc<SharedFile>>>,
 }
 
 impl AttachedStore {
-    /// Opens the file. Fails if it is not there, or cannot be read, and is `required`.
-    pub(crate) fn open(options: &SharedMemoryOptions) -> Result<Self> {
+    /// Opens the file. A file that is absent or cannot be read is an error if it is required. Otherwise it is
+    /// an error of each scrape until the file is there.
+    pub(super) fn open(options: &SharedMemoryOptions) -> Result<Self> {
         let store = Self { path: options.path.clone(), current: Mutex::new(None) };
         match store.file() {
             Err(error) if options.required.unwrap_or(true) => return Err(error),
@@ -42,7 +44,7 @@ impl AttachedStore {
         Ok(store)
     }
 
-    /// The file that has the name now.
+    /// Returns the file that has the name now.
     fn file(&self) -> Result<Arc<SharedFile>> {
         let mut current = self.lock();
         if let Some(file) = current.as_ref().filter(|file| file.has_its_name()) {
@@ -50,13 +52,13 @@ impl AttachedStore {
         }
         *current = None;
         let file = Arc::new(SharedFile::open_to_read(&self.path)?);
-        records::check(&file)?;
+        committed(&file)?;
         *current = Some(Arc::clone(&file));
         Ok(file)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<SharedFile>>> {
-        // Whatever a panic left there is looked at before it is used.
+        // The value is checked before each use, so a panic cannot leave a wrong one.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,7 +105,7 @@ impl Store for AttachedStore {
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
         match families {
             None => Ok(Snapshot { families: read_families(&*self.file()?)? }),
-            // Nobody can have declared one here.
+            // No family can be declared in this store.
             Some(_) => Ok(Snapshot::default()),
         }
     }
@@ -134,6 +136,6 @@ impl Store for AttachedStore {
 }
 
 impl ForkGuard for MutexGuard<'_, Option<Arc<SharedFile>>> {
-    /// The map is the child's too.
+    /// The child reads through the parent's map and descriptor, and takes no lock.
     fn forked(&mut self) {}
 }

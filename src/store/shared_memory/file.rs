@@ -1,81 +1,84 @@
-//! The file: made, opened, checked, locked and grown.
+//! The metrics file of one process: opened, checked, mapped and grown.
 //!
-//! Everything that can be wrong with it is found here, and said with its name. It is never shrunk, and its
-//! space is allocated before it is used, so that a full disk is an error and not a signal.
+//! It maps a segment when the segment is first needed, and never unmaps it before the store goes. Everything that
+//! can be wrong with the file as a whole is found here; [`super::record`] judges what is in it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::race::OnceBox;
-use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use super::creation::create;
+use super::descriptor::{Access, FileDescriptor};
+use super::errors::{failed, unusable};
 use super::layout::{HEADER_SIZE, Header, SEGMENT_SIZE};
 use super::options::{SharedMemoryOptions, Start};
+use super::space;
 use crate::cell::segment::Segment;
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// How long appending waits for another process that appends.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What an open file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    ReadWrite,
-    ReadOnly,
-}
+/// How often an open is tried while other processes make and remove the file.
+const OPEN_ATTEMPTS: usize = 100;
 
 /// An open file and its mapped segments.
 #[derive(Debug)]
-pub(crate) struct SharedFile {
+pub(super) struct SharedFile {
     path: PathBuf,
-    file: File,
+    descriptor: FileDescriptor,
     access: Access,
     header: Header,
-    /// As many as the file may ever have; each is mapped when it is first needed, and stays. Not
-    /// `OnceLock`s: a forked child must not wait for a thread that it lacks.
-    segments: Box<[OnceBox<Arc<Segment>>]>,
+    /// One slot for each segment that the file may ever have.
+    slots: Box<[Slot]>,
+}
+
+/// A segment that is mapped when it is first needed.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Not a `OnceLock`: a forked child must not wait for a thread that it does not have.
+    segment: OnceBox<Arc<Segment>>,
+    /// Whether the file system has reserved all its bytes.
+    is_reserved: AtomicBool,
 }
 
 impl SharedFile {
-    /// Opens the file, or makes it.
-    pub(crate) fn open(options: &SharedMemoryOptions) -> Result<Self> {
-        let path = &options.path;
+    /// Opens the file for counting, or makes it.
+    pub(super) fn open(path: &Path, options: &SharedMemoryOptions) -> Result<Self> {
         if options.start == Start::Reset {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(path, "cannot be removed", &error));
+                    return Err(failed(path, "cannot be removed", error));
                 }
                 _ => {}
             }
         }
-        // Another process may make it, or remove it, at the same time.
-        for _ in 0..100 {
-            match open_existing(path, Access::ReadWrite) {
-                Ok(file) => return Self::check(path, file, Access::ReadWrite),
+        // Another process may make or remove the file between the two calls.
+        for _ in 0..OPEN_ATTEMPTS {
+            match FileDescriptor::open(path, Access::ReadWrite) {
+                Ok(descriptor) => return Self::new(path, descriptor, Access::ReadWrite),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    return Err(not_opened(path, "cannot be opened for reading and writing", &error));
+                    return Err(not_opened(path, "cannot be opened for reading and writing", error));
                 }
             }
-            match create(options) {
+            match create(path, options) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(path, "cannot be made", &error)),
+                Err(error) => return Err(failed(path, "cannot be made", error)),
             }
         }
-        Err(unusable(path, "somebody removes it whenever it is made"))
+        Err(unusable(path, "another process removes it whenever it is made"))
     }
 
-    /// Opens a file that exists, so that nothing this process does can change it.
-    pub(crate) fn open_to_read(path: &Path) -> Result<Self> {
-        match open_existing(path, Access::ReadOnly) {
-            Ok(file) => Self::check(path, file, Access::ReadOnly),
+    /// Opens a file that exists, and maps it so that this process cannot change it.
+    pub(super) fn open_to_read(path: &Path) -> Result<Self> {
+        match FileDescriptor::open(path, Access::ReadOnly) {
+            Ok(descriptor) => Self::new(path, descriptor, Access::ReadOnly),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let message = format!(
                     "there is no metrics file {}: the application makes it when it starts",
@@ -83,256 +86,176 @@ impl SharedFile {
                 );
                 Err(Error::new(ErrorKind::Unavailable, message))
             }
-            Err(error) => Err(not_opened(path, "cannot be opened for reading", &error)),
+            Err(error) => Err(not_opened(path, "cannot be opened for reading", error)),
         }
     }
 
-    /// Whether the name still leads to this file: it may have been removed, or replaced by another.
-    pub(crate) fn has_its_name(&self) -> bool {
-        // While it is open, no other file gets its number.
-        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let named = std::fs::symlink_metadata(&self.path).map(identity);
-        let open = self.file.metadata().map(identity);
-        matches!((named, open), (Ok(named), Ok(open)) if named == open)
+    fn new(path: &Path, descriptor: FileDescriptor, access: Access) -> Result<Self> {
+        let file = descriptor.get(path).map_err(|error| failed(path, "cannot be read", error))?;
+        let header = read_header(path, file)?;
+        let count = header.size_limit / SEGMENT_SIZE;
+        if !(1..=1 << 20).contains(&count) {
+            return Err(unusable(path, format!("its size limit is {} bytes", header.size_limit)));
+        }
+        let slots = (0..count).map(|_| Slot::default()).collect();
+        let shared = Self { path: path.to_owned(), descriptor, access, header, slots };
+        // The first segment holds the words that every operation needs.
+        shared.segment(0)?;
+        Ok(shared)
     }
 
-    /// What the header says.
-    pub(crate) fn header(&self) -> &Header {
+    /// Returns whether the name still leads to this file.
+    pub(super) fn has_its_name(&self) -> bool {
+        self.descriptor.is_named(&self.path)
+    }
+
+    /// Returns the part of the header that never changes.
+    pub(super) fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How many bytes the file has at present.
-    pub(crate) fn length(&self) -> Result<u64> {
-        let metadata = self.file.metadata().map_err(|error| failed(&self.path, "cannot be read", &error))?;
-        Ok(metadata.len())
+    /// Returns the file's name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// The segment that holds the byte at `offset`, mapped now if it is not.
-    pub(crate) fn segment(&self, offset: u64) -> Result<&Arc<Segment>> {
-        let number = offset / SEGMENT_SIZE;
-        let Some(slot) = usize::try_from(number).ok().and_then(|number| self.segments.get(number)) else {
-            return Err(unusable(&self.path, "it refers to a place behind its size limit"));
-        };
-        if let Some(segment) = slot.get() {
+    /// Returns the length of the file in bytes.
+    pub(super) fn length(&self) -> Result<u64> {
+        let stat = rustix::fs::fstat(self.descriptor()?)
+            .map_err(|error| failed(&self.path, "cannot be read", error))?;
+        Ok(stat.st_size as u64)
+    }
+
+    /// Returns the descriptor, checked.
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
+        self.descriptor.get(&self.path).map_err(|error| failed(&self.path, "cannot be opened again", error))
+    }
+
+    /// Returns whether an `flock` of the descriptor keeps other processes out.
+    pub(super) fn has_own_lock(&self) -> bool {
+        !self.descriptor.is_shared()
+    }
+
+    /// Prepares the file for a forked child.
+    pub(super) fn forked(&self) {
+        self.descriptor.forked(&self.path);
+    }
+
+    /// Returns the segment that holds the byte at `offset`, to be read. Maps it if it is not mapped yet.
+    pub(super) fn segment(&self, offset: u64) -> Result<&Arc<Segment>> {
+        let slot = self.slot(offset)?;
+        if let Some(segment) = slot.segment.get() {
             return Ok(segment);
         }
-        let start = number * SEGMENT_SIZE;
+        let start = offset / SEGMENT_SIZE * SEGMENT_SIZE;
         self.check_length(start + SEGMENT_SIZE)?;
-        let segment = match self.access {
-            Access::ReadWrite => {
-                // A file that somebody has copied may have holes, which a full disk could not fill later.
-                allocate(&self.file, start, SEGMENT_SIZE)
-                    .map_err(|error| failed(&self.path, "has holes that cannot be filled", &error))?;
-                Segment::map(&self.file, start, SEGMENT_SIZE)
-            }
-            Access::ReadOnly => Segment::map_to_read(&self.file, start, SEGMENT_SIZE),
+        let file = self.descriptor()?;
+        let has_holes = has_holes(file).map_err(|error| failed(&self.path, "cannot be read", error))?;
+        if has_holes && !has_data(file, start) {
+            let end = start + SEGMENT_SIZE;
+            return Err(unusable(&self.path, format!("bytes {start} to {end} are a hole")));
+        }
+        let what = if has_holes { "has holes that cannot be filled" } else { "cannot be mapped" };
+        let map = || match self.access {
+            Access::ReadWrite => Segment::map(file.as_raw_fd(), start, SEGMENT_SIZE, has_holes),
+            Access::ReadOnly => Segment::map_to_read(file.as_raw_fd(), start, SEGMENT_SIZE, has_holes),
         };
-        let segment = segment.map_err(|error| failed(&self.path, "cannot be mapped", &error))?;
-        // If another thread was faster, its map stays, and ours goes.
-        Ok(slot.get_or_init(|| Box::new(segment)))
+        let segment = map().or_else(|error| match self.access {
+            // Reserving the space either helps or says why the holes cannot be read.
+            Access::ReadWrite if has_holes => {
+                space::reserve(file, start, SEGMENT_SIZE)?;
+                map()
+            }
+            _ => Err(error),
+        });
+        let segment = segment.map_err(|error| failed(&self.path, what, error))?;
+        // If another thread has mapped it meanwhile, its map stays, and this one goes.
+        Ok(slot.segment.get_or_init(|| Box::new(segment)))
     }
 
-    /// Sees that the file has as many bytes as are used: a file that somebody has cut off must not be
-    /// touched behind its end.
-    pub(crate) fn check_length(&self, needed: u64) -> Result<()> {
+    /// Returns the segment that holds the byte at `offset`, to be written. Fills its holes, which a copied file may
+    /// have, so that no write can fail later.
+    pub(super) fn writable_segment(&self, offset: u64) -> Result<&Arc<Segment>> {
+        let segment = self.segment(offset)?;
+        let slot = self.slot(offset)?;
+        // Relaxed: the flag publishes nothing. To reserve twice does no harm.
+        if !slot.is_reserved.load(Ordering::Relaxed) {
+            if self.access == Access::ReadOnly {
+                return Err(unusable(&self.path, "it is open for reading only"));
+            }
+            let start = offset / SEGMENT_SIZE * SEGMENT_SIZE;
+            space::reserve(self.descriptor()?, start, SEGMENT_SIZE)
+                .map_err(|error| failed(&self.path, "has holes that cannot be filled", error))?;
+            slot.is_reserved.store(true, Ordering::Relaxed);
+        }
+        Ok(segment)
+    }
+
+    fn slot(&self, offset: u64) -> Result<&Slot> {
+        usize::try_from(offset / SEGMENT_SIZE)
+            .ok()
+            .and_then(|number| self.slots.get(number))
+            .ok_or_else(|| unusable(&self.path, "it refers to a place behind its size limit"))
+    }
+
+    /// Checks that the file has at least `needed` bytes. A read behind the end of a file that was cut off would
+    /// raise SIGBUS.
+    pub(super) fn check_length(&self, needed: u64) -> Result<()> {
         let length = self.length()?;
         if length >= needed {
             return Ok(());
         }
-        let reason = format!("it was cut off: {length} bytes, expected at least {needed}");
-        Err(unusable(&self.path, &reason))
+        Err(unusable(&self.path, format!("it was cut off: {length} bytes, expected at least {needed}")))
     }
 
-    /// Makes room up to the end of the segment that begins at `offset`.
-    pub(crate) fn grow(&self, offset: u64) -> Result<()> {
-        let end = offset + SEGMENT_SIZE;
-        if end > self.header.size_limit {
-            let reason = format!("its size limit of {} bytes is reached", self.header.size_limit);
-            return Err(unusable(&self.path, &reason));
+    /// Adds the segment that begins at `offset` to the file.
+    pub(super) fn grow(&self, offset: u64) -> Result<()> {
+        let limit = self.header.size_limit;
+        if offset + SEGMENT_SIZE > limit {
+            return Err(unusable(&self.path, format!("its size limit of {limit} bytes is reached")));
         }
-        allocate(&self.file, offset, SEGMENT_SIZE).map_err(|error| failed(&self.path, "cannot grow", &error))
-    }
-
-    /// Opens the file once more, to lock it. A lock belongs to an open file, which a forked child shares
-    /// with its parent: each process needs its own.
-    pub(crate) fn reopen(&self) -> Result<File> {
-        if self.access == Access::ReadOnly {
-            // Whoever asks is about to write, and the map would not bear it.
-            return Err(unusable(&self.path, "it was opened for reading only"));
-        }
-        // The name may lead to another file by now, or nowhere; the open file leads to itself.
-        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(own)
-            .map_err(|error| failed(&self.path, "cannot be opened again", &error))
-    }
-
-    /// Keeps other processes from appending, by `own`, which [`SharedFile::reopen`] gave. Waits for one
-    /// that does.
-    pub(crate) fn lock<'own>(&self, own: &'own File) -> Result<FileLock<'own>> {
-        let give_up_at = Instant::now() + LOCK_TIMEOUT;
-        let mut pause = Duration::from_micros(50);
-        loop {
-            match rustix::fs::flock(own, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(FileLock(own)),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < give_up_at => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(5));
-                }
-                Err(Errno::WOULDBLOCK) => {
-                    let message = format!(
-                        "the metrics file {} is locked by another process for more than {LOCK_TIMEOUT:?}",
-                        self.path.display()
-                    );
-                    return Err(Error::new(ErrorKind::Timeout, message));
-                }
-                Err(error) => return Err(failed(&self.path, "cannot be locked", &error.into())),
-            }
-        }
-    }
-
-    /// The file's name.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn check(path: &Path, file: File, access: Access) -> Result<Self> {
-        let metadata = file.metadata().map_err(|error| failed(path, "cannot be read", &error))?;
-        if !metadata.is_file() {
-            return Err(unusable(path, "it is no regular file"));
-        }
-        let user = rustix::process::geteuid().as_raw();
-        if metadata.uid() != user {
-            let reason =
-                format!("it belongs to the user {}, and this process runs as {user}", metadata.uid());
-            return Err(unusable(path, &reason));
-        }
-        let mut bytes = Vec::new();
-        (&file)
-            .take(HEADER_SIZE)
-            .read_to_end(&mut bytes)
-            .map_err(|error| failed(path, "cannot be read", &error))?;
-        let header = Header::decode(&bytes).map_err(|error| unusable(path, error.message()))?;
-        let count = header.size_limit / SEGMENT_SIZE;
-        if !(1..=1 << 20).contains(&count) {
-            return Err(unusable(path, &format!("its size limit is {} bytes", header.size_limit)));
-        }
-        let segments = (0..count).map(|_| OnceBox::new()).collect();
-        let shared = Self { path: path.to_owned(), file, access, header, segments };
-        // The first segment holds the words that everybody needs.
-        shared.segment(0)?;
-        Ok(shared)
+        space::reserve(self.descriptor()?, offset, SEGMENT_SIZE)
+            .map_err(|error| failed(&self.path, "cannot grow", error))
     }
 }
 
-/// The lock of the file; dropping it releases it, and so does the end of the process.
-pub(crate) struct FileLock<'file>(&'file File);
-
-impl Drop for FileLock<'_> {
-    fn drop(&mut self) {
-        // It cannot fail for a file that is open and locked.
-        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
+fn read_header(path: &Path, file: BorrowedFd<'_>) -> Result<Header> {
+    let cannot_be_read = |error: io::Error| failed(path, "cannot be read", error);
+    // An own descriptor, for the functions of the standard library.
+    let file = std::fs::File::from(file.try_clone_to_owned().map_err(cannot_be_read)?);
+    let metadata = file.metadata().map_err(cannot_be_read)?;
+    if !metadata.is_file() {
+        return Err(unusable(path, "it is no regular file"));
     }
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        let reason = format!("it belongs to the user {}, and this process runs as {user}", metadata.uid());
+        return Err(unusable(path, reason));
+    }
+    let mut bytes = vec![0; HEADER_SIZE.min(metadata.len()) as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(cannot_be_read)?;
+    Header::decode(&bytes).map_err(|error| unusable(path, error.message()))
 }
 
-fn open_existing(path: &Path, access: Access) -> io::Result<File> {
-    // Not blocking: a pipe of that name would wait for a writer. CLOEXEC is Rust's default.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    OpenOptions::new()
-        .read(true)
-        .write(access == Access::ReadWrite)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
-}
-
-fn not_opened(path: &Path, what: &str, error: &io::Error) -> Error {
+fn not_opened(path: &Path, what: &str, error: io::Error) -> Error {
     if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
         return unusable(path, "it is a symbolic link, which is not followed");
     }
     failed(path, what, error)
 }
 
-/// Makes a new file that is whole from the first moment at which others can see it.
-fn create(options: &SharedMemoryOptions) -> io::Result<()> {
-    let folder = options.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let name = options.path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut draft_name = std::ffi::OsString::from(".");
-    draft_name.push(name);
-    draft_name.push(format!(".{}.{:x}", std::process::id(), random_bits()));
-    let draft = folder.unwrap_or(Path::new(".")).join(draft_name);
-    let made = write_draft(&draft, options).and_then(|()| {
-        // Unlike a rename, a link does not replace what another process has made meanwhile.
-        rustix::fs::linkat(rustix::fs::CWD, &draft, rustix::fs::CWD, &options.path, AtFlags::empty())
-            .map_err(io::Error::from)
-    });
-    // The draft is of no use any more, whether it was linked or not.
-    let _ = std::fs::remove_file(&draft);
-    made
+/// Returns whether the file system has reserved fewer bytes than the file has. A copy may be such a file.
+fn has_holes(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(file)?;
+    // st_blocks counts units of 512 bytes, whatever the file system's own block size is.
+    Ok((stat.st_blocks as u64) * 512 < stat.st_size as u64)
 }
 
-fn write_draft(draft: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(options.mode)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(draft)?;
-    // The mode that was asked for, whatever the umask takes away.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(options.mode as rustix::fs::RawMode))?;
-    allocate(&file, 0, SEGMENT_SIZE)?;
-    let header = Header {
-        size_limit: options.size_limit,
-        identity: identity(),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-    };
-    file.write_all(&header.encode())
-}
-
-/// Reserves space. Where the file system cannot, writes zeros, which comes to the same.
-fn allocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, length) {
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP) => return write_zeros(file, offset, length),
-            result => return Ok(result?),
-        }
+/// Returns whether the segment at `start` has any data. Each segment in use begins with a record, so one without
+/// data was never written; to read it could fill a tmpfs with empty pages.
+fn has_data(file: BorrowedFd<'_>, start: u64) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(start)) {
+        Ok(data) => data < start + SEGMENT_SIZE,
+        Err(error) => error != Errno::NXIO,
     }
-}
-
-fn write_zeros(file: &File, offset: u64, length: u64) -> io::Result<()> {
-    let zeros = [0; 4096];
-    // Another process may have made room, and used it, before us: then there is nothing to write.
-    let mut at = offset.max(file.metadata()?.len());
-    while at < offset + length {
-        let count = zeros.len().min((offset + length - at) as usize);
-        file.write_all_at(&zeros[..count], at)?;
-        at += count as u64;
-    }
-    Ok(())
-}
-
-fn identity() -> [u8; 16] {
-    let mut identity = [0; 16];
-    identity[..8].copy_from_slice(&random_bits().to_le_bytes());
-    identity[8..].copy_from_slice(&random_bits().to_le_bytes());
-    identity
-}
-
-fn random_bits() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness the clock still tells two files apart.
-    match File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
-        Ok(()) => u64::from_ne_bytes(bytes),
-        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64),
-    }
-}
-
-fn failed(path: &Path, what: &str, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Store, format!("the metrics file {} {what}: {error}", path.display()))
-}
-
-fn unusable(path: &Path, reason: &str) -> Error {
-    Error::new(ErrorKind::Store, format!("the metrics file {} cannot be used: {reason}", path.display()))
 }

@@ -1,39 +1,41 @@
 //! The bytes of the file: `docs/shared-memory-layout.md` in code.
 //!
-//! A header, and behind it records, each a multiple of 64 bytes, none across a segment's border. All numbers
-//! are little-endian, and values that several processes change are single aligned words.
+//! A header is followed by records. The size of a record is a multiple of 64 bytes, and no record crosses the
+//! border of a segment. All numbers are little-endian. A value that several processes change is one aligned word.
 
 use crate::model::error::{Error, ErrorKind, Result};
 
 #[cfg(target_endian = "big")]
 compile_error!("the shared-memory store changes little-endian numbers in place");
 
-/// What every file of this kind begins with.
+/// The first bytes of each metrics file.
 pub(crate) const MAGIC: [u8; 8] = *b"PYTHEUSM";
 /// The version of the layout. A file of another version is refused.
 pub(crate) const VERSION: u32 = 1;
-/// Tells the byte order of whoever wrote the file.
+/// Tells the byte order of the machine that wrote the file.
 const BYTE_ORDER_MARK: u32 = 0x0a0b_0c0d;
 
-/// The header's size; the first record follows it.
+/// The size of the header. The first record follows it.
 pub(crate) const HEADER_SIZE: u64 = 4096;
-/// The file grows by segments, each of which is mapped once, and never moved.
+/// The file grows by segments. A process maps each of them once.
 pub(crate) const SEGMENT_SIZE: u64 = 1 << 20;
-/// Every record begins at a multiple of this: a cache line, so that metrics do not share one.
+/// Each record begins at a multiple of this. It is a cache line, so two metrics never share one.
 pub(crate) const RECORD_ALIGNMENT: u64 = 64;
 
-/// Where the header's fields that never change end, and their checksum stands.
+/// The checksum of the header's fields before it, which never change.
 pub(crate) const CHECKSUM_AT: usize = 56;
-/// The end of the last record that counts (u64, changed under the lock, published with Release).
+/// The committed end: where the last valid record ends (u64, changed under the lock, published with Release).
 pub(crate) const COMMITTED_AT: u64 = 64;
-/// How many records have been removed or used again (u64, likewise).
+/// How many records have been removed or reused (u64, likewise).
 pub(crate) const CHANGES_AT: u64 = 128;
+/// How often the lock was taken (u64, changed under the lock).
+pub(crate) const TURNS_AT: u64 = 192;
 
 /// The part of a record before its cells. The text follows the cells.
 pub(crate) const RECORD_HEADER_SIZE: u64 = 64;
 /// The kind (low half) and the size of the record in bytes (high half). Never changes.
 pub(crate) const KIND_AND_SIZE_AT: u64 = 0;
-/// Odd: the record counts. Even: it is free.
+/// Odd: the record is live. Even: it is free.
 pub(crate) const GENERATION_AT: u64 = 8;
 /// The offset in the file of the family's record, for a metric.
 pub(crate) const FAMILY_AT: u64 = 16;
@@ -41,8 +43,8 @@ pub(crate) const FAMILY_AT: u64 = 16;
 pub(crate) const LENGTHS_AT: u64 = 24;
 /// The checksum of kind and size, family, lengths and text.
 pub(crate) const RECORD_CHECKSUM_AT: u64 = 32;
-/// The checksum of kind and size and of the record's own offset. Never changes: it tells where a record
-/// begins behind a damaged one, and that a free one has the size that it says.
+/// The checksum of kind and size and of the record's own offset. It never changes. A reader finds the next
+/// record behind a damaged one by it, and a writer checks the size of a free record with it.
 pub(crate) const PLACE_CHECKSUM_AT: u64 = 40;
 
 /// A record that fills the rest of a segment.
@@ -57,14 +59,14 @@ pub(crate) const KIND_METRIC: u32 = 3;
 pub(crate) struct Header {
     /// The most bytes that the file may grow to.
     pub(crate) size_limit: u64,
-    /// Tells this file from another one of the same name.
+    /// Random bytes that tell this file from another one of the same name.
     pub(crate) identity: [u8; 16],
     /// When it was made, in seconds since 1970.
     pub(crate) created: u64,
 }
 
 impl Header {
-    /// The bytes of a new file's header, without records.
+    /// Returns the header of a new file that has no records.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_SIZE as usize];
         bytes[0..8].copy_from_slice(&MAGIC);
@@ -81,7 +83,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the header of a file; the error says what is wrong with it, without the file's name.
+    /// Decodes the header of a file. The error says what is wrong with it, without the file's name.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let refuse = |reason: String| Err(Error::new(ErrorKind::Store, reason));
         if bytes.is_empty() {
@@ -116,7 +118,7 @@ impl Header {
     }
 }
 
-/// The size of a record with these parts, or `None` if no segment could hold it.
+/// Returns the size of a record with these parts, or `None` if no segment can hold it.
 pub(crate) fn record_size(cell_count: usize, text_length: usize) -> Option<u32> {
     let cells = (cell_count as u64).checked_mul(8)?;
     let bytes = RECORD_HEADER_SIZE.checked_add(cells)?.checked_add(text_length as u64)?;
@@ -125,12 +127,12 @@ pub(crate) fn record_size(cell_count: usize, text_length: usize) -> Option<u32> 
     (size <= SEGMENT_SIZE - HEADER_SIZE).then_some(size as u32)
 }
 
-/// What [`PLACE_CHECKSUM_AT`] holds in the record at `offset`.
+/// Returns the value of [`PLACE_CHECKSUM_AT`] for the record at `offset`.
 pub(crate) fn place_checksum(kind_and_size: u64, offset: u64) -> u64 {
     checksum(&[&kind_and_size.to_le_bytes(), &offset.to_le_bytes()])
 }
 
-/// FNV-1a, 64 bit: enough to tell a record that was written from one that was not.
+/// Returns the FNV-1a checksum, 64 bits: enough to detect damage, and no protection against forgery.
 pub(crate) fn checksum(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in parts.iter().flat_map(|part| part.iter()) {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_header_is_said() {
+    fn each_damage_of_a_header_is_named() {
         let with = |at: usize, bytes: &[u8]| {
             let mut header = header().encode();
             header[at..at + bytes.len()].copy_from_slice(bytes);

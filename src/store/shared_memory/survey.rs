@@ -1,37 +1,37 @@
-//! A look at every record of the file: what it holds, and what is wrong with it.
+//! A check of every record of the file: what it holds, and what is wrong with it.
 //!
-//! The store's `check` calls it. It takes no lock and changes nothing, so processes may count meanwhile: what
-//! seems damaged is read again before it is called so.
+//! The store's `check` calls it. It takes no lock and changes nothing, so processes may count meanwhile. A record
+//! that seems damaged is read again before it is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::families::definition_of;
 use super::file::SharedFile;
-use super::layout::{GENERATION_AT, HEADER_SIZE, KIND_METRIC, KIND_PADDING, RECORD_ALIGNMENT, SEGMENT_SIZE};
-use super::records::{Record, committed, place, read_record, word};
-use super::{KIND_FAMILY, parse_family};
+use super::layout::{GENERATION_AT, HEADER_SIZE, KIND_FAMILY, KIND_METRIC, KIND_PADDING, RECORD_ALIGNMENT};
+use super::record::{Record, committed, place_at, read, word};
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::report::{Report, counted};
 
-/// How often a record that seems damaged is read: it may be about to change hands.
+/// How often a record that seems damaged is read. It may be changing hands.
 const ATTEMPTS: u32 = 100;
 
-/// What there is at a place where a record can begin.
-enum Place {
+/// What [`look`] finds where a record may begin.
+enum Found {
     Live(Record),
-    /// A metric that was removed.
+    /// The record of a metric that was removed.
     Free,
     Padding,
-    /// A record of some size, which is not whole.
+    /// A record with a size whose contents are damaged.
     Damaged,
-    /// Nothing that has even a size.
+    /// Bytes at which no record begins.
     Nothing,
 }
 
 /// Reads the whole file.
-pub(crate) fn survey(file: &SharedFile) -> Result<Report> {
+pub(super) fn survey(file: &SharedFile) -> Result<Report> {
     let mut report = Report::default();
     let end = committed(file)?;
     let limit = file.header().size_limit;
@@ -43,19 +43,19 @@ pub(crate) fn survey(file: &SharedFile) -> Result<Report> {
     let mut lost = None;
     let mut offset = HEADER_SIZE;
     while offset < end {
-        let (place, size) = look(file, offset, end)?;
-        if !matches!(place, Place::Nothing) {
+        let (found, next) = look(file, offset, end)?;
+        if !matches!(found, Found::Nothing) {
             report_lost(&mut report, lost.take(), offset);
         }
-        match place {
-            Place::Live(record) if record.kind == KIND_FAMILY => families.add(&record, &mut report),
-            Place::Live(record) => metrics.push(record),
-            Place::Free => free += 1,
-            Place::Padding => {}
-            Place::Damaged => report.fault(format!("the record at byte {offset} is damaged")),
-            Place::Nothing => lost = lost.or(Some(offset)),
+        match found {
+            Found::Live(record) if record.kind == KIND_FAMILY => families.add(&record, &mut report),
+            Found::Live(record) => metrics.push(record),
+            Found::Free => free += 1,
+            Found::Padding => {}
+            Found::Damaged => report.fault(format!("the record at byte {offset} is damaged")),
+            Found::Nothing => lost = lost.or(Some(offset)),
         }
-        offset += size;
+        offset = next;
     }
     report_lost(&mut report, lost, end);
     let mut good = 0;
@@ -71,36 +71,27 @@ pub(crate) fn survey(file: &SharedFile) -> Result<Report> {
     Ok(report)
 }
 
-/// What is at `offset`, and how far it is to the next place where a record may begin.
-fn look(file: &SharedFile, offset: u64, end: u64) -> Result<(Place, u64)> {
-    let border = end.min((offset / SEGMENT_SIZE + 1) * SEGMENT_SIZE);
+/// Returns what is at `offset`, and where the next record may begin.
+fn look(file: &SharedFile, offset: u64, end: u64) -> Result<(Found, u64)> {
+    // The boundaries of records never change, so only the contents need a second look.
+    let (Some(place), next) = place_at(file, offset, end)? else {
+        return Ok((Found::Nothing, offset + RECORD_ALIGNMENT));
+    };
+    if place.kind == KIND_PADDING {
+        return Ok((Found::Padding, next));
+    }
     for _ in 0..ATTEMPTS {
-        let segment = file.segment(offset)?;
-        let Some(kind_and_size) = place(file, segment, offset)? else { break };
-        let (kind, size) = (kind_and_size as u32, kind_and_size >> 32);
-        if offset + size > border {
-            break;
+        if let Some(record) = read(file, place)? {
+            return Ok((Found::Live(record), next));
         }
-        if kind == KIND_PADDING {
-            return Ok((Place::Padding, size));
-        }
-        if let Some((Some(record), _)) = read_record(file, offset)? {
-            return Ok((Place::Live(record), size));
-        }
-        // Acquire, as everywhere that a generation is read.
-        let generation = load(word(file, segment, offset, GENERATION_AT)?);
-        match kind {
-            KIND_METRIC if generation.is_multiple_of(2) => return Ok((Place::Free, size)),
+        let generation = load(word(file, file.segment(offset)?, offset, GENERATION_AT)?);
+        match place.kind {
+            KIND_METRIC if generation.is_multiple_of(2) => return Ok((Found::Free, next)),
             KIND_METRIC => std::thread::yield_now(),
-            _ => return Ok((Place::Damaged, size)),
+            _ => break,
         }
     }
-    // A place never changes, so what is none now is none; what has one was looked at often enough.
-    let size = place(file, file.segment(offset)?, offset)?.map(|kind_and_size| kind_and_size >> 32);
-    Ok(match size.filter(|size| offset + size <= border) {
-        Some(size) => (Place::Damaged, size),
-        None => (Place::Nothing, RECORD_ALIGNMENT),
-    })
+    Ok((Found::Damaged, next))
 }
 
 fn report_lost(report: &mut Report, start: Option<u64>, end: u64) {
@@ -109,10 +100,9 @@ fn report_lost(report: &mut Report, start: Option<u64>, end: u64) {
     }
 }
 
-/// Whether the record still belongs to the metric that it was read as.
+/// Returns whether the record still belongs to the metric that it was read as.
 fn is_live(file: &SharedFile, record: &Record) -> Result<bool> {
     let segment = file.segment(record.offset)?;
-    // Acquire, as everywhere that a generation is read.
     let generation = load(word(file, segment, record.offset, GENERATION_AT)?);
     Ok(generation == record.generation)
 }
@@ -130,7 +120,7 @@ struct Families {
 impl Families {
     fn add(&mut self, record: &Record, report: &mut Report) {
         let at = record.offset;
-        match parse_family(record) {
+        match definition_of(record) {
             Ok(definition) if !self.names.insert(definition.name().to_owned()) => {
                 report.fault(format!(
                     "metric family {:?} is declared a second time at byte {at}",
@@ -143,7 +133,7 @@ impl Families {
         }
     }
 
-    /// Whether a scrape shows this metric; tells the report why not.
+    /// Returns whether a scrape shows this metric. Reports why not.
     fn admit(&mut self, file: &SharedFile, record: Record, report: &mut Report) -> Result<bool> {
         let at = record.offset;
         let Some((definition, seen)) = self.by_offset.get_mut(&record.family) else {
@@ -157,7 +147,7 @@ impl Families {
         };
         let text = labels::encode(&labels);
         if !labels.keys().eq(definition.label_names()) {
-            report.fault(format!("the metric {name}{text} at byte {at} has labels that its family has not"));
+            report.fault(format!("the metric {name}{text} at byte {at} has other labels than its family"));
         } else if record.cell_count as usize != definition.cell_count() {
             report.fault(format!(
                 "the metric {name}{text} at byte {at} has {}, expected {}",
@@ -165,7 +155,7 @@ impl Families {
                 definition.cell_count()
             ));
         } else if let Some(first) = seen.get(&text)
-            // Not if it was removed after it was read, and made anew behind.
+            // A metric that was removed after it was read, and made again behind, is no twin.
             && is_live(file, first)?
             && is_live(file, &record)?
         {

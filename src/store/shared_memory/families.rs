@@ -1,0 +1,100 @@
+//! The families of the file with their series: what a scrape reads.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::file::SharedFile;
+use super::layout::{KIND_FAMILY, KIND_METRIC};
+use super::record::{Record, cells, live_records};
+use crate::family::Family;
+use crate::model::definition::Definition;
+use crate::model::error::Result;
+use crate::model::labels;
+use crate::model::sample::FamilySamples;
+
+/// Returns all families of the file with their series, in the order of declaration.
+///
+/// Families that cannot be read are left out, and so is each series that would make a scraper refuse the response.
+pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
+    let records = live_records(file)?;
+    let mut families: Vec<FamilySamples> = Vec::new();
+    let mut names = HashMap::new();
+    // Families by the offset of their record.
+    let mut indexes = HashMap::new();
+    for record in records.iter().filter(|record| record.kind == KIND_FAMILY) {
+        match definition_of(record) {
+            Ok(definition) => {
+                let index = *names.entry(definition.name().to_owned()).or_insert(families.len());
+                indexes.insert(record.offset, index);
+                if index == families.len() {
+                    families.push(FamilySamples::new(definition));
+                }
+            }
+            Err(error) => {
+                log::debug!("a family of the metrics file {} is left out: {error}", file.path().display())
+            }
+        }
+    }
+    let label_names: Vec<Vec<String>> = families
+        .iter()
+        .map(|family| family.definition.label_names().iter().map(|name| labels::raw(name)).collect())
+        .collect();
+    let mut series: Vec<(usize, Cow<'_, str>, &Record)> = Vec::with_capacity(records.len());
+    for record in records.iter().filter(|record| record.kind == KIND_METRIC) {
+        let Some(&index) = indexes.get(&record.family) else { continue };
+        // A series with other cells or label names than its family would spoil the whole response.
+        let fits = |key: &str| {
+            let names = labels::raw_pairs(key).map(|(name, _)| name);
+            record.cell_count as usize == families[index].definition.cell_count()
+                && names.eq(label_names[index].iter().map(String::as_str))
+        };
+        if let Some(key) = labels::canonical(&record.text).filter(|key| fits(key)) {
+            series.push((index, key, record));
+        }
+    }
+    series.sort_unstable_by(|(index, key, record), (other_index, other_key, other)| {
+        (index, key, record.offset).cmp(&(other_index, other_key, other.offset))
+    });
+    let mut last = None;
+    for (index, key, record) in &series {
+        // A second series with the same labels would spoil it, too.
+        if last == Some((index, key)) {
+            continue;
+        }
+        let cells = cells(file.segment(record.offset)?, file, record)?;
+        let family = &mut families[*index];
+        cells.read(family.push(key, None));
+        if cells.is_live() {
+            last = Some((index, key));
+        } else {
+            // It was removed meanwhile, so the values may be another metric's.
+            family.pop();
+        }
+    }
+    Ok(families)
+}
+
+/// Returns the `wanted` families as this process has declared them: their help text may differ from the file's.
+pub(super) fn pick(found: Vec<FamilySamples>, wanted: &[Arc<Family>]) -> Vec<FamilySamples> {
+    let by_name = |family: FamilySamples| (family.definition.name().to_owned(), family);
+    let mut found: HashMap<String, FamilySamples> = found.into_iter().map(by_name).collect();
+    let mut picked: Vec<FamilySamples> = Vec::with_capacity(wanted.len());
+    for definition in wanted.iter().map(|family| &family.definition) {
+        // Several handles may stand for one family of the file. The first of them has taken its samples.
+        let twin = || picked.iter().find(|family| family.definition.name() == definition.name()).cloned();
+        let samples = found.remove(definition.name()).or_else(twin);
+        let samples = samples.filter(|samples| samples.definition.is_compatible(definition));
+        picked.push(match samples {
+            Some(samples) => samples.declared_as(definition.clone()),
+            None => FamilySamples::new(definition.clone()),
+        });
+    }
+    picked
+}
+
+/// Returns the definition that a family's record holds.
+pub(super) fn definition_of(record: &Record) -> Result<Definition> {
+    let (name, json) = record.text.split_once('\n').unwrap_or((&record.text, ""));
+    Definition::from_json(name, json)
+}

@@ -1,0 +1,238 @@
+//! One record of the file: read and written as words of a segment.
+//!
+//! Readers take no lock. A record is valid once the committed end is behind it. A reader checks the generation
+//! before and after, because the record may be given to another metric meanwhile. Nothing that the file says is
+//! trusted, because another program may have written it: each size and offset is checked before it is used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::errors::damaged;
+use super::file::SharedFile;
+use super::layout::{
+    COMMITTED_AT, FAMILY_AT, GENERATION_AT, HEADER_SIZE, KIND_AND_SIZE_AT, KIND_FAMILY, KIND_METRIC,
+    LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT, RECORD_HEADER_SIZE, SEGMENT_SIZE,
+    checksum, place_checksum, record_size,
+};
+use crate::cell::segment::{Segment, load};
+use crate::cell::shared::SharedCells;
+use crate::model::error::{Error, ErrorKind, Result};
+
+/// How often a record that changes hands is read before it is left out.
+const READ_ATTEMPTS: usize = 16;
+
+/// A copy of a live record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) offset: u64,
+    pub(super) generation: u64,
+    pub(super) kind: u32,
+    pub(super) family: u64,
+    pub(super) cell_count: u32,
+    pub(super) text: String,
+}
+
+/// The contents of a record that is looked for, or about to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Contents<'text> {
+    pub(super) kind: u32,
+    pub(super) family: u64,
+    pub(super) cell_count: usize,
+    pub(super) text: &'text str,
+}
+
+impl Contents<'_> {
+    /// Returns the size of a record with these contents, or an error if no segment can hold it.
+    pub(super) fn size(&self, file: &SharedFile) -> Result<u32> {
+        record_size(self.cell_count, self.text.len()).ok_or_else(|| {
+            let message = format!(
+                "a record of {} bytes of text and {} values is too large for the metrics file {}: expected less \
+                 than {}",
+                self.text.len(),
+                self.cell_count,
+                file.path().display(),
+                SEGMENT_SIZE - HEADER_SIZE
+            );
+            Error::new(ErrorKind::InvalidArgument, message)
+        })
+    }
+
+    /// Returns the record checksum that a record with these contents has.
+    pub(super) fn checksum(&self, size: u32) -> u64 {
+        record_checksum(self.kind_and_size(size), self.family, self.lengths(), self.text.as_bytes())
+    }
+
+    /// Returns whether `record` has these contents.
+    pub(super) fn are_those_of(&self, record: &Record) -> bool {
+        record.kind == self.kind
+            && record.family == self.family
+            && record.cell_count as usize == self.cell_count
+            && record.text == self.text
+    }
+
+    fn kind_and_size(&self, size: u32) -> u64 {
+        u64::from(self.kind) | u64::from(size) << 32
+    }
+
+    fn lengths(&self) -> u64 {
+        self.text.len() as u64 | (self.cell_count as u64) << 32
+    }
+
+    /// Writes a record of `size` bytes at `offset`: all of it but its generation.
+    pub(super) fn write(&self, file: &SharedFile, offset: u64, size: u32) -> Result<()> {
+        let segment = file.writable_segment(offset)?;
+        let put = |at: u64, value: u64| -> Result<()> {
+            // Release: a thread that still adds to the cells of the record's last metric loads them with
+            // Acquire, and must then see the generation that freed the record.
+            word(file, segment, offset, at)?.store(value, Ordering::Release);
+            Ok(())
+        };
+        put(KIND_AND_SIZE_AT, self.kind_and_size(size))?;
+        put(PLACE_CHECKSUM_AT, place_checksum(self.kind_and_size(size), offset))?;
+        put(FAMILY_AT, self.family)?;
+        put(LENGTHS_AT, self.lengths())?;
+        put(RECORD_CHECKSUM_AT, self.checksum(size))?;
+        let text_at = RECORD_HEADER_SIZE + self.cell_count as u64 * 8;
+        for cell in (RECORD_HEADER_SIZE..text_at).step_by(8) {
+            put(cell, 0)?;
+        }
+        for (index, chunk) in self.text.as_bytes().chunks(8).enumerate() {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            put(text_at + index as u64 * 8, u64::from_le_bytes(bytes))?;
+        }
+        Ok(())
+    }
+}
+
+fn record_checksum(kind_and_size: u64, family: u64, lengths: u64, text: &[u8]) -> u64 {
+    checksum(&[&kind_and_size.to_le_bytes(), &family.to_le_bytes(), &lengths.to_le_bytes(), text])
+}
+
+/// Returns the cells of a metric's record.
+pub(super) fn cells(segment: &Arc<Segment>, file: &SharedFile, record: &Record) -> Result<SharedCells> {
+    let start = record.offset % SEGMENT_SIZE;
+    let cells = SharedCells::new(
+        segment,
+        start + GENERATION_AT,
+        record.generation,
+        start + RECORD_HEADER_SIZE,
+        record.cell_count as usize,
+    );
+    cells.ok_or_else(|| damaged(file.path(), record.offset))
+}
+
+/// A place between two records' beginnings, as [`places`] finds them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) kind: u32,
+    pub(super) size: u32,
+}
+
+/// Returns the place at `offset` if a record begins there, and where the next one may begin.
+///
+/// Behind a record whose size makes no sense, the next one may begin at each multiple of the alignment.
+pub(super) fn place_at(file: &SharedFile, offset: u64, end: u64) -> Result<(Option<Place>, u64)> {
+    let border = end.min((offset / SEGMENT_SIZE + 1) * SEGMENT_SIZE);
+    let segment = file.segment(offset)?;
+    let place = kind_and_size(file, segment, offset)?
+        .map(|word| Place { offset, kind: word as u32, size: (word >> 32) as u32 })
+        .filter(|place| offset + u64::from(place.size) <= border);
+    let step = place.map_or(RECORD_ALIGNMENT, |place| u64::from(place.size));
+    Ok((place, offset + step))
+}
+
+/// Returns the record at `place`, if it is live and not damaged.
+pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
+    let Place { offset, kind, size } = place;
+    if !matches!(kind, KIND_FAMILY | KIND_METRIC) {
+        return Ok(None);
+    }
+    let segment = file.segment(offset)?;
+    let get = |at: u64| -> Result<u64> { Ok(load(word(file, segment, offset, at)?)) };
+    // If the record is given to another metric meanwhile, its generation changes, and it is read again.
+    for _ in 0..READ_ATTEMPTS {
+        let generation = get(GENERATION_AT)?;
+        if generation.is_multiple_of(2) {
+            return Ok(None);
+        }
+        let (family, lengths, sum) = (get(FAMILY_AT)?, get(LENGTHS_AT)?, get(RECORD_CHECKSUM_AT)?);
+        let (text_length, cell_count) = (lengths & 0xffff_ffff, lengths >> 32);
+        let text_at = RECORD_HEADER_SIZE + cell_count * 8;
+        let mut bytes = Vec::new();
+        if text_at + text_length <= u64::from(size) {
+            bytes.reserve_exact(text_length.next_multiple_of(8) as usize);
+            for at in (text_at..text_at + text_length).step_by(8) {
+                bytes.extend_from_slice(&get(at)?.to_le_bytes());
+            }
+            bytes.truncate(text_length as usize);
+        }
+        if get(GENERATION_AT)? != generation {
+            continue;
+        }
+        let kind_and_size = u64::from(kind) | u64::from(size) << 32;
+        let is_whole = bytes.len() as u64 == text_length
+            && sum == record_checksum(kind_and_size, family, lengths, &bytes);
+        let text = if is_whole { String::from_utf8(bytes).ok() } else { None };
+        return Ok(text.map(|text| Record {
+            offset,
+            generation,
+            kind,
+            family,
+            cell_count: cell_count as u32,
+            text,
+        }));
+    }
+    Ok(None)
+}
+
+/// Returns all live records, in the order of the file.
+pub(super) fn live_records(file: &SharedFile) -> Result<Vec<Record>> {
+    let end = committed(file)?;
+    let mut records = Vec::new();
+    let mut offset = HEADER_SIZE;
+    while offset < end {
+        let (place, next) = place_at(file, offset, end)?;
+        if let Some(place) = place {
+            records.extend(read(file, place)?);
+        }
+        offset = next;
+    }
+    Ok(records)
+}
+
+/// Returns the kind and size of the record at `offset`, or `None` if no record begins there.
+pub(super) fn kind_and_size(file: &SharedFile, segment: &Arc<Segment>, offset: u64) -> Result<Option<u64>> {
+    let get = |at: u64| -> Result<u64> { Ok(load(word(file, segment, offset, at)?)) };
+    let kind_and_size = get(KIND_AND_SIZE_AT)?;
+    let size = kind_and_size >> 32;
+    let makes_sense = size.is_multiple_of(RECORD_ALIGNMENT)
+        && size > 0
+        && offset % SEGMENT_SIZE + size <= SEGMENT_SIZE
+        && get(PLACE_CHECKSUM_AT)? == place_checksum(kind_and_size, offset);
+    Ok(makes_sense.then_some(kind_and_size))
+}
+
+/// Returns the committed end. Fails if it makes no sense, or if the file is shorter.
+pub(super) fn committed(file: &SharedFile) -> Result<u64> {
+    // Before the first word is read: a read of bytes that were cut off ends the process by SIGBUS.
+    file.check_length(SEGMENT_SIZE)?;
+    let end = load(word(file, file.segment(0)?, 0, COMMITTED_AT)?);
+    if end < HEADER_SIZE || !end.is_multiple_of(RECORD_ALIGNMENT) {
+        return Err(damaged(file.path(), COMMITTED_AT));
+    }
+    // The file grows by whole segments, so a part of one means that it was cut off.
+    file.check_length(end.checked_next_multiple_of(SEGMENT_SIZE).unwrap_or(u64::MAX))?;
+    Ok(end)
+}
+
+/// Returns the word `at` bytes into the record (or header) at `offset` of the file.
+pub(super) fn word<'segment>(
+    file: &SharedFile,
+    segment: &'segment Arc<Segment>,
+    offset: u64,
+    at: u64,
+) -> Result<&'segment AtomicU64> {
+    segment.word(offset % SEGMENT_SIZE + at).ok_or_else(|| damaged(file.path(), offset))
+}

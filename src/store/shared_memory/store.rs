@@ -1,0 +1,174 @@
+//! The store of a process that counts in a metrics file.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::families::{definition_of, pick, read_families};
+use super::file::SharedFile;
+use super::layout::{KIND_FAMILY, KIND_METRIC};
+use super::options::SharedMemoryOptions;
+use super::record::{Contents, Record, cells, committed};
+use super::records::Records;
+use super::survey;
+use crate::family::Family;
+use crate::metric::{Cells, Metric};
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels::{self, Labels};
+use crate::model::report::Report;
+use crate::model::sample::Snapshot;
+use crate::process::fork::ForkGuard;
+use crate::store::Store;
+
+/// Makes metrics whose cells are words of the file.
+#[derive(Debug)]
+pub(super) struct SharedMemoryStore {
+    file: Arc<SharedFile>,
+    /// Making and removing metrics takes this lock. Counting and reading values do not.
+    records: Mutex<Records>,
+}
+
+impl SharedMemoryStore {
+    /// Opens the file that `options` name, or makes it.
+    pub(super) fn open(options: &SharedMemoryOptions) -> Result<Self> {
+        let file = Arc::new(SharedFile::open(&options.path, options)?);
+        committed(&file)?;
+        Ok(Self { records: Mutex::new(Records::new(Arc::clone(&file))), file })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        // A panic may leave the index incomplete. It is checked against the file whenever it is used.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the family's record. Appends it if the file has no family of that name.
+    fn family_record(&self, records: &mut Records, definition: &Definition) -> Result<Record> {
+        if definition.name().contains('\n') {
+            let reason = "a metrics file cannot hold a name with a line feed";
+            let message = format!("metric name {:?}: {reason}", definition.name());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let text = format!("{}\n{}", definition.name(), definition.to_json());
+        let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
+        records.find_or_append(&wanted, |families| known_family(families, definition))
+    }
+}
+
+impl Store for SharedMemoryStore {
+    fn names_are_shared(&self) -> bool {
+        true
+    }
+
+    fn admit(&self, definition: &Definition) -> Result<()> {
+        self.family_record(&mut self.lock(), definition).map(drop)
+    }
+
+    fn declared(&self, _: &Arc<Family>) {}
+
+    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
+        let mut records = self.lock();
+        let family_record = self.family_record(&mut records, &family.definition)?;
+        let key = labels::encode(&labels);
+        let wanted = metric_record(&family_record, &family.definition, &key);
+        let record = records.find_or_append(&wanted, |_| Ok(None))?;
+        let cells = cells(self.file.writable_segment(record.offset)?, &self.file, &record)?;
+        Ok(Arc::new(Metric::new(Arc::clone(family), labels, Cells::Shared(cells))))
+    }
+
+    fn created(&self, _: &Arc<Metric>) {}
+
+    fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
+        let mut records = self.lock();
+        let family = self.family_record(&mut records, &metric.family.definition)?;
+        records.remove(&metric_record(&family, &metric.family.definition, &metric.key)).map(drop)
+    }
+
+    fn make_ready(&self) {}
+
+    fn remove_unknown(&self, family: &Arc<Family>, key: &str) -> Result<bool> {
+        let mut records = self.lock();
+        let record = self.family_record(&mut records, &family.definition)?;
+        records.remove(&metric_record(&record, &family.definition, key))
+    }
+
+    fn cleared(&self, family: &Arc<Family>, _: Vec<Arc<Metric>>) -> Result<()> {
+        let mut records = self.lock();
+        let family = self.family_record(&mut records, &family.definition)?;
+        records.remove_all(family.offset)
+    }
+
+    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
+        let found = read_families(&self.file)?;
+        let Some(families) = families else { return Ok(Snapshot { families: found }) };
+        Ok(Snapshot { families: pick(found, &families) })
+    }
+
+    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+        let found = read_families(&self.file)?.into_iter();
+        let (own, others): (Vec<_>, Vec<_>) =
+            found.partition(|family| declared.contains(family.definition.name()));
+        let mut shown = pick(own, &families);
+        shown.extend(others);
+        Ok(Snapshot { families: shown })
+    }
+
+    fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
+        let values = metric.read_cells();
+        // Checked after reading: the values may be those of the record's next metric.
+        if metric.is_live() {
+            return Ok(values);
+        }
+        let name = metric.family.definition.name();
+        let message = format!("the metric {name}{} was removed", metric.key);
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+
+    fn check(&self) -> Result<Report> {
+        survey::survey(&self.file)
+    }
+
+    fn flush(&self, _: Instant) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
+        Box::new(self.lock())
+    }
+}
+
+impl ForkGuard for MutexGuard<'_, Records> {
+    fn forked(&mut self) {
+        Records::forked(self);
+    }
+}
+
+fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str) -> Contents<'key> {
+    let cell_count = definition.cell_count();
+    Contents { kind: KIND_METRIC, family: family.offset, cell_count, text: key }
+}
+
+/// Returns the record of the family of this name, if the file has one. Fails if that family is another one.
+fn known_family(families: Vec<Record>, wanted: &Definition) -> Result<Option<Record>> {
+    for record in families {
+        if record.text.split('\n').next() != Some(wanted.name()) {
+            continue;
+        }
+        let known = definition_of(&record)?;
+        if known.is_compatible(wanted) {
+            return Ok(Some(record));
+        }
+        let message = format!(
+            "metric family {:?} is already declared in the metrics file as {}; it cannot be declared again as {}",
+            wanted.name(),
+            known.describe(),
+            wanted.describe()
+        );
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    Ok(None)
+}
