@@ -21,7 +21,7 @@ use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::number::parse_number;
 use crate::store::StoreUrl;
-use crate::store::redis::{self, pipeline};
+use crate::store::redis::{self, assembly, reply};
 use crate::store::shared_memory::layout;
 
 /// A store URL: accepted, or refused in one line.
@@ -77,7 +77,7 @@ pub fn redis_replies(bytes: &[u8]) {
 
 /// Reads one reply as a hash of values and as one of definitions, as scrapes and `check` do.
 fn read_reply(reply: Value) {
-    let pairs = pipeline::pairs(reply);
+    let pairs = reply::pairs(reply);
     for metric_type in [MetricType::Counter, MetricType::Summary, MetricType::Histogram] {
         let Ok(definition) = Definition::new("size_bytes", "", metric_type, &[], &[]) else { return };
         for (field, value) in &pairs {
@@ -85,7 +85,7 @@ fn read_reply(reply: Value) {
             let Some((labels, cell)) = redis::layout::parse_field(&definition, field) else { continue };
             assert!(cell < definition.cell_count(), "field {field:?} has cell {cell}");
             if let Some(canonical) = labels::canonical(labels) {
-                pipeline::has_good_names(&definition, &canonical);
+                assembly::has_good_names(&definition, &canonical);
             }
         }
     }

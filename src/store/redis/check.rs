@@ -1,29 +1,29 @@
-//! A look at every key that the store has on the server: what is there, and what scrapes leave out.
+//! Looks at every key that the store has on the server, and reports what is there and what scrapes leave out.
 //!
-//! The store's `check` calls it. It has a connection of its own, and only reads: unlike a scrape it does not
-//! even renew the expiry of a key.
+//! The store's `check` calls it. It uses a connection of its own and only reads. Unlike a scrape, it does not even renew
+//! the expiry of a key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
 
-use super::action::{command, concerns_key, describe};
-use super::connection::{Connection, refused};
+use super::assembly::has_good_names;
+use super::connection::{Connection, command, refused};
 use super::epoch;
 use super::layout;
 use super::options::RedisOptions;
-use super::pipeline::{has_good_names, pairs};
+use super::reply::{concerns_key, describe, pairs};
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::number::parse_number;
 use crate::model::report::{Report, counted};
 
-/// How many families are asked for in one go: a slow line costs few round trips, and no reply is huge.
+/// How many families are read in one exchange. That needs few round trips, and keeps the replies small.
 const FAMILIES_AT_ONCE: usize = 64;
 
-/// Connects, and reads everything.
+/// Connects, reads everything, and returns the report.
 pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connection = Connection::open(options, deadline.min(Instant::now() + options.connect_timeout), None)?;
@@ -92,7 +92,7 @@ impl Check<'_> {
                 found.expiry(&ttl);
                 if let Some(writers) = self.accept(writers_key, writers)? {
                     let entries = self.pairs(writers_key, writers);
-                    // What the script notes beside the writers.
+                    // The script keeps other fields beside the entries of writers.
                     let is_writer = |name: &str| name != epoch::FIELD && !name.starts_with("restored ");
                     let writers = entries.iter().filter(|(name, _)| is_writer(name));
                     writers.for_each(|entry| found.writer(entry));
@@ -103,7 +103,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What is asked of a family: its values, how long they live, and its writers.
+    /// Returns the questions about a family: its values, their time to live, and its writers.
     fn questions(&self, definition: &Definition) -> [(&'static str, String); 3] {
         let key = layout::family_key(self.options.key_prefix.as_deref(), definition.name());
         let writers_key = layout::writers_key(&key);
@@ -111,7 +111,7 @@ impl Check<'_> {
         [(get, key.clone()), ("TTL", key), ("HGETALL", writers_key)]
     }
 
-    /// The values of a family's key: how many metrics they are.
+    /// Checks the values of a family's key. Returns the number of metrics.
     fn values(&mut self, key: &str, definition: &Definition, values: Value) -> usize {
         if !layout::is_hash(definition) {
             return match values {
@@ -126,7 +126,8 @@ impl Check<'_> {
         let mut metrics = BTreeSet::new();
         for (field, value) in self.pairs(key, values) {
             let Some((spelling, _)) = layout::parse_field(definition, &field) else {
-                self.report.fault(format!("Redis key {key:?}: field {field:?} is none of this family's"));
+                self.report
+                    .fault(format!("Redis key {key:?}: field {field:?} does not belong to this family"));
                 continue;
             };
             let labels = labels::canonical(spelling).filter(|key| has_good_names(definition, key));
@@ -145,7 +146,7 @@ impl Check<'_> {
     fn number(&mut self, key: &str, field: Option<&str>, value: &str) {
         if parse_number(value).is_none() {
             let place = field.map(|field| format!(", field {field:?}")).unwrap_or_default();
-            self.report.fault(format!("Redis key {key:?}{place}: {value:?} is no number"));
+            self.report.fault(format!("Redis key {key:?}{place}: {value:?} is not a number"));
         }
     }
 
@@ -158,12 +159,12 @@ impl Check<'_> {
         let pairs = pairs(value);
         if pairs.len() < expected {
             let missing = counted(expected - pairs.len(), "field");
-            self.report.fault(format!("Redis key {key:?}: {missing} that are no text"));
+            self.report.fault(format!("Redis key {key:?}: {missing} that are not UTF-8"));
         }
         pairs
     }
 
-    /// A reply without an error. `None` if the server refuses this key alone, which is a fault.
+    /// Returns a reply that is not an error. `None` if the server refuses this key only, which is a fault.
     fn accept(&mut self, key: &str, reply: Value) -> Result<Option<Value>> {
         match reply {
             Value::ServerError(error) if concerns_key(&error) => {
@@ -182,12 +183,12 @@ impl Check<'_> {
     }
 }
 
-/// What the server says of a key's time to live.
+/// The time to live of a key.
 enum Expiry {
     In(u64),
     Never,
     NoKey,
-    /// The user may not ask.
+    /// The user may not ask for it.
     Unknown,
 }
 
@@ -218,14 +219,14 @@ fn version(info: &str) -> String {
     }
 }
 
-/// What all families together have.
+/// Sums over all families.
 #[derive(Default)]
 struct Found {
     metrics: usize,
     without_values: usize,
     without_expiry: usize,
     first_expiry: Option<u64>,
-    /// When each of them made its last batch, in seconds since 1970.
+    /// When each writer made its last batch, in seconds since 1970.
     writers: BTreeMap<String, u64>,
 }
 
@@ -253,7 +254,9 @@ impl Found {
             report.fact(format!("{} of {families} families have no values", self.without_values));
         }
         if let Some(seconds) = self.first_expiry {
-            report.fact(format!("the first values expire in {seconds} s, unless somebody writes or scrapes"));
+            report.fact(format!(
+                "the first values expire in {seconds} s, unless they are written or scraped before"
+            ));
         }
         if self.without_expiry > 0 {
             report.fact(format!("{} of {families} families never expire", self.without_expiry));

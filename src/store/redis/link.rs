@@ -1,17 +1,19 @@
-//! The BackendAction thread's line to the server: it breaks, and it comes back.
+//! The BackendAction thread's connection to the server, which is made again when it breaks.
 //!
-//! Whether the store is "lost" is decided here, and said once: one record when it is lost, one when it
-//! is back. A connection that breaks and can be made again at once is not worth a word.
+//! This file decides whether the store is "lost", and logs it once: one record when it is lost, and one when it is
+//! back. A connection that breaks and can be made again at once is not logged.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
-use super::connection::{Connection, SocketSlot};
+use super::connection::Connection;
 use super::options::RedisOptions;
+use super::socket::SocketSlot;
 use crate::model::error::{Error, Result};
 
+/// How long to wait before the first new attempt. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -20,12 +22,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     connection: Option<Connection>,
     slot: Arc<SocketSlot>,
-    /// How many connections there were, this one included.
+    /// How many connections there have been, including this one.
     connection_number: u64,
     lost: Option<Lost>,
-    /// Whether a connection ever broke: what was sent on it may arrive late.
+    /// Whether a connection ever broke. What was sent on it may still arrive.
     has_failed: bool,
-    /// How often something was sent over a connection.
+    /// How often something was sent on a connection.
     transmissions: u64,
 }
 
@@ -36,7 +38,7 @@ struct Lost {
 }
 
 impl Link {
-    /// A link that has not connected yet, or has connected before its thread began.
+    /// Makes a link. `first` is the result of connecting before the thread began, if that was tried.
     pub(crate) fn new(first: Option<Result<Connection>>, slot: Arc<SocketSlot>) -> Self {
         let mut link = Self {
             connection: None,
@@ -54,18 +56,18 @@ impl Link {
         link
     }
 
-    /// When to try again, if the store is lost.
+    /// Returns when to try again, if the store is lost.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.lost.as_ref().map(|lost| lost.retry_at)
     }
 
-    /// The number of the connection, or of the last one: another number may mean another server.
+    /// Returns the number of the current or the last connection. Another number may mean another server.
     pub(crate) fn connection_number(&self) -> u64 {
         self.connection_number
     }
 
-    /// Whether the server has ended the connection; then it is closed here too. All that was sent on it has
-    /// been answered, so this is no failure.
+    /// Returns whether the server has ended the connection, and closes it then. Everything that was sent on it has been
+    /// answered, so this does not count as a failure.
     pub(crate) fn has_ended(&mut self) -> bool {
         let has_ended = self.connection.as_ref().is_some_and(Connection::has_ended);
         if has_ended {
@@ -74,18 +76,18 @@ impl Link {
         has_ended
     }
 
-    /// Whether a connection ever broke.
+    /// Returns whether a connection ever broke.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed
     }
 
-    /// How often something was sent so far, also in vain.
+    /// Returns how often something was sent, including attempts that failed.
     pub(crate) fn transmissions(&self) -> u64 {
         self.transmissions
     }
 
-    /// Sends commands and reads their replies. A connection that turns out to be broken is made anew,
-    /// once; so the commands must be such that sending them again is harmless.
+    /// Sends commands and reads their replies. If the connection turns out to be broken, it is made again once and the
+    /// commands are sent a second time, so repeating them must be harmless.
     pub(crate) fn exchange(&mut self, options: &RedisOptions, commands: &[Cmd]) -> Result<Vec<Value>> {
         let had_connection = self.connection.is_some();
         let result = self.exchange_once(options, commands);
@@ -99,14 +101,14 @@ impl Link {
         result
     }
 
-    /// The server serves: if it was lost, it is back.
+    /// Notes that the server serves. If the store was lost, it is back.
     pub(crate) fn serves(&mut self, options: &RedisOptions) {
         if self.lost.take().is_some() {
             log::info!("{} is back", options.address);
         }
     }
 
-    /// The server is lost, for this reason.
+    /// Notes that the store is lost for `reason`, and drops the connection.
     pub(crate) fn lose(&mut self, reason: &Error) {
         self.connection = None;
         let pause = match &self.lost {

@@ -1,11 +1,13 @@
 //! The Redis store: values on a server, shared by all processes that use it.
 //!
-//! An increment never touches the network: it gathers in the metric's [pending cells](crate::cell::pending).
-//! The BackendAction thread ([`action`]) sends what has gathered, in [batches](batch) that the server
-//! applies exactly once. Pipeline threads ([`pipeline`]) serve scrapes. Both belong to a
-//! [`runtime`], which starts with the store, and again on first use in a forked child.
+//! An increment never touches the network. It is gathered in the metric's [pending cells](crate::cell::pending), and the
+//! BackendAction thread ([`action`]) sends what has gathered as [batches](batch) that the server applies exactly once.
+//! Pipeline threads ([`pipeline`]) serve scrapes. Both belong to a [`runtime`], which starts with the store, and again
+//! when a forked child first uses it.
 
 mod action;
+mod announcer;
+pub(crate) mod assembly;
 mod batch;
 mod check;
 mod connection;
@@ -13,20 +15,31 @@ mod epoch;
 mod gauges;
 pub(crate) mod layout;
 mod link;
+mod message;
 mod options;
 mod outbox;
-pub(crate) mod pipeline;
+mod pipeline;
+mod question;
+mod reader;
+pub(crate) mod reply;
 mod runtime;
+mod sender;
+mod shared;
+mod slot;
+mod socket;
+mod writer;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::action::Event;
 use self::connection::Connection;
+use self::message::Event;
 pub(crate) use self::options::{Address, OPTIONS, RedisOptions};
-use self::pipeline::Wanted;
-use self::runtime::{Runtime, RuntimeSlot};
+use self::question::Wanted;
+use self::runtime::Runtime;
+use self::shared::Shared;
+use self::slot::RuntimeSlot;
 use super::Store;
 use crate::cell::pending::{DirtyQueue, PendingCells};
 use crate::family::Family;
@@ -40,21 +53,13 @@ use crate::process::fork::ForkGuard;
 use crate::statistics::Tally;
 use crate::table::FamilyTable;
 
-/// What the store and its threads share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) options: RedisOptions,
-    pub(crate) table: Arc<FamilyTable>,
-    pub(crate) tally: Arc<Tally>,
-}
-
-/// The store: its options, and the threads that serve it at present.
+/// A store: its options, and the threads that serve it.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
     core: Arc<Core>,
 }
 
-/// The part of the store that metrics hold on to.
+/// The part of a store that its metrics refer to.
 #[derive(Debug)]
 struct Core {
     shared: Arc<Shared>,
@@ -62,7 +67,7 @@ struct Core {
 }
 
 impl RedisStore {
-    /// Connects, and starts the threads. Fails if the server cannot be reached and is `required`.
+    /// Connects, and starts the threads. Fails if the server cannot be reached and the options say that it is required.
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
         let connection = Connection::open(&options, Instant::now() + options.connect_timeout, None);
@@ -72,13 +77,11 @@ impl RedisStore {
         };
         let shared = Arc::new(Shared { options, table, tally });
         let runtime = Runtime::start(&shared, Some(connection))?;
-        runtime.announce();
         let slot = RuntimeSlot::new(runtime);
-        log::info!("RedisBackend initialized");
         Ok(Self { core: Arc::new(Core { shared, slot }) })
     }
 
-    /// Tells the threads, or says that there are none. A closed store has nobody to tell.
+    /// Tells the threads what happened, or returns why there are none. After a close the event is discarded.
     fn push(&self, event: Event) -> Result<()> {
         if let Some(runtime) = self.core.slot.require(|| self.core.start())? {
             runtime.push(event);
@@ -97,7 +100,7 @@ impl RedisStore {
 }
 
 impl Core {
-    /// The threads that serve this process; started now if it is a forked child's first use.
+    /// Returns the threads that serve this process. A forked child starts them at its first use.
     fn runtime(&self) -> Option<Arc<Runtime>> {
         self.slot.get(|| self.start())
     }
@@ -114,8 +117,8 @@ impl DirtyQueue for Core {
                 runtime.push(Event::Dirty(metric));
                 true
             }
-            // The last look of a store that closes finds what stays dirty; later nobody asks. A store whose
-            // threads cannot be started is asked again by the next change.
+            // Once the store is closed, a metric need not ask again. If the threads could not be started, the next
+            // change of the metric asks again.
             None => self.slot.is_closed(),
         }
     }
@@ -127,12 +130,12 @@ impl Store for RedisStore {
     }
 
     fn admit(&self, definition: &Definition) -> Result<()> {
-        // What other processes have declared is on the server: it is looked at later, and warned about.
+        // Other processes may have declared the name in another way. The announcer finds out later, and warns.
         layout::check_name(definition.name())
     }
 
     fn declared(&self, family: &Arc<Family>) {
-        // Threads that start late find it in the table.
+        // If there are no threads yet, they find the family in the table when they start.
         let _ = self.push(Event::Declared(Box::new(family.definition.clone())));
     }
 
@@ -155,7 +158,7 @@ impl Store for RedisStore {
     }
 
     fn make_ready(&self) {
-        // In a forked child's first use this starts threads, logs, and calls the program back.
+        // At a forked child's first use this starts threads and calls the program back, which no lock may be held for.
         let _ = self.core.runtime();
     }
 

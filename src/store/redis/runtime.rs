@@ -1,41 +1,44 @@
 //! The threads that serve a store in one process, and the channels that lead to them.
 //!
-//! A runtime belongs to the process that started it. A forked child forgets its parent's runtime
-//! without touching it (its channels may be half changed, its threads do not exist), closes the sockets
-//! that it inherited, and starts a runtime of its own when it first needs one.
+//! A runtime belongs to the process that started it. [`super::slot`] holds the one of this process, and starts another
+//! in a forked child.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::Shared;
-use super::action::{Action, Event, Loss, Request};
-use super::connection::{Connection, SocketSlot};
+use super::action::Action;
+use super::connection::Connection;
 use super::epoch::KnownEpochs;
 use super::link::Link;
+use super::message::{Event, Requests, wait_for};
 use super::outbox::Outbox;
-use super::pipeline::{Pipeline, Question, Reading, RefusedKeys, Wanted};
+use super::pipeline;
+use super::question::{Question, Reading, Wanted};
+use super::reader::{Reader, RefusedKeys};
+use super::sender::BatchSender;
+use super::shared::Shared;
+use super::socket::SocketSlot;
+use super::writer::writer_id;
 use crate::metric::Metric;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::sample::Snapshot;
-use crate::process::fork::{self, ForkGuard};
 use crate::process::thread::Thread;
 
-/// How long after a panic a thread waits before it goes on.
+/// How long a thread waits after a panic before it goes on.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// How long after threads could not be started it is tried again for the sake of an increment.
-const AFTER_FAILED_START: Duration = Duration::from_secs(1);
+/// How long a stop waits, after its deadline, for the number of changes that are lost.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 /// The threads of one process.
 #[derive(Debug)]
 pub(crate) struct Runtime {
     events: Sender<Event>,
-    requests: Sender<Request>,
+    requests: Requests,
     questions: Sender<Question>,
     shared: Arc<Shared>,
     sockets: Vec<Arc<SocketSlot>>,
@@ -45,11 +48,12 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Starts the threads. `first` is a connection that was made, or tried, for the first of them.
+    /// Starts the threads. `first` is a connection that was made, or could not be made, for the BackendAction thread.
     pub(crate) fn start(shared: &Arc<Shared>, first: Option<Result<Connection>>) -> Result<Arc<Self>> {
         let (events, event_receiver) = unbounded();
-        let (requests, request_receiver) = unbounded();
+        let (request_sender, request_receiver) = unbounded();
         let (questions, question_receiver) = unbounded();
+        let requests = Requests::new(request_sender, Arc::clone(shared));
         let abandoned = Arc::new(AtomicBool::new(false));
         let waiting = Arc::new(AtomicUsize::new(0));
         let refused_keys = Arc::new(RefusedKeys::default());
@@ -62,7 +66,7 @@ impl Runtime {
             slot
         };
         for index in 0..shared.options.pipeline_threads {
-            let mut pipeline = Pipeline::new(
+            let mut reader = Reader::new(
                 Arc::clone(shared),
                 requests.clone(),
                 new_slot(),
@@ -70,18 +74,14 @@ impl Runtime {
                 Arc::clone(&epochs),
             );
             let questions: Receiver<Question> = question_receiver.clone();
-            let body = move || guarded("pipeline", || pipeline.run(&questions));
+            let body = move || guarded("pipeline", || pipeline::run(&mut reader, &questions));
             threads.push(spawn(shared, &format!("pipeline-{index}"), body)?);
         }
-        let mut action = Action::new(
-            Arc::clone(shared),
-            Outbox::new(writer_id(), Arc::clone(&shared.tally), epochs),
-            event_receiver,
-            request_receiver,
-            Link::new(first, new_slot()),
-            Arc::clone(&abandoned),
-            Arc::clone(&waiting),
-        );
+        let outbox = Outbox::new(writer_id(), Arc::clone(&shared.tally), epochs);
+        let link = Link::new(first, new_slot());
+        let sender = BatchSender::new(Arc::clone(shared), link, outbox, Arc::clone(&waiting));
+        let mut action =
+            Action::new(Arc::clone(shared), event_receiver, request_receiver, sender, Arc::clone(&abandoned));
         let body = move || guarded("BackendAction", || action.run());
         threads.push(spawn(shared, "BackendAction", body)?);
         let shared = Arc::clone(shared);
@@ -89,24 +89,14 @@ impl Runtime {
         Ok(Arc::new(Self { events, requests, questions, shared, sockets, threads, abandoned, waiting }))
     }
 
-    /// Logs that the threads run, in the words of pytheus-backend-rs 0.0.9. Not while a lock is held:
-    /// the program's own callback may be at the other end.
-    pub(crate) fn announce(&self) {
-        for index in 0..self.shared.options.pipeline_threads {
-            log::info!("Starting pipeline thread....{index}");
-        }
-        log::info!("Starting BackendAction thread....");
-    }
-
-    /// Tells the BackendAction thread what happened.
+    /// Tells the BackendAction thread what happened. After a stop the event is discarded.
     pub(crate) fn push(&self, event: Event) {
-        // The receiver lives as long as the thread; after a stop there is nobody to tell.
         let _ = self.events.send(event);
     }
 
-    /// Has all that is pending sent, and waits for it.
+    /// Has everything sent that is pending, and waits for it.
     pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
-        flush(&self.requests, &self.shared, deadline)
+        self.requests.flush(deadline)
     }
 
     /// Reads families.
@@ -125,19 +115,17 @@ impl Runtime {
         }
     }
 
-    /// Sends what is pending, until the deadline, and ends the threads.
+    /// Sends what is pending, until `deadline`, and ends the threads. The error says how many changes are lost.
     pub(crate) fn stop(&self, deadline: Instant) -> Result<()> {
-        let (answer, answers) = bounded(1);
-        let _ = self.requests.send(Request::Stop { deadline, answer });
-        // An exchange that hangs may take longer than the deadline; the thread then ends by itself.
-        let unsent = answers.recv_deadline(deadline + Duration::from_millis(100));
+        // An exchange that hangs may take longer than the deadline. Its thread then ends by itself later.
+        let unsent = self.requests.stop(deadline).recv_deadline(deadline + LAST_ANSWER);
         self.abandoned.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for _ in 0..self.shared.options.pipeline_threads {
             let _ = self.questions.send(Question::Stop);
         }
         for thread in threads {
-            // A thread that waits for the network is left to end by itself; the library stays loaded.
+            // A thread that waits for the network is not joined. The library stays loaded, so it may end later.
             while !thread.is_finished() && Instant::now() < deadline {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
@@ -148,7 +136,7 @@ impl Runtime {
         match unsent {
             Ok(0) => Ok(()),
             Ok(count) => Err(unsent_error(&self.shared, count)),
-            // The thread hangs in an exchange: count what it has taken, and what it has not.
+            // The thread hangs in an exchange, so count what it had taken, and what it had not.
             Err(_) => {
                 let dirty = self.shared.table.dirty_metrics().len();
                 Err(unsent_error(&self.shared, self.waiting.load(Ordering::Relaxed) + dirty))
@@ -156,43 +144,15 @@ impl Runtime {
         }
     }
 
+    /// Returns the slots of the sockets of all threads, for a forked child, which must close them.
+    pub(crate) fn sockets(&self) -> &[Arc<SocketSlot>] {
+        &self.sockets
+    }
+
     fn ask(&self, wanted: Wanted, deadline: Instant) -> Result<Reading> {
         let (answer, answers) = bounded(1);
         let _ = self.questions.send(Question::Read { wanted, deadline, answer });
         wait_for(&answers, &self.shared, deadline, "a scrape")
-    }
-}
-
-/// Has the BackendAction thread send all that is pending, and waits for it.
-pub(crate) fn flush(requests: &Sender<Request>, shared: &Shared, deadline: Instant) -> Result<()> {
-    let (answer, answers) = bounded(1);
-    let _ = requests.send(Request::Flush { deadline, answer });
-    wait_for(&answers, shared, deadline, "sending what is pending")
-}
-
-/// Has the BackendAction thread restore what the server has lost, and waits for it.
-pub(crate) fn restore(
-    requests: &Sender<Request>,
-    shared: &Shared,
-    loss: Loss,
-    deadline: Instant,
-) -> Result<()> {
-    let (answer, answers) = bounded(1);
-    let _ = requests.send(Request::Restore { loss, deadline, answer });
-    wait_for(&answers, shared, deadline, "restoring what the server has lost")
-}
-
-fn wait_for<T>(answers: &Receiver<Result<T>>, shared: &Shared, deadline: Instant, what: &str) -> Result<T> {
-    match answers.recv_deadline(deadline) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(Error::new(
-            ErrorKind::Timeout,
-            format!("{what} was not done in time: {} does not answer", shared.options.address),
-        )),
-        Err(RecvTimeoutError::Disconnected) => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("{what} was given up: the backend for {} is closed", shared.options.address),
-        )),
     }
 }
 
@@ -218,146 +178,12 @@ fn spawn(shared: &Shared, name: &str, body: impl FnOnce() + Send + 'static) -> R
     })
 }
 
-/// Runs a thread's body until it returns; a panic is logged, and the body goes on with its state.
+/// Runs the body of a thread until it returns. A panic is logged, and the body goes on with its state.
 fn guarded(name: &str, mut body: impl FnMut()) {
     while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut body)) {
         let reason = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let reason = reason.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         log::error!("the {name} thread panicked, and goes on: {reason}");
         std::thread::sleep(AFTER_PANIC);
-    }
-}
-
-/// An id that no other writer has: process, time, and randomness of the system.
-fn writer_id() -> String {
-    use std::io::Read;
-    let mut random = [0; 8];
-    // Without randomness the process id and the time still tell the processes of a host apart.
-    let _ = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
-    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-    format!("{}-{nanoseconds:x}-{:016x}", process::id(), u64::from_ne_bytes(random))
-}
-
-/// The runtime of this process, if it has one.
-#[derive(Debug)]
-pub(crate) struct RuntimeSlot(Mutex<State>);
-
-#[derive(Debug)]
-enum State {
-    Running(Arc<Runtime>),
-    /// In a forked child that has not used the store yet; or whose threads could not be started when it did,
-    /// last at this time.
-    NotStarted {
-        failed_at: Option<Instant>,
-    },
-    Closed,
-}
-
-impl RuntimeSlot {
-    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
-        Self(Mutex::new(State::Running(runtime)))
-    }
-
-    /// The runtime, started now if need be; `None` if the store is closed. For whoever cannot wait for a start
-    /// that has just failed, that is an error, and not tried again for a while.
-    pub(crate) fn get(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Option<Arc<Runtime>> {
-        let has_just_failed = |failed_at: &Instant| failed_at.elapsed() < AFTER_FAILED_START;
-        match &*self.lock() {
-            State::Running(runtime) => return Some(Arc::clone(runtime)),
-            State::NotStarted { failed_at } if failed_at.as_ref().is_some_and(has_just_failed) => {
-                return None;
-            }
-            State::NotStarted { .. } | State::Closed => {}
-        }
-        self.require(start).ok().flatten()
-    }
-
-    /// The runtime, started now if need be; `None` if the store is closed.
-    pub(crate) fn require(
-        &self,
-        start: impl FnOnce() -> Result<Arc<Runtime>>,
-    ) -> Result<Option<Arc<Runtime>>> {
-        let mut state = self.lock();
-        let had_failed = match &*state {
-            State::Running(runtime) => return Ok(Some(Arc::clone(runtime))),
-            State::Closed => return Ok(None),
-            State::NotStarted { failed_at } => failed_at.is_some(),
-        };
-        let started = start().map_err(|error| {
-            let promise = "what this process counts is kept, and sent when a thread can be started";
-            Error::new(error.kind(), format!("{error}; {promise}"))
-        });
-        *state = match &started {
-            Ok(runtime) => State::Running(Arc::clone(runtime)),
-            Err(_) => State::NotStarted { failed_at: Some(Instant::now()) },
-        };
-        drop(state);
-        match &started {
-            Ok(runtime) => {
-                if had_failed {
-                    runtime.push(Event::StartedLate);
-                }
-                runtime.announce();
-                fork::restarted();
-            }
-            Err(error) if !had_failed => log::error!("{error}"),
-            Err(_) => {}
-        }
-        started.map(Some)
-    }
-
-    /// Takes the runtime out, for good. It is started once more if it could not be when it was needed.
-    pub(crate) fn close(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Result<Option<Arc<Runtime>>> {
-        match std::mem::replace(&mut *self.lock(), State::Closed) {
-            State::Running(runtime) => Ok(Some(runtime)),
-            State::NotStarted { failed_at: Some(_) } => {
-                let runtime = start().map_err(|error| {
-                    let loss =
-                        "what this process has counted since it was forked could not be sent, and is lost";
-                    Error::new(error.kind(), format!("{loss}: {error}"))
-                })?;
-                runtime.push(Event::StartedLate);
-                Ok(Some(runtime))
-            }
-            State::NotStarted { failed_at: None } | State::Closed => Ok(None),
-        }
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(*self.lock(), State::Closed)
-    }
-
-    /// Holds the slot across a fork.
-    pub(crate) fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
-        Box::new(self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ForkGuard for MutexGuard<'_, State> {
-    fn forked(&mut self) {
-        if !matches!(**self, State::Running(_)) {
-            return;
-        }
-        if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted { failed_at: None })
-        {
-            for socket in runtime.sockets.iter().filter_map(|slot| slot.take()) {
-                close_inherited(socket);
-            }
-            // Dropping it would touch channels that other threads may have been changing.
-            std::mem::forget(runtime);
-        }
-    }
-}
-
-fn close_inherited(socket: std::os::fd::RawFd) {
-    // SAFETY: the number was in its slot at the fork, so it is an open socket of the parent's
-    // connection, of which this process has no owner left but us.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::close(socket);
     }
 }

@@ -1,0 +1,117 @@
+//! Makes the series of a family out of the fields that the server has.
+//!
+//! A field that other programs wrote in another spelling of the same labels belongs to the same series. Fields that
+//! cannot be a series of the family are left out, because one bad name would make Prometheus reject the scrape.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::layout;
+use super::reply::{number, pairs};
+use crate::metric::Metric;
+use crate::model::definition::Definition;
+use crate::model::labels;
+use crate::model::name::{NameRule, check_label_names};
+use crate::model::number::parse_number;
+use crate::model::sample::FamilySamples;
+
+/// Returns the series of a family: those in `value`, and the metrics that this process knows, which are 0 if the
+/// server does not have them.
+pub(crate) fn assemble(
+    key: &str,
+    definition: Definition,
+    known: &[Arc<Metric>],
+    value: Value,
+) -> FamilySamples {
+    let mut series = Assembly::new(&definition);
+    for metric in known {
+        series.row(&metric.key);
+    }
+    if !layout::is_hash(&definition) {
+        if !known.is_empty() || value != Value::Nil {
+            let row = series.row("{}");
+            series.cells(row)[0] = number(value).unwrap_or_else(|text| {
+                log::debug!("Redis key {key:?} holds {text:?}: expected a number");
+                0.0
+            });
+        }
+        return series.finish(definition);
+    }
+    for (field, value) in pairs(value) {
+        let Some((spelling, cell)) = layout::parse_field(&definition, &field) else {
+            log::debug!("Redis key {key:?}: field {field:?} does not belong to this family");
+            continue;
+        };
+        let Some(amount) = parse_number(&value) else {
+            log::debug!("Redis key {key:?}, field {field:?}: {value:?} is not a number");
+            continue;
+        };
+        let row = series.find(spelling).or_else(|| {
+            let canonical = labels::canonical(spelling).filter(|key| has_good_names(&definition, key))?;
+            Some(series.row(&canonical))
+        });
+        match row {
+            Some(row) => add(&mut series.cells(row)[cell], amount),
+            None => log::debug!("Redis key {key:?}: field {field:?} has no usable labels"),
+        }
+    }
+    series.finish(definition)
+}
+
+/// Returns whether the label names in `key` may be shown for a family of this type.
+pub(crate) fn has_good_names(definition: &Definition, key: &str) -> bool {
+    let labels = labels::decode(key).unwrap_or_default();
+    check_label_names(labels.keys().map(String::as_str), definition.metric_type(), NameRule::Utf8).is_ok()
+}
+
+/// Adds to a cell. The first amount is stored as it is, because `0.0 + -0.0` is not `-0.0`.
+fn add(cell: &mut f64, amount: f64) {
+    *cell = if *cell == 0.0 { amount } else { *cell + amount };
+}
+
+/// The series of a family while their cells arrive, in any order.
+struct Assembly {
+    /// The number of cells of one series.
+    width: usize,
+    /// The position of each series, by canonical labels.
+    rows: HashMap<String, usize>,
+    cells: Vec<f64>,
+}
+
+impl Assembly {
+    fn new(definition: &Definition) -> Self {
+        Self { width: definition.cell_count(), rows: HashMap::new(), cells: Vec::new() }
+    }
+
+    fn find(&self, spelling: &str) -> Option<usize> {
+        self.rows.get(spelling).copied()
+    }
+
+    /// Returns the position of the series with the labels `key`. A new one begins with zeros.
+    fn row(&mut self, key: &str) -> usize {
+        if let Some(row) = self.find(key) {
+            return row;
+        }
+        let row = self.rows.len();
+        self.rows.insert(key.to_owned(), row);
+        self.cells.resize(self.cells.len() + self.width, 0.0);
+        row
+    }
+
+    fn cells(&mut self, row: usize) -> &mut [f64] {
+        &mut self.cells[row * self.width..][..self.width]
+    }
+
+    /// Returns the series sorted by their labels.
+    fn finish(mut self, definition: Definition) -> FamilySamples {
+        let mut samples = FamilySamples::new(definition);
+        let mut rows: Vec<_> = std::mem::take(&mut self.rows).into_iter().collect();
+        rows.sort_unstable();
+        for (key, row) in rows {
+            samples.push(&key, None).copy_from_slice(self.cells(row));
+        }
+        samples
+    }
+}

@@ -1,0 +1,107 @@
+//! What other threads tell the BackendAction thread, and how they wait for its answers.
+//!
+//! Events report what the program did, in order, and nobody waits for them. Requests are answered, or given up at
+//! their deadline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::shared::Shared;
+use crate::family::Family;
+use crate::metric::Metric;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+
+/// Something that the program did.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// It declared a family. Only the definition is sent, because an event must not keep a family alive.
+    Declared(Box<Definition>),
+    /// It changed a metric.
+    Dirty(Arc<Metric>),
+    /// It removed a metric.
+    Removed(Arc<Metric>),
+    /// It removed all metrics of a family.
+    Cleared(Arc<Family>),
+    /// The thread could not be started when it was needed first, so the events since then are missing.
+    StartedLate,
+}
+
+/// What the server seems to have lost.
+#[derive(Debug)]
+pub(crate) enum Loss {
+    /// The keys of these families.
+    Keys(Vec<String>),
+    /// Definitions of families that this process declared.
+    Definitions,
+}
+
+/// What a waiting thread asks of the BackendAction thread.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Send everything that is pending now. The answer comes when the server has confirmed it, or has refused.
+    Flush { deadline: Instant, answer: Sender<Result<()>> },
+    /// Send again what this process knows of a loss, and flush.
+    Restore { loss: Loss, deadline: Instant, answer: Sender<Result<()>> },
+    /// Send everything that is pending, retrying until the deadline, and end. The answer is the number of changes
+    /// that could not be sent.
+    Stop { deadline: Instant, answer: Sender<usize> },
+}
+
+/// The way to ask the BackendAction thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Requests {
+    sender: Sender<Request>,
+    shared: Arc<Shared>,
+}
+
+impl Requests {
+    pub(crate) fn new(sender: Sender<Request>, shared: Arc<Shared>) -> Self {
+        Self { sender, shared }
+    }
+
+    /// Has everything sent that is pending, and waits for it.
+    pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
+        let (answer, answers) = bounded(1);
+        // If the thread has ended, the answer's channel is closed, which `wait_for` reports.
+        let _ = self.sender.send(Request::Flush { deadline, answer });
+        wait_for(&answers, &self.shared, deadline, "sending what is pending")
+    }
+
+    /// Has restored what the server has lost, and waits for it.
+    pub(crate) fn restore(&self, loss: Loss, deadline: Instant) -> Result<()> {
+        let (answer, answers) = bounded(1);
+        let _ = self.sender.send(Request::Restore { loss, deadline, answer });
+        wait_for(&answers, &self.shared, deadline, "restoring what the server has lost")
+    }
+
+    /// Tells the thread to end by `deadline`. The receiver gets the number of changes that could not be sent.
+    pub(crate) fn stop(&self, deadline: Instant) -> Receiver<usize> {
+        let (answer, answers) = bounded(1);
+        let _ = self.sender.send(Request::Stop { deadline, answer });
+        answers
+    }
+}
+
+/// Waits for an answer until `deadline`. `what` is the subject of the error message.
+pub(crate) fn wait_for<T>(
+    answers: &Receiver<Result<T>>,
+    shared: &Shared,
+    deadline: Instant,
+    what: &str,
+) -> Result<T> {
+    let address = &shared.options.address;
+    match answers.recv_deadline(deadline) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("{what} was not done in time: {address} does not answer"),
+        )),
+        Err(RecvTimeoutError::Disconnected) => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{what} was given up: the backend for {address} is closed"),
+        )),
+    }
+}

@@ -1,0 +1,42 @@
+//! What a caller asks the pipeline threads, and what they answer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::family::Family;
+use crate::metric::Metric;
+use crate::model::error::Result;
+use crate::model::sample::Snapshot;
+
+/// A message to a pipeline thread.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Read {
+        wanted: Wanted,
+        deadline: Instant,
+        answer: Sender<Result<Reading>>,
+    },
+    /// Ends one thread.
+    Stop,
+}
+
+/// What is to be read.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// These families, or all families of the store.
+    Families(Option<Vec<Arc<Family>>>),
+    /// These families, followed by those on the server whose names are not `declared` here.
+    WithOthers { families: Vec<Arc<Family>>, declared: HashSet<String> },
+    /// The cells of one metric.
+    Metric(Arc<Metric>),
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    Snapshot(Snapshot),
+    Cells(Vec<f64>),
+}

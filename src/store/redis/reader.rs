@@ -1,0 +1,288 @@
+//! Reads families and metrics from the server, for the pipeline threads.
+//!
+//! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that a scrape shows
+//! every change that happened before it in this process. A read also looks at the epochs of the families, finds out
+//! that way what the server has lost, and has it restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use super::assembly::assemble;
+use super::connection::{Connection, command, refused};
+use super::epoch::{self, KnownEpochs};
+use super::layout;
+use super::message::{Loss, Requests};
+use super::question::{Reading, Wanted};
+use super::reply::{concerns_key, describe, number, pairs, text};
+use super::shared::Shared;
+use super::socket::SocketSlot;
+use crate::family::Family;
+use crate::metric::Metric;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::sample::{FamilySamples, Snapshot};
+
+/// How often a read is tried: on the connection that exists, and on new ones.
+const ATTEMPTS: u32 = 3;
+
+/// The keys that were refused when they were last read, so that each is logged once.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedKeys(Mutex<BTreeSet<String>>);
+
+impl RefusedKeys {
+    /// Notes whether `key` is refused. Returns `true` if it is and was not before.
+    fn note(&self, key: &str, is_refused: bool) -> bool {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_refused {
+            return keys.insert(key.to_owned());
+        }
+        keys.remove(key);
+        false
+    }
+}
+
+/// Reads on a connection of its own.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    requests: Requests,
+    slot: Arc<SocketSlot>,
+    refused_keys: Arc<RefusedKeys>,
+    epochs: Arc<KnownEpochs>,
+    connection: Option<Connection>,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        requests: Requests,
+        slot: Arc<SocketSlot>,
+        refused_keys: Arc<RefusedKeys>,
+        epochs: Arc<KnownEpochs>,
+    ) -> Self {
+        Self { shared, requests, slot, refused_keys, epochs, connection: None }
+    }
+
+    /// Reads what is `wanted`, after everything that this process has pending is sent.
+    pub(crate) fn read(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
+        unless_refused(self.requests.flush(deadline))?;
+        match wanted {
+            Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
+            Wanted::Families(Some(families)) => {
+                self.read_own_and(Vec::new(), families, deadline).map(Reading::Snapshot)
+            }
+            Wanted::Families(None) => self.read_all(deadline).map(Reading::Snapshot),
+            Wanted::WithOthers { families, declared } => {
+                let mut others = self.read_definitions(deadline)?;
+                others.retain(|name, _| !declared.contains(name));
+                let others = others.into_values().collect();
+                self.read_own_and(others, families, deadline).map(Reading::Snapshot)
+            }
+        }
+    }
+
+    /// Reads families of this process, followed by `others`.
+    fn read_own_and(
+        &mut self,
+        others: Vec<Definition>,
+        own: &[Arc<Family>],
+        deadline: Instant,
+    ) -> Result<Snapshot> {
+        let mut definitions: Vec<_> = own.iter().map(|family| family.definition.clone()).collect();
+        let mut known: Vec<_> = own.iter().map(|family| self.shared.table.metrics(family)).collect();
+        definitions.extend(others);
+        known.resize_with(definitions.len(), Vec::new);
+        self.read_families(definitions, known, deadline)
+    }
+
+    /// Reads the families of this process in the order of declaration, then those of others by name.
+    fn read_all(&mut self, deadline: Instant) -> Result<Snapshot> {
+        let own = self.shared.table.kept_families();
+        let mut stored = self.read_definitions(deadline)?;
+        let live = self.shared.table.live_families();
+        if live.iter().any(|family| !stored.contains_key(family.definition.name())) {
+            // The server has lost them, or never got them.
+            unless_refused(self.requests.restore(Loss::Definitions, deadline))?;
+        }
+        for family in &own {
+            stored.remove(family.definition.name());
+        }
+        self.read_own_and(stored.into_values().collect(), &own, deadline)
+    }
+
+    fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
+        let key = layout::definitions_key(self.shared.prefix());
+        let commands = [self.expire(&key), command("HGETALL", &[&key])];
+        let mut replies = self.exchange(&commands, deadline)?;
+        let stored = self.accept(&key, replies.pop().unwrap_or_default())?.unwrap_or_default();
+        let mut definitions = BTreeMap::new();
+        for (name, json) in pairs(stored) {
+            match Definition::from_json(&name, &json) {
+                Ok(definition) => drop(definitions.insert(name, definition)),
+                Err(error) => log::debug!("{error}; the family is left out"),
+            }
+        }
+        Ok(definitions)
+    }
+
+    /// Reads families by their definitions. `known` has the metrics that this process knows of each; they are shown
+    /// even if the server does not have them.
+    fn read_families(
+        &mut self,
+        definitions: Vec<Definition>,
+        known: Vec<Vec<Arc<Metric>>>,
+        deadline: Instant,
+    ) -> Result<Snapshot> {
+        let prefix = self.shared.prefix();
+        let keys: Vec<String> =
+            definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
+        let mut commands = vec![self.expire(&layout::definitions_key(prefix))];
+        for (key, definition) in keys.iter().zip(&definitions) {
+            commands.extend(self.renew(key));
+            commands.push(command(if layout::is_hash(definition) { "HGETALL" } else { "GET" }, &[key]));
+        }
+        let replies = self.exchange_and_restore(commands, &keys, deadline)?;
+        let values = replies.into_iter().skip(3).step_by(3);
+        let mut snapshot = Snapshot::default();
+        for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
+            snapshot.families.push(match self.accept(key, value)? {
+                Some(value) => assemble(key, definition, &known, value),
+                None => FamilySamples::new(definition),
+            });
+        }
+        Ok(snapshot)
+    }
+
+    fn read_metric(&mut self, metric: &Metric, deadline: Instant) -> Result<Vec<f64>> {
+        let definition = &metric.family.definition;
+        let key = layout::family_key(self.shared.prefix(), definition.name());
+        let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &metric.key, cell));
+        let mut get = redis::cmd(if layout::is_hash(definition) { "HMGET" } else { "GET" });
+        get.arg(&key);
+        if layout::is_hash(definition) {
+            for field in fields {
+                get.arg(field);
+            }
+        }
+        let mut commands = Vec::from(self.renew(&key));
+        commands.push(get);
+        let replies = self.exchange_and_restore(commands, std::slice::from_ref(&key), deadline)?;
+        let values = match replies.into_iter().nth(2).unwrap_or_default() {
+            Value::ServerError(error) if concerns_key(&error) => {
+                let message = format!("Redis key {key:?} cannot be read: {}", describe(&error));
+                return Err(Error::new(ErrorKind::Store, message));
+            }
+            Value::ServerError(error) => return Err(refused(&self.shared.options.address, &error)),
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        if values.len() != definition.cell_count() {
+            let message = format!(
+                "{} answered a read of {key:?} with {} values: expected {}",
+                self.shared.options.address,
+                values.len(),
+                definition.cell_count()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let number = |value| {
+            number(value).map_err(|text| {
+                Error::new(ErrorKind::Store, format!("Redis key {key:?} holds {text:?}: expected a number"))
+            })
+        };
+        values.into_iter().map(number).collect()
+    }
+
+    /// Renews the expiry of a family. Its writers' key comes first: if it outlived the values, no process would
+    /// notice that they are lost.
+    fn renew(&self, key: &str) -> [Cmd; 2] {
+        [self.expire(&layout::writers_key(key)), self.expire(key)]
+    }
+
+    fn expire(&self, key: &str) -> Cmd {
+        command("EXPIRE", &[key, &self.shared.options.expire_key_time.to_string()])
+    }
+
+    /// Returns a reply that is not an error. `None` if the server refuses this key only, which is logged once.
+    fn accept(&self, key: &str, reply: Value) -> Result<Option<Value>> {
+        match reply {
+            Value::ServerError(error) if concerns_key(&error) => {
+                if self.refused_keys.note(key, true) {
+                    log::error!(
+                        "Redis key {key:?} cannot be read: {}; scrapes do not show it",
+                        describe(&error)
+                    );
+                }
+                Ok(None)
+            }
+            Value::ServerError(error) => Err(refused(&self.shared.options.address, &error)),
+            value => {
+                self.refused_keys.note(key, false);
+                Ok(Some(value))
+            }
+        }
+    }
+
+    /// Sends reads of the families `keys`. If the server has lost a family that this process has written to, has it
+    /// restored and reads again.
+    fn exchange_and_restore(
+        &mut self,
+        mut commands: Vec<Cmd>,
+        keys: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<Value>> {
+        let reads = commands.len();
+        commands.extend(keys.iter().map(|key| command("HGET", &[&layout::writers_key(key), epoch::FIELD])));
+        let mut replies = self.exchange(&commands, deadline)?;
+        let epochs = replies.split_off(reads.min(replies.len()));
+        let is_lost = |(key, reply): (&String, Value)| match reply {
+            // The epoch is unknown, so nothing can be said.
+            Value::ServerError(_) => None,
+            reply => self.epochs.is_lost(key, text(reply).as_deref()).then(|| key.clone()),
+        };
+        let lost: Vec<String> = keys.iter().zip(epochs).filter_map(is_lost).collect();
+        if lost.is_empty() {
+            return Ok(replies);
+        }
+        unless_refused(self.requests.restore(Loss::Keys(lost), deadline))?;
+        commands.truncate(reads);
+        self.exchange(&commands, deadline)
+    }
+
+    /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use, is
+    /// replaced while there is time. A server that cannot be reached is an error at once.
+    fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
+        let options = &self.shared.options;
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let (mut connection, answer_by) = match self.connection.take() {
+                // It may have died silently, so leave time for a new one before the deadline.
+                Some(connection) => (connection, deadline.min(Instant::now() + options.socket_timeout)),
+                None => {
+                    let connect_by = deadline.min(Instant::now() + options.connect_timeout);
+                    (Connection::open(options, connect_by, Some(&self.slot))?, deadline)
+                }
+            };
+            match connection.exchange(commands, answer_by) {
+                Ok(replies) => {
+                    self.connection = Some(connection);
+                    return Ok(replies);
+                }
+                Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Ignores that some keys are refused. They are reported where they are read, and must not spoil the other ones.
+fn unless_refused(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::Store => Err(error),
+        _ => Ok(()),
+    }
+}

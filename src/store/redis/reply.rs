@@ -1,0 +1,67 @@
+//! Reads what the server answers: text, numbers, the pairs of a hash, and errors.
+//!
+//! The senders, the readers and `check` use these functions, so that all of them judge a reply in the same way.
+
+use redis::{ServerError, ServerErrorKind, Value};
+
+use crate::model::number::parse_number;
+
+/// Returns the error as the server words it.
+pub(crate) fn describe(error: &ServerError) -> String {
+    // Redis 7 appends where in the script the error was raised, which does not help the reader of a log.
+    let details = error.details().unwrap_or_default();
+    format!("{} {}", error.code(), details.split(" script: ").next().unwrap_or_default())
+}
+
+/// Returns whether the server refuses one key only: the key is of another type, or the user may not access it.
+pub(crate) fn concerns_key(error: &ServerError) -> bool {
+    // Redis 6 wraps the error of a script's command in an error of the script, so the code is not enough.
+    let text = describe(error);
+    text.contains("WRONGTYPE") || (text.contains("NOPERM") && text.contains("key"))
+}
+
+/// Returns whether the server does not know the script: it was flushed, or never loaded.
+pub(crate) fn is_noscript(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+/// Returns the text of a string reply. `None` for other replies, and for bytes that are not UTF-8.
+pub(crate) fn text(reply: Value) -> Option<String> {
+    match reply {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Returns a reply for a log record or an error, whatever it is.
+pub(crate) fn shown(reply: &Value) -> String {
+    match reply {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Returns the fields of a hash and their values. Pairs that are not UTF-8 are left out.
+pub(crate) fn pairs(reply: Value) -> Vec<(String, String)> {
+    let mut values = match reply {
+        Value::Array(values) => values,
+        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+        _ => Vec::new(),
+    }
+    .into_iter();
+    let mut pairs = Vec::with_capacity(values.len() / 2);
+    while let (Some(name), Some(value)) = (values.next(), values.next()) {
+        pairs.extend(text(name).zip(text(value)));
+    }
+    pairs
+}
+
+/// Returns the value of a cell. A missing one counts as 0; anything but a number is an error that holds the text.
+pub(crate) fn number(reply: Value) -> Result<f64, String> {
+    if reply == Value::Nil {
+        return Ok(0.0);
+    }
+    let text = text(reply).unwrap_or_default();
+    parse_number(&text).ok_or(text)
+}
