@@ -1,7 +1,7 @@
-"""What a call costs: counting, setting, observing, looking up by labels.
+"""Measures a call: counting, setting, observing, looking up by labels.
 
 `measure` runs in the benchmark, `in_peer` in the process of each peer. Each call is made alone, beside a busy
-thread and by four threads (timing.py); the rounds of all peers alternate call by call.
+thread and from four threads (timing.py). The rounds of the peers alternate call by call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def measure(rounds) -> None:
         for _ in rounds.numbers("calls"):
             for work in LOOPS:
                 for situation in SITUATIONS:
-                    # Beside a busy thread it takes some turns of 5 ms before what it costs shows.
+                    # The busy thread takes turns of 5 ms, so a measurement needs several of them.
                     factor = 2 if situation == BESIDE_BUSY else 1
                     for process in processes:
                         seconds = rounds.seconds_for(process.peer) * factor
@@ -32,7 +32,7 @@ def add(figures, work: str, situation: str, peer: str, answer: dict) -> None:
 
 
 def in_peer(client, work: str, situation: str, seconds: float) -> dict | None:
-    """One round of one work; None for a floor that has no such call."""
+    """Runs one round of one work. Returns None for a floor that has no such call."""
     if work in getattr(client, "lacks", ()):
         return None
     if not hasattr(client, "bench_metrics"):
@@ -44,7 +44,7 @@ def in_peer(client, work: str, situation: str, seconds: float) -> dict | None:
 
 
 class Metrics:
-    """What is counted with: one of each."""
+    """One metric of each type to count with."""
 
     def __init__(self, client) -> None:
         self.counter = client.counter("bench_events_total")

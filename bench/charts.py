@@ -1,7 +1,7 @@
-"""The charts of the README: horizontal bars in SVG, as text, readable on a white and on a dark page.
+"""Draws the charts of docs/benchmark.md: horizontal bars in SVG, readable on a white and on a dark page.
 
-Each has a background of its own that follows the reader's colour scheme. A bar that is far longer than the
-others is cut, and says so; each has its value in figures beside it.
+Each chart has a background that follows the reader's colour scheme. A bar that is far longer than the others is cut
+and marked; every bar has its value beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from timing import ALONE
 
 WIDTH, LABEL_WIDTH, VALUE_WIDTH = 900, 410, 90
 BAR, GAP, TITLE = 16, 7, 34
-#: A bar of a peer is cut when it is this many times as long as the shortest that is not a floor.
+#: A peer's bar is cut when it is this many times as long as the shortest bar that is not a floor.
 LONGEST = 40
 
 STYLE = """
@@ -42,7 +42,7 @@ class Panel:
 
 
 def write(folder: Path, figures) -> list:
-    """Writes the charts; gives their paths."""
+    """Writes the charts and returns their paths."""
     charts = {
         "calls": [
             Panel("Counter: counter.inc()", calls.TOPIC, f"{calls.INC}, {ALONE}", "ns per call"),
@@ -91,7 +91,7 @@ def chart(panels: list, figures) -> str:
 
 
 def draw(panel: Panel, figures, top: int) -> tuple:
-    """The lines of one panel, and where the next one begins. The best comes first."""
+    """Returns the lines of one panel, best first, and where the next panel begins."""
     bars = [(who, figures.median(panel.topic, panel.work, who)) for who in figures.peers(panel.topic, panel.work)]
     bars.sort(key=lambda bar: bar[1])
     shortest = next((value for who, value in bars if kind(who) != "floor"), 0)
@@ -120,7 +120,7 @@ def kind(who: str) -> str:
 
 
 def labels(names: list) -> dict:
-    """What each is called beside its bar: with versions, and with the way of its scrape if it has several."""
+    """Returns the label of each bar, with versions, and with the renderer of a scrape where a peer has several."""
     peers = [name.partition(": ")[0] for name in names]
     labels = {}
     for name, peer in zip(names, peers):

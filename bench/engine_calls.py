@@ -1,7 +1,7 @@
-"""What a call costs without Python: the engine from C and Rust, and what such programs would use instead.
+"""Measures a call without Python: the engine from C and Rust, and the libraries that such programs use otherwise.
 
-Builds the programs in `engines/`, and has them make their rounds in turn: each answers a line with lines of
-`engine, work, ns`. A call by two threads is as long as it takes the thread that makes it.
+Builds the programs in `engines/` and lets them run their rounds in turn: each answers a line with lines of
+`engine, work, ns`. A call from two threads is the time that it takes in the thread that makes it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def measure(rounds) -> None:
 
 
 def _build(rounds, calls: int, folder: str) -> list:
-    """The programs that could be built."""
+    """Builds the programs and returns those that could be built."""
     programs = []
 
     def build(name: str, command: list, steps: list) -> None:
@@ -96,7 +96,7 @@ def _build(rounds, calls: int, folder: str) -> list:
         "ours from C, shared library",
         [BUILD / "c/ours_shared", calls, OURS_SHARED_LIBRARY, memory],
         [
-            # What is linked asks for the library by its SONAME.
+            # The dynamic linker looks for the library under its SONAME.
             ["ln", "-sf", library / "libpytheus_backend_rs.so", BUILD / "c/libpytheus_backend_rs.so.1"],
             ["cc", *compiler, SOURCES / "c/ours.c", "-o", BUILD / "c/ours_shared", f"-L{library}"]
             + ["-lpytheus_backend_rs", f"-Wl,-rpath,{ROOT / BUILD / 'c'}", "-lpthread"],
@@ -130,7 +130,7 @@ def _start(program: Program) -> None:
 
 
 def _round(rounds, program: Program) -> bool:
-    """Whether the program made its round."""
+    """Runs one round of the program and returns whether it succeeded."""
     try:
         program.process.stdin.write("round\n")
         program.process.stdin.flush()

@@ -1,4 +1,4 @@
-"""The virtual environment of the peers, and which machine and versions the figures are from."""
+"""Prepares the virtual environment of the peers, and describes the machine and versions behind the figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PEERS_FOLDER = ROOT / "build" / "venv-peers"
 
 
 def prepare_peers() -> tuple:
-    """Makes the environment of the peers; gives its interpreter, and why a package is not in it."""
+    """Makes the environment of the peers. Returns its interpreter, and for each missing package the reason."""
     python = PEERS_FOLDER / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", PEERS_FOLDER], check=True)
@@ -28,7 +28,7 @@ def prepare_peers() -> tuple:
             continue
         requirement = f"{name}=={version}"
         print(f"  installing {requirement} in {PEERS_FOLDER.relative_to(ROOT)}", flush=True)
-        # One by one: a package that cannot be had must not keep the others out.
+        # One by one, so that a package that cannot be installed does not prevent the others.
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
@@ -37,7 +37,7 @@ def prepare_peers() -> tuple:
 
 
 def packages(python: str) -> dict:
-    """The versions of the packages in an environment."""
+    """Returns the versions of the packages in an environment."""
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"],
         check=True,
@@ -47,7 +47,7 @@ def packages(python: str) -> dict:
 
 
 def _normal(name: str) -> str:
-    """pip has written names with dashes and with underscores."""
+    """Returns the package name with dashes: pip uses dashes and underscores."""
     return name.lower().replace("_", "-")
 
 
@@ -61,7 +61,7 @@ def machine() -> dict:
 
 
 def load() -> float:
-    """How many processes wanted to run, on average of the last minute."""
+    """Returns the load average of the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
@@ -81,7 +81,7 @@ def versions(peers_python: str) -> dict:
 
 
 def crates() -> dict:
-    """The versions of the crates that bench/engines measures against."""
+    """Returns the versions of the crates that bench/engines measures against."""
     lock = (ROOT / "bench" / "engines" / "Cargo.lock").read_text()
     names = ("metrics", "metrics-exporter-prometheus", "prometheus", "prometheus-client")
     return {f"crate {name}": _match(rf'name = "{name}"\nversion = "([^"]+)"', lock) for name in names}

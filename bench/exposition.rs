@@ -1,9 +1,9 @@
-//! What a scrape costs: 38,000 lines from each store, read and rendered in one thread.
+//! Measures a scrape: 38,000 lines from each store, read and rendered in one thread.
 //!
 //!     cargo bench --bench exposition
 //!
-//! It counts allocations, and the most bytes that are in use meanwhile, with an allocator of its own. Redis is measured on a server that it starts; without
-//! redis-server it says so.
+//! An allocator of its own counts allocations and the most bytes in use. Redis is measured on a server that the
+//! benchmark starts; it says so if there is no redis-server.
 
 #![allow(unsafe_code)] // the counting allocator
 #![allow(missing_docs)]
@@ -24,7 +24,7 @@ const SCRAPES: usize = 101;
 
 struct Counting;
 
-// Relaxed, all of them: they are read when nobody else allocates.
+// Relaxed is enough: they are read while no other thread allocates.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static IN_USE: AtomicU64 = AtomicU64::new(0);
 static MOST_IN_USE: AtomicU64 = AtomicU64::new(0);

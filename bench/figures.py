@@ -1,4 +1,4 @@
-"""What was measured: for each topic, work and peer the values of all rounds. Everything shown is made from these."""
+"""Holds what was measured: the values of all rounds, for each topic, work and peer. All tables come from these."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ class Figures:
         return statistics.median(values) if values else None
 
     def spread(self, topic: str, work: str, peer: str) -> float | None:
-        """How noisy: the interquartile range, as a part of the median."""
+        """Returns the noise: the interquartile range divided by the median."""
         return spread(self.values.get((topic, work, peer), []))
 
     def ratio(self, one: tuple, other: tuple) -> float | None:
-        """one / other: the median of the ratios in each round, in which both were measured one after the other.
-        (Load that comes and goes changes both.)"""
+        """Returns one / other: the median of the ratios within each round.
+
+        Both were measured one after the other in a round, so load that comes and goes changes both.
+        """
         ones, others = self.values.get(one), self.values.get(other)
         if not ones or not others:
             return None
@@ -40,7 +42,7 @@ class Figures:
         return statistics.median(a / b for a, b in zip(ones, others) if b) if any(others) else None
 
     def as_json(self) -> list:
-        """For each work its peers, with the median and the values of all rounds."""
+        """Returns each work with its peers, their medians and the values of all rounds."""
         works: dict[tuple, dict] = {}
         for (topic, work, peer), values in self.values.items():
             entry = {"topic": topic, "work": work, "unit": self.units[topic, work], "peers": {}}

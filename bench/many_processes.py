@@ -1,7 +1,7 @@
-"""What a scrape costs when many processes have counted in all series, those that have ended included.
+"""Measures a scrape after many processes, living and dead, have counted in all series.
 
-Ours reads one file, however many processes have used it; prometheus_client's multi-process mode reads the files of
-every process that ever ran. The processes are forks that count once in each series, and end.
+`SharedMemoryBackend` reads one file for any number of processes; prometheus_client's multi-process mode reads the
+files of every process that ever ran. The processes here are forks that count once in each series and end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def in_peer(client, do: str, **arguments) -> dict:
 
 
 def count(client, processes: int) -> dict:
-    """Has that many processes count, one after the other."""
+    """Lets that many processes count, one after the other."""
     if not hasattr(client, "bench_counter"):
         client.bench_counter = client.counter("bench_requests_total", ("path",))
     for _ in range(processes):
@@ -56,7 +56,7 @@ def count(client, processes: int) -> dict:
 
 
 def scrape(client, expected: int) -> dict:
-    """For each way to scrape its time in ms. What it shows must be what was counted."""
+    """Returns the time of each way to scrape, in ms, after checking that it shows what was counted."""
     times = {}
     for way, make_text in client.scrapes().items():
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The benchmark's end of the pipe to the process of a peer (worker.py): starts it, asks it, ends it."""
+"""Starts, asks and ends the process of a peer: the benchmark's side of the pipe to worker.py."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class PeerFailed(Exception):
 
 
 class PeerProcess:
-    """The process of one peer, with a store of its own that is empty."""
+    """The process of one peer, with an empty store of its own."""
 
     def __init__(self, peer: Peer, module: str, python: str, redis_ports: dict) -> None:
         self.peer = peer
-        #: Whose function `in_peer` answers.
+        #: The module whose function `in_peer` answers.
         self.module = module
         self.has_failed = False
         self.redis_port = redis_ports.get(peer.name)
-        #: When its server had the last of what it was sent (`time.perf_counter`).
+        #: When the server received the last change (`time.perf_counter`).
         self.delivered_at = 0.0
         self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
         self._log = tempfile.TemporaryFile()
@@ -52,8 +52,7 @@ class PeerProcess:
             raise PeerFailed(f"its process ended: {self._last_words()}") from None
 
     def receive(self, quiet_seconds: float = 0.05) -> dict:
-        """The answer to what was sent. Then the server, if there is one, has everything that was counted: it has
-        had nothing to do for so long."""
+        """Returns the answer to what was sent. The peer's server has received everything by then and is idle."""
         line = self._read_line()
         answer = json.loads(line)
         if isinstance(answer, dict) and "failed" in answer:
@@ -66,7 +65,7 @@ class PeerProcess:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            # What it still has to send at its end may take it a while.
+            # Sending pending changes at the end may take a while.
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.process.kill()
@@ -96,7 +95,7 @@ class PeerProcess:
 
 
 def command_line(peer: Peer, python: str, folder: str, redis_port: int | None) -> tuple:
-    """The command that starts a peer's process, and its environment."""
+    """Returns the command that starts a peer's process, and its environment."""
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     store = {}
     if peer.store == "redis":

@@ -1,4 +1,4 @@
-"""The Redis servers of the benchmark, one for each peer that needs one, and what they say of their traffic."""
+"""Runs a Redis server for each peer that needs one, and reads its statistics of traffic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIVE_UP_SECONDS = 120
 
 @contextlib.contextmanager
 def servers(peers):
-    """Starts the servers; gives their ports by the name of the peer."""
+    """Starts the servers and yields their ports by the name of the peer."""
     with contextlib.ExitStack() as stack:
         yield {peer.name: stack.enter_context(local_redis()) for peer in peers if peer.store == "redis"}
 
@@ -27,7 +27,7 @@ def empty(port: int) -> None:
 
 
 def traffic(port: int) -> dict:
-    """Commands and bytes that have come in so far, except what this module asked."""
+    """Returns the commands and bytes received so far, without those of this module."""
     commands = 0
     for name, calls in re.findall(r"^cmdstat_([^:]+):calls=(\d+)", _ask(port, "INFO commandstats"), re.MULTILINE):
         if name not in ("info", "flushall"):
@@ -37,8 +37,8 @@ def traffic(port: int) -> dict:
 
 
 def wait_until_quiet(port: int, client_pid: int, quiet_seconds: float = 0.05) -> float:
-    """Waits until the server has had nothing to do for a moment, and none of its client's threads runs: what was
-    counted has arrived. Gives the time, by `time.perf_counter`, at which the last of it came."""
+    """Waits until the server has been idle for a moment and no thread of its client runs, so that everything counted
+    has arrived. Returns when the last of it arrived, by `time.perf_counter`."""
     commands = traffic(port)["commands"]
     last_command = quiet_since = time.perf_counter()
     give_up_at = quiet_since + GIVE_UP_SECONDS
@@ -54,7 +54,7 @@ def wait_until_quiet(port: int, client_pid: int, quiet_seconds: float = 0.05) ->
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a thread of the process runs or would if it had a processor (where /proc can tell)."""
+    """Returns whether a thread of the process is running or runnable, where /proc can tell."""
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(OSError):
             if stat.read_text().rpartition(") ")[2].startswith("R"):

@@ -1,7 +1,7 @@
-"""What counting a million times sends to a Redis server, and when the server has it all.
+"""Measures what a million calls send to a Redis server, and when the server has received everything.
 
-Those who send each call on its own make fewer calls; the figures are per million. The server's own figures are
-read: `INFO commandstats`, in which each call that a script makes is one, and the bytes that came in.
+Peers that send a command for each call make fewer calls; the figures are per million. They come from the server:
+`INFO commandstats`, which also counts each call that a script makes, and the bytes received.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import redis_server
 
 TOPIC = "Redis"
 MILLION = 1_000_000
-#: Calls per round, by what the peer sends for each.
+#: Calls per round, for each kind of peer.
 CALLS = {"ours": MILLION, "others": 50_000, "slow": 2_000}
 ROUNDS = 3
 

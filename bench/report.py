@@ -1,4 +1,4 @@
-"""The tables on the screen, and the JSON file: medians, ratios, how noisy, what is required and what failed."""
+"""Prints the tables and writes the JSON file: medians, ratios, noise, targets and failures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def show_facts(title: str, facts: dict) -> None:
 
 
 def show_table(figures, title: str, topic: str, works: dict, against=AGAINST.get) -> None:
-    """A line for each peer, a column for each work; `works` has the heading of each."""
+    """Prints a line for each peer and a column for each work; `works` maps headings to works."""
     works = {heading: work for heading, work in works.items() if figures.peers(topic, work)}
     if not works:
         return
@@ -89,7 +89,7 @@ def show_rows(rows: list) -> None:
 
 
 def scrape_against(figures, topic: str):
-    """Of ours: its own way to make the text where it has one, and otherwise pytheus'."""
+    """Compares with our own renderer where a backend has one, and otherwise with pytheus'."""
 
     def against(who: str) -> str | None:
         ours = AGAINST.get(who.partition(": ")[0])
@@ -145,7 +145,7 @@ def write_json(path: Path, rounds, machine: dict, versions: dict) -> None:
         "failures": rounds.failures,
     }
     text = json.dumps(results, indent=1, ensure_ascii=False)
-    # One line for each work and peer: small, and a difference between two runs can be read.
+    # One line for each work and peer keeps the file small, and the diff of two runs readable.
     works = ",\n".join(
         json.dumps({key: work[key] for key in ("topic", "work", "unit")}, ensure_ascii=False)[:-1]
         + ', "peers": {\n'
@@ -165,7 +165,7 @@ def _cell(figures, topic: str, work: str, who: str, ours: str | None) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count, or all before the point."""
+    """Returns the number with three significant digits, or with all digits before the point."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

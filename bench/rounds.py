@@ -1,4 +1,4 @@
-"""The rounds of a run: starts the peers' processes, asks them in turn, and keeps what went wrong."""
+"""Runs the rounds: starts the peers' processes, asks them in turn, and records failures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Rounds:
         self, python: str, missing: dict, redis_ports: dict, count: int, seconds: float, is_quick: bool
     ) -> None:
         self.figures = Figures()
-        #: (topic, who, why): what could not be run.
+        #: Failures, as (topic, peer, reason).
         self.failures: list[tuple] = []
-        #: How many rounds a topic has, and how long one measurement in it is.
+        #: The number of rounds of a topic, and the length of one measurement in it.
         self.count = count
         self.seconds = seconds
         self.is_quick = is_quick
-        #: Times of one fixed loop, in ms: what differs between them is the machine's noise.
+        #: Times of one fixed loop, in ms. Their spread is the noise of the machine.
         self.calibrations: list[float] = []
         self.redis_ports = redis_ports
         self.peers = [peer for peer in PEERS if not any(name in missing for name in peer.packages)]
@@ -38,8 +38,7 @@ class Rounds:
 
     @contextlib.contextmanager
     def processes(self, module: str, peers=None):
-        """A process for each of the peers, for the length of a `with` block, that answers what is asked of
-        the function `in_peer` of a module."""
+        """Yields a process for each peer, which runs the function `in_peer` of a module when it is asked."""
         with contextlib.ExitStack() as stack:
             processes = []
             for peer in self.peers if peers is None else peers:
@@ -48,11 +47,11 @@ class Rounds:
             yield processes
 
     def seconds_for(self, peer) -> float:
-        """How long one measurement of calls is."""
+        """Returns how long one measurement of calls takes."""
         return self.seconds / 6 if peer.is_queueing else self.seconds
 
     def numbers(self, title: str, count: int | None = None):
-        """Counts the rounds, on the screen too."""
+        """Yields the numbers of the rounds and prints the progress."""
         count = count or self.count
         for number in range(1, count + 1):
             self.progress(f"{title}: round {number}/{count}")
@@ -60,7 +59,7 @@ class Rounds:
             yield number
 
     def ask(self, process: PeerProcess, **command):
-        """The answer of a peer, or None if it failed: then it is not asked again."""
+        """Returns the answer of a peer, or None if it failed. A failed peer is not asked again."""
         if self.tell(process, **command):
             return self.hear(process)
         return None

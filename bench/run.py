@@ -1,9 +1,9 @@
-"""`make bench`: measures everything, prints the tables, and writes the results that the README shows.
+"""`make bench`: measures everything, prints the tables, and writes the results that the documentation shows.
 
-How one figure is made is in the module of its topic (`topics`, below): its `measure` asks the processes of all peers
-in turn, round by round, and its `in_peer` is what they do. Who the peers are is in `peers/`.
+Each topic (`topics`, below) is a module. Its `measure` asks the processes of all peers in turn, round by round; its
+`in_peer` runs in those processes. `peers/` lists the peers.
 
-It exits with 1 if something could not be run, never because of a figure.
+It exits with 1 if a part could not be run, and never because of a figure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
                 try:
                     measure(rounds)
                 except Exception:
-                    # A server that died, say: the other topics are measured all the same.
+                    # One topic can fail, for example because a server died; the other topics are still measured.
                     rounds.fail(name, "all", traceback.format_exc())
     machine |= {"load after": environment.load(), "minutes": round((time.perf_counter() - start) / 60, 1)}
     machine |= {"rounds": count, "a measurement": f"{seconds * 1000:.0f} ms, as far as it is of calls"}

@@ -1,7 +1,7 @@
-"""What a scrape costs: the time to make its text, and how long an asyncio program stands still meanwhile.
+"""Measures a scrape: the time to render it, and how long an asyncio program stands still meanwhile.
 
-Each peer is asked in each of its own ways (`Client.scrapes`): ours by pytheus' generate_metrics, and by its own
-where it has one. The stall is the longest time between two turns of a coroutine that wants one every millisecond.
+Each peer renders in each of its ways (`Client.scrapes`); this project's backends render with pytheus' generate_metrics
+and with their own. The stall is the longest time between two turns of a coroutine that wants one every millisecond.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 
 TOPIC = "scrape"
-#: Name -> how many counters, how many histograms. 2,700 histograms with 11 bounds each are 38,000 lines.
+#: Name: (counters, histograms). 2,700 histograms with 11 bounds each are about 38,000 lines.
 SIZES = {
     "1,000 counters": (1_000, 0),
     "10,000 counters": (10_000, 0),
@@ -51,7 +51,7 @@ def _measure_round(rounds, size: str, processes: list, ways: dict) -> None:
                 answer = rounds.ask(process, do="stall", way=way)
                 if answer:
                     rounds.figures.add(TOPIC, STALL, f"{process.peer.name}: {way}", answer["ms"], "ms")
-                    # The same for all: one peer's is enough.
+                    # It is the same for all peers, so one is enough.
                     if process is processes[0]:
                         rounds.figures.add(TOPIC, STALL, IDLE, answer["idle ms"], "ms")
 
@@ -83,21 +83,21 @@ def stall(client, way: str) -> dict:
 
 
 async def _stall(scrape) -> dict:
-    # The threads of a program that has run for a while are there already.
+    # A program that has run for a while has started its threads already.
     await asyncio.to_thread(time.perf_counter)
     ticker = Ticker()
     ticking = asyncio.create_task(ticker.tick())
     await asyncio.sleep(0.05)
     idle, ticker.longest = ticker.longest, 0.0
     await scrape()
-    # The turn that a blocking scrape has kept back is counted too.
+    # Includes the turn that a blocking scrape delays.
     await asyncio.sleep(0.002)
     ticking.cancel()
     return {"ms": ticker.longest * 1000, "idle ms": idle * 1000}
 
 
 class Ticker:
-    """Wants a turn every millisecond, and notes how much later than that it came at worst."""
+    """Asks for a turn every millisecond and records the longest delay."""
 
     def __init__(self) -> None:
         self.longest = 0.0

@@ -1,8 +1,7 @@
-"""What many series cost: the time to make them, and the memory that they take.
+"""Measures many series: the time to make them, and the memory that they take.
 
-A series is one label set: a counter, or a histogram with the default buckets. Each round has fresh processes.
-Memory is what the resident set of the process has grown by, so it includes what the allocator keeps in
-reserve, and the pages of a shared file.
+A series is one label set: a counter, or a histogram with the default buckets. Each round has fresh processes. Memory is
+the growth of the resident set, so it includes the allocator's reserve and the pages of a shared file.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import time
 
 TOPIC = "series"
 SERIES = 10_000
-#: For what asks a server several times for each series.
+#: For peers that ask a server several times for each series.
 FEW_SERIES = 500
 KINDS = ("counter", "histogram")
 ROUNDS = 3
@@ -51,5 +50,5 @@ def resident_bytes() -> int:
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        # Elsewhere: the most that it has been.
+        # Other systems report only the maximum.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""What the run has to show, as ratios: each target, what was measured, and whether it is met.
+"""Compares the results with the project's targets, as ratios.
 
 The benchmark reports; it does not fail on a figure.
 """
@@ -25,7 +25,7 @@ BETTER_THAN = {
 class Result:
     what: str
     needed: str
-    #: None: it could not be measured.
+    #: None if it could not be measured.
     measured: str | None
     is_met: bool | None
     remark: str = ""
@@ -56,8 +56,11 @@ def _redis(figures):
 
 
 def _beside_busy(figures):
-    """By the wall clock any code takes twice as long, since it has the interpreter's lock half of the time. What a
-    call adds to that is judged: its own ratio over that of an empty Python method; and its processor time."""
+    """Judges what a call adds to the cost of a busy thread.
+
+    By the wall clock any code takes twice as long beside a busy thread, because it has the interpreter's lock half of
+    the time. So the ratio of the call is divided by that of an empty Python method, and the processor time counts too.
+    """
     least = _busy_ratio(figures, EMPTY_PYTHON, "")
     for peer in OURS:
         wall, cpu = _busy_ratio(figures, peer, ""), _busy_ratio(figures, peer, ", CPU")
@@ -96,7 +99,7 @@ def _stall(figures):
 
 
 def _our_ways(figures, work: str, wanted: str):
-    """For each of ours the way that is judged: its own if it has one, and otherwise the one that it has."""
+    """Yields for each of our backends the renderer that is judged: its own where it has one."""
     for peer in OURS:
         ways = [who for who in figures.peers(scrape.TOPIC, work) if who.startswith(f"{peer}: ")]
         own = [way for way in ways if way.endswith(wanted)]

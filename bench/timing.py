@@ -1,7 +1,7 @@
-"""How calls are timed: alone, beside a busy thread, by four threads. Runs in the process of a peer.
+"""Times calls alone, beside a busy thread, and from four threads. Runs in the process of a peer.
 
-A loop is a function of (metrics, calls) that makes the call that many times. What the loop itself takes,
-some 10 ns per turn, is in the figures: the floors in `peers/empty.py` show how much.
+A loop is a function of (metrics, calls) that makes the call that many times. The figures include the cost of the loop;
+the floors in `peers/empty.py` show how much that is.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ THREADS = 4
 
 
 def time_calls(loop, metrics, situation: str, calls: int) -> dict:
-    """ns per call, by the wall clock and by the processor time of those who call."""
+    """Returns ns per call, by the wall clock and by the processor time of the calling threads."""
     return SITUATIONS[situation](loop, metrics, calls)
 
 
 def calls_for(loop, metrics, situation: str, seconds: float) -> int:
-    """How many calls take about so long. It also warms everything up."""
+    """Returns how many calls take about `seconds`. It also warms everything up."""
     calls, enough = 1, seconds / 10
     while True:
-        # The best of three: a pause that the machine made must not look like a slow call.
+        # The best of three, so that a pause of the machine does not look like a slow call.
         took = min(time_calls(loop, metrics, situation, calls)["wall"] for _ in range(3)) * calls / 1e9
         if took >= enough:
             return max(1, int(calls * seconds / took))
@@ -36,8 +36,11 @@ def _alone(loop, metrics, calls: int) -> dict:
 
 
 def _beside_busy(loop, metrics, calls: int) -> dict:
-    """The other thread computes, and both want the interpreter's lock: it changes hands every 5 ms, so by the
-    wall clock twice the cost alone is the least. The processor time is that of the calling thread."""
+    """Times calls while another thread computes.
+
+    Both threads want the interpreter's lock, which changes hands every 5 ms, so twice the cost alone is the least
+    possible by the wall clock. The processor time is that of the calling thread.
+    """
     stop = threading.Event()
 
     def compute() -> None:
@@ -54,7 +57,7 @@ def _beside_busy(loop, metrics, calls: int) -> dict:
 
 
 def _four_threads(loop, metrics, calls: int) -> dict:
-    """ns per call of all of them together. The processor time is that of the whole process."""
+    """Returns ns per call of all threads together. The processor time is that of the whole process."""
     share = -(-calls // THREADS)
     together = threading.Barrier(THREADS + 1)
 

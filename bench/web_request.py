@@ -1,7 +1,7 @@
-"""What measuring costs one web request: `PytheusMiddlewareASGI` around an application that answers at once.
+"""Measures one web request: `PytheusMiddlewareASGI` around an application that answers at once.
 
-For prometheus_client, which has no such middleware, the same is done by hand (peers/asgi.py); the floor is the
-application without a middleware. There is no server and no network around it.
+prometheus_client has no such middleware, so peers/asgi.py does the same for it. The floor is the application without a
+middleware. No server and no network are involved.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def in_peer(client, seconds: float) -> dict:
 
 
 def requests(app, count: int) -> None:
-    """Runs the requests without an event loop: nothing in them waits."""
+    """Runs the requests without an event loop, because nothing in them waits."""
 
     async def run() -> None:
         for _ in range(count):

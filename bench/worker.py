@@ -1,8 +1,7 @@
-"""The process of one peer: started once, told what to do by lines of JSON, answering each with a line of JSON.
+"""The process of one peer: reads lines of JSON and answers each with a line of JSON.
 
-Argument: JSON of the module in `peers/`, the options of its `Client`, and the store that it is given.
-A line names a module of this folder and what its function `in_peer` is called with. With the argument
-`--count-once` the process counts once and ends.
+Its argument is JSON with the module in `peers/`, the options of its `Client`, and the store. Each line names a module of
+this folder and the arguments of its function `in_peer`. With `--count-once` the process counts once and ends.
 """
 
 import importlib
@@ -15,7 +14,7 @@ COUNT_ONCE = "--count-once"
 
 
 def main() -> None:
-    # What a library prints must not look like an answer.
+    # The output of a library must not look like an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     client = make_client(json.loads(sys.argv[1]))

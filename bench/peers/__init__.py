@@ -1,7 +1,7 @@
-"""Who is measured: this project's backends, and what a Python program would use in their place.
+"""Lists the peers: this project's backends, and what a Python program would use instead.
 
-Each peer runs in processes of its own (worker.py). The module that is named here gives the process its
-`Client`: the counters, gauges and histograms of the peer's library, and its ways to scrape them.
+Each peer runs in processes of its own (worker.py). Its module provides the `Client`: the counters, gauges and
+histograms of the peer's library, and its ways to scrape them.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ EMPTY_C = "floor: a C function that does nothing"
 @dataclass(frozen=True)
 class Peer:
     name: str
-    #: The module in this folder, and what its `Client` is made with.
+    #: The module in this folder, and the arguments of its `Client`.
     module: str
     options: dict = field(default_factory=dict)
-    #: The packages it needs, as in requirements.txt; none: it runs where this project's package is.
+    #: The packages that it needs, as in requirements.txt; empty for the environment of this project's package.
     packages: tuple = ()
-    #: What the statement is that its users write first.
+    #: The import statement that its users write.
     imports: str = "pass"
-    #: What the process is given to keep values in: nothing, "redis", "file" or "folder".
+    #: What the process gets to keep values in: nothing, "redis", "file" or "folder".
     store: str = "memory"
-    #: Which of ours it is held against.
+    #: The backend of this project that it is compared with.
     against: str | None = None
-    #: Each call goes to a server and back, so that it gets fewer series than the others.
+    #: Whether each call is a round trip to a server; such a peer gets fewer series.
     is_slow: bool = False
-    #: Its calls pile up in a queue that empties some fifty times slower than it fills: it makes fewer of them.
+    #: Whether its calls pile up in a queue that fills much faster than it empties; such a peer makes fewer calls.
     is_queueing: bool = False
-    #: Not a metrics library, but the least that a call can cost.
+    #: Whether it is no metrics library but the least that a call can cost.
     is_floor: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""What an ASGI application has around it: measuring its requests, and asking it for a scrape."""
+"""Stands in for what surrounds an ASGI application: a middleware that measures requests, and a scraper."""
 
 import time
 
@@ -6,8 +6,8 @@ SIZE_BUCKETS = tuple(10.0**power for power in range(1, 9))
 
 
 class HttpMetrics:
-    """What `PytheusMiddlewareASGI` does, for a library that has no such middleware: the duration of the request,
-    its size and that of its response, each in a histogram by method, route and status."""
+    """Does what `PytheusMiddlewareASGI` does, for a library without such a middleware: observes the duration of a
+    request, its size and the size of its response, each in a histogram by method, route and status."""
 
     def __init__(self, app, histogram) -> None:
         labels = ("method", "route", "status_code")
@@ -42,7 +42,7 @@ class HttpMetrics:
 
 
 def asgi_scrape(app):
-    """A scrape of an ASGI application, without a server around it."""
+    """Scrapes an ASGI application without a server around it."""
 
     async def scrape() -> bytes:
         body = []

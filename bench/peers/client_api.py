@@ -1,4 +1,4 @@
-"""prometheus_client, in one process or (when PROMETHEUS_MULTIPROC_DIR is set) in its multi-process mode.
+"""The client of prometheus_client, in one process or, with PROMETHEUS_MULTIPROC_DIR, in its multi-process mode.
 
 Runs in the peer's process.
 """

@@ -1,13 +1,13 @@
-"""The floor: calls that do nothing, by a method written in Python and by functions written in C.
+"""The floor: calls that do nothing, as a method written in Python and as functions written in C.
 
-What is measured of them is the loop and the call itself. Runs in the peer's process.
+Their figures are the cost of the loop and of the call itself. Runs in the peer's process.
 """
 
 import gc
 
 
 class PythonMetric:
-    """Methods with the parameters that pytheus' have."""
+    """Methods with the parameters of pytheus' methods."""
 
     def inc(self, value: float = 1.0) -> None:
         pass
@@ -23,10 +23,10 @@ class PythonMetric:
 
 
 class CMetric:
-    """Attributes of the instance, as native methods on pytheus' metrics are."""
+    """Functions as attributes of the instance, like the native methods on pytheus' metrics."""
 
     def __init__(self) -> None:
-        # Without an argument and with one: about the least that a function in C can do.
+        # C functions without an argument and with one that do about the least possible.
         self.inc = gc.isenabled
         self.set = self.observe = callable
 
@@ -34,7 +34,7 @@ class CMetric:
 class Client:
     def __init__(self, kind: str, store: dict) -> None:
         self.make = PythonMetric if kind == "python" else CMetric
-        #: What it has no function for.
+        #: The calls that it has no function for.
         self.lacks = () if kind == "python" else ("inc(2.5)", "labels(a=…, b=…).inc()")
 
     def counter(self, name: str, labels: tuple = ()):

@@ -1,4 +1,7 @@
-"""What is used through pytheus: its own backends, 0.0.9's, and this project's. Runs in the peer's process."""
+"""The client of all that is used through pytheus: its own backends, 0.0.9's, and this project's.
+
+Runs in the peer's process.
+"""
 
 import asyncio
 import importlib
@@ -31,17 +34,17 @@ class Client:
         return PytheusMiddlewareASGI(app)
 
     def scrapes(self) -> dict:
-        """The ways to make the text, by name."""
+        """Returns the ways to render a scrape, by name."""
         scrapes = {"pytheus' generate_metrics": generate_metrics}
         if hasattr(self._package, "generate_metrics"):
             scrapes["its own generate_metrics"] = self._package.generate_metrics
         return scrapes
 
     def asgi_scrapes(self) -> dict:
-        """The ways to answer a scrape in an asyncio program, by name."""
+        """Returns the ways to answer a scrape in an asyncio program, by name."""
 
         async def in_a_thread():
-            # As the documentation of pytheus and of 0.0.9 has it: a thread pool, by a `def` endpoint.
+            # A thread pool, as the documentation of pytheus and of 0.0.9 shows it with a `def` endpoint.
             return await asyncio.to_thread(generate_metrics)
 
         scrapes = {"pytheus' generate_metrics, in a thread": in_a_thread}

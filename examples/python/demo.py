@@ -1,8 +1,8 @@
-"""The main job, to look at: four worker processes count, and a scrape shows one true number.
+"""Shows that a scrape of any of four worker processes has the total of all of them.
 
-It starts four processes of `service.py`, sends them requests, scrapes them, and holds what was counted
-against what was sent. The processes share a file; with the argument "redis" they share a Redis server that
-the demo starts. It exits with 1 if a number is wrong.
+The demo starts four processes of `service.py`, sends them requests, scrapes each, and compares the scrapes with what it
+sent. The processes share a file; with the argument "redis" they share a Redis server that the demo starts. It exits with
+1 if a number is wrong.
 """
 
 import http.client
@@ -61,8 +61,11 @@ def run() -> int:
 
 
 def scrape_all(addresses) -> list:
-    """The scrape of each worker. With a file it shows at once what all have counted. With a server it shows
-    what others have counted as soon as they have sent it, which they do every 5 ms: the first may be early."""
+    """Scrapes each worker.
+
+    With a file, a scrape shows at once what all workers have counted. With a server it shows what the other workers
+    have sent, which they do every 5 ms; so the first attempts may be early.
+    """
     give_up_at = time.monotonic() + 10
     while True:
         scrapes = [fetch(address, "/metrics") for address in addresses]
@@ -72,7 +75,7 @@ def scrape_all(addresses) -> list:
 
 
 def work(ports) -> None:
-    """One worker: a web server for `service.app` on a free port."""
+    """Runs one worker: a web server for `service.app` on a free port."""
     from service import app
 
     with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as server:
@@ -81,14 +84,14 @@ def work(ports) -> None:
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Without a line for each request."""
+    """A handler that does not log each request."""
 
     def log_message(self, format, *args):
         pass
 
 
 def compare(sent, scrapes) -> int:
-    """Prints what each worker's scrape counts, beside what was sent."""
+    """Prints what each worker shows, beside what was sent, and returns the exit status."""
     expected = {f'http_requests_total{{method="GET",path="{path}"}}': count for path, count in sent.items()}
     expected["http_request_duration_seconds_count"] = REQUESTS
     width = max(map(len, expected))

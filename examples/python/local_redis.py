@@ -1,6 +1,6 @@
-"""A Redis server for the length of a `with` block, on a free port of this machine.
+"""Runs a Redis server for the length of a `with` block, on a free port of loopback.
 
-For the demo and the benchmark. It keeps nothing on disk, and ends with the block.
+The demo and the benchmark use it. It keeps nothing on disk.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def local_redis():
-    """Starts the server, and gives its port once it answers."""
+    """Starts the server and yields its port once it answers."""
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("redis-server is needed: install the package redis-server.")

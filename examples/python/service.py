@@ -1,6 +1,6 @@
 """A small web service, written as a user of pytheus would write it.
 
-Each worker process imports this module. What one of them counts, a scrape of any of them shows.
+Each worker process imports this module. A scrape of any worker shows what all of them have counted.
 """
 
 import os
@@ -26,7 +26,7 @@ request_duration_seconds = Histogram(
 
 
 def app(environ, start_response):
-    """The service: `/metrics` is the scrape, and everything else is work."""
+    """Serves the metrics at `/metrics`, and counts every other request."""
     path = environ["PATH_INFO"]
     if path == "/metrics":
         start_response("200 OK", [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")])

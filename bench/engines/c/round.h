@@ -27,7 +27,7 @@ static inline int by_size(const void *one, const void *other) {
   return (difference > 0) - (difference < 0);
 }
 
-/* The median of parts that are shorter than the system lets another process have the processor. */
+/* Returns the median of parts that are shorter than a time slice of the scheduler, so that a preemption affects few. */
 static inline double ns_per_call(Loop loop, void *target, long calls) {
   double parts[PARTS];
   calls /= PARTS;
@@ -49,7 +49,7 @@ static inline void *run_beside_another(void *argument) {
   return NULL;
 }
 
-/* What a call costs the thread that makes it, while another thread does the same. */
+/* Returns the cost of a call to the thread that makes it, while another thread does the same. */
 static inline double ns_per_call_of_two(Loop loop, void *one, void *other, long calls) {
   pthread_barrier_t both;
   pthread_t thread;
@@ -76,7 +76,7 @@ static inline void print_observations(const char *engine, Loop loop, void *histo
   printf("%s\tobserve, 2 threads on one\t%.3f\n", engine, ns_per_call_of_two(loop, histogram, histogram, calls));
 }
 
-/* Waits for the line that asks for a round; 0 when there will be none. */
+/* Waits for the line that asks for a round. Returns 0 at the end of the input. */
 static inline int next_round(void) {
   char line[16];
   return fgets(line, sizeof line, stdin) != NULL;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 const PARTS: usize = 21;
 
-/// How often each call is made in a round.
+/// The number of calls in a round.
 pub struct Round {
     calls: u64,
 }
@@ -40,7 +40,7 @@ impl Round {
         print(engine, "observe, 2 threads on one", self.two_threads(&observe, &observe));
     }
 
-    /// The median of parts that are shorter than the system lets another process have the processor.
+    /// Returns the median of parts that are shorter than a time slice of the scheduler, so that a preemption affects few.
     fn alone(&self, call: impl Fn()) -> f64 {
         let calls = self.calls / PARTS as u64;
         let mut parts = [0.0; PARTS];
@@ -55,7 +55,7 @@ impl Round {
         parts[PARTS / 2]
     }
 
-    /// What a call costs the thread that makes it, while another thread does the same.
+    /// Returns the cost of a call to the thread that makes it, while another thread does the same.
     fn two_threads(&self, one: impl Fn() + Sync, other: impl Fn() + Sync) -> f64 {
         let both = Barrier::new(2);
         std::thread::scope(|scope| {

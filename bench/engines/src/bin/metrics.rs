@@ -1,7 +1,7 @@
 //! The crate `metrics` with its exporter for Prometheus.
 //!
-//! The exporter keeps each observation until somebody scrapes or it is told to look after them, which
-//! happens here between the rounds: what it costs then is not in the figures.
+//! The exporter keeps each observation until a scrape or a call of its upkeep. Upkeep runs between the rounds here, so
+//! its cost is not in the figures.
 
 use std::hint::black_box;
 
