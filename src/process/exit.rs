@@ -1,62 +1,106 @@
-//! Brings in the tail: when a process ends normally, what it has counted is sent.
+//! What happens when the process ends: every participant finishes its work.
 //!
 //! A program that returns from `main` or calls `exit` without closing its backends has them closed here.
-//! (`_exit`, a signal and `exec` run no handlers.)
+//! (`_exit`, a fatal signal and `exec` run no handlers.) Participants register themselves; this file knows none.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::backend::BackendParts;
-use crate::exporter;
-use crate::process::fork;
-use crate::process::thread::Thread;
+use super::fork::{self, ForkGuard, Participant, Rank};
+use super::thread::Thread;
+
+/// Has work to finish before the process ends.
+pub(crate) trait AtExit: Send + Sync {
+    /// Begins to end, without waiting. It is called on all participants before any of them finishes.
+    fn begin(&self) {}
+
+    /// Finishes, within a time that the participant bounds. Failures go to the log.
+    fn finish(&self);
+}
+
+/// When a participant finishes. All of one phase finish at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Sends what is pending.
+    Send,
+    /// Stops serving.
+    Serve,
+}
+
+type List = Vec<(Phase, Weak<dyn AtExit>)>;
+
+static PARTICIPANTS: Mutex<List> = Mutex::new(Vec::new());
+
+/// Includes a participant in the end of the process, for as long as it lives.
+pub(crate) fn register(phase: Phase, participant: Weak<dyn AtExit>) {
+    install();
+    let mut list = lock();
+    list.retain(|(_, known)| known.strong_count() > 0);
+    let at = list.partition_point(|(known, _)| *known <= phase);
+    list.insert(at, (phase, participant));
+}
 
 /// Installs the handler, once in a process.
-pub(crate) fn install() {
-    // A flag and not a `Once`: see `fork::install`.
+fn install() {
+    fork::register_static(Rank::Leaf, &LockedList);
+    // A flag and not a `Once`: a child that is forked meanwhile must not wait for a thread that it lacks.
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
-    // SAFETY: the handler is a function that lives as long as the library, which is never unloaded: see
-    // `fork::install`.
+    // SAFETY: the handler is a function that lives as long as the library, which is never unloaded.
     #[allow(unsafe_code)]
     let result = unsafe { libc::atexit(handler) };
     if result != 0 {
-        log::warn!("the exit handler could not be installed: close backends before the process ends");
+        log::warn!("cannot install the exit handler: close backends before the process ends");
     }
 }
 
-/// Stops all exporters and closes all backends at the same time, so that together they take no longer than the
-/// slowest, and the exporters [`exporter::STOP_TIMEOUT`]. What could not be sent is told to the log.
+/// Finishes the work of all participants, phase by phase. The participants of a phase finish at the same time, so
+/// that together they take no longer than the slowest.
 pub(crate) fn close_all() {
-    let exporters = exporter::servers();
-    exporters.iter().for_each(|exporter| exporter.ask_to_stop());
-    let mut backends = fork::backends();
-    // One of them is closed by this thread: most programs have one.
-    let own = backends.pop();
-    let threads: Vec<Thread> = backends
-        .into_iter()
-        .filter_map(|parts| {
-            let other = Arc::clone(&parts);
-            // Without a thread it is closed here and now.
-            Thread::spawn("close", move || close(&other)).map_err(|_| close(&parts)).ok()
+    let participants: Vec<(Phase, Arc<dyn AtExit>)> =
+        lock().iter().filter_map(|(phase, known)| Some((*phase, known.upgrade()?))).collect();
+    participants.iter().for_each(|(_, participant)| participant.begin());
+    for phase in participants.chunk_by(|(one, _), (other, _)| one == other) {
+        finish(phase);
+    }
+}
+
+fn finish(participants: &[(Phase, Arc<dyn AtExit>)]) {
+    // This thread finishes one of them: most programs have one.
+    let Some(((_, own), others)) = participants.split_last() else { return };
+    let threads: Vec<Thread> = others
+        .iter()
+        .filter_map(|(_, participant)| {
+            let other = Arc::clone(participant);
+            // Without a thread, this one does it.
+            Thread::spawn("close", move || other.finish()).map_err(|_| participant.finish()).ok()
         })
         .collect();
-    own.iter().for_each(|parts| close(parts));
+    own.finish();
     threads.into_iter().for_each(Thread::join);
-    let deadline = Instant::now() + exporter::STOP_TIMEOUT;
-    exporters.iter().for_each(|exporter| exporter.stop_by(deadline));
-}
-
-fn close(parts: &BackendParts) {
-    if let Err(error) = parts.close() {
-        log::error!("{error}");
-    }
 }
 
 extern "C" fn handler() {
     // A panic must not leave the handler: it would cross C code.
     let _ = std::panic::catch_unwind(close_all);
+}
+
+fn lock() -> MutexGuard<'static, List> {
+    PARTICIPANTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The list of participants, as a participant of forks.
+struct LockedList;
+
+impl Participant for LockedList {
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
+        Box::new(lock())
+    }
+}
+
+impl ForkGuard for MutexGuard<'static, List> {
+    /// The child has the same backends, and an end of its own.
+    fn forked(&mut self) {}
 }

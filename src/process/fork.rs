@@ -1,69 +1,109 @@
 //! What happens at a fork: the parent notices nothing, and the child begins clean.
 //!
-//! A child has one thread, and memory in whatever state the other threads of its parent had it. So
-//! *before* a fork the forking thread takes the short metadata locks of every backend, in a fixed
-//! order (registry, then for each backend its table and its store, then the log, the callback and what
-//! the exporters have open); none of them is ever held across the network. *After* it both sides release
-//! them. The child first sets pending changes to zero (the parent owns them, and sends them), has each
-//! store forget its threads, channels and connections without touching them (they may be half changed), and
-//! closes the sockets that it has inherited. A store starts anew on its first use; an exporter does not.
+//! A child has one thread, and memory in whatever state the other threads of its parent had it. So the forking
+//! thread takes the locks of every [`Participant`] *before* the fork, in the order of their [`Rank`]; *after* it,
+//! both sides release them. The child first calls [`ForkGuard::forked`] on each, which forgets what belongs to
+//! the parent. Participants register themselves; this file knows none of them.
 //!
-//! The hot path pays nothing for this, or one relaxed load ([`generation`]): it finds its cells empty and its
-//! flag clear.
+//! The lock order, outermost first: the list of participants below, then the participants by rank, then the
+//! restart callback. No participant may hold its lock while it waits for the network, the disk or another
+//! thread, or while it calls the program: a fork would wait as long.
+//!
+//! The hot path pays nothing for this: the child finds its cells empty and its flags clear.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::backend::BackendParts;
-use crate::exporter;
-use crate::process::logging;
-use crate::table::Records;
+/// Has locks that a forked child must not inherit in the hands of a thread that it lacks.
+pub(crate) trait Participant: Send + Sync {
+    /// Takes the locks. They are held until the guard is dropped.
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
+}
 
-/// The locks of a store while a fork goes on. Dropping it releases them.
+/// The locks of a [`Participant`] while a fork goes on. Dropping it releases them.
 pub(crate) trait ForkGuard {
-    /// In the child: forgets what belongs to the parent. It must not wait, and not drop what another
-    /// thread may have been changing.
+    /// In the child: forgets what belongs to the parent. It must not wait, and must not drop what another thread
+    /// may have been changing.
     fn forked(&mut self);
 }
 
-/// All backends that are in use, also closed ones: their locks must not be inherited either.
-static BACKENDS: Mutex<Vec<Weak<BackendParts>>> = Mutex::new(Vec::new());
+/// Where the locks of a participant stand in the lock order: outer ranks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// A backend: its table, then its store.
+    Backend,
+    /// The log.
+    Log,
+    /// Innermost: a lock under which no other is taken.
+    Leaf,
+}
+
+/// A registered participant. What is dropped leaves the list by itself.
+#[derive(Clone)]
+enum Entry {
+    Fixed(&'static dyn Participant),
+    Passing(Weak<dyn Participant>),
+}
+
+impl Entry {
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Fixed(_) => true,
+            Self::Passing(participant) => participant.strong_count() > 0,
+        }
+    }
+
+    /// Takes the locks of the participant.
+    fn hold(&self) -> Option<Held> {
+        let (participant, kept) = match self {
+            Self::Fixed(participant) => (*participant, None),
+            Self::Passing(participant) => {
+                let kept = participant.upgrade()?;
+                // SAFETY: the guard borrows from the participant, whose heap allocation does not move, and which
+                // `Held` keeps behind the guard, so that the guard is dropped first.
+                #[allow(unsafe_code)]
+                let participant: &'static dyn Participant = unsafe { &*Arc::as_ptr(&kept) };
+                (participant, Some(kept))
+            }
+        };
+        Some(Held { guard: participant.lock_for_fork(), _kept: kept })
+    }
+}
+
+/// All participants, sorted by rank.
+static PARTICIPANTS: Mutex<Vec<(Rank, Entry)>> = Mutex::new(Vec::new());
 
 /// How many forks lie between this process and the one that loaded the library.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// The number of this process in its line of forks: what carries another one belongs to an ancestor.
+/// Returns the number of this process in its line of forks. What carries another number belongs to an ancestor.
 #[inline]
 pub(crate) fn generation() -> u64 {
     // Relaxed: it changes only in the child handler, when there is one thread.
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// What the forking thread holds between the handlers. Fields drop in order: guards before what they
-/// guard.
+/// The locks of one participant. Fields drop in order: the guard before what it borrows from.
 struct Held {
-    backends: Vec<HeldBackend>,
-    _registry: MutexGuard<'static, Vec<Weak<BackendParts>>>,
-    log: logging::ForkGuard,
-    _restarted: MutexGuard<'static, Option<Restarted>>,
-    exporters: exporter::ForkGuard,
+    guard: Box<dyn ForkGuard>,
+    _kept: Option<Arc<dyn Participant>>,
 }
 
-struct HeldBackend {
-    records: RwLockWriteGuard<'static, Records>,
-    store: Box<dyn ForkGuard>,
-    /// Keeps alive what the guards above point into.
-    parts: Arc<BackendParts>,
+/// What the forking thread holds between the handlers.
+struct AllHeld {
+    participants: Vec<Held>,
+    _list: MutexGuard<'static, Vec<(Rank, Entry)>>,
+    _restarted: MutexGuard<'static, Option<Restarted>>,
 }
 
 thread_local! {
     /// The thread that forks is the thread that runs all three handlers.
-    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+    static HELD: RefCell<Option<AllHeld>> = const { RefCell::new(None) };
 }
 
 /// Installs the handlers, once in a process.
-pub(crate) fn install() {
+fn install() {
     // A flag and not a `Once`: a child that is forked meanwhile must not wait for a thread that it lacks.
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
@@ -74,22 +114,51 @@ pub(crate) fn install() {
     #[allow(unsafe_code)]
     let result = unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
     if result != 0 {
-        log::error!("the fork handlers could not be installed: a forked child must not use this library");
+        log::error!("cannot install the fork handlers: a forked child must not use this library");
     }
 }
 
-/// What the program wants to do when a store's threads start anew in a forked child.
+/// Includes a participant in every fork from now on, for as long as it lives.
+pub(crate) fn register(rank: Rank, participant: Weak<dyn Participant>) {
+    install();
+    add(rank, Entry::Passing(participant));
+}
+
+/// Includes a participant that lives as long as the process. Registering it again does nothing.
+pub(crate) fn register_static(rank: Rank, participant: &'static dyn Participant) {
+    install();
+    let is_same = |(_, known): &(Rank, Entry)| match known {
+        Entry::Fixed(known) => std::ptr::addr_eq(*known, participant),
+        Entry::Passing(_) => false,
+    };
+    if !lock_list().iter().any(is_same) {
+        add(rank, Entry::Fixed(participant));
+    }
+}
+
+fn add(rank: Rank, entry: Entry) {
+    let mut list = lock_list();
+    list.retain(|(_, known)| known.is_alive());
+    let at = list.partition_point(|(known, _)| *known <= rank);
+    list.insert(at, (rank, entry));
+}
+
+fn lock_list() -> MutexGuard<'static, Vec<(Rank, Entry)>> {
+    PARTICIPANTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the program does when a store's threads start anew in a forked child.
 type Restarted = Arc<dyn Fn() + Send + Sync>;
 
 static RESTARTED: Mutex<Option<Restarted>> = Mutex::new(None);
 
-/// Sets what is done when a store's threads start anew in a forked child.
+/// Sets what the program does when a store's threads start anew in a forked child.
 pub(crate) fn on_restart(callback: Option<Restarted>) {
     *RESTARTED.lock().unwrap_or_else(PoisonError::into_inner) = callback;
 }
 
-/// A store's threads have started anew in a forked child. Not while a lock is held: the program's own code
-/// is at the other end.
+/// Tells the program that a store's threads have started anew in a forked child. The caller must hold no lock:
+/// the program's own code runs.
 pub(crate) fn restarted() {
     let callback = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(callback) = callback {
@@ -97,44 +166,14 @@ pub(crate) fn restarted() {
     }
 }
 
-/// From now on, and as long as it is used, forks take care of this backend.
-pub(crate) fn register(parts: &Arc<BackendParts>) {
-    let mut backends = lock_registry();
-    backends.retain(|known| known.strong_count() > 0);
-    backends.push(Arc::downgrade(parts));
-}
-
-/// All backends that are in use.
-pub(crate) fn backends() -> Vec<Arc<BackendParts>> {
-    lock_registry().iter().filter_map(Weak::upgrade).collect()
-}
-
-fn lock_registry() -> MutexGuard<'static, Vec<Weak<BackendParts>>> {
-    BACKENDS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 extern "C" fn before() {
     guarded(|| {
-        let registry = lock_registry();
-        let backends = registry.iter().filter_map(Weak::upgrade).map(hold).collect();
+        let list = lock_list();
+        let participants = list.iter().filter_map(|(_, entry)| entry.hold()).collect();
         let restarted = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = Held {
-            backends,
-            _registry: registry,
-            log: logging::lock_for_fork(),
-            _restarted: restarted,
-            exporters: exporter::lock_for_fork(),
-        };
+        let held = AllHeld { participants, _list: list, _restarted: restarted };
         HELD.with(|slot| *slot.borrow_mut() = Some(held));
     });
-}
-
-fn hold(parts: Arc<BackendParts>) -> HeldBackend {
-    // SAFETY: the guards borrow from `parts`, whose heap allocation does not move and which is kept
-    // in the same struct, behind the guards, so that they are dropped first.
-    #[allow(unsafe_code)]
-    let eternal: &'static BackendParts = unsafe { &*Arc::as_ptr(&parts) };
-    HeldBackend { records: eternal.table.lock_for_fork(), store: eternal.store.lock_for_fork(), parts }
 }
 
 extern "C" fn after_in_parent() {
@@ -146,18 +185,12 @@ extern "C" fn after_in_child() {
     guarded(|| {
         let held = HELD.with(|slot| slot.borrow_mut().take());
         if let Some(mut held) = held {
-            for backend in &mut held.backends {
-                backend.records.reset_metrics_after_fork();
-                backend.store.forked();
-                backend.parts.tally.forked();
-            }
-            held.log.forked();
-            held.exporters.forked();
+            held.participants.iter_mut().for_each(|participant| participant.guard.forked());
         }
     });
 }
 
-/// A panic must not leave a handler: it would cross C code. There is nobody to tell.
+/// Keeps a panic inside a handler: it must not cross the C code that calls it.
 fn guarded(handler: impl FnOnce()) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(handler));
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata};
 
+use super::fork::{self, ForkGuard, Participant, Rank};
+
 /// The most records that wait.
 const QUEUE_CAPACITY: usize = 1_000;
 
@@ -79,6 +81,7 @@ fn deliver(record: LogRecord) {
 
 /// Sends records up to `level` to `output`, from now on.
 pub(crate) fn direct(output: Output, level: LevelFilter) {
+    fork::register_static(Rank::Log, &LockedLog);
     // If the program has a logger for the `log` crate already, that one stays.
     let _ = log::set_logger(&Logger);
     log::set_max_level(level);
@@ -116,22 +119,21 @@ pub(crate) fn next_record() -> Option<LogRecord> {
     sink.queue.pop_front()
 }
 
-/// The lock of the log, held across a fork.
-pub(crate) struct ForkGuard {
-    sink: MutexGuard<'static, Sink>,
-}
+/// The log, as a participant of forks.
+struct LockedLog;
 
-impl ForkGuard {
-    /// In the child: the parent tells what was logged before the fork.
-    pub(crate) fn forked(&mut self) {
-        self.sink.queue.clear();
-        self.sink.dropped = 0;
+impl Participant for LockedLog {
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
+        Box::new(lock())
     }
 }
 
-/// Holds the log across a fork.
-pub(crate) fn lock_for_fork() -> ForkGuard {
-    ForkGuard { sink: lock() }
+impl ForkGuard for MutexGuard<'static, Sink> {
+    /// The parent delivers what was logged before the fork.
+    fn forked(&mut self) {
+        self.queue.clear();
+        self.dropped = 0;
+    }
 }
 
 fn lock() -> MutexGuard<'static, Sink> {

@@ -1,17 +1,22 @@
-//! The engine's own threads: named, deaf to signals, and safe to start in a forked child.
+//! The engine's own threads: named, with all signals blocked, and safe to start in a forked child.
 //!
 //! They are plain POSIX threads. `std::thread` takes a lock of the whole process when a thread starts or
-//! ends (in a program whose `main` is Rust's, for its stack overflow message), and a child that was forked
+//! ends (in a program whose `main` is Rust's, for its stack overflow message), and a child that is forked
 //! at such a moment could never start a thread again.
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// A thread that was started. It is joined, or (if this is dropped) left to end by itself.
+/// How often [`Thread::join_by`] looks whether the thread has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A thread that was started. Dropping it detaches the thread, which then ends by itself.
 #[derive(Debug)]
 pub(crate) struct Thread {
     /// None once it was joined.
@@ -23,36 +28,42 @@ type Body = Box<dyn FnOnce() + Send>;
 
 impl Thread {
     /// Starts a thread in which all signals are blocked: a signal that is sent to the process must reach a
-    /// thread of the program, whose handlers know nothing of ours.
+    /// thread of the program, because its handlers know nothing of this one.
     pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let is_finished = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_finished);
         let name = CString::new(name).unwrap_or_default();
         let whole: Body = Box::new(move || {
-            // SAFETY: the name is a C string that lives during the call. A name that is too long is refused,
-            // and then the thread has its parent's.
-            unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr()) };
+            set_name(&name);
             body();
-            // Release: whoever sees the flag sees what the body did.
+            // Release: a thread that reads the flag as true also sees what the body did.
             flag.store(true, Ordering::Release);
         });
         let argument: *mut Body = Box::into_raw(Box::new(whole));
-        let mut id: libc::pthread_t = 0;
+        let mut id = MaybeUninit::<libc::pthread_t>::uninit();
         let before = block_signals();
-        // SAFETY: `run` takes the argument over, and frees it; the id is written before this returns.
-        let result = unsafe { libc::pthread_create(&raw mut id, std::ptr::null(), run, argument.cast()) };
+        // SAFETY: `run` takes the argument over, and frees it.
+        let result = unsafe { libc::pthread_create(id.as_mut_ptr(), std::ptr::null(), run, argument.cast()) };
         restore_signals(&before);
         if result != 0 {
             // SAFETY: no thread was started, so the argument is still ours.
             drop(unsafe { Box::from_raw(argument) });
             return Err(io::Error::from_raw_os_error(result));
         }
-        Ok(Self { id: Some(id), is_finished })
+        // SAFETY: a successful pthread_create has written the id.
+        Ok(Self { id: Some(unsafe { id.assume_init() }), is_finished })
     }
 
-    /// Whether the body has returned.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.is_finished.load(Ordering::Acquire)
+    /// Joins the thread if it ends before the deadline; otherwise leaves it to end by itself.
+    pub(crate) fn join_by(self, deadline: Instant) {
+        while !self.is_finished.load(Ordering::Acquire) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(LOOK_EVERY));
+        }
+        self.join();
     }
 
     /// Waits until the thread has ended.
@@ -74,16 +85,30 @@ impl Drop for Thread {
 }
 
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: made by `spawn`, which has given it to us.
+    // SAFETY: `spawn` made the argument, and gives it up to this thread.
     let body = unsafe { Box::from_raw(argument.cast::<Body>()) };
-    // Bodies catch and log their panics; what is left must not cross into C.
+    // Bodies catch and log their panics; one that escapes must not cross into C.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     std::ptr::null_mut()
 }
 
+/// Names the calling thread. The system refuses a name that is too long; the thread then keeps its parent's.
+fn set_name(name: &CStr) {
+    // SAFETY: the name is a C string that lives during the call.
+    #[cfg(target_vendor = "apple")]
+    unsafe {
+        libc::pthread_setname_np(name.as_ptr());
+    }
+    // SAFETY: as above.
+    #[cfg(not(target_vendor = "apple"))]
+    unsafe {
+        libc::pthread_setname_np(libc::pthread_self(), name.as_ptr());
+    }
+}
+
 fn block_signals() -> libc::sigset_t {
-    // SAFETY: sigset_t is plain data for which all zeros is a value; both calls only write to the two
-    // sets that they are given, and cannot fail with these arguments.
+    // SAFETY: all zeros is a valid sigset_t; both calls only write to the two sets that they are given, and
+    // cannot fail with these arguments.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
@@ -94,7 +119,7 @@ fn block_signals() -> libc::sigset_t {
 }
 
 fn restore_signals(before: &libc::sigset_t) {
-    // SAFETY: `before` is what pthread_sigmask filled in for this same thread.
+    // SAFETY: pthread_sigmask has filled in `before`, for this same thread.
     unsafe {
         libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut());
     }

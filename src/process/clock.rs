@@ -1,0 +1,29 @@
+//! Times: since 1970 for what is stored or shown, deadlines for what waits.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A year: the deadline of a wait that has none.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Returns the time since 1970; zero if the system clock stands before that.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns the time at which `timeout` is over. A timeout too large for `Instant` means "no deadline".
+pub(crate) fn deadline_after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + NO_DEADLINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_that_no_clock_can_hold_is_far_away() {
+        let soon = Instant::now() + Duration::from_secs(86_400);
+        assert!(deadline_after(Duration::MAX) > soon);
+        assert!(deadline_after(Duration::ZERO) < soon);
+    }
+}
