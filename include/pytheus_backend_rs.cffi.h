@@ -144,7 +144,6 @@ typedef struct {
   uint64_t batches_resent;
   uint64_t batches_refused;
   uint64_t operations_sent;
-  uint64_t operations_coalesced;
   uint64_t metrics_pending;
   uint64_t scrapes;
   uint64_t scrape_errors;

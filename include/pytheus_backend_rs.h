@@ -14,8 +14,7 @@
  * THREADS. All handles but MetricsSnapshot may be used by any number of threads at once. Freeing a
  * handle while another thread uses it is the caller's to prevent. metric_inc, metric_inc_one, metric_dec,
  * metric_set and metric_observe are one atomic operation on each value that they change, and never wait for
- * a store. (With a server, the first change of a metric after it was sent also puts the metric on a queue;
- * with mutex cells, a change waits for other threads' changes of the same value.)
+ * a store. (With a server, the first change of a metric after it was sent also puts the metric on a queue.)
  *
  * FORK AND EXIT. Handles made before a fork work in the child as they are, but for a MetricsServer: the parent
  * serves on, and the child holds nothing of it and frees the handle, if it likes, to no effect. A process that
@@ -264,12 +263,12 @@ typedef struct Backend Backend;
 typedef struct BackendError BackendError;
 
 /**
- * One label set of a metric family: what a program counts with.
+ * One label set of a metric family: the object that a program counts with.
  */
 typedef struct Metric Metric;
 
 /**
- * A declared metric family: what makes its metrics.
+ * A declared metric family: it makes metrics, one for each label set.
  */
 typedef struct MetricFamily MetricFamily;
 
@@ -570,11 +569,6 @@ typedef struct {
    */
   uint64_t operations_sent;
   /**
-   * Calls of `metric_inc` and its siblings that needed no sending of their own, since they were taken
-   * together with an earlier one of the same metric. Counted with the option `self_metrics` only, else 0.
-   */
-  uint64_t operations_coalesced;
-  /**
    * Metrics with changes that the server has not confirmed. One that has changed again while its last
    * changes are on their way counts twice.
    */
@@ -617,8 +611,7 @@ uint32_t backend_abi_version(void);
  *
  * `memory:`: the values are in this process only.
  *
- * - `cell` (atomic): how threads change a value: by atomic operations, or behind a lock as 0.0.9
- *   does
+ * - `cell` (atomic): accepted for programs written for 0.0.9; both values mean atomic operations
  *
  * `shm:///path/of/a/file`: a file that all processes of a service on this machine map.
  *

@@ -12,17 +12,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::{Parser, Value};
 
-use crate::backend::Backend;
-use crate::exposition::{Format, RenderOptions, accepts_gzip};
-use crate::family::Lifetime;
+use crate::backend::{Backend, RenderOptions};
+use crate::exposition::{Format, accepts_gzip};
+use crate::metric::family::Lifetime;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::number::parse_number;
-use crate::store::StoreUrl;
 use crate::store::redis::{self, assembly, reply};
 use crate::store::shared_memory::layout;
+use crate::store::url::StoreUrl;
 
 /// A store URL: accepted, or refused in one line.
 pub fn store_url(bytes: &[u8]) {

@@ -29,7 +29,6 @@ mod backend;
 mod cell;
 mod exporter;
 mod exposition;
-mod family;
 pub mod ffi;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -37,17 +36,14 @@ pub mod fuzzing;
 mod metric;
 mod model;
 mod process;
-mod statistics;
 mod store;
-mod table;
 
-pub use backend::Backend;
+pub use backend::{Backend, MetricFamily, Others, RenderOptions};
 pub use exporter::{Exporter, ExporterOptions};
 pub use exposition::{
-    Escaping, ForeignFamily, Format, Others, RenderOptions, Rendered, TEXT_CONTENT_TYPE, accepts_gzip,
-    render_text,
+    Escaping, ForeignFamily, Format, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
 };
-pub use family::{Lifetime, MetricFamily};
+pub use metric::family::Lifetime;
 pub use metric::{Metric, Refusal};
 pub use model::definition::{DEFAULT_BUCKETS, Definition};
 pub use model::error::{Error, ErrorKind, Result};
@@ -56,4 +52,4 @@ pub use model::metric_type::MetricType;
 pub use model::name::NameRule;
 pub use model::report::Report;
 pub use model::sample::{FamilySamples, Series, Snapshot};
-pub use statistics::Statistics;
+pub use model::statistics::Statistics;

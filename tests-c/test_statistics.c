@@ -87,7 +87,6 @@ static void what_is_sent_to_a_server_is_counted(void) {
   CHECK_NUMBER(1, after.operations_sent - before.operations_sent);
   CHECK_NUMBER(0, after.batches_resent);
   CHECK_NUMBER(0, after.batches_refused);
-  CHECK_NUMBER(0, after.operations_coalesced);
   CHECK_NUMBER(0, after.metrics_pending);
   CHECK(after.last_flush_timestamp >= (double)began);
   metric_free(metric);

@@ -187,7 +187,7 @@ static void run_all(const char *store) {
 
 int main(void) {
   RedisServer started;
-  run_all("memory:?cell=mutex");
+  run_all("memory:");
   redis_server_start(&started);
   server = &started;
   run_all(started.url);

@@ -429,7 +429,7 @@ fn stopping_disconnects_a_client_that_keeps_its_connection_open() {
 #[test]
 fn a_closed_backend_is_503_in_every_store() {
     let (server, file) = (Server::start(), shared_file::TestFile::new());
-    for url in ["memory:", "memory:?cell=mutex", &server.url(""), &file.url("")] {
+    for url in ["memory:", &server.url(""), &file.url("")] {
         let backend = Backend::open(url).unwrap();
         counter(&backend, "requests_total").inc(3.0).unwrap();
         let exporter = serve(&backend);

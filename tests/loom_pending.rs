@@ -16,7 +16,7 @@ use loom::thread;
 
 use metric::Metric;
 use metric_type::MetricType;
-use pending::{Change, DirtyQueue};
+use pending::Change;
 
 #[path = "../src/cell/pending.rs"]
 mod pending;
@@ -148,12 +148,13 @@ mod metric_type {
     }
 }
 
-/// Stands in for `src/metric.rs`: what a hot call does with pending cells.
+/// Stands in for `src/metric/mod.rs`: what an operation does with pending cells.
 mod metric {
     use std::sync::{Arc, Weak};
 
+    use super::Store;
     use super::metric_type::MetricType;
-    use super::pending::{DirtyQueue, PendingCells};
+    use super::pending::PendingCells;
 
     #[derive(Debug)]
     pub(crate) struct Metric {
@@ -161,37 +162,23 @@ mod metric {
     }
 
     impl Metric {
-        /// A metric that its store knows, like every metric that has been in use for a while.
-        pub(crate) fn new(metric_type: MetricType, queue: &Arc<impl DirtyQueue + 'static>) -> Arc<Self> {
-            Self::heard_of(metric_type, false, queue)
-        }
-
-        /// A metric whose calls are counted.
-        pub(crate) fn counting(metric_type: MetricType, queue: &Arc<impl DirtyQueue + 'static>) -> Arc<Self> {
-            Self::heard_of(metric_type, true, queue)
-        }
-
-        fn heard_of(
-            metric_type: MetricType,
-            counts_calls: bool,
-            queue: &Arc<impl DirtyQueue + 'static>,
-        ) -> Arc<Self> {
-            let metric = Self::unheard_of(metric_type, counts_calls, queue);
+        /// A metric that the store has been told of, as every metric that has counted for a while.
+        pub(crate) fn new(metric_type: MetricType, store: &Arc<Store>) -> Arc<Self> {
+            let metric = Self::untold(metric_type, store);
             metric.cells.discard();
             metric
         }
 
-        pub(crate) fn unheard_of(
-            metric_type: MetricType,
-            counts_calls: bool,
-            queue: &Arc<impl DirtyQueue + 'static>,
-        ) -> Arc<Self> {
+        /// A metric that the store has not been told of.
+        pub(crate) fn untold(metric_type: MetricType, store: &Arc<Store>) -> Arc<Self> {
             let cell_count = if matches!(metric_type, MetricType::Histogram) { 2 } else { 1 };
-            let queue: Arc<dyn DirtyQueue> = queue.clone();
             Arc::new_cyclic(|metric: &Weak<Self>| {
-                let queue = Arc::downgrade(&queue);
-                let cells = PendingCells::new(metric_type, cell_count, counts_calls, metric.clone(), queue);
-                Self { cells }
+                let (store, metric) = (Arc::downgrade(store), metric.clone());
+                let queue = move || match (store.upgrade(), metric.upgrade()) {
+                    (Some(store), Some(metric)) => store.push(metric),
+                    _ => false,
+                };
+                Self { cells: PendingCells::new(metric_type, cell_count, Box::new(queue)) }
             })
         }
 
@@ -228,7 +215,7 @@ struct Store {
     refusals: Mutex<usize>,
 }
 
-impl DirtyQueue for Store {
+impl Store {
     fn push(&self, metric: Arc<Metric>) -> bool {
         let mut refusals = self.refusals.lock().unwrap();
         if *refusals > 0 {
@@ -238,9 +225,7 @@ impl DirtyQueue for Store {
         self.events.lock().unwrap().push(Event::Dirty(metric));
         true
     }
-}
 
-impl Store {
     fn new() -> Arc<Self> {
         Self::refusing(0)
     }
@@ -380,41 +365,11 @@ fn the_two_cells_of_an_observation_are_taken_once_each() {
     });
 }
 
-/// The number of calls feeds the statistic of coalesced operations.
-#[test]
-fn calls_are_counted_once_whatever_they_are_taken_with() {
-    model(|| {
-        let store = Store::new();
-        let metric = Metric::counting(MetricType::Counter, &store);
-        let writers = [1, 2].map(|count| {
-            let metric = Arc::clone(&metric);
-            thread::spawn(move || (0..count).for_each(|_| metric.inc(1.0)))
-        });
-        let (mut changed, mut calls) = (0.0, 0);
-        let mut take_queued = || {
-            for event in store.queued() {
-                let Event::Dirty(metric) = event else { continue };
-                for (_, change) in metric.cells.take() {
-                    let Change::Add(amount) = change else { panic!("{change:?}") };
-                    changed += amount;
-                }
-                calls += metric.cells.take_calls().unwrap();
-            }
-            (changed, calls)
-        };
-        take_queued();
-        for writer in writers {
-            writer.join().unwrap();
-        }
-        assert_eq!(take_queued(), (3.0, 3));
-    });
-}
-
 #[test]
 fn a_new_metric_is_announced_once_even_without_changes() {
     model(|| {
         let store = Store::new();
-        let metric = Metric::unheard_of(MetricType::Counter, false, &store);
+        let metric = Metric::untold(MetricType::Counter, &store);
         let creator = Arc::clone(&metric);
         let creator = thread::spawn(move || creator.cells.mark_dirty());
         let mut announcements = 0;

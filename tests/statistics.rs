@@ -23,12 +23,11 @@ fn shown(backend: &Backend, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }
 
-const SELF_METRICS: [&str; 9] = [
+const SELF_METRICS: [&str; 8] = [
     "pytheus_backend_batches_sent_total",
     "pytheus_backend_batches_resent_total",
     "pytheus_backend_batches_refused_total",
     "pytheus_backend_operations_sent_total",
-    "pytheus_backend_operations_coalesced_total",
     "pytheus_backend_scrapes_total",
     "pytheus_backend_scrape_errors_total",
     "pytheus_backend_last_flush_timestamp_seconds",
@@ -56,7 +55,6 @@ fn a_confirmed_batch_is_counted_with_its_operations() {
     assert_eq!(after.operations_sent - before.operations_sent, 5);
     assert!((2..=3).contains(&(after.batches_sent - before.batches_sent)), "{before:?} {after:?}");
     assert_eq!((after.batches_resent, after.batches_refused, after.metrics_pending), (0, 0, 0));
-    assert_eq!(after.operations_coalesced, 0, "not counted without self_metrics");
 }
 
 #[test]
@@ -188,7 +186,7 @@ fn scrapes_and_their_errors_are_counted() {
 fn stores_that_send_nothing_count_scrapes_only() {
     let folder = std::env::temp_dir().join(format!("pytheus-statistics-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    for url in ["memory:", "memory:?cell=mutex", &format!("shm://{}/plain", folder.display())] {
+    for url in ["memory:", &format!("shm://{}/plain", folder.display())] {
         let backend = Backend::open(url).unwrap();
         counter(&backend, "requests_total").inc(1.0).unwrap();
         flush(&backend);
@@ -233,7 +231,6 @@ fn the_metrics_are_in_each_scrape_of_each_store() {
     std::fs::create_dir_all(&folder).unwrap();
     let urls = [
         "memory:?self_metrics=true".to_owned(),
-        "memory:?cell=mutex&self_metrics=true".to_owned(),
         format!("shm://{}/shown?self_metrics=true", folder.display()),
         server.url("self_metrics=true"),
     ];
@@ -251,52 +248,7 @@ fn the_metrics_are_in_each_scrape_of_each_store() {
 }
 
 #[test]
-fn coalesced_calls_are_counted() {
-    let server = Server::start();
-    // Between two flushes each metric is sent at most once.
-    let backend = open(&server, "self_metrics=true&flush_interval_ms=60000");
-    let requests = counter(&backend, "requests_total");
-    let level = gauge(&backend, "level");
-    let seconds = declare(&backend, "seconds", MetricType::Histogram, &[]).metric(&[]).unwrap();
-    flush(&backend);
-    let before = backend.statistics();
-    for step in 0..100 {
-        requests.inc(1.0).unwrap();
-        level.set(f64::from(step)).unwrap();
-        level.dec(1.0).unwrap();
-        seconds.observe(0.3).unwrap();
-    }
-    flush(&backend);
-    let coalesced = backend.statistics().operations_coalesced - before.operations_coalesced;
-    // Of 400 calls, one or two per metric were sent.
-    assert!((394..=397).contains(&coalesced), "{coalesced}");
-    assert_eq!(shown(&backend, "pytheus_backend_operations_coalesced_total"), coalesced as f64);
-}
-
-#[test]
-fn each_call_was_either_sent_or_coalesced() {
-    let server = Server::start();
-    let backend = open(&server, "self_metrics=true&flush_interval_ms=1");
-    let requests = counter(&backend, "requests_total");
-    flush(&backend);
-    let calls_of = |server: &Server| server.value("requests_total");
-    let load = Load::start(&requests, 2);
-    load.wait_for(20_000);
-    let total = load.end();
-    flush(&backend);
-    assert_eq!(calls_of(&server), total);
-    let statistics = backend.statistics();
-    // Each batch of this key had one operation of one take, except the first, which only learned the epoch.
-    // The server knows the number of batches.
-    let writers: Vec<String> = server.run_words("HGETALL {requests_total}:writers");
-    let entry = writers.chunks(2).find(|pair| pair[0] != "epoch").map(|pair| &pair[1]).unwrap();
-    let takes = entry.split(' ').next().unwrap().parse::<f64>().unwrap() - 1.0;
-    // The first call was the announcement.
-    assert_eq!(statistics.operations_coalesced as f64, total + 1.0 - takes, "{statistics:?}");
-}
-
-#[test]
-fn statistics_of_two_processes_add_up() {
+fn two_processes_add_up() {
     let server = Server::start();
     let backend = open(&server, "self_metrics=true");
     let requests = counter(&backend, "requests_total");

@@ -198,7 +198,7 @@ def loaded_engine() -> Engine | None:
 
 
 class SingleProcessBackend(_Backend):
-    """Values in this process, each behind a lock."""
+    """Values in this process. Like `SingleProcessAtomicBackend`: no value needs a lock any more."""
 
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:

@@ -55,8 +55,6 @@ class Statistics(NamedTuple):
     batches_refused: int
     #: Operations in the batches that the server has confirmed.
     operations_sent: int
-    #: Calls that were sent together with an earlier one of the same metric. Counted with `self_metrics` only.
-    operations_coalesced: int
     #: Metrics with changes that the server has not confirmed.
     metrics_pending: int
     #: Scrapes, those that failed included.

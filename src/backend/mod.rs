@@ -1,77 +1,91 @@
 //! A backend: a table of families in front of a store.
 //!
-//! This is the engine's front door; the C boundary and Rust programs call nothing else to declare,
+//! This is the engine's front door. The C boundary, the exporter and Rust programs come through here to declare,
 //! read, flush and close. It knows no particular store.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+mod metric_family;
+mod parts;
+mod render_options;
+mod self_metrics;
 
-use crate::exposition::{self, Others, RenderOptions, Rendered};
-use crate::family::{Family, Lifetime, MetricFamily};
-use crate::metric::Metric;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+pub use self::metric_family::MetricFamily;
+use self::parts::BackendParts;
+pub use self::render_options::{Others, RenderOptions};
+use self::self_metrics::SelfMetrics;
+use crate::exposition::{self, Rendered, Rendering};
+use crate::metric::family::{Family, Lifetime};
+use crate::metric::table::FamilyTable;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::{self, Labels};
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
-use crate::process::exit;
-use crate::process::fork;
-use crate::statistics::{Statistics, Tally};
-use crate::store::{self, Store, StoreUrl};
-use crate::table::FamilyTable;
-
-/// A year: as good as for ever.
-const LONG: Duration = Duration::from_secs(365 * 86_400);
+use crate::model::statistics::{Statistics, Tally};
+use crate::process::clock::deadline_after;
+use crate::process::exit::{self, Phase};
+use crate::process::fork::{self, Rank};
+use crate::store;
+use crate::store::url::StoreUrl;
 
 /// An open store, and the metric families that are declared in it.
 #[derive(Debug, Clone)]
 pub struct Backend {
-    pub(crate) parts: Arc<BackendParts>,
-}
-
-#[derive(Debug)]
-pub(crate) struct BackendParts {
-    pub(crate) store: Box<dyn Store>,
-    pub(crate) table: Arc<FamilyTable>,
-    pub(crate) tally: Arc<Tally>,
-    is_closed: AtomicBool,
-}
-
-impl BackendParts {
-    /// Sends what is pending, and stops.
-    pub(crate) fn close(&self) -> Result<()> {
-        // Before it is true: whoever sees the flag too early only gives up too early. Relaxed: nothing is
-        // published with it.
-        self.is_closed.store(true, Ordering::Relaxed);
-        self.tally.refresh();
-        self.store.close()
-    }
+    parts: Arc<BackendParts>,
 }
 
 impl Backend {
     /// Opens the store that `url` names: `memory:`, `memory:?cell=mutex`, `shm:///path`,
     /// `redis://[user[:password]@]host[:port][/db][?option=value…]` or `redis+unix:///path`.
     ///
-    /// With the option `self_metrics=true`, which all have, [`Statistics`] are metrics of the backend too.
+    /// With the option `self_metrics=true`, which every store has, the [`Statistics`] are metrics of the backend
+    /// too.
     ///
     /// [`ErrorKind::Configuration`] for a URL or an option that is not understood;
     /// [`ErrorKind::Unavailable`] for a server that cannot be reached, unless `required=false`.
     pub fn open(url: &str) -> Result<Self> {
-        fork::install();
-        exit::install();
         let url = StoreUrl::parse(url)?;
+        let shows_statistics = url.common.self_metrics;
         let table = Arc::new(FamilyTable::default());
-        let tally = Arc::new(Tally::new(Arc::clone(&table), url.common.self_metrics));
-        let store = store::open(url, Arc::clone(&table), Arc::clone(&tally))?;
-        let backend =
-            Self { parts: Arc::new(BackendParts { store, table, tally, is_closed: AtomicBool::new(false) }) };
-        fork::register(&backend.parts);
-        backend.parts.tally.show_in(&backend)?;
+        let tally = Arc::new(Tally::default());
+        let store = store::open::open(url, Arc::clone(&table), Arc::clone(&tally))?;
+        let (self_metrics, is_closed) = (OnceLock::new(), AtomicBool::new(false));
+        let parts = Arc::new(BackendParts { store, table, tally, self_metrics, is_closed });
+        fork::register(Rank::Backend, weak(&parts));
+        exit::register(Phase::Send, weak(&parts));
+        let backend = Self { parts };
+        if shows_statistics {
+            backend.show_statistics()?;
+        }
         Ok(backend)
     }
 
-    /// Declares a family, with `label_order` saying in which order its handle takes label values.
+    fn show_statistics(&self) -> Result<()> {
+        let BackendParts { table, tally, self_metrics, .. } = &*self.parts;
+        let declare = |definition| {
+            self.declare(definition, &[], Lifetime::Backend).and_then(|family| family.metric(&[]))
+        };
+        let metrics = SelfMetrics::new(Arc::clone(tally), Arc::clone(table), declare)?;
+        let _ = self_metrics.set(metrics);
+        Ok(())
+    }
+
+    /// Declares a family. The handle takes label values in the order of `label_order`.
+    ///
+    /// ```
+    /// use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType};
+    ///
+    /// let backend = Backend::open("memory:")?;
+    /// let definition = Definition::new("jobs", "Jobs by state.", MetricType::Gauge, &["queue", "state"], &[])?;
+    /// let jobs = backend.declare(definition, &["state", "queue"], Lifetime::Backend)?;
+    /// let waiting = jobs.metric(&["waiting", "mail"])?;
+    /// waiting.set(3.0).unwrap();
+    /// assert_eq!(waiting.get()?, 3.0);
+    /// jobs.remove(&["waiting", "mail"])?;
+    /// # Ok::<(), pytheus_backend_rs::Error>(())
+    /// ```
     ///
     /// [`ErrorKind::Conflict`] if the name is declared with another definition.
     pub fn declare(
@@ -82,26 +96,26 @@ impl Backend {
     ) -> Result<MetricFamily> {
         let shared = self.parts.store.names_are_shared();
         self.parts.store.admit(&definition)?;
-        let family = self.parts.table.declare(definition, lifetime, shared, Arc::downgrade(&self.parts))?;
+        let family = self.parts.table.declare(definition, lifetime, shared, weak(&self.parts))?;
         self.parts.store.declared(&family);
-        Ok(MetricFamily::new(self.clone(), family, label_order))
+        Ok(MetricFamily::new(Arc::clone(&self.parts), family, label_order))
     }
 
-    /// The values of `families` in their order, or (`None`) of all families of the store.
+    /// Reads the values of `families` in their order, or of all families of the store (`None`).
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
         self.read(families, Others::None)
     }
 
-    /// All families as Prometheus text 0.0.4.
+    /// Renders all families as Prometheus text 0.0.4.
     pub fn collect_text(&self) -> Result<String> {
         Ok(self.render(&RenderOptions::default())?.text)
     }
 
     /// Reads and renders what `options` say. A scrape shows every change that happened before it in this
-    /// process. Families whose names would collide in the format are left out, but for the first, and
-    /// reported to the log.
+    /// process. Of families whose names collide in the format, only the first is rendered; the others are logged
+    /// once.
     ///
     /// ```
     /// use pytheus_backend_rs::{Backend, Format, RenderOptions};
@@ -115,48 +129,51 @@ impl Backend {
     /// ```
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
         let snapshot = self.read(options.families, options.others)?;
-        Ok(exposition::render(&snapshot, options.families.map(<[_]>::len), options))
+        let RenderOptions { format, name_prefix, families, foreign, others: _ } = *options;
+        Ok(exposition::render(
+            &snapshot,
+            &Rendering { format, name_prefix, named: families.map(<[_]>::len), foreign },
+        ))
     }
 
-    /// Looks at all that the store holds, and says what it found: see [`Report`]. It changes nothing.
+    /// Examines everything that the store holds, and returns what it found. It changes nothing.
     pub fn check(&self) -> Result<Report> {
         self.parts.store.check()
     }
 
-    /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over;
-    /// nothing is lost then, it is sent later.
+    /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over; what is left is
+    /// kept, and sent later.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
-        self.parts.tally.refresh();
-        // A timeout that no clock can hold is none.
-        let deadline = Instant::now().checked_add(timeout);
-        self.parts.store.flush(deadline.unwrap_or_else(|| Instant::now() + LONG))
+        self.parts.refresh_self_metrics();
+        self.parts.store.flush(deadline_after(timeout))
     }
 
-    /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops its threads. Says
-    /// in an error how much could not be sent. Metrics of a closed backend count into the void.
+    /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops the store's threads. The error
+    /// tells how much could not be sent. Operations on metrics of a closed backend are discarded.
     pub fn close(&self) -> Result<()> {
         self.parts.close()
     }
 
-    /// Whether it was closed, by any handle of it.
+    /// Returns whether the backend was closed, by any handle of it.
     pub(crate) fn is_closed(&self) -> bool {
         self.parts.is_closed.load(Ordering::Relaxed)
     }
 
-    /// What this backend has done in this process so far.
+    /// Returns what this backend has done in this process so far.
     pub fn statistics(&self) -> Statistics {
-        self.parts.tally.statistics()
+        self.parts.tally.statistics(self.parts.table.dirty_count())
     }
 
-    /// What every scrape is made of.
+    /// Reads what a scrape shows.
     fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
-        let BackendParts { store, table, tally, .. } = &*self.parts;
+        let BackendParts { store, table, tally, self_metrics, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
         tally.scrape_begins();
+        self.parts.refresh_self_metrics();
         tally.scrape_ends(match (families, others) {
             (Some(mut families), Others::Append) => {
-                // What the engine tells about itself is in no registry of a program.
-                families.extend(tally.families());
+                // The registry of a program does not have the families of the statistics.
+                families.extend(self_metrics.get().into_iter().flat_map(|metrics| metrics.families()));
                 let declared = table.live_families();
                 let declared = declared.iter().map(|family| family.definition.name()).collect();
                 store.collect_with_others(families, &declared)
@@ -165,11 +182,11 @@ impl Backend {
         })
     }
 
-    /// The families of this backend that the handles stand for; an error if one is of another.
+    /// Returns the families of these handles; an error if one belongs to another backend.
     fn own(&self, handles: &[MetricFamily]) -> Result<Vec<Arc<Family>>> {
         let own = |handle: &MetricFamily| {
-            if Arc::ptr_eq(&handle.backend.parts, &self.parts) {
-                return Ok(Arc::clone(&handle.family));
+            if let Some(family) = handle.family_in(&self.parts) {
+                return Ok(family);
             }
             let name = handle.definition().name();
             Err(Error::new(
@@ -179,35 +196,8 @@ impl Backend {
         };
         handles.iter().map(own).collect()
     }
+}
 
-    pub(crate) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let BackendParts { store, table, .. } = &*self.parts;
-        if let Some(known) = table.metric(family, &labels::encode(&labels)) {
-            return Ok(known);
-        }
-        let metric = table.insert_metric(store.new_metric(family, labels)?);
-        store.created(&metric);
-        Ok(metric)
-    }
-
-    pub(crate) fn remove_metric(&self, family: &Arc<Family>, labels: &Labels) -> Result<()> {
-        let BackendParts { store, table, .. } = &*self.parts;
-        let key = labels::encode(labels);
-        store.make_ready();
-        if let Some(result) = table.remove_metric(family, &key, |metric| store.removed(metric)) {
-            return result;
-        }
-        if store.remove_unknown(family, &key)? {
-            return Ok(());
-        }
-        let name = family.definition.name();
-        let message = format!("metric family {name:?} has no metric with the labels {key}");
-        Err(Error::new(ErrorKind::NotFound, message))
-    }
-
-    pub(crate) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
-        let BackendParts { store, table, .. } = &*self.parts;
-        store.make_ready();
-        table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics))
-    }
+fn weak(parts: &Arc<BackendParts>) -> Weak<BackendParts> {
+    Arc::downgrade(parts)
 }

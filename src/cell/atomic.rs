@@ -1,21 +1,21 @@
 //! The atomics that [`pending`](crate::cell::pending) is built from.
 //!
 //! That file imports them from here and from nowhere else, so that the models in `tests/loom_pending.rs` can
-//! run the same source on atomics whose every interleaving is tried. Only words live here: what they mean
-//! together is `pending`'s business.
+//! run the same source on loom's atomics, which try every interleaving. This file defines words only; what they
+//! mean together is defined in `pending`.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use portable_atomic::AtomicU128;
 
-/// A value, and whether it replaces what was before or is added to it, in one word.
+/// A change of a gauge in one word: a value, and whether it replaces what was before or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ChangeWord(u128);
 
 impl ChangeWord {
     const SET: u128 = 1 << 64;
 
-    /// A change by (or, if `is_set`, to) `value`.
+    /// Makes a change to `value` if `is_set`, and by `value` otherwise.
     #[inline]
     pub(crate) fn new(is_set: bool, value: f64) -> Self {
         Self(if is_set { Self::SET } else { 0 } | u128::from(value.to_bits()))

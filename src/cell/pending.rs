@@ -1,29 +1,26 @@
-//! What a metric has counted and its store has not been told yet.
+//! The changes of a metric that its store has not taken yet.
 //!
-//! A store behind a network gives its metrics these cells: a change is gathered here, and a thread
-//! of the store takes all that has gathered since it came last. However many operations there are,
-//! a metric holds one pending change per cell. Gathering never fails and never waits.
+//! A store behind a network gives its metrics these cells. A change gathers here, and a thread of the store takes
+//! all that has gathered since it last came. However many operations there are, a metric holds one pending change
+//! per cell. Gathering never fails and never waits.
 //!
-//! # Why nothing is lost or taken twice
+//! # Why no change is lost or taken twice
 //!
 //! A writer first changes the cell (A), then reads the state (B), and queues the metric unless it is queued.
-//! The taker first makes the state "clean" (C), then takes the cell (D). Trouble would be a D that
-//! misses A together with a B that still reads "queued". A and D are read-modify-writes of one atomic:
-//! if D comes first in its order, A reads from D (or from what followed it); D releases and A
-//! acquires, so C happens before B, and B reads "clean" (or what a later writer has made of it). So `AcqRel`
-//! on the cells is all it takes, and the state can be read `Relaxed`. `tests/loom_pending.rs` tries it.
+//! The taker first sets the state to "clean" (C), then takes the cell (D). A change would be lost if D missed A
+//! while B still read "queued". A and D are read-modify-writes of one atomic. If D comes first in its order, A
+//! reads from D or from a later change; D releases and A acquires, so C happens before B, and B reads "clean" or
+//! what a later writer has made of it. So `AcqRel` on the cells is enough, and the state can be read `Relaxed`.
+//! `tests/loom_pending.rs` tries every interleaving.
 
-use std::sync::{Arc, Weak};
+use std::fmt;
 
 use crate::cell::atomic::{AtomicBool, AtomicChangeWord, AtomicU8, AtomicU64, ChangeWord, Ordering};
-use crate::metric::Metric;
 use crate::model::metric_type::MetricType;
 
-/// Where a metric announces that it has something to send.
-pub(crate) trait DirtyQueue: Send + Sync + std::fmt::Debug {
-    /// Queues the metric. `false` if that is not possible now: the metric will ask again.
-    fn push(&self, metric: Arc<Metric>) -> bool;
-}
+/// Queues the metric of some cells in their store. Returns `false` if that is not possible now: the next change
+/// then asks again.
+pub(crate) type Queue = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// One change of one cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +29,7 @@ pub(crate) enum Change {
     Set(f64),
 }
 
-/// Gathers additions.
+/// Gathers additions: their sum.
 #[derive(Debug, Default)]
 struct AddedCell(AtomicU64);
 
@@ -57,8 +54,8 @@ impl AddedCell {
 
 /// Gathers additions and settings, whose order matters: the last setting, plus what was added since.
 ///
-/// The kind of the change and its value are one word, so that each operation is one compare-and-swap here
-/// too. (Two words cannot be taken together without a lock.)
+/// The kind of the change and its value share one word, so that each operation is one compare-and-swap. Two words
+/// could not be taken together without a lock.
 #[derive(Debug, Default)]
 struct GaugeCell(AtomicChangeWord);
 
@@ -78,7 +75,7 @@ impl GaugeCell {
 
     #[inline]
     fn set(&self, value: f64) {
-        // A read-modify-write and not a store: it must acquire (see the top of this file).
+        // A read-modify-write, because it must acquire (see the top of this file); a store cannot.
         self.0.swap(ChangeWord::new(true, value), Ordering::AcqRel);
     }
 
@@ -90,9 +87,9 @@ impl GaugeCell {
 
 #[derive(Debug)]
 enum Gathered {
-    /// Counter, summary, histogram: they are only ever added to.
+    /// Of a counter, summary or histogram, which are only added to.
     Added(Box<[AddedCell]>),
-    /// Gauge, untyped.
+    /// Of a gauge or untyped metric.
     Gauge(GaugeCell),
 }
 
@@ -100,39 +97,24 @@ enum Gathered {
 const CLEAN: u8 = 0;
 /// The metric is queued, or being queued.
 const QUEUED: u8 = 1;
-/// The same for a metric whose calls are counted. It is not [`QUEUED`], so that each call finds its way to the
-/// slow path, where it is counted, and calls that nobody counts pay nothing for it.
-const QUEUED_COUNTING: u8 = 3;
 /// Something is pending, but the queue has refused the metric: the next change asks again.
 const REFUSED: u8 = 2;
 
 /// The pending changes of one metric.
-#[derive(Debug)]
 pub(crate) struct PendingCells {
     gathered: Gathered,
-    /// [`CLEAN`], [`QUEUED`] or [`QUEUED_COUNTING`], [`REFUSED`].
+    /// [`CLEAN`], [`QUEUED`] or [`REFUSED`].
     state: AtomicU8,
-    /// How many calls have changed the metric since it was taken, if anybody wants to know.
-    calls: Option<AtomicU64>,
-    /// Whether the store has yet to hear of this metric at all.
+    /// Whether the store has yet to be told of this metric at all.
     is_new: AtomicBool,
-    /// Whether the metric was removed: what it counts goes nowhere.
+    /// Whether the metric was removed. Its changes are then discarded.
     removed: AtomicBool,
-    metric: Weak<Metric>,
-    /// Weak: the store holds its metrics, so these must not hold the store.
-    queue: Weak<dyn DirtyQueue>,
+    queue: Queue,
 }
 
 impl PendingCells {
-    /// Cells for the metric `metric`, which will be queued on `queue`. `counts_calls`: how many there were
-    /// can be asked.
-    pub(crate) fn new(
-        metric_type: MetricType,
-        cell_count: usize,
-        counts_calls: bool,
-        metric: Weak<Metric>,
-        queue: Weak<dyn DirtyQueue>,
-    ) -> Self {
+    /// Makes cells without changes. `queue` queues their metric.
+    pub(crate) fn new(metric_type: MetricType, cell_count: usize, queue: Queue) -> Self {
         let gathered = match metric_type {
             MetricType::Gauge | MetricType::Untyped => Gathered::Gauge(GaugeCell::default()),
             _ => Gathered::Added((0..cell_count).map(|_| AddedCell::default()).collect()),
@@ -140,14 +122,13 @@ impl PendingCells {
         Self {
             gathered,
             state: AtomicU8::new(CLEAN),
-            calls: counts_calls.then(AtomicU64::default),
             is_new: AtomicBool::new(true),
             removed: AtomicBool::new(false),
-            metric,
             queue,
         }
     }
 
+    /// Adds `amount` to the cell with this index.
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: f64) {
         match &self.gathered {
@@ -156,7 +137,7 @@ impl PendingCells {
         }
     }
 
-    /// Only gauges are set; `Metric` sees to that.
+    /// Replaces the value of a gauge or untyped metric.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
         if let Gathered::Gauge(cell) = &self.gathered {
@@ -175,42 +156,31 @@ impl PendingCells {
 
     #[cold]
     fn push(&self) {
-        let queued = match &self.calls {
-            Some(calls) => {
-                // Relaxed: the exchange below releases it. Either it comes first, and whoever takes the metric sees
-                // the call, or it finds "clean", and the metric is queued once more.
-                calls.fetch_add(1, Ordering::Relaxed);
-                QUEUED_COUNTING
-            }
-            None => QUEUED,
-        };
-        // Of several writers that saw "clean", one queues the metric. The exchange releases what this
-        // thread changed before, to whoever takes the metric by its state alone (a barrier's walk).
-        if self.state.swap(queued, Ordering::AcqRel) == queued || self.removed.load(Ordering::Relaxed) {
+        // Of several writers that saw "clean", one queues the metric. The exchange releases what this thread
+        // changed before, to a taker that finds the metric by its state alone (a barrier's walk).
+        if self.state.swap(QUEUED, Ordering::AcqRel) == QUEUED || self.removed.load(Ordering::Relaxed) {
             return;
         }
-        let both = self.queue.upgrade().zip(self.metric.upgrade());
-        let queued = both.is_some_and(|(queue, metric)| queue.push(metric));
-        if !queued {
+        if !(self.queue)() {
             // Nothing is lost: the change stays here, where a barrier's walk finds it, and the next change asks
-            // again. Not "clean": another writer may have queued the metric since, and that entry must find
-            // something to take. AcqRel: as above.
+            // again. The state is not "clean": another writer may have queued the metric since, and that entry
+            // must find something to take. AcqRel: as above.
             self.state.swap(REFUSED, Ordering::AcqRel);
         }
     }
 
-    /// Whether a change may be waiting.
+    /// Returns whether a change may be waiting.
     pub(crate) fn is_dirty(&self) -> bool {
         // Acquire pairs with what `push` releases.
         self.state.load(Ordering::Acquire) != CLEAN && !self.removed.load(Ordering::Relaxed)
     }
 
-    /// Takes what has gathered, by cell; nothing if another queue entry's turn took it already.
+    /// Takes what has gathered, by cell. Returns nothing if it was taken for an earlier queue entry.
     pub(crate) fn take(&self) -> Vec<(usize, Change)> {
         if self.state.swap(CLEAN, Ordering::AcqRel) == CLEAN || self.removed.load(Ordering::Acquire) {
             return Vec::new();
         }
-        // A new metric is told to the store as "add 0", so that it is there before it is counted.
+        // "Add 0" tells the store of a new metric, so that a scrape shows it before it is counted.
         let is_new = self.is_new.swap(false, Ordering::Relaxed);
         let worth_sending = |index: usize, amount: f64| amount != 0.0 || (is_new && index == 0);
         match &self.gathered {
@@ -228,29 +198,28 @@ impl PendingCells {
         }
     }
 
-    /// Takes how many calls there were, if they are counted. After `take`. Each is taken once, but not always
-    /// together with its change.
-    pub(crate) fn take_calls(&self) -> Option<u64> {
-        // Relaxed: `take` has acquired what there is; see `push`.
-        Some(self.calls.as_ref()?.swap(0, Ordering::Relaxed))
-    }
-
-    /// The metric was removed from the store: nothing of it is to be sent any more.
+    /// Discards this and every later change: the metric was removed from the store.
     pub(crate) fn remove(&self) {
         self.removed.store(true, Ordering::Release);
     }
 
-    /// In a forked child: what gathered before the fork belongs to the parent, which sends it.
-    /// Only this thread exists, so no ordering matters.
+    /// In a forked child: discards what gathered before the fork. It belongs to the parent, which sends it. Only
+    /// this thread exists, so no ordering matters.
     pub(crate) fn discard(&self) {
         match &self.gathered {
             Gathered::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
             Gathered::Gauge(cell) => cell.0.store(ChangeWord::default(), Ordering::Relaxed),
         }
-        if let Some(calls) = &self.calls {
-            calls.store(0, Ordering::Relaxed);
-        }
         self.is_new.store(false, Ordering::Relaxed);
         self.state.store(CLEAN, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for PendingCells {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { gathered, state, is_new, removed, queue: _ } = self;
+        let mut debug = formatter.debug_struct("PendingCells");
+        debug.field("gathered", gathered).field("state", state);
+        debug.field("is_new", is_new).field("removed", removed).finish_non_exhaustive()
     }
 }

@@ -13,7 +13,8 @@ use flate2::write::GzEncoder;
 use tokio::sync::oneshot;
 
 use crate::backend::Backend;
-use crate::exposition::{Format, RenderOptions, Rendered};
+use crate::backend::RenderOptions;
+use crate::exposition::{Format, Rendered};
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// A client that waits for the metrics.

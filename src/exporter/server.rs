@@ -26,10 +26,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::connection::Connection;
-use super::descriptors::{Guarded, Waiting};
+use super::descriptors::Guarded;
+use super::options::ExporterOptions;
 use super::site::Site;
-use super::{ExporterOptions, GRACE};
 
+/// How long requests in flight have to be answered when the exporter stops.
+const GRACE: Duration = Duration::from_secs(1);
 /// What the headers of a request may take, in bytes: no client that means it well comes near.
 const HEADER_SIZE: usize = 16 * 1024;
 /// How many headers a request may have.
@@ -43,9 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An exporter that listens.
 pub(super) struct HttpServer {
-    // Fields drop in order: the runtime last, its descriptors must be out of the list by then.
+    // Fields drop in order: the listener before the runtime with which it is registered.
     listener: Guarded<TcpListener>,
-    _waiting: Waiting,
     runtime: Runtime,
 }
 
@@ -57,8 +58,7 @@ impl HttpServer {
         let entered = runtime.enter();
         let listener = listener.try_map(TcpListener::from_std)?;
         drop(entered);
-        let waiting = Waiting::find(listener.get()?);
-        Ok(Self { listener, _waiting: waiting, runtime })
+        Ok(Self { listener, runtime })
     }
 
     /// Where it listens: with the port that the system chose, if it was asked to.
@@ -68,11 +68,7 @@ impl HttpServer {
 
     /// Serves until `stop` is notified; requests in flight then have a moment to be answered.
     pub(super) fn serve(self, site: Site, options: &ExporterOptions, stop: &Notify) {
-        let Self { listener, _waiting: waiting, runtime } = self;
-        runtime.block_on(serve(listener, site, options, stop));
-        // In this order: once the runtime has closed its descriptors, their numbers may be somebody else's.
-        drop(waiting);
-        drop(runtime);
+        self.runtime.block_on(serve(self.listener, site, options, stop));
     }
 }
 

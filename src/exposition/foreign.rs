@@ -263,7 +263,7 @@ impl HistogramSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::{RenderOptions, render};
+    use crate::exposition::{Rendering, render};
     use crate::model::sample::{FamilySamples, Snapshot};
 
     const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
@@ -275,8 +275,8 @@ mod tests {
 
     fn rendered(families: &[ForeignFamily], accept: &str) -> String {
         let format = Format::negotiate(Some(accept));
-        let options = RenderOptions { format, foreign: families, ..Default::default() };
-        render(&Snapshot::default(), None, &options).text
+        let options = Rendering { format, foreign: families, ..Default::default() };
+        render(&Snapshot::default(), &options).text
     }
 
     fn samples(family: &ForeignFamily, accept: &str) -> Vec<String> {
@@ -408,9 +408,9 @@ mod tests {
             foreign("second", MetricType::Gauge, 1),
             foreign("app_a", MetricType::Gauge, 2),
         ];
-        let options = RenderOptions { name_prefix: Some("app"), foreign: &foreign, ..Default::default() };
+        let options = Rendering { name_prefix: Some("app"), foreign: &foreign, ..Default::default() };
         let names = |named| {
-            let text = render(&Snapshot { families: families.clone() }, named, &options).text;
+            let text = render(&Snapshot { families: families.clone() }, &Rendering { named, ..options }).text;
             let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             types.map(|line| line.trim_end_matches(" gauge").to_owned()).collect::<Vec<_>>()
         };

@@ -15,34 +15,7 @@ pub use self::escaping::Escaping;
 pub use self::foreign::ForeignFamily;
 pub use self::format::{Format, TEXT_CONTENT_TYPE};
 pub use self::negotiation::accepts_gzip;
-use crate::family::MetricFamily;
 use crate::model::sample::Snapshot;
-
-/// What [`Backend::render`](crate::Backend::render) renders, and how. The default: all families of the
-/// store, as text 0.0.4.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RenderOptions<'options> {
-    /// The format; see [`Format::negotiate`].
-    pub format: Format,
-    /// Stands in front of each family's name, with an underscore.
-    pub name_prefix: Option<&'options str>,
-    /// These families in their order, or all of the store.
-    pub families: Option<&'options [MetricFamily]>,
-    /// What else, if `families` are named.
-    pub others: Others,
-    /// Families whose samples come from the caller. `name_prefix` does not concern them.
-    pub foreign: &'options [ForeignFamily],
-}
-
-/// Which families are shown besides those that were asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Others {
-    /// None.
-    #[default]
-    None,
-    /// Behind them, those of the store that this process has not declared: other processes have.
-    Append,
-}
 
 /// An exposition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,15 +37,26 @@ pub fn render_text(snapshot: &Snapshot) -> String {
 impl Snapshot {
     /// The snapshot as text of this format.
     pub fn render(&self, format: Format) -> Rendered {
-        render(self, None, &RenderOptions { format, ..RenderOptions::default() })
+        render(self, &Rendering { format, ..Rendering::default() })
     }
 }
 
-/// Renders a snapshot, and the foreign families of `options` between its families.
-///
-/// `named` is the number of families that were asked for, with which the snapshot begins. `None` stands for
-/// the whole store: then the caller cannot know positions, and foreign families come last.
-pub(crate) fn render(snapshot: &Snapshot, named: Option<usize>, options: &RenderOptions<'_>) -> Rendered {
+/// How a snapshot is rendered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rendering<'options> {
+    pub(crate) format: Format,
+    /// Stands in front of the name of each family of the snapshot, with an underscore.
+    pub(crate) name_prefix: Option<&'options str>,
+    /// How many families were asked for; the snapshot begins with them. `None`: the whole store. The caller then
+    /// cannot know positions, and foreign families come last.
+    pub(crate) named: Option<usize>,
+    /// Families that are rendered between those of the snapshot.
+    pub(crate) foreign: &'options [ForeignFamily],
+}
+
+/// Renders a snapshot.
+pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
+    let named = options.named;
     let count = snapshot.families.len();
     let position =
         |family: &ForeignFamily| named.map_or(count, |named| family.position().min(named).min(count));

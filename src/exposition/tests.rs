@@ -245,8 +245,8 @@ fn a_prefix_stands_before_every_name_and_the_ends_are_told() {
         family("other", MetricType::Gauge, &[], &[]),
     ];
     let format = Format::negotiate(Some(OPEN_METRICS));
-    let options = RenderOptions { format, name_prefix: Some("app"), ..Default::default() };
-    let Rendered { text, family_ends, .. } = render(&Snapshot { families }, Some(3), &options);
+    let options = Rendering { format, name_prefix: Some("app"), named: Some(3), ..Default::default() };
+    let Rendered { text, family_ends, .. } = render(&Snapshot { families }, &options);
     let parts = [&text[..family_ends[0]], &text[family_ends[0]..family_ends[2]], &text[family_ends[2]..]];
     assert_eq!(family_ends[0], family_ends[1], "the second of a name");
     assert_eq!(

@@ -37,8 +37,7 @@ pub extern "C" fn backend_abi_version() -> u32 {
 ///
 /// `memory:`: the values are in this process only.
 ///
-/// - `cell` (atomic): how threads change a value: by atomic operations, or behind a lock as 0.0.9
-///   does
+/// - `cell` (atomic): accepted for programs written for 0.0.9; both values mean atomic operations
 ///
 /// `shm:///path/of/a/file`: a file that all processes of a service on this machine map.
 ///

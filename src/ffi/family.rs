@@ -7,7 +7,8 @@ use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard, guard_void};
 use super::{options, text};
 use crate::backend::Backend;
-use crate::family::{Lifetime, MetricFamily};
+use crate::backend::MetricFamily;
+use crate::metric::family::Lifetime;
 use crate::model::definition::Definition;
 use crate::model::name::NameRule;
 

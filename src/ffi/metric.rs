@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard, guard_status, guard_void};
 use super::text;
-use crate::family::MetricFamily;
+use crate::backend::MetricFamily;
 use crate::metric::{Metric, Refusal};
 use crate::model::error::Error;
 

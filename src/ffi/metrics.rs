@@ -10,8 +10,9 @@ use super::pointer;
 use super::status::{BackendStatus, guard, guard_status, guard_void};
 use super::text::{self, to_c_string};
 use crate::backend::Backend;
-use crate::exposition::{self, Format, Others, RenderOptions, Rendered};
-use crate::family::MetricFamily;
+use crate::backend::MetricFamily;
+use crate::backend::{Others, RenderOptions};
+use crate::exposition::{self, Format, Rendered};
 use crate::model::sample::Snapshot;
 
 /// Renders all metric families of the store as Prometheus text 0.0.4 and writes it to `*text`, and its

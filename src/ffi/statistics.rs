@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use super::error::{BackendError, Failure};
 use super::status::{BackendStatus, guard};
 use crate::backend::Backend;
-use crate::statistics::Statistics;
+use crate::model::statistics::Statistics;
 
 /// What a backend has done in this process so far; a forked child begins at zero. A store that sends nothing
 /// (in memory, in shared memory) has only scrapes and scrape errors. Set `size` to
@@ -23,9 +23,6 @@ pub struct BackendStatistics {
     pub batches_refused: u64,
     /// Operations in the batches that the server has confirmed.
     pub operations_sent: u64,
-    /// Calls of `metric_inc` and its siblings that needed no sending of their own, since they were taken
-    /// together with an earlier one of the same metric. Counted with the option `self_metrics` only, else 0.
-    pub operations_coalesced: u64,
     /// Metrics with changes that the server has not confirmed. One that has changed again while its last
     /// changes are on their way counts twice.
     pub metrics_pending: u64,
@@ -86,7 +83,6 @@ unsafe fn fill(statistics: *mut BackendStatistics, size: usize, engine: Statisti
         batches_resent: engine.batches_resent,
         batches_refused: engine.batches_refused,
         operations_sent: engine.operations_sent,
-        operations_coalesced: engine.operations_coalesced,
         metrics_pending: engine.metrics_pending,
         scrapes: engine.scrapes,
         scrape_errors: engine.scrape_errors,

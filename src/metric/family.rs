@@ -1,14 +1,15 @@
-//! Metric families: a definition that is declared in a backend, and the handles of it.
+//! A metric family as its metrics and its store know it.
+//!
+//! The handle that programs hold is [`MetricFamily`](crate::MetricFamily).
 
+use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
-use crate::backend::{Backend, BackendParts};
-use crate::metric::Metric;
+use super::Metric;
 use crate::model::definition::Definition;
-use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::Labels;
+use crate::model::error::Result;
 
-/// How long a family lives, and who finds it.
+/// How long a family lives, and which look-ups find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Lifetime {
     /// Until its backend is freed. Declaring the same definition again gives the same family.
@@ -16,73 +17,38 @@ pub enum Lifetime {
     Backend,
     /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own:
     /// two of them share values only where the store shares them between processes, and in memory `collect`
-    /// without a list of families shows the first of a name. This is what pytheus' metric objects are.
+    /// without a list of families shows the first of a name. Objects of a client library need this.
     Handle,
 }
 
-/// A family that a backend knows; shared by its handles and its metrics.
+/// Reads the values of metrics where they live: in the store.
+pub(crate) trait ReadCells: Debug + Send + Sync {
+    /// Returns the values of the cells of one metric, after the store has taken what this process has pending.
+    fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;
+}
+
+/// A declared family. Its handles and its metrics share it.
 #[derive(Debug)]
 pub(crate) struct Family {
+    /// Its place in the order of declaration; unique within its table.
     pub(crate) id: u64,
     pub(crate) lifetime: Lifetime,
     pub(crate) definition: Definition,
     /// Weak: a metric must not keep a backend open that the program has freed.
-    pub(crate) backend: Weak<BackendParts>,
+    pub(crate) reader: Weak<dyn ReadCells>,
 }
 
-/// A declared metric family: what makes its metrics.
-#[derive(Debug, Clone)]
-pub struct MetricFamily {
-    pub(crate) backend: Backend,
-    pub(crate) family: Arc<Family>,
-    /// The label names in the order in which this handle takes label values.
-    label_order: Vec<String>,
-}
-
-impl MetricFamily {
-    pub(crate) fn new(backend: Backend, family: Arc<Family>, label_order: &[&str]) -> Self {
-        let label_order = label_order.iter().map(|&name| name.to_owned()).collect();
-        Self { backend, family, label_order }
-    }
-
-    /// The definition.
-    pub fn definition(&self) -> &Definition {
-        &self.family.definition
-    }
-
-    /// The metric with these label values, given in the order of the declared label names. It is
-    /// created, with the value 0, if it does not exist.
-    pub fn metric(&self, label_values: &[&str]) -> Result<Arc<Metric>> {
-        let labels = self.labels(label_values)?;
-        self.backend.metric(&self.family, labels)
-    }
-
-    /// Removes the metric with these label values from the store; whoever still holds it counts
-    /// into the void. [`ErrorKind::NotFound`] if this process does not know such a metric.
-    pub fn remove(&self, label_values: &[&str]) -> Result<()> {
-        let labels = self.labels(label_values)?;
-        self.backend.remove_metric(&self.family, &labels)
-    }
-
-    /// Removes all metrics of the family from the store, also those of other processes.
-    pub fn clear(&self) -> Result<()> {
-        self.backend.clear_family(&self.family)
-    }
-
-    fn labels(&self, values: &[&str]) -> Result<Labels> {
-        if values.len() == self.label_order.len() {
-            let pairs = self.label_order.iter().zip(values);
-            return Ok(pairs.map(|(name, &value)| (name.clone(), value.to_owned())).collect());
+#[cfg(test)]
+impl Family {
+    /// A family that belongs to no backend.
+    pub(crate) fn detached(definition: Definition) -> Arc<Self> {
+        #[derive(Debug)]
+        struct NoReader;
+        impl ReadCells for NoReader {
+            fn read(&self, _: &Arc<Metric>) -> Result<Vec<f64>> {
+                Ok(Vec::new())
+            }
         }
-        Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "metric family {:?} has {} labels ({}), but {} values were given",
-                self.family.definition.name(),
-                self.label_order.len(),
-                self.label_order.join(", "),
-                values.len()
-            ),
-        ))
+        Arc::new(Self { id: 0, lifetime: Lifetime::Handle, definition, reader: Weak::<NoReader>::new() })
     }
 }

@@ -1,31 +1,24 @@
 //! A metric: one label set of a family, and what a program does with it.
 //!
-//! This is the hot path. An operation is one check, one addition to a cell at a stable address and,
-//! where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system
-//! call. Only the first change after the store has taken the last ones queues the metric.
-//!
-//! The cells of a metric, in order: counter, gauge, untyped: the value. Summary: sum, count.
-//! Histogram: sum, then one count per bucket, not cumulative, `+Inf` last: an observation touches
-//! one bucket and the sum, and the count is the sum of the buckets.
+//! This is the hot path. An operation is one check of the type, one addition to a cell at a stable address and,
+//! where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system call.
+//! Only the first change after the store has taken the last ones queues the metric.
+
+pub(crate) mod family;
+pub(crate) mod table;
 
 use std::sync::Arc;
 
-use crate::cell::pending::PendingCells;
-use crate::cell::shared::SharedCells;
-use crate::cell::{AtomicCell, CounterCell, MutexCell, ObservedCells};
-use crate::family::Family;
-use crate::model::definition::Definition;
+use self::family::Family;
+use crate::cell::Cells;
+use crate::model::definition::FIRST_COUNT_CELL;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
+use crate::model::number::format_number;
 use crate::model::sample::Series;
 
-/// The cell that holds a counter's or gauge's value, or the sum of a summary or histogram.
-pub(crate) const VALUE_CELL: usize = 0;
-/// The cell of a summary's count, and of a histogram's first bucket.
-pub(crate) const FIRST_COUNT_CELL: usize = 1;
-
-/// Why a hot call did nothing. It carries no text, so that refusing costs nothing either.
+/// Why an operation did nothing. It carries no text, so that a refusal costs no more than the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The metric's type does not have this operation.
@@ -45,100 +38,16 @@ impl std::fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// One label set of a metric family: what a program counts with.
+/// One label set of a metric family: the object that a program counts with.
 #[derive(Debug)]
 pub struct Metric {
     pub(crate) family: Arc<Family>,
     pub(crate) labels: Labels,
-    /// [`labels::encode`] of the labels: the key within the family.
+    /// [`labels::encode`] of the labels: the key of the metric within its family.
     pub(crate) key: String,
     pub(crate) cells: Cells,
-    /// When the metric was made, in seconds since 1970, if its store begins with 0 then.
+    /// When the metric was made, in seconds since 1970. `None` if its store may hold an older value.
     pub(crate) created: Option<f64>,
-}
-
-/// The cells, in the form that the store of the metric needs.
-#[derive(Debug)]
-pub(crate) enum Cells {
-    Counter(CounterCell),
-    Gauge(AtomicCell),
-    Observed(ObservedCells),
-    Mutex(Box<[MutexCell]>),
-    Pending(PendingCells),
-    Shared(SharedCells),
-}
-
-impl Cells {
-    /// Cells in memory, changed without a lock.
-    pub(crate) fn atomic(definition: &Definition) -> Self {
-        match definition.metric_type() {
-            MetricType::Counter => Self::Counter(CounterCell::default()),
-            MetricType::Gauge | MetricType::Untyped => Self::Gauge(AtomicCell::default()),
-            MetricType::Histogram | MetricType::Summary => {
-                Self::Observed(ObservedCells::new(definition.cell_count() - FIRST_COUNT_CELL))
-            }
-        }
-    }
-
-    pub(crate) fn mutex(count: usize) -> Self {
-        Self::Mutex((0..count).map(|_| MutexCell::default()).collect())
-    }
-
-    /// Adds to the value of a counter, gauge or untyped metric.
-    #[inline]
-    fn add(&self, amount: f64) {
-        match self {
-            Self::Counter(cell) => cell.add(amount),
-            Self::Gauge(cell) => cell.add(amount),
-            // `Metric` sees to that.
-            Self::Observed(_) => {}
-            Self::Mutex(cells) => cells[VALUE_CELL].add(amount),
-            Self::Pending(cells) => cells.add(VALUE_CELL, amount),
-            Self::Shared(cells) => cells.add(VALUE_CELL, amount),
-        }
-    }
-
-    /// Counts `value` in a summary or histogram: in its sum, and in this one of its count cells.
-    #[inline]
-    fn observe(&self, count_cell: usize, value: f64) {
-        match self {
-            // `Metric` sees to that.
-            Self::Counter(_) | Self::Gauge(_) => {}
-            Self::Observed(cells) => cells.observe(count_cell - FIRST_COUNT_CELL, value),
-            Self::Mutex(cells) => {
-                cells[count_cell].add(1.0);
-                cells[VALUE_CELL].add(value);
-            }
-            Self::Pending(cells) => {
-                cells.add(count_cell, 1.0);
-                cells.add(VALUE_CELL, value);
-            }
-            Self::Shared(cells) => {
-                cells.add(count_cell, 1.0);
-                cells.add(VALUE_CELL, value);
-            }
-        }
-    }
-
-    #[inline]
-    fn set(&self, value: f64) {
-        match self {
-            // Only gauges and untyped metrics are set; `Metric` sees to that.
-            Self::Counter(_) | Self::Observed(_) => {}
-            Self::Gauge(cell) => cell.set(value),
-            Self::Mutex(cells) => cells[VALUE_CELL].set(value),
-            Self::Pending(cells) => cells.set(value),
-            Self::Shared(cells) => cells.set(VALUE_CELL, value),
-        }
-    }
-
-    /// Tells the store that there is something to send. After the change, never before.
-    #[inline]
-    fn changed(&self) {
-        if let Self::Pending(cells) = self {
-            cells.mark_dirty();
-        }
-    }
 }
 
 impl Metric {
@@ -147,12 +56,12 @@ impl Metric {
         Self { family, labels, key, cells, created: None }
     }
 
-    /// The labels.
+    /// Returns the labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// The type of the metric's family.
+    /// Returns the type of the metric's family.
     #[inline]
     pub fn metric_type(&self) -> MetricType {
         self.family.definition.metric_type()
@@ -161,7 +70,7 @@ impl Metric {
     /// Adds `amount` to a counter, gauge or untyped metric.
     #[inline]
     pub fn inc(&self, amount: f64) -> std::result::Result<(), Refusal> {
-        // The one in memory has nothing more to ask, and is by far the most called.
+        // A counter in memory has nothing more to check, and is called most by far.
         if let Cells::Counter(cell) = &self.cells {
             if amount >= 0.0 {
                 cell.add(amount);
@@ -184,7 +93,7 @@ impl Metric {
         Ok(())
     }
 
-    /// Takes `amount` from a gauge or untyped metric.
+    /// Subtracts `amount` from a gauge or untyped metric.
     #[inline]
     pub fn dec(&self, amount: f64) -> std::result::Result<(), Refusal> {
         if !matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped) {
@@ -219,23 +128,23 @@ impl Metric {
         Ok(())
     }
 
-    /// The value of a counter, gauge or untyped metric in the store.
+    /// Reads the value of a counter, gauge or untyped metric from the store.
     pub fn get(self: &Arc<Self>) -> Result<f64> {
         let types = [MetricType::Counter, MetricType::Gauge, MetricType::Untyped];
         self.read("single value", &types, |series| series.value())
     }
 
-    /// The sum of what a summary or histogram has observed.
+    /// Reads the sum of what a summary or histogram has observed.
     pub fn get_sum(self: &Arc<Self>) -> Result<f64> {
         self.read("sum", &[MetricType::Summary, MetricType::Histogram], |series| series.value())
     }
 
-    /// The number of observations of a summary or histogram.
+    /// Reads the number of observations of a summary or histogram.
     pub fn get_count(self: &Arc<Self>) -> Result<f64> {
         self.read("count", &[MetricType::Summary, MetricType::Histogram], |series| series.count())
     }
 
-    /// The cumulative count of a histogram's bucket; `upper_bound` is infinite for the last.
+    /// Reads the cumulative count of a histogram's bucket; the last one has an infinite `upper_bound`.
     pub fn get_bucket(self: &Arc<Self>, upper_bound: f64) -> Result<f64> {
         let index = bucket_index(&self.family, upper_bound)?;
         self.read("buckets", &[MetricType::Histogram], |series| {
@@ -243,7 +152,7 @@ impl Metric {
         })
     }
 
-    /// Reads the cells in the store, after what this process has pending.
+    /// Reads the cells from the store, after it has taken what this process has pending.
     fn read(
         self: &Arc<Self>,
         what: &str,
@@ -256,60 +165,26 @@ impl Metric {
             let message = format!("{} {:?} has no {what} to read", metric_type.name(), definition.name());
             return Err(Error::new(ErrorKind::WrongType, message));
         }
-        let Some(backend) = self.family.backend.upgrade() else {
+        let Some(reader) = self.family.reader.upgrade() else {
             let message = format!("the backend of {} {:?} is freed", metric_type.name(), definition.name());
             return Err(Error::new(ErrorKind::Unavailable, message));
         };
-        Ok(value(Series::new(&self.key, &backend.store.read(self)?)))
+        Ok(value(Series::new(&self.key, &reader.read(self)?)))
     }
 
-    /// The index of the first bucket whose bound is not below `value`.
+    /// Returns the index of the first bucket whose bound is not below `value`.
     #[inline]
     fn bucket_of(&self, value: f64) -> usize {
         let bounds = self.family.definition.buckets();
-        // NaN is below no bound, so it ends in the +Inf bucket, behind the last one.
+        // NaN is below no bound, so it counts in the +Inf bucket, which comes after the last one.
         bounds.iter().position(|&bound| value <= bound).unwrap_or(bounds.len())
     }
 
-    /// The values of the cells of an in-memory metric, in their order.
+    /// Returns the values of the cells, in their order: see [`Cells::read`].
     pub(crate) fn read_cells(&self) -> Vec<f64> {
         let mut values = vec![0.0; self.family.definition.cell_count()];
-        self.read_cells_into(&mut values);
+        self.cells.read(&mut values);
         values
-    }
-
-    /// Writes the values of the cells of an in-memory metric to `values`, which are as many.
-    pub(crate) fn read_cells_into(&self, values: &mut [f64]) {
-        match &self.cells {
-            Cells::Counter(cell) => values[VALUE_CELL] = cell.get(),
-            Cells::Gauge(cell) => values[VALUE_CELL] = cell.get(),
-            Cells::Observed(cells) => cells.read(values),
-            Cells::Mutex(cells) => {
-                values.iter_mut().zip(cells).for_each(|(value, cell)| *value = cell.get());
-            }
-            Cells::Shared(cells) => cells.read(values),
-            Cells::Pending(_) => {}
-        }
-    }
-
-    /// Whether the metric is still the one that the store has; `false` if another process removed it.
-    pub(crate) fn is_live(&self) -> bool {
-        !matches!(&self.cells, Cells::Shared(cells) if !cells.is_live())
-    }
-
-    /// Whether the metric has changes that its store has not taken.
-    pub(crate) fn is_dirty(&self) -> bool {
-        matches!(&self.cells, Cells::Pending(cells) if cells.is_dirty())
-    }
-
-    /// What a fork leaves to the child: see [`crate::process::fork`].
-    pub(crate) fn reset_after_fork(&self) {
-        match &self.cells {
-            // Nothing is pending: a child has a copy of a cell in memory, and shares a shared one.
-            Cells::Counter(_) | Cells::Gauge(_) | Cells::Observed(_) | Cells::Mutex(_) | Cells::Shared(_) => {
-            }
-            Cells::Pending(cells) => cells.discard(),
-        }
     }
 }
 
@@ -331,7 +206,7 @@ fn bucket_index(family: &Family, bound: f64) -> Result<usize> {
             format!(
                 "histogram {:?} has no bucket with the bound {}",
                 family.definition.name(),
-                crate::model::number::format_number(bound)
+                format_number(bound)
             ),
         )
     })

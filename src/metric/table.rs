@@ -1,15 +1,14 @@
 //! The table of a backend: its families, and the metrics of each.
 //!
-//! One lock guards it all. It is a metadata lock: it is held for look-ups and insertions, and while a store
-//! is told of a removal, but never across the network, and never on the hot path. A fork takes it before and
-//! releases it after, so that a child never inherits it in another thread's hands.
+//! One lock guards it. The lock is held for look-ups and insertions, and while a store is told of a removal, but
+//! never across the network, and never on the hot path. The forking thread holds it during a fork, so that a child
+//! never inherits it in the hands of another thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
-use crate::backend::BackendParts;
-use crate::family::{Family, Lifetime};
-use crate::metric::Metric;
+use super::Metric;
+use super::family::{Family, Lifetime, ReadCells};
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 
@@ -19,26 +18,26 @@ pub(crate) struct FamilyTable {
     records: RwLock<Records>,
 }
 
-/// What the lock of a [`FamilyTable`] guards.
+/// The contents of a [`FamilyTable`].
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     /// By id, which is the order of declaration.
     families: BTreeMap<u64, Record>,
     by_name: HashMap<String, Vec<u64>>,
     next_id: u64,
-    /// The number of families at which the dead ones are swept next.
+    /// The number of families at which dead ones are removed next.
     sweep_at: usize,
 }
 
 #[derive(Debug)]
 struct Record {
     family: Held<Family>,
-    /// By labels JSON, and so sorted as the exposition wants them.
+    /// By canonical labels, and so sorted as the exposition shows them.
     metrics: BTreeMap<String, Held<Metric>>,
     sweep_at: usize,
 }
 
-/// The table keeps what lives as long as the backend, and only watches what lives by its handles.
+/// An entry. The table keeps what lives as long as the backend, and watches what lives as long as its handles.
 #[derive(Debug)]
 enum Held<T> {
     Kept(Arc<T>),
@@ -71,14 +70,14 @@ impl<T> Held<T> {
 const FIRST_SWEEP: usize = 64;
 
 impl FamilyTable {
-    /// Declares a family. `names_are_shared`: the store keeps one family per name, so that even two
-    /// families of [`Lifetime::Handle`] must agree.
+    /// Declares a family. If `names_are_shared`, the store keeps one family per name, so that even two families
+    /// of [`Lifetime::Handle`] must agree.
     pub(crate) fn declare(
         &self,
         definition: Definition,
         lifetime: Lifetime,
         names_are_shared: bool,
-        backend: Weak<BackendParts>,
+        reader: Weak<dyn ReadCells>,
     ) -> Result<Arc<Family>> {
         let mut records = self.write();
         for known in records.named(definition.name()) {
@@ -91,34 +90,34 @@ impl FamilyTable {
                 return Err(conflict_error(&known.definition, &definition));
             }
         }
-        Ok(records.insert(definition, lifetime, backend))
+        Ok(records.insert(definition, lifetime, reader))
     }
 
-    /// The metric of `family` whose labels are spelled `key`.
+    /// Returns the metric of `family` whose canonical labels are `key`.
     pub(crate) fn metric(&self, family: &Family, key: &str) -> Option<Arc<Metric>> {
-        self.read().families.get(&family.id)?.metrics.get(key)?.get().filter(|metric| metric.is_live())
+        self.read().families.get(&family.id)?.metrics.get(key)?.get().filter(|metric| metric.cells.is_live())
     }
 
-    /// Adds a metric; if another thread was faster, gives that thread's.
+    /// Adds a metric, and returns it; or the one that another thread has added first.
     pub(crate) fn insert_metric(&self, metric: Arc<Metric>) -> Arc<Metric> {
         let mut records = self.write();
         let Some(record) = records.families.get_mut(&metric.family.id) else { return metric };
         if let Some(known) =
-            record.metrics.get(&metric.key).and_then(Held::get).filter(|known| known.is_live())
+            record.metrics.get(&metric.key).and_then(Held::get).filter(|known| known.cells.is_live())
         {
             return known;
         }
         if record.metrics.len() >= record.sweep_at {
-            // Also those that another process has removed: they are made anew when they are asked for.
-            record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.is_live()));
+            // This also drops metrics that another process has removed. A look-up makes them anew.
+            record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.cells.is_live()));
             record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
         }
         record.metrics.insert(metric.key.clone(), Held::new(&metric, metric.family.lifetime));
         metric
     }
 
-    /// Takes a metric out of the table, and tells `removed` before anybody can put a new one in its place.
-    /// `None` if there is none.
+    /// Takes a metric out of the table, and calls `removed` before another thread can put a new one in its place.
+    /// Returns `None` if there is none.
     pub(crate) fn remove_metric<T>(
         &self,
         family: &Family,
@@ -130,8 +129,8 @@ impl FamilyTable {
         Some(removed(&metric))
     }
 
-    /// Takes all metrics of the families of this name out of the table, and tells `cleared` before anybody can
-    /// put new ones in their place.
+    /// Takes all metrics of the families of this name out of the table, and calls `cleared` before another thread
+    /// can put new ones in their place.
     pub(crate) fn clear<T>(
         &self,
         family: &Family,
@@ -153,30 +152,37 @@ impl FamilyTable {
         cleared(removed)
     }
 
-    /// The families that a scrape of the whole backend shows, in the order of declaration.
+    /// Returns the families of [`Lifetime::Backend`], in the order of declaration.
     pub(crate) fn kept_families(&self) -> Vec<Arc<Family>> {
         let records = self.read();
         let families = records.families.values().filter_map(|record| record.family.get());
         families.filter(|family| family.lifetime == Lifetime::Backend).collect()
     }
 
-    /// All families that are alive, in the order of declaration.
+    /// Returns all families that are alive, in the order of declaration.
     pub(crate) fn live_families(&self) -> Vec<Arc<Family>> {
         self.read().families.values().filter_map(|record| record.family.get()).collect()
     }
 
-    /// The metrics of a family, sorted by their labels JSON.
+    /// Returns the metrics of a family, sorted by their canonical labels.
     pub(crate) fn metrics(&self, family: &Family) -> Vec<Arc<Metric>> {
         let records = self.read();
         let Some(record) = records.families.get(&family.id) else { return Vec::new() };
         record.metrics.values().filter_map(Held::get).collect()
     }
 
-    /// The metrics that have changes which the store has not taken.
+    /// Returns how many metrics have changes that the store has not taken.
+    pub(crate) fn dirty_count(&self) -> usize {
+        let records = self.read();
+        let metrics = records.families.values().flat_map(|record| record.metrics.values());
+        metrics.filter_map(Held::get).filter(|metric| metric.cells.is_dirty()).count()
+    }
+
+    /// Returns the metrics that have changes which the store has not taken.
     pub(crate) fn dirty_metrics(&self) -> Vec<Arc<Metric>> {
         let records = self.read();
         let metrics = records.families.values().flat_map(|record| record.metrics.values());
-        metrics.filter_map(Held::get).filter(|metric| metric.is_dirty()).collect()
+        metrics.filter_map(Held::get).filter(|metric| metric.cells.is_dirty()).collect()
     }
 
     /// Holds the lock across a fork.
@@ -204,7 +210,7 @@ impl Records {
         &mut self,
         definition: Definition,
         lifetime: Lifetime,
-        backend: Weak<BackendParts>,
+        reader: Weak<dyn ReadCells>,
     ) -> Arc<Family> {
         if self.families.len() >= self.sweep_at {
             self.families.retain(|_, record| record.family.is_alive());
@@ -217,7 +223,7 @@ impl Records {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let family = Arc::new(Family { id, lifetime, definition, backend });
+        let family = Arc::new(Family { id, lifetime, definition, reader });
         self.by_name.entry(family.definition.name().to_owned()).or_default().push(id);
         let record =
             Record { family: Held::new(&family, lifetime), metrics: BTreeMap::new(), sweep_at: FIRST_SWEEP };
@@ -225,11 +231,11 @@ impl Records {
         family
     }
 
-    /// In a forked child: gives every metric the state in which a child begins.
-    pub(crate) fn reset_metrics_after_fork(&self) {
+    /// In a forked child: discards the pending changes of every metric. The parent sends them.
+    pub(crate) fn discard_pending(&self) {
         for metric in self.families.values().flat_map(|record| record.metrics.values()) {
             if let Some(metric) = metric.get() {
-                metric.reset_after_fork();
+                metric.cells.discard_pending();
             }
         }
     }

@@ -12,6 +12,11 @@ use crate::model::number::format_number;
 /// The bucket bounds of a histogram that names none, as the Go client has them (in seconds).
 pub const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// The index of the cell that holds the value of a counter or gauge, or the sum of a summary or histogram.
+pub(crate) const VALUE_CELL: usize = 0;
+/// The index of the cell that holds a summary's count, or the count of a histogram's first bucket.
+pub(crate) const FIRST_COUNT_CELL: usize = 1;
+
 /// The definition of a family. Two families of one name must have equal definitions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
@@ -112,7 +117,11 @@ impl Definition {
         self.unit.as_deref()
     }
 
-    /// How many cells a metric of this family has. See [`Metric`] for their order.
+    /// Returns how many cells a metric of this family has.
+    ///
+    /// Their order, in memory and in every store: a counter, gauge or untyped metric has its value. A summary has
+    /// its sum and its count. A histogram has its sum, then one count per bucket, not cumulative, `+Inf` last. So
+    /// an observation touches one bucket and the sum, and the count is the sum of the buckets.
     pub fn cell_count(&self) -> usize {
         match self.metric_type {
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => 1,

@@ -4,8 +4,7 @@
 //! and become cumulative here, so that `_count` equals the `+Inf` bucket, whoever wrote meanwhile. The
 //! series of a family share three buffers, so that reading one allocates nothing.
 
-use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
-use crate::model::definition::Definition;
+use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 
@@ -25,7 +24,7 @@ pub struct FamilySamples {
     keys: String,
     /// Of each series: where its labels end, and when its metric was made.
     series: Vec<(usize, Option<f64>)>,
-    /// The cells of all series, one behind the other, in the order of [`crate::metric`].
+    /// The cells of all series, one behind the other, in the order of [`Definition::cell_count`].
     cells: Vec<f64>,
 }
 

@@ -41,11 +41,6 @@ impl Noted {
         Some(Self { number, identity: Identity::of(number)? })
     }
 
-    /// The number.
-    pub(crate) fn number(self) -> RawFd {
-        self.number
-    }
-
     /// Whether the number still refers to what was noted.
     pub(crate) fn is_same(self) -> bool {
         Identity::of(self.number) == Some(self.identity)
@@ -81,7 +76,7 @@ mod tests {
         // SAFETY: both numbers are open, and owned by this test.
         #[allow(unsafe_code)]
         let number = unsafe { libc::dup2(program.as_raw_fd(), ours.into_raw_fd()) };
-        assert_eq!(number, noted.number());
+        assert_eq!(number, noted.number);
         assert!(!noted.is_same());
         noted.close_inherited();
         assert!(Identity::of(number).is_some(), "it is the program's now, and stays open");

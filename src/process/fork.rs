@@ -11,6 +11,7 @@
 //!
 //! The hot path pays nothing for this: the child finds its cells empty and its flags clear.
 
+use std::any::TypeId;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -42,14 +43,14 @@ pub(crate) enum Rank {
 /// A registered participant. What is dropped leaves the list by itself.
 #[derive(Clone)]
 enum Entry {
-    Fixed(&'static dyn Participant),
+    Fixed(TypeId, &'static dyn Participant),
     Passing(Weak<dyn Participant>),
 }
 
 impl Entry {
     fn is_alive(&self) -> bool {
         match self {
-            Self::Fixed(_) => true,
+            Self::Fixed(..) => true,
             Self::Passing(participant) => participant.strong_count() > 0,
         }
     }
@@ -57,7 +58,7 @@ impl Entry {
     /// Takes the locks of the participant.
     fn hold(&self) -> Option<Held> {
         let (participant, kept) = match self {
-            Self::Fixed(participant) => (*participant, None),
+            Self::Fixed(_, participant) => (*participant, None),
             Self::Passing(participant) => {
                 let kept = participant.upgrade()?;
                 // SAFETY: the guard borrows from the participant, whose heap allocation does not move, and which
@@ -121,23 +122,22 @@ fn install() {
 /// Includes a participant in every fork from now on, for as long as it lives.
 pub(crate) fn register(rank: Rank, participant: Weak<dyn Participant>) {
     install();
-    add(rank, Entry::Passing(participant));
+    add(&mut lock_list(), rank, Entry::Passing(participant));
 }
 
-/// Includes a participant that lives as long as the process. Registering it again does nothing.
-pub(crate) fn register_static(rank: Rank, participant: &'static dyn Participant) {
+/// Includes the one participant of its type, which lives as long as the process. Registering it again does nothing.
+pub(crate) fn register_static<P: Participant>(rank: Rank, participant: &'static P) {
     install();
-    let is_same = |(_, known): &(Rank, Entry)| match known {
-        Entry::Fixed(known) => std::ptr::addr_eq(*known, participant),
-        Entry::Passing(_) => false,
-    };
-    if !lock_list().iter().any(is_same) {
-        add(rank, Entry::Fixed(participant));
+    let own = TypeId::of::<P>();
+    let is_same = |(_, known): &(Rank, Entry)| matches!(known, Entry::Fixed(known, _) if *known == own);
+    // One look under one lock: a participant that stood in the list twice would wait for itself.
+    let mut list = lock_list();
+    if !list.iter().any(is_same) {
+        add(&mut list, rank, Entry::Fixed(own, participant));
     }
 }
 
-fn add(rank: Rank, entry: Entry) {
-    let mut list = lock_list();
+fn add(list: &mut Vec<(Rank, Entry)>, rank: Rank, entry: Entry) {
     list.retain(|(_, known)| known.is_alive());
     let at = list.partition_point(|(known, _)| *known <= rank);
     list.insert(at, (rank, entry));

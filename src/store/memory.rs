@@ -1,68 +1,51 @@
-//! The memory store: the cells of a metric are its values.
+//! The memory store: the values live in this process.
 //!
-//! Nothing to send, nothing to wait for. A forked child counts on with a copy of its own.
+//! There is nothing to send and nothing to wait for. A forked child continues with a copy of its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Store;
 use super::option::StoreOption;
-use crate::family::Family;
-use crate::metric::{Cells, Metric};
-use crate::model::definition::Definition;
+use crate::cell::Cells;
+use crate::metric::Metric;
+use crate::metric::family::Family;
+use crate::metric::table::FamilyTable;
 use crate::model::error::Result;
 use crate::model::labels::Labels;
 use crate::model::report::{Report, counted};
 use crate::model::sample::{FamilySamples, Snapshot};
-use crate::process::fork::ForkGuard;
-use crate::table::FamilyTable;
-
-/// Which kind of cell a memory store has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum CellKind {
-    #[default]
-    Atomic,
-    Mutex,
-}
+use crate::process::clock::since_1970;
 
 /// Declares the options of a `memory:` URL.
-pub(crate) const OPTIONS: &[StoreOption<CellKind>] = &[StoreOption {
+pub(crate) const OPTIONS: &[StoreOption<()>] = &[StoreOption {
     name: "cell",
     alias: None,
     expected: "atomic or mutex",
     default: Some("atomic"),
-    help: "how threads change a value: by atomic operations, or behind a lock as 0.0.9 does",
-    set: |cell, value| {
-        *cell = match value {
-            "atomic" => CellKind::Atomic,
-            "mutex" => CellKind::Mutex,
-            _ => return None,
-        };
-        Some(())
-    },
+    help: "accepted for programs written for 0.0.9; both values mean atomic operations",
+    set: |(), value| matches!(value, "atomic" | "mutex").then_some(()),
 }];
 
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
-    cell: CellKind,
     table: Arc<FamilyTable>,
 }
 
 impl MemoryStore {
-    pub(crate) fn new(cell: CellKind, table: Arc<FamilyTable>) -> Self {
-        Self { cell, table }
+    pub(crate) fn new(table: Arc<FamilyTable>) -> Self {
+        Self { table }
     }
 
     fn read_family(&self, family: &Family) -> FamilySamples {
         let mut samples = FamilySamples::new(family.definition.clone());
         for metric in self.table.metrics(family) {
-            metric.read_cells_into(samples.push(&metric.key, metric.created));
+            metric.cells.read(samples.push(&metric.key, metric.created));
         }
         samples
     }
 
-    /// All families that are alive. Several handles may have one name, of which a scrape can show one.
+    /// Returns the families that a scrape shows: of several families of one name, the first.
     fn first_of_each_name(&self) -> Vec<Arc<Family>> {
         let mut families = self.table.live_families();
         let mut names = HashSet::new();
@@ -76,36 +59,10 @@ impl Store for MemoryStore {
         false
     }
 
-    fn admit(&self, _: &Definition) -> Result<()> {
-        Ok(())
-    }
-
-    fn declared(&self, _: &Arc<Family>) {}
-
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let cells = match self.cell {
-            CellKind::Atomic => Cells::atomic(&family.definition),
-            CellKind::Mutex => Cells::mutex(family.definition.cell_count()),
-        };
-        let mut metric = Metric::new(Arc::clone(family), labels, cells);
-        metric.created = now();
+        let mut metric = Metric::new(Arc::clone(family), labels, Cells::in_memory(&family.definition));
+        metric.created = Some(since_1970().as_millis() as f64 / 1e3);
         Ok(Arc::new(metric))
-    }
-
-    fn created(&self, _: &Arc<Metric>) {}
-
-    fn make_ready(&self) {}
-
-    fn removed(&self, _: &Arc<Metric>) -> Result<()> {
-        Ok(())
-    }
-
-    fn remove_unknown(&self, _: &Arc<Family>, _: &str) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn cleared(&self, _: &Arc<Family>, _: Vec<Arc<Metric>>) -> Result<()> {
-        Ok(())
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
@@ -114,7 +71,7 @@ impl Store for MemoryStore {
     }
 
     fn collect_with_others(&self, families: Vec<Arc<Family>>, _: &HashSet<&str>) -> Result<Snapshot> {
-        // There is nothing here that this process has not declared.
+        // This process has declared all families that are here.
         self.collect(Some(families))
     }
 
@@ -129,29 +86,4 @@ impl Store for MemoryStore {
         report.fact(format!("{}, {}", counted(families.len(), "family"), counted(metrics, "metric")));
         Ok(report)
     }
-
-    fn flush(&self, _: Instant) -> Result<()> {
-        Ok(())
-    }
-
-    fn close(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
-        Box::new(NothingToHold)
-    }
-}
-
-/// In seconds since 1970, with milliseconds.
-fn now() -> Option<f64> {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    Some(since_1970.as_millis() as f64 / 1000.0)
-}
-
-/// The memory store has no locks but those of its cells, which know by themselves that a fork made them void.
-struct NothingToHold;
-
-impl ForkGuard for NothingToHold {
-    fn forked(&mut self) {}
 }

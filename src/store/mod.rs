@@ -1,91 +1,100 @@
-//! Where cells live. One interface, one file or folder for each store.
+//! Where values live. One interface, and one file or folder for each store.
 //!
-//! The hot path does not come through here: a metric changes its cells by itself. A store makes the
-//! cells, reads them, and is told about families and metrics that come and go.
+//! The hot path does not come through here: a metric changes its cells by itself. A store makes the cells, reads
+//! them, and is told about families and metrics that come and go.
 
 mod memory;
+pub(crate) mod open;
 mod option;
 pub(crate) mod redis;
 pub(crate) mod shared_memory;
-mod url;
-
-use self::url::StoreOptions;
-pub(crate) use self::url::StoreUrl;
+pub(crate) mod url;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::family::Family;
 use crate::metric::Metric;
+use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels::Labels;
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
 use crate::process::fork::ForkGuard;
-use crate::statistics::Tally;
-use crate::table::FamilyTable;
 
-/// What a backend asks of its store.
+/// The values of a backend: in memory, in a shared file, or on a server.
+///
+/// The default bodies suit a store that has nothing to send and no locks.
 pub(crate) trait Store: Debug + Send + Sync {
-    /// Whether the store itself knows a family by its name, so that all who use one must agree on it.
+    /// Returns whether the store keeps one family per name, so that all who use a name must agree on it.
     fn names_are_shared(&self) -> bool;
 
-    /// Whether a family may be declared: others may have declared its name in another way, or the store
-    /// may have no room for it.
-    fn admit(&self, definition: &Definition) -> Result<()>;
+    /// Refuses a family that cannot be declared: its name is taken in another way, or the store has no room.
+    fn admit(&self, _definition: &Definition) -> Result<()> {
+        Ok(())
+    }
 
-    /// A family was declared.
-    fn declared(&self, family: &Arc<Family>);
+    /// Learns of a family that was declared.
+    fn declared(&self, _family: &Arc<Family>) {}
 
     /// Makes a metric, which is not in the table yet.
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>>;
 
-    /// The metric is in the table now.
-    fn created(&self, metric: &Arc<Metric>);
+    /// Learns that a metric is in the table now.
+    fn created(&self, _metric: &Arc<Metric>) {}
 
-    /// Starts what the next two calls need, which are made with the table locked.
-    fn make_ready(&self);
+    /// Starts what `removed` and `cleared` need, which are called with the table locked.
+    fn make_ready(&self) {}
 
-    /// The metric was taken out of the table.
-    fn removed(&self, metric: &Arc<Metric>) -> Result<()>;
+    /// Removes a metric that was taken out of the table.
+    fn removed(&self, _metric: &Arc<Metric>) -> Result<()> {
+        Ok(())
+    }
 
-    /// Removes a metric that is not in the table, which only other processes have. `false` if the store has
-    /// none, or does not look for it.
-    fn remove_unknown(&self, family: &Arc<Family>, key: &str) -> Result<bool>;
+    /// Removes a metric that only other processes have. Returns `false` if there is none, or if the store cannot
+    /// tell.
+    fn remove_unknown(&self, _family: &Arc<Family>, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
 
-    /// All metrics of the family were taken out of the table.
-    fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>) -> Result<()>;
+    /// Removes all metrics of the family. `metrics` were taken out of the table.
+    fn cleared(&self, _family: &Arc<Family>, _metrics: Vec<Arc<Metric>>) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads families: those given, or all that the store has.
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot>;
 
-    /// Reads these families, and behind them those of other processes: all whose names are not `declared`.
+    /// Reads these families, and after them those of other processes: all whose names are not in `declared`.
     fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot>;
 
     /// Reads the cells of one metric.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;
 
-    /// Looks at all that the store holds.
+    /// Examines everything that the store holds.
     fn check(&self) -> Result<Report>;
 
     /// Sends what is pending.
-    fn flush(&self, deadline: Instant) -> Result<()>;
+    fn flush(&self, _deadline: Instant) -> Result<()> {
+        Ok(())
+    }
 
     /// Sends what is pending, and stops.
-    fn close(&self) -> Result<()>;
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
 
-    /// Takes the short locks of the store, which a fork must hold: see [`crate::process::fork`].
-    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
+    /// Takes the locks of the store, which the forking thread must hold: see [`crate::process::fork`].
+    fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
+        Box::new(NoLocks)
+    }
 }
 
-/// Opens the store that `url` names.
-pub(crate) fn open(url: StoreUrl, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Box<dyn Store>> {
-    Ok(match url.store {
-        StoreOptions::Memory(cell) => Box::new(memory::MemoryStore::new(cell, table)),
-        StoreOptions::SharedMemory(options) => shared_memory::open(&options)?,
-        StoreOptions::Redis(options) => Box::new(redis::RedisStore::open(*options, table, tally)?),
-    })
+/// The fork guard of a store that has no locks.
+struct NoLocks;
+
+impl ForkGuard for NoLocks {
+    fn forked(&mut self) {}
 }

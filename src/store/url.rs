@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::memory::{self, CellKind};
+use super::memory;
 use super::option::{CommonOptions, configuration, read_query};
 use super::redis::{self, Address, RedisOptions};
 use super::shared_memory::{self, SharedMemoryOptions, Start};
@@ -19,7 +19,7 @@ use crate::model::error::Result;
 /// Which store a URL names, and with which options of its own.
 #[derive(Debug)]
 pub(crate) enum StoreOptions {
-    Memory(CellKind),
+    Memory,
     SharedMemory(SharedMemoryOptions),
     Redis(Box<RedisOptions>),
 }
@@ -76,9 +76,8 @@ fn parse_memory(url: &Url) -> Result<StoreUrl> {
             "memory: takes no host and no path: expected memory: or memory:?cell=mutex",
         ));
     }
-    let mut cell = CellKind::default();
-    let common = read_query("memory", url, memory::OPTIONS, &mut cell)?;
-    Ok(StoreUrl { store: StoreOptions::Memory(cell), common })
+    let common = read_query("memory", url, memory::OPTIONS, &mut ())?;
+    Ok(StoreUrl { store: StoreOptions::Memory, common })
 }
 
 fn parse_shared_memory(url: &Url) -> Result<StoreUrl> {
@@ -180,8 +179,9 @@ mod tests {
 
     #[test]
     fn memory_urls() {
-        assert!(matches!(parse("memory:"), Ok(StoreOptions::Memory(CellKind::Atomic))));
-        assert!(matches!(parse("memory:?cell=mutex"), Ok(StoreOptions::Memory(CellKind::Mutex))));
+        for url in ["memory:", "memory:?cell=atomic", "memory:?cell=mutex"] {
+            assert!(matches!(parse(url), Ok(StoreOptions::Memory)), "{url}");
+        }
         assert!(refusal("memory:?cell=spin").contains("\"spin\""));
         assert!(refusal("memory:?cel=mutex").contains("unknown option \"cel\""));
     }

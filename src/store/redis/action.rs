@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 use super::message::{Event, Request};
 use super::sender::BatchSender;
 use super::shared::Shared;
-use crate::metric::Cells;
+use crate::cell::Cells;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// How long after its last change a store counts as busy. While it is busy, the thread wakes up every

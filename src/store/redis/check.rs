@@ -4,7 +4,7 @@
 //! the expiry of a key.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use redis::Value;
 
@@ -19,6 +19,7 @@ use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::number::parse_number;
 use crate::model::report::{Report, counted};
+use crate::process::clock::since_1970;
 
 /// How many families are read in one exchange. That needs few round trips, and keeps the replies small.
 const FAMILIES_AT_ONCE: usize = 64;
@@ -261,7 +262,7 @@ impl Found {
         if self.without_expiry > 0 {
             report.fact(format!("{} of {families} families never expire", self.without_expiry));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let now = since_1970().as_secs();
         let last = self
             .writers
             .values()

@@ -76,16 +76,16 @@ impl ConfirmedGauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::{Family, Lifetime};
-    use crate::metric::Cells;
+    use crate::cell::Cells;
+    use crate::metric::family::Family;
     use crate::model::definition::Definition;
     use crate::model::labels::Labels;
     use crate::model::metric_type::MetricType;
 
     fn gauge() -> Arc<Metric> {
         let definition = Definition::new("level", "", MetricType::Gauge, &[], &[]).unwrap();
-        let family = Family { id: 0, lifetime: Lifetime::Handle, definition, backend: Weak::new() };
-        Arc::new(Metric::new(Arc::new(family), Labels::default(), Cells::mutex(1)))
+        let cells = Cells::in_memory(&definition);
+        Arc::new(Metric::new(Family::detached(definition), Labels::default(), cells))
     }
 
     fn add(gauge: &Arc<Metric>, amount: f64) -> Operation {

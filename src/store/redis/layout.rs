@@ -2,8 +2,8 @@
 //!
 //! All keys of a family hash to one slot, which keeps Redis Cluster possible.
 
-use crate::metric::{FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::definition::Definition;
+use crate::model::definition::{FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};

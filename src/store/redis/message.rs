@@ -9,8 +9,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::shared::Shared;
-use crate::family::Family;
 use crate::metric::Metric;
+use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 

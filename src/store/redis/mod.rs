@@ -30,7 +30,7 @@ mod socket;
 mod writer;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use self::connection::Connection;
@@ -41,17 +41,18 @@ use self::runtime::Runtime;
 use self::shared::Shared;
 use self::slot::RuntimeSlot;
 use super::Store;
-use crate::cell::pending::{DirtyQueue, PendingCells};
-use crate::family::Family;
-use crate::metric::{Cells, Metric};
+use crate::cell::Cells;
+use crate::cell::pending::PendingCells;
+use crate::metric::Metric;
+use crate::metric::family::Family;
+use crate::metric::table::FamilyTable;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::Labels;
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
+use crate::model::statistics::Tally;
 use crate::process::fork::ForkGuard;
-use crate::statistics::Tally;
-use crate::table::FamilyTable;
 
 /// A store: its options, and the threads that serve it.
 #[derive(Debug)]
@@ -108,10 +109,9 @@ impl Core {
     fn start(&self) -> Result<Arc<Runtime>> {
         Runtime::start(&self.shared, None)
     }
-}
 
-impl DirtyQueue for Core {
-    fn push(&self, metric: Arc<Metric>) -> bool {
+    /// Queues a metric that has changed. Returns `false` if it has to ask again with its next change.
+    fn queue(&self, metric: Arc<Metric>) -> bool {
         match self.runtime() {
             Some(runtime) => {
                 runtime.push(Event::Dirty(metric));
@@ -142,11 +142,14 @@ impl Store for RedisStore {
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
         Ok(Arc::new_cyclic(|metric| {
             let definition = &family.definition;
-            let core: Arc<dyn DirtyQueue> = self.core.clone();
-            let queue = Arc::downgrade(&core);
-            let counts_calls = self.core.shared.tally.counts_calls_of(definition.name());
+            // Weak: the store holds its metrics, so these must not hold the store or themselves.
+            let (core, metric) = (Arc::downgrade(&self.core), Weak::clone(metric));
+            let queue = move || match (core.upgrade(), metric.upgrade()) {
+                (Some(core), Some(metric)) => core.queue(metric),
+                _ => false,
+            };
             let (metric_type, cell_count) = (definition.metric_type(), definition.cell_count());
-            let cells = PendingCells::new(metric_type, cell_count, counts_calls, metric.clone(), queue);
+            let cells = PendingCells::new(metric_type, cell_count, Box::new(queue));
             Metric::new(Arc::clone(family), labels, Cells::Pending(cells))
         }))
     }
@@ -167,10 +170,6 @@ impl Store for RedisStore {
             cells.remove();
         }
         self.push(Event::Removed(Arc::clone(metric)))
-    }
-
-    fn remove_unknown(&self, _: &Arc<Family>, _: &str) -> Result<bool> {
-        Ok(false)
     }
 
     fn cleared(&self, family: &Arc<Family>, metrics: Vec<Arc<Metric>>) -> Result<()> {

@@ -9,18 +9,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::batch::{Batch, MAX_OPERATIONS, Operation, Target};
 use super::epoch::{self, KnownEpochs};
 use super::gauges::ConfirmedGauges;
 use super::layout;
 use super::options::RedisOptions;
+use crate::cell::Cells;
 use crate::cell::pending::Change;
-use crate::family::Family;
-use crate::metric::{Cells, Metric, VALUE_CELL};
+use crate::metric::Metric;
+use crate::metric::family::Family;
+use crate::model::definition::VALUE_CELL;
 use crate::model::metric_type::MetricType;
-use crate::statistics::Tally;
+use crate::model::statistics::Tally;
+use crate::process::clock::since_1970;
 
 /// How long a key that was refused waits before it is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -335,7 +338,7 @@ fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tall
     let Cells::Pending(cells) = &metric.cells else { return false };
     let changes = cells.take();
     let has_changes = !changes.is_empty();
-    tally.taken_from_metric(cells.take_calls(), has_changes);
+    tally.taken_from(metric.family.definition.name());
     for (cell, change) in changes {
         let field = layout::field(&metric.family.definition, &metric.key, cell);
         operations.push_back(match change {
@@ -350,6 +353,5 @@ fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tall
 }
 
 fn unix_micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or_default()
+    u64::try_from(since_1970().as_micros()).unwrap_or_default()
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::family::Family;
 use crate::metric::Metric;
+use crate::metric::family::Family;
 use crate::model::error::Result;
 use crate::model::sample::Snapshot;
 

@@ -126,12 +126,7 @@ impl Runtime {
         }
         for thread in threads {
             // A thread that waits for the network is not joined. The library stays loaded, so it may end later.
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            if thread.is_finished() {
-                thread.join();
-            }
+            thread.join_by(deadline);
         }
         match unsent {
             Ok(0) => Ok(()),

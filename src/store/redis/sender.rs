@@ -88,7 +88,7 @@ impl BatchSender {
                 self.outbox.prepare(&self.shared.options, Instant::now(), self.link.connection_number());
             self.waiting.store(self.outbox.taken_count(), Ordering::Relaxed);
             self.shared.tally.unconfirmed(self.outbox.taken_metrics());
-            self.shared.tally.refresh_if_due();
+            self.shared.tally.about_to_send();
             if keys.is_empty() && !must_connect {
                 return Ok(());
             }

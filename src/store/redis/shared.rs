@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::options::RedisOptions;
-use crate::statistics::Tally;
-use crate::table::FamilyTable;
+use crate::metric::table::FamilyTable;
+use crate::model::statistics::Tally;
 
 /// The state that every thread of a store may read.
 #[derive(Debug)]

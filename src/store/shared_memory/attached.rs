@@ -6,15 +6,14 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::families::read_families;
 use super::file::SharedFile;
 use super::options::SharedMemoryOptions;
 use super::record::committed;
 use super::survey;
-use crate::family::Family;
 use crate::metric::Metric;
+use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::Labels;
@@ -80,15 +79,9 @@ impl Store for AttachedStore {
         self.refuse()
     }
 
-    fn declared(&self, _: &Arc<Family>) {}
-
     fn new_metric(&self, _: &Arc<Family>, _: Labels) -> Result<Arc<Metric>> {
         self.refuse()
     }
-
-    fn created(&self, _: &Arc<Metric>) {}
-
-    fn make_ready(&self) {}
 
     fn removed(&self, _: &Arc<Metric>) -> Result<()> {
         self.refuse()
@@ -120,14 +113,6 @@ impl Store for AttachedStore {
 
     fn check(&self) -> Result<Report> {
         survey::survey(&*self.file()?)
-    }
-
-    fn flush(&self, _: Instant) -> Result<()> {
-        Ok(())
-    }
-
-    fn close(&self) -> Result<()> {
-        Ok(())
     }
 
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {

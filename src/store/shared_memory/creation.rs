@@ -3,18 +3,19 @@
 //! Other processes that open the name at any time find either no file or a complete one.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::layout::{Header, SEGMENT_SIZE};
 use super::options::SharedMemoryOptions;
 use super::space;
+use crate::process::clock::since_1970;
+use crate::process::random::random_bits;
 
 /// Makes the file of `options.path`. Fails with [`io::ErrorKind::AlreadyExists`] if there is one.
 pub(super) fn create(path: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
@@ -51,15 +52,6 @@ fn write_draft(draft: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&random_bits().to_le_bytes());
     identity[8..].copy_from_slice(&random_bits().to_le_bytes());
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let created = since_1970().as_secs();
     file.write_all(&Header { size_limit: options.size_limit, identity, created }.encode())
-}
-
-fn random_bits() -> u64 {
-    let mut bytes = [0; 8];
-    match File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
-        Ok(()) => u64::from_ne_bytes(bytes),
-        // The clock tells two files apart as well, if less surely.
-        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64),
-    }
 }

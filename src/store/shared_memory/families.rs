@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::record::{Record, cells, live_records};
-use crate::family::Family;
+use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::families::{definition_of, pick, read_families};
 use super::file::SharedFile;
@@ -11,8 +10,9 @@ use super::options::SharedMemoryOptions;
 use super::record::{Contents, Record, cells, committed};
 use super::records::Records;
 use super::survey;
-use crate::family::Family;
-use crate::metric::{Cells, Metric};
+use crate::cell::Cells;
+use crate::metric::Metric;
+use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
@@ -64,8 +64,6 @@ impl Store for SharedMemoryStore {
         self.family_record(&mut self.lock(), definition).map(drop)
     }
 
-    fn declared(&self, _: &Arc<Family>) {}
-
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
         let mut records = self.lock();
         let family_record = self.family_record(&mut records, &family.definition)?;
@@ -76,15 +74,11 @@ impl Store for SharedMemoryStore {
         Ok(Arc::new(Metric::new(Arc::clone(family), labels, Cells::Shared(cells))))
     }
 
-    fn created(&self, _: &Arc<Metric>) {}
-
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
         let mut records = self.lock();
         let family = self.family_record(&mut records, &metric.family.definition)?;
         records.remove(&metric_record(&family, &metric.family.definition, &metric.key)).map(drop)
     }
-
-    fn make_ready(&self) {}
 
     fn remove_unknown(&self, family: &Arc<Family>, key: &str) -> Result<bool> {
         let mut records = self.lock();
@@ -116,7 +110,7 @@ impl Store for SharedMemoryStore {
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
         let values = metric.read_cells();
         // Checked after reading: the values may be those of the record's next metric.
-        if metric.is_live() {
+        if metric.cells.is_live() {
             return Ok(values);
         }
         let name = metric.family.definition.name();
@@ -126,14 +120,6 @@ impl Store for SharedMemoryStore {
 
     fn check(&self) -> Result<Report> {
         survey::survey(&self.file)
-    }
-
-    fn flush(&self, _: Instant) -> Result<()> {
-        Ok(())
-    }
-
-    fn close(&self) -> Result<()> {
-        Ok(())
     }
 
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {

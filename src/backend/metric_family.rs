@@ -1,0 +1,72 @@
+//! The handle of a metric family: what a program makes metrics with.
+
+use std::sync::Arc;
+
+use super::parts::BackendParts;
+use crate::metric::Metric;
+use crate::metric::family::Family;
+use crate::model::definition::Definition;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels::Labels;
+
+/// A declared metric family: it makes metrics, one for each label set.
+#[derive(Debug, Clone)]
+pub struct MetricFamily {
+    parts: Arc<BackendParts>,
+    family: Arc<Family>,
+    /// The label names in the order in which this handle takes label values.
+    label_order: Vec<String>,
+}
+
+impl MetricFamily {
+    pub(super) fn new(parts: Arc<BackendParts>, family: Arc<Family>, label_order: &[&str]) -> Self {
+        let label_order = label_order.iter().map(|&name| name.to_owned()).collect();
+        Self { parts, family, label_order }
+    }
+
+    /// Returns the family, if it belongs to the backend of `parts`.
+    pub(super) fn family_in(&self, parts: &Arc<BackendParts>) -> Option<Arc<Family>> {
+        Arc::ptr_eq(&self.parts, parts).then(|| Arc::clone(&self.family))
+    }
+
+    /// Returns the definition.
+    pub fn definition(&self) -> &Definition {
+        &self.family.definition
+    }
+
+    /// Returns the metric with these label values, given in the label order of this handle. It is created, with
+    /// the value 0, if it does not exist.
+    pub fn metric(&self, label_values: &[&str]) -> Result<Arc<Metric>> {
+        let labels = self.labels(label_values)?;
+        self.parts.metric(&self.family, labels)
+    }
+
+    /// Removes the metric with these label values from the store. Handles that are still held become no-ops.
+    /// [`ErrorKind::NotFound`] if this process does not know such a metric.
+    pub fn remove(&self, label_values: &[&str]) -> Result<()> {
+        let labels = self.labels(label_values)?;
+        self.parts.remove_metric(&self.family, &labels)
+    }
+
+    /// Removes all metrics of the family from the store, those of other processes included.
+    pub fn clear(&self) -> Result<()> {
+        self.parts.clear_family(&self.family)
+    }
+
+    fn labels(&self, values: &[&str]) -> Result<Labels> {
+        if values.len() == self.label_order.len() {
+            let pairs = self.label_order.iter().zip(values);
+            return Ok(pairs.map(|(name, &value)| (name.clone(), value.to_owned())).collect());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "metric family {:?} has {} labels ({}), but {} values were given",
+                self.family.definition.name(),
+                self.label_order.len(),
+                self.label_order.join(", "),
+                values.len()
+            ),
+        ))
+    }
+}

@@ -1,0 +1,70 @@
+//! How an exporter serves: the options and their checks.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::model::error::{Error, ErrorKind, Result};
+
+/// Ten days: longer than any client takes, and short enough for every clock.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 86_400);
+
+/// How an [`Exporter`] serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExporterOptions {
+    /// The IPv4 or IPv6 address to listen at, as in `127.0.0.1` (the default), `::1`, `0.0.0.0` (all that are
+    /// IPv4) or `::` (all); or `localhost`, which is `127.0.0.1`.
+    pub address: String,
+    /// The port to listen at; 0 (the default) for a free one: see [`Exporter::port`].
+    pub port: u16,
+    /// Stands in front of the name of each family, with an underscore.
+    pub name_prefix: Option<String>,
+    /// The most connections at a time, 64 by default. Others wait until one ends; meanwhile none is kept open
+    /// for a next request.
+    pub max_connections: usize,
+    /// How long a client may take to send the headers of a request, from when it has connected or its last answer
+    /// was sent: 30 s by default. So it is also how long an idle connection is kept open.
+    pub read_timeout: Duration,
+    /// How long a client may take to read an answer: 30 s by default.
+    pub write_timeout: Duration,
+}
+
+impl Default for ExporterOptions {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST.to_string(),
+            port: 0,
+            name_prefix: None,
+            max_connections: 64,
+            read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ExporterOptions {
+    /// Returns the address to listen at; an error that names the option which cannot be.
+    pub(super) fn check(&self) -> Result<SocketAddr> {
+        let invalid = |message| Err(Error::new(ErrorKind::InvalidArgument, message));
+        if self.max_connections == 0 {
+            return invalid("max_connections is 0: expected at least 1".to_owned());
+        }
+        for (name, value) in [("read_timeout", self.read_timeout), ("write_timeout", self.write_timeout)] {
+            if value.is_zero() || value > MAX_TIMEOUT {
+                return invalid(format!(
+                    "{name} is {value:?}: expected more than 0 and at most {MAX_TIMEOUT:?}"
+                ));
+            }
+        }
+        let literal = self.address.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        match literal.unwrap_or(&self.address) {
+            "localhost" => Ok((Ipv4Addr::LOCALHOST, self.port).into()),
+            text => match text.parse::<IpAddr>() {
+                Ok(address) => Ok((address, self.port).into()),
+                Err(_) => invalid(format!(
+                    "the address to serve at is {:?}: expected an IPv4 or IPv6 address, as in 127.0.0.1 or ::1",
+                    self.address
+                )),
+            },
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The threads of an exporter: how they start and how they stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{bounded, unbounded};
+use tokio::sync::Notify;
+
+use super::descriptors;
+use super::options::ExporterOptions;
+use super::scrape;
+use super::server::HttpServer;
+use super::site::Site;
+use crate::backend::Backend;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::exit::{self, AtExit, Phase};
+use crate::process::fork;
+use crate::process::thread::Thread;
+
+/// How long stopping may take in all. A thread that waits for a store longer than that ends by itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The threads of an exporter, and how to stop them.
+#[derive(Debug)]
+pub(super) struct Threads {
+    stop: Notify,
+    running: Mutex<Vec<Thread>>,
+    /// The process that started them: see [`fork::generation`].
+    generation: u64,
+}
+
+impl Threads {
+    /// Listens, and serves from now on. Returns where the exporter listens.
+    pub(super) fn start(
+        backend: Backend,
+        address: SocketAddr,
+        options: ExporterOptions,
+    ) -> Result<(Arc<Self>, SocketAddr)> {
+        descriptors::install();
+        let generation = fork::generation();
+        let threads = Arc::new(Self { stop: Notify::new(), running: Mutex::default(), generation });
+        let weak = Arc::downgrade(&threads);
+        exit::register(Phase::Serve, weak);
+        let address = threads.run(backend, address, options)?;
+        Ok((threads, address))
+    }
+
+    /// Whether this process started the threads. A forked child must not touch what another thread may have been
+    /// changing.
+    pub(super) fn are_here(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    /// Starts the threads. Returns where the exporter listens.
+    fn run(
+        self: &Arc<Self>,
+        backend: Backend,
+        address: SocketAddr,
+        options: ExporterOptions,
+    ) -> Result<SocketAddr> {
+        let refused = |error: io::Error| {
+            let message = format!("cannot serve metrics on {address}: {error}");
+            Error::new(ErrorKind::Unavailable, message)
+        };
+        let (requests, waiting) = unbounded();
+        let (opened, address_or_error) = bounded(1);
+        let (threads, name_prefix) = (Arc::clone(self), options.name_prefix.clone());
+        let talk = move || match HttpServer::open(address).and_then(|http| Ok((http.address()?, http))) {
+            Ok((address, http)) => {
+                let _ = opened.send(Ok(address));
+                http.serve(Site::new(requests), &options, &threads.stop);
+            }
+            Err(error) => {
+                let _ = opened.send(Err(error));
+            }
+        };
+        let scrape = move || scrape::answer_requests(backend, name_prefix, &waiting);
+        self.spawn("exporter-scrape", scrape).and_then(|()| self.spawn("exporter", talk)).map_err(refused)?;
+        match address_or_error.recv() {
+            Ok(Ok(address)) => Ok(address),
+            Ok(Err(error)) => {
+                self.stop();
+                Err(refused(error))
+            }
+            Err(_) => Err(refused(io::Error::other("its thread ended"))),
+        }
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = Thread::spawn(name, body)?;
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Stops the threads, and waits until they have ended or [`STOP_TIMEOUT`] is over. In a forked child it does
+    /// nothing. Stopping twice does nothing.
+    pub(super) fn stop(&self) {
+        if !self.are_here() {
+            return;
+        }
+        self.begin();
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        // The last one feeds the first one, which ends when nothing can come any more.
+        running.into_iter().rev().for_each(|thread| thread.join_by(deadline));
+    }
+}
+
+impl AtExit for Threads {
+    fn begin(&self) {
+        if self.are_here() {
+            self.stop.notify_one();
+        }
+    }
+
+    fn finish(&self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,21 @@
+//! Opens a store: the only file that knows every store.
+
+use std::sync::Arc;
+
+use super::Store;
+use super::memory::MemoryStore;
+use super::redis::RedisStore;
+use super::shared_memory;
+use super::url::{StoreOptions, StoreUrl};
+use crate::metric::table::FamilyTable;
+use crate::model::error::Result;
+use crate::model::statistics::Tally;
+
+/// Opens the store that `url` names.
+pub(crate) fn open(url: StoreUrl, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Box<dyn Store>> {
+    Ok(match url.store {
+        StoreOptions::Memory => Box::new(MemoryStore::new(table)),
+        StoreOptions::SharedMemory(options) => shared_memory::open(&options)?,
+        StoreOptions::Redis(options) => Box::new(RedisStore::open(*options, table, tally)?),
+    })
+}
