@@ -1,14 +1,14 @@
-# `make` lists what there is. `make demo` and `make test` need nothing set up by hand.
+# `make` lists the targets. `make demo` and `make test` need nothing set up by hand.
 
 PYTHON ?= python3
-# Where the demo keeps its values: shm or redis.
+# The store of the demo: shm or redis.
 STORE ?= shm
 BUILD := build
 VENV := $(BUILD)/venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO := cargo
 
-# What the Python package is built from: it is installed anew when one of these has changed.
+# The sources of the Python package, which is installed again when one of them has changed.
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
@@ -17,7 +17,7 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Four worker processes count requests; a scrape of any shows one true number. STORE=redis for Redis.
+demo: ## Four worker processes count requests; a scrape of any shows the total. STORE=redis for Redis.
 	@scripts/need cargo cc python $(if $(filter redis,$(STORE)),redis-server)
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(VENV)/bin/python examples/python/demo.py $(STORE)
@@ -25,23 +25,23 @@ demo: ## Four worker processes count requests; a scrape of any shows one true nu
 test: test-rust test-c test-python ## Run every suite: cargo, ctest, pytest.
 	@echo "All suites passed: cargo, ctest, pytest."
 
-test-rust: ## The engine's tests, and those of its Redis store against a real server.
+test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server
 	$(CARGO) test --locked
 
-test-c: ## The C interface: C, C++ and Ruby programs against the real shared library, and valgrind.
+test-c: ## Test the C interface: C, C++ and Ruby programs with the real shared library, and under valgrind.
 	@scripts/need cargo cc c++ cmake redis-server valgrind ruby ruby-ffi binutils
 	$(CARGO) build --release --locked
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
 
-test-python: ## The Python package, and pytheus' own tests with each backend.
+test-python: ## Test the Python package, and run pytheus' own tests with each backend.
 	@scripts/need cargo cc python redis-server prometheus
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
 
-sanitize: ## The C suite against a library with AddressSanitizer.
+sanitize: ## Run the C suite against a library with AddressSanitizer.
 	@scripts/need cargo cc c++ cmake redis-server valgrind ruby ruby-ffi binutils
 	scripts/sanitize address
 
@@ -53,7 +53,7 @@ fuzz: ## Fuzz every parser of foreign bytes, for SECONDS=60 each. Needs cargo-fu
 	set -e; for target in $$(cd fuzz && $(CARGO) fuzz list); do \
 		(cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS)); done
 
-bench: ## What a call, a scrape, … cost, beside all peers in one run: twelve minutes. QUICK=1: a third. ARGS=--help: more.
+bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUICK=1: a third. ARGS=--help: more.
 	@scripts/need cargo cc python redis-server
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(CARGO) build --quiet --release --locked
@@ -61,13 +61,13 @@ bench: ## What a call, a scrape, … cost, beside all peers in one run: twelve m
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
-lint: ## Formatting, lints, and whether the generated header is the one that is checked in.
+lint: ## Check formatting, lints, and that the checked-in header is the generated one.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) metadata --locked --format-version 1 --manifest-path bench/engines/Cargo.toml >/dev/null
 	git diff --exit-code -- include Cargo.lock
 
-package: ## Whether the crate builds from what `cargo package` packs.
+package: ## Check that the crate builds from what `cargo package` packs.
 	$(CARGO) package --locked --allow-dirty
 
 clean: ## Remove what was built.

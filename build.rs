@@ -1,19 +1,19 @@
 //! Writes the C header from `src/ffi`, and gives the shared library its SONAME.
 //!
-//! The header goes to `OUT_DIR`, and from there to `include/` if it differs, which it does only where
-//! somebody has changed the boundary: an installed or packaged source tree is never written to.
+//! The header is generated in `OUT_DIR` and copied to `include/` if it differs. It differs only after a change of the
+//! boundary, so an installed or packaged source tree is never written to.
 
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The number of the binary interface: the SONAME ends with it. Raise it when a program that was
-/// compiled with an older header could break, and say so in the header's history.
+/// The version of the binary interface, with which the SONAME ends. Raise it when a program that was compiled with an
+/// older header could break.
 const ABI_VERSION: u32 = 1;
 
 const HEADER: &str = "pytheus_backend_rs.h";
-/// The same declarations without comments and preprocessor, for cffi.
+/// The file with the same declarations for cffi: no comments, no preprocessor.
 const CFFI_HEADER: &str = "pytheus_backend_rs.cffi.h";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -72,7 +72,9 @@ fn write_header(root: &Path, out: &Path, name: &str, config: cbindgen::Config) -
     Ok(())
 }
 
-/// cffi has no preprocessor. All conditions ask for C23, so what holds for older C is in `#else`.
+/// Removes the preprocessor conditionals, which cffi does not understand.
+///
+/// Every condition asks for C23, so the declarations for older C are those after `#else`.
 fn without_conditionals(text: &str) -> String {
     let mut is_skipping = false;
     let mut plain = String::new();

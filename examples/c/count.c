@@ -1,14 +1,14 @@
 /* Counts orders in a shop, and prints what Prometheus would scrape.
  *
  *   cc count.c -lpytheus_backend_rs -o count
- *   ./count                                    values in this process
- *   ./count redis://127.0.0.1:6379             values on a Redis server, shared with other processes
+ *   ./count                                    keeps the values in this process
+ *   ./count redis://127.0.0.1:6379             keeps them on a Redis server, shared with other processes
  */
 #include <pytheus_backend_rs.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Ends the program if a call has failed, with the library's own explanation. */
+/* Ends the program with the library's explanation if a call has failed. */
 static void check(BackendStatus status, BackendError *error) {
   if (status == BACKEND_STATUS_OK) return;
   fprintf(stderr, "%s: %s\n", backend_status_name(status), backend_error_message(error));
@@ -20,11 +20,11 @@ int main(int argument_count, char **arguments) {
   const char *url = argument_count > 1 ? arguments[1] : "memory:";
   BackendError *error = NULL;
 
-  /* A backend is an open store: once in a program, at its start. */
+  /* A backend is an open store. A program opens it once, at its start. */
   Backend *backend = NULL;
   check(backend_new(url, &backend, &error), error);
 
-  /* A counter with one label. Options begin as zeros and with their own size. */
+  /* A counter with one label. The options start as zeros; `size` says which version of the struct this is. */
   const char *label_names[] = {"payment"};
   MetricFamilyOptions counter_options = {0};
   counter_options.size = sizeof counter_options;
@@ -36,7 +36,7 @@ int main(int argument_count, char **arguments) {
   MetricFamily *orders = NULL;
   check(metric_family_new(backend, &counter_options, &orders, &error), error);
 
-  /* A histogram without labels, and with buckets of its own. */
+  /* A histogram with its own buckets and without labels. */
   const double buckets[] = {0.1, 0.5, 2};
   MetricFamilyOptions histogram_options = {0};
   histogram_options.size = sizeof histogram_options;
@@ -48,8 +48,8 @@ int main(int argument_count, char **arguments) {
   MetricFamily *durations = NULL;
   check(metric_family_new(backend, &histogram_options, &durations, &error), error);
 
-  /* A metric is one label set of a family. Ask for it once, and keep it: counting with it looks nothing
-   * up and never waits, wherever the values live. */
+  /* A metric is one label set of a family. Ask for it once and keep the handle: counting with it looks nothing up and
+   * never waits, whatever the store. */
   Metric *by_card = NULL, *by_cash = NULL, *duration = NULL;
   const char *card[] = {"card"}, *cash[] = {"cash"};
   check(metric_new(orders, card, 1, &by_card, &error), error);
@@ -62,7 +62,7 @@ int main(int argument_count, char **arguments) {
     metric_observe(duration, seconds[order]);
   }
 
-  /* What a web server would answer to GET /metrics. */
+  /* The text that a web server would answer to GET /metrics. */
   char *text = NULL;
   check(metrics_collect(backend, &text, NULL, &error), error);
   fputs(text, stdout);

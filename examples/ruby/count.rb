@@ -2,15 +2,15 @@
 
 # Counts orders in a shop through the ffi gem, and prints what Prometheus would scrape.
 #
-#   ruby count.rb                              values in this process
-#   ruby count.rb redis://127.0.0.1:6379       values on a Redis server, shared with other processes
+#   ruby count.rb                              keeps the values in this process
+#   ruby count.rb redis://127.0.0.1:6379       keeps them on a Redis server, shared with other processes
 #
-# PYTHEUS_BACKEND_RS_LIBRARY names the shared library; without it, it is the one that cargo built here.
+# PYTHEUS_BACKEND_RS_LIBRARY names the shared library. The default is the one that cargo built in this tree.
 
 require "ffi"
 
 module Metrics
-  # The functions of pytheus_backend_rs.h that this program needs, as they are.
+  # The functions of pytheus_backend_rs.h that this program needs.
   module Library
     extend FFI::Library
 
@@ -29,7 +29,7 @@ module Metrics
              bucket_count: :size_t
     end
 
-    # Calls that may wait for a server let other Ruby threads run meanwhile.
+    # `blocking: true` lets other Ruby threads run while a call waits for a server.
     attach_function :backend_new, %i[string pointer pointer], :int32, blocking: true
     attach_function :backend_free, %i[pointer], :void, blocking: true
     attach_function :backend_status_name, %i[int32], :string
@@ -45,13 +45,13 @@ module Metrics
     attach_function :metrics_collect, %i[pointer pointer pointer pointer], :int32, blocking: true
   end
 
-  # A call that failed: the library's own sentence, behind the name of the status.
+  # A failed call. The message is the name of the status and the library's explanation.
   class Error < StandardError; end
 
   module_function
 
-  # Makes a call that writes a pointer and, if it fails, an error: gives the pointer, or raises the error.
-  # `behind` are the arguments between the two.
+  # Makes a call that writes a pointer or, if it fails, an error. Returns the pointer or raises the error.
+  # `behind` are the arguments between these two out-parameters.
   def pointer_from(function, *arguments, behind: [])
     result = FFI::MemoryPointer.new(:pointer)
     error = FFI::MemoryPointer.new(:pointer)
@@ -64,12 +64,12 @@ module Metrics
     raise Error, "#{Library.backend_status_name(status)}: #{message}"
   end
 
-  # Raises what a call without an error parameter says by its status.
+  # Raises the status of a call that has no error parameter, unless it succeeded.
   def check(status)
     raise Error, Library.backend_status_name(status) unless status.zero?
   end
 
-  # An array of C strings. It must be kept for as long as C looks at it: the pointers it holds are its own.
+  # Makes an array of C strings. It owns them, so it must live as long as C reads them.
   def strings(texts)
     FFI::MemoryPointer.new(:pointer, [texts.size, 1].max).tap do |array|
       pointers = texts.map { |text| FFI::MemoryPointer.from_string(text) }
@@ -94,7 +94,7 @@ module Metrics
       declare(Histogram, :histogram, name, help, labels, buckets)
     end
 
-    # All metrics as Prometheus text.
+    # Returns all metrics as Prometheus text.
     def collect
       text = Metrics.pointer_from(:metrics_collect, @handle, behind: [nil])
       text.read_string.force_encoding(Encoding::UTF_8)
@@ -102,14 +102,14 @@ module Metrics
       Library.backend_string_free(text)
     end
 
-    # Sends what is pending and ends the library's threads.
+    # Sends pending changes and ends the library's threads.
     def close
       @handle.free
     end
 
     private
 
-    # The library copies what the options point to; until then, the local variables keep it alive.
+    # The library copies what the options point to before it returns; the local variables keep it alive until then.
     def declare(kind, type, name, help, labels, buckets)
       name_text = FFI::MemoryPointer.from_string(name)
       help_text = FFI::MemoryPointer.from_string(help)
@@ -128,7 +128,7 @@ module Metrics
     end
   end
 
-  # A metric family; its metrics are made once for each set of label values, and kept.
+  # A metric family. It makes a metric once for each set of label values, and keeps it.
   class Family
     def initialize(handle)
       @handle = FFI::AutoPointer.new(handle, Library.method(:metric_family_free))
@@ -145,14 +145,14 @@ module Metrics
     end
   end
 
-  # Only goes up.
+  # A value that only goes up.
   class Counter < Family
     def increment(*label_values, by: 1)
       Metrics.check(Library.metric_inc(metric(label_values), by))
     end
   end
 
-  # Counts observations in buckets.
+  # Counts observations by buckets.
   class Histogram < Family
     def observe(value, *label_values)
       Metrics.check(Library.metric_observe(metric(label_values), value))
