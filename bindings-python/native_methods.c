@@ -1,23 +1,22 @@
-/* Python callables that are bound to a native metric: `counter.inc`, `histogram.observe`, `gauge.set` without a
- * Python frame and without cffi's conversions; and what owns the engine's handles. `_native_methods.py` puts the
- * callables on instances of pytheus' classes, `_engine.py` has the handles owned; nothing else calls this file.
+/* Python callables that are bound to a native metric (`counter.inc`, `histogram.observe`, `gauge.set` without a Python
+ * frame and without cffi's conversions), and objects that own the engine's handles. The adapter for a client library
+ * puts the callables on instances of that library's classes; `_engine.py` makes the owners.
  *
- * They keep the GIL, allocate nothing, and raise nothing themselves: whatever is not plainly right (a type other than
- * float, int and bool, a wrong number of arguments, a refused amount) goes to the method of the class that they
- * stand for, which does it its own way.
+ * The callables keep the GIL, allocate nothing, and raise no errors themselves. Every call that is not plainly right (a
+ * type other than float, int and bool, a wrong number of arguments, an amount that the engine refuses) goes to the
+ * method of the class that the callable replaces.
  *
- * This is a second module in the shared library of cffi's: build_native.py appends it to that. It is written for the
- * stable ABI, so it serves every CPython from 3.9 on.
+ * build_native.py appends this file to the source of cffi's module, so both modules are one shared library. It uses the
+ * stable ABI only, and so serves every CPython from 3.9 on.
  */
-#ifndef PYPY_VERSION
 
 /* In the stable ABI by name since 3.10; the convention is that of 3.7. */
 #ifndef METH_FASTCALL
 #define METH_FASTCALL 0x0080
 #endif
 
-/* Owns a handle of the engine, and frees it when nothing refers to this any more. (`ffi.gc` has a finalizer, which
- * the collector may call before a `__del__` of the same garbage that still counts. This has none.) */
+/* Owns a handle of the engine and frees it when its reference count drops to zero. Unlike `ffi.gc` it has no finalizer:
+ * the garbage collector may run a finalizer before a `__del__` in the same garbage that still uses the handle. */
 typedef struct {
   PyObject_HEAD
   void *handle;
@@ -69,15 +68,14 @@ typedef struct {
   PyObject_HEAD
   /* NULL for `labels`. */
   const Metric *metric;
-  /* Whatever must live so that `metric` does; for `labels`, the collector and the sorted label names. */
+  /* Keeps `metric` alive. For `labels`: the object that holds the children, the sorted label names, and the name of
+   * the attribute in which it holds them, as a dict. */
   PyObject *keep;
-  /* The object whose class has the method that the callable stands for. */
+  /* The object whose class has the method that the callable replaces. */
   PyObject *owner;
 } Target;
 
 static PyObject *target_type;
-/* "_labeled_metrics" */
-static PyObject *children_name;
 
 static int target_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(((Target *)self)->keep);
@@ -86,8 +84,8 @@ static int target_traverse(PyObject *self, visitproc visit, void *arg) {
   return 0;
 }
 
-/* There is no tp_clear, as for a tuple: a cycle also goes through the `__dict__` of the owner, which has one. So
- * while anybody can call, the metric is there. */
+/* There is no tp_clear, as for a tuple: every cycle also goes through the `__dict__` of the owner, which has one. So the
+ * metric lives as long as the callable can be called. */
 static void target_dealloc(PyObject *self) {
   PyObject *type = (PyObject *)Py_TYPE(self);
   PyObject_GC_UnTrack(self);
@@ -125,8 +123,8 @@ static PyObject *call_own(PyObject *self, const char *name, PyObject *const *arg
   return result;
 }
 
-/* Whether the arguments are one plain number, by position or as `value=`. Conversions of other types may run
- * Python code, and compare as they like: those are for the class' own method. */
+/* Tells whether the arguments are one plain number, by position or as `value=`. Converting or comparing other types may
+ * run Python code, so those go to the method of the class. */
 static inline int is_one_number(PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, double *number) {
   if (keywords == NULL ? count != 1
                        : count != 0 || PyTuple_Size(keywords) != 1 ||
@@ -181,7 +179,8 @@ static PyObject *view_set(PyObject *self, PyObject *const *arguments, Py_ssize_t
   return change(self, "set", metric_set, arguments, count, keywords);
 }
 
-/* The value of the label `name` among the keywords, or NULL. Both are interned, as a rule. */
+/* Returns the value of the label `name` among the keywords, or NULL. The first loop nearly always finds it, because both
+ * names are interned. */
 static inline PyObject *keyword(PyObject *name, PyObject *const *values, PyObject *keywords, Py_ssize_t count) {
   for (Py_ssize_t i = 0; i < count; i++) {
     if (PyTuple_GetItem(keywords, i) == name) return values[i];
@@ -192,8 +191,8 @@ static inline PyObject *keyword(PyObject *name, PyObject *const *values, PyObjec
   return NULL;
 }
 
-/* The key of a child as pytheus makes it, the label values sorted by label name; or NULL unless exactly the labels
- * `names` are given, as keywords or as a dict. (A subclass of dict may show pytheus other items than it shows us.) */
+/* Returns the key of a child: its label values, sorted by label name. Returns NULL unless exactly the labels `names` are
+ * given, as keywords or as a dict. (A subclass of dict may show other items to Python than to the C API.) */
 static inline PyObject *child_key(PyObject *names, PyObject *const *arguments, Py_ssize_t count,
                                   PyObject *keywords) {
   Py_ssize_t label_count = PyTuple_Size(names);
@@ -215,13 +214,12 @@ static inline PyObject *child_key(PyObject *names, PyObject *const *arguments, P
   return key;
 }
 
-/* Finds the child that pytheus has made before, where pytheus keeps it. Everything else is pytheus' affair: to make
- * one, and to say what is wrong with the labels. */
+/* Finds a child that exists. The method of the class makes new ones, and says what is wrong with the labels. */
 static PyObject *labels(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   PyObject *keep = ((Target *)self)->keep;
   PyObject *key = child_key(PyTuple_GetItem(keep, 1), arguments, count, keywords);
   if (key != NULL) {
-    PyObject *children = PyObject_GetAttr(PyTuple_GetItem(keep, 0), children_name);
+    PyObject *children = PyObject_GetAttr(PyTuple_GetItem(keep, 0), PyTuple_GetItem(keep, 2));
     PyObject *child = NULL;
     if (children != NULL && PyDict_Check(children)) child = PyDict_GetItemWithError(children, key);
     Py_XINCREF(child);
@@ -241,11 +239,11 @@ static PyMethodDef counter_inc_method =
 static PyMethodDef observe_method =
     CALLABLE("observe", observe, "observe($self, /, value)\n--\n\nObserve the given value.");
 static PyMethodDef view_inc_method = CALLABLE("inc", view_inc, "inc($self, /, value)\n--\n\nAdds `value`.");
-static PyMethodDef view_dec_method = CALLABLE("dec", view_dec, "dec($self, /, value)\n--\n\nTakes `value`.");
+static PyMethodDef view_dec_method = CALLABLE("dec", view_dec, "dec($self, /, value)\n--\n\nSubtracts `value`.");
 static PyMethodDef view_set_method = CALLABLE("set", view_set, "set($self, /, value)\n--\n\nSets to `value`.");
 static PyMethodDef labels_method =
     CALLABLE("labels", labels, "labels($self, pytheus_labels_=None, /, **kwargs)\n--\n\n"
-                               "The child with these labels, made if it is not there.");
+                               "Returns the child with these labels, and makes it at first use.");
 
 static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric *metric, PyObject *keep) {
   Target *target = PyObject_GC_New(Target, (PyTypeObject *)target_type);
@@ -261,7 +259,7 @@ static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric
   return callable;
 }
 
-/* A callable for (owner, address of the metric, what keeps it alive). */
+/* Makes a callable from (owner, address of the metric, the object that keeps the metric alive). */
 static PyObject *bind(PyMethodDef *method, PyObject *arguments) {
   PyObject *owner, *address, *keep;
   if (!PyArg_UnpackTuple(arguments, method->ml_name, 3, 3, &owner, &address, &keep)) return NULL;
@@ -298,7 +296,7 @@ static PyObject *bind_view_set(PyObject *module, PyObject *arguments) {
   return bind(&view_set_method, arguments);
 }
 
-/* A callable for (owner, (collector, tuple of the sorted label names)). */
+/* Makes a callable from (owner, (holder of the children, tuple of the sorted label names, name of its attribute)). */
 static PyObject *bind_labels(PyObject *module, PyObject *arguments) {
   PyObject *owner, *keep;
   (void)module;
@@ -336,9 +334,6 @@ PyMODINIT_FUNC PyInit__callables(void) {
   };
   owner_type = PyType_FromSpec(&owner_spec);
   if (owner_type == NULL) return NULL;
-  children_name = PyUnicode_InternFromString("_labeled_metrics");
   target_type = PyType_FromSpec(&spec);
-  return target_type == NULL || children_name == NULL ? NULL : PyModule_Create(&module_definition);
+  return target_type == NULL ? NULL : PyModule_Create(&module_definition);
 }
-
-#endif

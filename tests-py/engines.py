@@ -11,14 +11,15 @@ import gc
 
 from pytheus import backends
 from pytheus.registry import REGISTRY, CollectorRegistry
-from pytheus_backend_rs import BackendError, RedisBackend, _engine
+from pytheus_backend_rs import BackendError, RedisBackend
+from pytheus_backend_rs._engine import open_engines
 
 
 def forget_engines() -> None:
     """Back to pytheus' default backend, with an empty registry."""
     REGISTRY.set_registry(CollectorRegistry())
     backends.load_backend()
-    for engine in list(_engine.engines):
+    for engine in open_engines():
         with contextlib.suppress(BackendError):
             engine.flush(5)
     if hasattr(RedisBackend, "_current"):

@@ -18,7 +18,7 @@ import pytheus_backend_rs
 import redis
 from pytheus.backends import load_backend
 from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
-from pytheus_backend_rs._engine import engines
+from pytheus_backend_rs._engine import open_engines
 
 BACKEND_CLASS = getattr(pytheus_backend_rs, os.environ["SUITE_CLASS"])
 CONFIG = json.loads(os.environ["SUITE_CONFIG"])
@@ -40,7 +40,7 @@ def empty_store() -> Iterator[None]:
     if os.environ.get("SUITE_LOADS_AGAIN"):
         load_backend(BACKEND_CLASS, next(CONFIGS))
     if BACKEND_CLASS is RedisBackend:
-        for engine in list(engines):
+        for engine in open_engines():
             engine.flush(5)
         # Not a flush: metrics of the last test that still live would be restored after such a loss.
         client = redis.Redis(port=CONFIG["port"])

@@ -24,9 +24,9 @@ from pytheus_backend_rs import (
     SharedMemoryBackend,
     SingleProcessAtomicBackend,
     UnavailableError,
-    _exposition,
     generate_metrics,
 )
+from pytheus_backend_rs.pytheus import scrape
 
 from programs import run_program
 from redis_server import Server
@@ -222,7 +222,7 @@ def test_both_parsers_read_open_metrics(backend: Any) -> None:
     Histogram("size", "", required_labels=["a"], buckets=[1, 1_000_000]).labels(a='x"').observe(7)
     REGISTRY.register(Custom())
     Summary("latency", "").observe(0.5)
-    content_type, body = _exposition.render(None, OPEN_METRICS, None)
+    content_type, body = scrape.render(None, OPEN_METRICS, None)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     samples = {
         (one.name, *one.labels.values()): one.value

@@ -194,17 +194,19 @@ def test_a_forked_child_does_not_repeat_records(server: Server) -> None:
 
 
 CHILD_LOGS = """
+    from pytheus_backend_rs._native import ffi, lib
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(process)d %(message)s")
     seen = threading.Event()
     class Seen(logging.Handler):
         def emit(self, record):
-            if "BackendAction" in record.getMessage():
+            if "backend_panic was called" in record.getMessage():
                 seen.set()
     load_backend(RedisBackend, config)
     counter = Counter("requests_total", "help")
     def work():
         logging.getLogger("pytheus_backend_rs").addHandler(Seen())
-        counter.inc()  # the child's own threads start, and say so
+        counter.inc()  # the child's own threads start
+        lib.backend_panic(ffi.NULL)
         sys.exit(0 if seen.wait(10) else 3)
 """
 

@@ -23,6 +23,13 @@ from redis_server import Server
 
 VERSION = "0.6.1"
 TESTS = 149
+#: These compare a whole text. The shared stores show the samples of a histogram in the order of pytheus' own Redis
+#: backend and of pytheus-backend-rs 0.0.9: buckets, `_count`, `_sum`. pytheus' memory backend has `_sum` first.
+ORDER_TESTS = {
+    "test_generate_metrics_histogram",
+    "test_generate_metrics_histogram_with_labels",
+    "test_generate_metrics_histogram_with_labels_and_default_labels",
+}
 HERE = Path(__file__).resolve().parent
 
 
@@ -72,9 +79,7 @@ def test_pytheus_own_suite_passes(suite: Path, server: Server, name: str, loads_
         command, env=environment, cwd=suite, timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     text = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, text
-    root = ElementTree.parse(report).getroot()
-    summary = root if root.tag == "testsuite" else root.find("testsuite")
-    assert summary is not None
-    counts = {what: int(summary.attrib[what]) for what in ("tests", "failures", "errors", "skipped")}
-    assert counts == {"tests": TESTS, "failures": 0, "errors": 0, "skipped": 0}, text
+    cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+    failed = {case.attrib["name"] for case in cases if len(case)}
+    assert failed == (ORDER_TESTS if name in configs else set()), text
+    assert len(cases) == TESTS, text

@@ -6,22 +6,13 @@
     load_backend(RedisBackend, {"host": "127.0.0.1", "port": 6379})
 
 `RedisBackend` shares its values with all processes that use the same server, `SharedMemoryBackend` with all
-that use the same file; `SingleProcessBackend` and
-`SingleProcessAtomicBackend` keep them in this process. Log records go to the logger
-"pytheus_backend_rs".
+processes that use the same file; `SingleProcessBackend` and `SingleProcessAtomicBackend` keep them in this process. Log
+records go to the logger "pytheus_backend_rs".
 
-This module is imported while pytheus is half imported itself (PYTHEUS_BACKEND_CLASS), so nothing here
-imports pytheus at module level.
+The sub-package `pytheus` is the adapter for that client library. The modules beside it are the engine, and know none.
 """
 
 from pytheus_backend_rs import _exit
-from pytheus_backend_rs._apps import make_asgi_app, make_wsgi_app
-from pytheus_backend_rs._backends import (
-    RedisBackend,
-    SharedMemoryBackend,
-    SingleProcessAtomicBackend,
-    SingleProcessBackend,
-)
 from pytheus_backend_rs._engine import Statistics
 from pytheus_backend_rs._engine import version as _version
 from pytheus_backend_rs._errors import (
@@ -37,8 +28,15 @@ from pytheus_backend_rs._errors import (
     UnavailableError,
     WrongTypeError,
 )
-from pytheus_backend_rs._exporter import MetricsServer, start_http_server
-from pytheus_backend_rs._exposition import generate_metrics
+from pytheus_backend_rs._exporter import MetricsServer
+from pytheus_backend_rs.pytheus.backends import (
+    RedisBackend,
+    SharedMemoryBackend,
+    SingleProcessAtomicBackend,
+    SingleProcessBackend,
+)
+from pytheus_backend_rs.pytheus.http import make_asgi_app, make_wsgi_app, start_http_server
+from pytheus_backend_rs.pytheus.scrape import generate_metrics
 
 __all__ = [
     "BackendError",

@@ -1,42 +1,47 @@
-"""WSGI and ASGI applications that answer scrapes with the metrics of a pytheus registry."""
+"""WSGI and ASGI applications that answer scrapes. An adapter for a client library says what they show."""
 
 from __future__ import annotations
 
-import asyncio
+import gzip
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from pytheus_backend_rs import _exposition
+from pytheus_backend_rs._engine import Rendered, accepts_gzip
+from pytheus_backend_rs._errors import BackendError
+from pytheus_backend_rs._logging import logger
 
 if TYPE_CHECKING:
-    from pytheus.registry import Registry
+    from concurrent.futures import ThreadPoolExecutor
 
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_Headers = list[tuple[str, str]]
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+AsgiApp = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+#: Renders the metrics for a scraper that sends this `Accept` header.
+Render = Callable[["str | None"], Rendered]
 
 _REASONS = {200: "200 OK", 405: "405 Method Not Allowed", 503: "503 Service Unavailable"}
 _METHODS = ("GET", "HEAD")
 
-#: As many scrapes as go on at once.
+#: The fastest level. The text of a scrape shrinks to a tenth or less at any level.
+_GZIP_LEVEL = 1
+
+#: How many scrapes of the ASGI application run at once.
 _THREADS = 2
 
 
-def make_wsgi_app(
-    registry: Registry | None = None, *, include_others: bool | None = None
-) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
-    """A WSGI application that answers every GET with the metrics of a registry (by default pytheus' `REGISTRY`).
-
-    The scraper chooses the format (`Accept`) and compression (`Accept-Encoding: gzip`). A store that cannot be
-    read is a 503 with the reason. `include_others`: see `generate_metrics`.
-    """
+def wsgi_app(render: Render) -> WsgiApp:
+    """Returns a WSGI application that answers every GET and HEAD with what `render` returns."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method = environ.get("REQUEST_METHOD", "GET")
         status, headers, body = _respond(
-            method, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING"), registry, include_others
+            render, method, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")
         )
         start_response(_REASONS[status], headers)
         return [body]
@@ -44,14 +49,8 @@ def make_wsgi_app(
     return app
 
 
-def make_asgi_app(
-    registry: Registry | None = None, *, include_others: bool | None = None
-) -> Callable[[_Scope, _Receive, _Send], Awaitable[None]]:
-    """An ASGI application that answers every GET with the metrics of a registry (by default pytheus' `REGISTRY`).
-
-    Mount it: `app.mount("/metrics", make_asgi_app())`. It never blocks the event loop: the engine reads and
-    renders in a thread of its own, without the GIL. Otherwise as `make_wsgi_app`.
-    """
+def asgi_app(render: Render) -> AsgiApp:
+    """Returns an ASGI application that answers every GET and HEAD with what `render` returns, called in a thread."""
 
     async def app(scope: _Scope, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,10 +58,13 @@ def make_asgi_app(
             return
         if scope["type"] != "http":
             raise ValueError(f"this application answers HTTP requests, not {scope['type']!r}")
+        # Imported here: it would be most of the time that importing this package takes.
+        import asyncio
+
         accept, accept_encoding = (_header(scope, name) for name in (b"accept", b"accept-encoding"))
         loop = asyncio.get_running_loop()
         status, headers, body = await loop.run_in_executor(
-            _threads(), _respond, scope["method"], accept, accept_encoding, registry, include_others
+            _threads(), _respond, render, scope["method"], accept, accept_encoding
         )
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
@@ -72,23 +74,33 @@ def make_asgi_app(
 
 
 def _respond(
-    method: str, accept: str | None, accept_encoding: str | None, registry: Registry | None, include_others: bool | None
-) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers and body for one request."""
+    render: Render, method: str, accept: str | None, accept_encoding: str | None
+) -> tuple[int, _Headers, bytes]:
+    """Returns status, headers and body for one request."""
     if method not in _METHODS:
         body = f"{method} is not allowed: expected GET or HEAD\n".encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Allow", ", ".join(_METHODS))]
-        return 405, [*headers, ("Content-Length", str(len(body)))], body
-    answer = _exposition.answer(registry, accept, accept_encoding, include_others)
-    headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
-    if answer.is_gzip:
-        headers.append(("Content-Encoding", "gzip"))
-    headers.append(("Vary", "Accept, Accept-Encoding"))
-    return answer.status, headers, b"" if method == "HEAD" else answer.body
+        return 405, [*_text_headers(body), ("Allow", ", ".join(_METHODS))], body
+    try:
+        content_type, body = render(accept)
+    except BackendError as error:
+        logger.error("a scrape failed: %s", error)
+        body = f"{error}\n".encode()
+        status, headers = 503, _text_headers(body)
+    else:
+        encoding = []
+        if accepts_gzip(accept_encoding):
+            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            encoding = [("Content-Encoding", "gzip")]
+        status, headers = 200, [("Content-Type", content_type), ("Content-Length", str(len(body))), *encoding]
+    return status, [*headers, ("Vary", "Accept, Accept-Encoding")], b"" if method == "HEAD" else body
+
+
+def _text_headers(body: bytes) -> _Headers:
+    return [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
 
 
 async def _live(receive: _Receive, send: _Send) -> None:
-    """There is nothing to start or stop."""
+    """Answers the lifespan protocol. There is nothing to start or stop."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -105,9 +117,12 @@ _executor: ThreadPoolExecutor | None = None
 
 
 def _threads() -> ThreadPoolExecutor:
-    """The threads that wait for the engine, and that no slow work of the application can keep busy."""
+    """Returns the threads that wait for the engine. Slow work of the application cannot keep them busy."""
+    from concurrent.futures import ThreadPoolExecutor
+
     global _executor
     if _executor is None:
+        # Only the thread of the event loop gets here; a second event loop's executor is used once and then dropped.
         _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="pytheus_backend_rs-scrape")
     return _executor
 

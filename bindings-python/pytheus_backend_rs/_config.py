@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from pytheus_backend_rs._errors import ConfigurationError
 
@@ -80,6 +80,11 @@ def with_options(base: str, options: Mapping[str, Any]) -> str:
     if not query:
         return base
     return f"{base}{'&' if '?' in base else '?'}{query}"
+
+
+def pipeline_threads(url: str) -> int:
+    """Returns how many threads serve scrapes of the Redis store that `url` names, which the engine has accepted."""
+    return int(parse_qs(urlsplit(url).query).get("pipeline_threads", ["4"])[-1])
 
 
 def _host(host: Any) -> str:

@@ -1,21 +1,18 @@
-"""The engine as Python objects: a store that is open, and the metric families that are declared in it.
+"""The engine as Python objects: an open store and the metric families that are declared in it.
 
-Opening, declaring and reading go through here; the hot calls are in `_backends`.
+Opening, declaring, reading and rendering go through here. Adapters for client libraries make the hot calls themselves.
 """
 
 from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Union
 
 from pytheus_backend_rs._callables import callables
 from pytheus_backend_rs._errors import ConflictError, ErrorSlot
 from pytheus_backend_rs._native import ffi, lib
-
-if TYPE_CHECKING:
-    from pytheus.metrics import _MetricCollector
 
 _TYPES = {
     "counter": lib.METRIC_TYPE_COUNTER,
@@ -25,8 +22,43 @@ _TYPES = {
     "untyped": lib.METRIC_TYPE_UNTYPED,
 }
 
-#: All engines of this process that are open.
-engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+#: References to all engines of this process, by identity. A dict, because a walk over a copy of its values is atomic
+#: while other threads open engines; a WeakSet raises then.
+_engines: dict[int, weakref.ref[Engine]] = {}
+
+
+def open_engines() -> list[Engine]:
+    """Returns all engines of this process."""
+    return [engine for reference in list(_engines.values()) if (engine := reference()) is not None]
+
+
+class Definition(NamedTuple):
+    """What a client library declares about a metric family. `type_` is "counter", "gauge", …"""
+
+    name: str
+    help: str
+    type_: str
+    #: Sorted.
+    label_names: tuple[str, ...]
+    #: The upper bounds of a histogram's buckets.
+    bounds: tuple[float, ...]
+
+
+class ForeignSample(NamedTuple):
+    """A sample that the engine does not have."""
+
+    suffix: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class ForeignFamily(NamedTuple):
+    """A metric family that the engine does not have, to be rendered between those that it has."""
+
+    name: str
+    help: str
+    type_: str
+    samples: Sequence[ForeignSample]
 
 
 class Series(NamedTuple):
@@ -66,11 +98,10 @@ class Statistics(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """A scrape: `family_ends` are the offsets in `text` at which the families that were asked for end."""
+    """The text of a scrape."""
 
-    text: bytes
     content_type: str
-    family_ends: list[int]
+    text: bytes
 
 
 class Engine:
@@ -86,7 +117,8 @@ class Engine:
         self.url = url
         self._families: weakref.WeakKeyDictionary[Any, Family] = weakref.WeakKeyDictionary()
         self.is_shared = is_shared
-        engines.add(self)
+        key = id(self)
+        _engines[key] = weakref.ref(self, lambda _: _engines.pop(key, None))
 
     @property
     def store(self) -> object:
@@ -94,16 +126,17 @@ class Engine:
         was opened, by another one of its name, and values in memory are each engine's own."""
         return self if self.url.startswith(("shm:", "memory:")) else self.url
 
-    def family(self, collector: _MetricCollector[Any]) -> Family:
-        """The metric family of a pytheus collector, declared now if it is not."""
-        family = self._families.get(collector)
+    def family(self, owner: object, definition: Definition) -> Family:
+        """Returns the metric family of an object of the client library, and declares it at first use."""
+        family = self._families.get(owner)
         if family is None:
-            family = self._families[collector] = self._declare(collector)
+            # Declaring releases the GIL, so several threads may get here: all of them take the first one's family.
+            family = self._families.setdefault(owner, self._declare(definition))
         return family
 
-    def knows(self, collector: _MetricCollector[Any]) -> bool:
-        """Whether a family has been declared for this collector."""
-        return collector in self._families
+    def knows(self, owner: object) -> bool:
+        """Tells whether a family has been declared for this object."""
+        return owner in self._families
 
     def read(self, families: Sequence[Family]) -> Iterator[Series]:
         """Reads families in one go; without the GIL while it waits."""
@@ -124,12 +157,13 @@ class Engine:
             )
 
     def render(
-        self, families: Sequence[Family], accept: str | None, name_prefix: str | None, include_others: bool
+        self, sections: Sequence[Section], accept: str | None, name_prefix: str | None, include_others: bool
     ) -> Rendered:
-        """Families as text in the format that an `Accept` header asks for; without the GIL.
+        """Renders families as text in the format that an `Accept` header asks for; without the GIL.
 
-        Behind them, with `include_others`, those of the store that this process has not declared.
+        Behind them, with `include_others`, come those families of the store that this process has not declared.
         """
+        families = [section for section in sections if isinstance(section, Family)]
         # `options` only borrows: these must live until the call returns.
         pointers = ffi.new("MetricFamily *[]", [family.handle for family in families])
         ends = ffi.new("size_t[]", len(families))
@@ -146,7 +180,9 @@ class Engine:
         owner = ffi.gc(text[0], lib.metrics_text_free)
         data = ffi.buffer(lib.metrics_text_data(owner), lib.metrics_text_length(owner))
         content_type = ffi.string(lib.metrics_text_content_type(owner)).decode()
-        return Rendered(data[:], content_type, ffi.unpack(ends, len(families)))
+        from pytheus_backend_rs import _foreign
+
+        return _foreign.join(sections, content_type, data[:], ffi.unpack(ends, len(families)))
 
     def flush(self, timeout: float) -> None:
         """Sends what is pending, and waits for it."""
@@ -170,38 +206,38 @@ class Engine:
         # Not the URL: it may hold a password.
         return f"<Engine {self.url.partition(':')[0]}>"
 
-    def _declare(self, collector: _MetricCollector[Any]) -> Family:
+    def _declare(self, definition: Definition) -> Family:
         try:
-            return Family(self, collector)
+            return Family(self, definition)
         except ConflictError:
-            # The metrics that are in the way may be garbage that nobody has collected yet: a metric and
-            # its collector refer to each other.
+            # The family in the way may be uncollected garbage: client libraries have reference cycles.
             gc.collect()
-            return Family(self, collector)
+            return Family(self, definition)
 
 
 class Family:
-    """A metric family that is declared in an engine for one pytheus collector."""
+    """A metric family that is declared in an engine."""
 
-    def __init__(self, engine: Engine, collector: _MetricCollector[Any]) -> None:
-        # An engine is closed when nobody needs it: whoever counts does.
+    def __init__(self, engine: Engine, definition: Definition) -> None:
+        # An engine closes when the last reference to it goes: a family must keep it open.
         self.engine = engine
-        self.label_names = sorted(collector._required_labels or ())
+        self.definition = definition
+        self.label_names = definition.label_names
         options = ffi.new("MetricFamilyOptions *")
         # `options` only borrows: these must live until the call returns.
-        name = ffi.new("char[]", collector.name.encode())
-        help_text = ffi.new("char[]", c_text("the description", collector.description))
+        name = ffi.new("char[]", definition.name.encode())
+        help_text = ffi.new("char[]", c_text("the description", definition.help))
         names = [ffi.new("char[]", label.encode()) for label in self.label_names]
         name_list = ffi.new("char *[]", names)
         options.size = ffi.sizeof("MetricFamilyOptions")
         options.name = name
         options.help = help_text
-        options.metric_type = _TYPES[str(collector.type_)]
+        options.metric_type = _TYPES[definition.type_]
         options.lifetime = lib.METRIC_LIFETIME_HANDLE
         options.label_names = name_list
         options.label_count = len(names)
         if options.metric_type == lib.METRIC_TYPE_HISTOGRAM:
-            bounds = ffi.new("double[]", [float(bound) for bound in collector._metric._upper_bounds])
+            bounds = ffi.new("double[]", definition.bounds)
             options.buckets = bounds
             options.bucket_count = len(bounds)
         handle = ffi.new("MetricFamily **")
@@ -220,6 +256,10 @@ class Family:
         return metric[0], callables.own_metric(address(metric[0]))
 
 
+#: What a text is rendered from.
+Section = Union[Family, ForeignFamily]
+
+
 def address(handle: Any) -> int:
     """The address of a native handle."""
     return int(ffi.cast("uintptr_t", handle))
@@ -230,6 +270,12 @@ def c_text(what: str, text: str) -> bytes:
     if "\0" in text:
         raise ValueError(f"{what} is {text!r}: expected text without a NUL character")
     return text.encode()
+
+
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Tells whether an `Accept-Encoding` header allows gzip."""
+    header = ffi.NULL if accept_encoding is None else ffi.new("char[]", header_text(accept_encoding))
+    return bool(lib.metrics_accepts_gzip(header))
 
 
 def header_text(header: str) -> bytes:

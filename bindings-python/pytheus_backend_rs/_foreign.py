@@ -7,29 +7,39 @@ The engine renders everything else. What is written here stands between its fami
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from pytheus.metrics import Sample
-
+from pytheus_backend_rs._engine import ForeignFamily, Rendered, Section
+from pytheus_backend_rs._logging import logger
 
 _OPEN_METRICS = "application/openmetrics-text"
 
 
-class ForeignFamily(NamedTuple):
-    """A metric family with its samples, as pytheus has them. `type_` is the name of its type."""
-
-    name: str
-    help: str
-    type_: str
-    samples: list[Sample]
+_TYPE_LINE = re.compile(rb"^# TYPE (\S+) ", re.MULTILINE)
 
 
-def of_collector(collector: Any, prefix: str | None, samples: Iterable[Sample]) -> ForeignFamily:
-    """The family of a collector that has these samples."""
-    name = f"{prefix}_{collector.name}" if prefix else collector.name
-    return ForeignFamily(name, collector.description, str(collector.type_), list(samples))
+def join(sections: Sequence[Section], content_type: str, text: bytes, ends: Sequence[int]) -> Rendered:
+    """The engine's text, with that of the foreign families in its places."""
+    names = {name.decode() for name in _TYPE_LINE.findall(text)}
+    pieces: list[bytes] = []
+    start = 0
+    end = iter(ends)
+    for section in sections:
+        if isinstance(section, ForeignFamily):
+            name = shown_name(section, content_type)
+            if name in names:
+                logger.error("%s is left out of scrapes: another metric family is shown as %r", section.name, name)
+                continue
+            names.add(name)
+            pieces.append(write(section, content_type).encode())
+        else:
+            stop = next(end)
+            pieces.append(text[start:stop])
+            start = stop
+    pieces.append(text[start:])
+    return Rendered(content_type, b"".join(pieces))
 
 
 def write(family: ForeignFamily, content_type: str) -> str:

@@ -340,7 +340,7 @@ mod tests {
         check(path, &header, shared_memory::OPTIONS);
         check(path, &header, redis::OPTIONS);
         check(path, &header, COMMON);
-        let path = "bindings-python/pytheus_backend_rs/_backends.py";
+        let path = "bindings-python/pytheus_backend_rs/pytheus/backends.py";
         let classes = unwrapped(&file(path));
         check(path, &classes, shared_memory::OPTIONS);
         check(path, &classes, redis::OPTIONS);

@@ -1,8 +1,8 @@
 """The backend classes that pytheus loads: where the value of a metric lives.
 
-pytheus makes one object for a counter or gauge, and one each for the sum, the count and every bucket of
-a histogram or summary. They are views of one native metric. An observation reaches the engine once,
-through the sum; the count and the buckets are derived from it, so adding to those does nothing.
+pytheus makes one object for a counter or gauge, and for a histogram or summary one each for the sum, the count and every
+bucket. All objects of one metric are views of one native metric. An observation reaches the engine once, through the
+sum; the engine derives the count and the buckets, so adding to those does nothing.
 """
 
 from __future__ import annotations
@@ -12,45 +12,47 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytheus_backend_rs import _config, _custom, _logging, _native_methods, _private_file, _scrape
+from pytheus_backend_rs import _config, _logging, _private_file
 from pytheus_backend_rs._engine import Engine, Family, Statistics
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
-from pytheus_backend_rs._labels import joint_labels, labels_json
+from pytheus_backend_rs._labels import labels_json
 from pytheus_backend_rs._native import ffi, lib
+from pytheus_backend_rs.pytheus import custom, internals, native_methods
 
 if TYPE_CHECKING:
     from pytheus.metrics import Sample, _Metric
     from pytheus.registry import Collector, Registry
 
-_OBSERVED_TYPES = ("histogram", "summary")
 
-
-class _Backend:
-    """What the four classes share: a view of one native metric."""
+class Backend:
+    """The part that all classes share: a view of one native metric."""
 
     #: Whether the values are shared with other processes, so that reading them may wait.
     _IS_SHARED: ClassVar[bool] = False
     _current: ClassVar[Engine]
-    #: Attributes of the instance: the family in the engine, the native metric with what it lives as long as, and
-    #: its labels JSON.
-    _family: Family
-    _handle: Any
-    _owner: Any
-    labels_hash: str | None
     _current_config: ClassVar[Mapping[str, Any] | None] = None
     _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
+    #: The family in the engine.
+    _family: Family
+    #: The native metric, and the object that frees it.
+    _handle: Any
+    _owner: Any
+    #: The labels as JSON; None without labels.
+    labels_hash: str | None
 
     def __init_subclass__(cls) -> None:
-        # Each of our classes has its engines to itself; a program's subclass uses those of its base.
+        # Each class of this package has its engines to itself. A program's subclass uses those of its base.
         if cls.__module__ == __name__:
             cls._opened = weakref.WeakValueDictionary()
 
     def __init__(
         self, config: Mapping[str, Any], metric: _Metric, histogram_bucket: str | None = None
     ) -> None:
-        """The value of `metric`, or (for a histogram or summary) of its part `histogram_bucket`: "sum",
-        "count", or the upper bound of a bucket."""
-        collector = metric._collector
+        """Makes the value of `metric`, or of one part of a histogram or summary.
+
+        `histogram_bucket` names the part: "sum", "count", or the upper bound of a bucket.
+        """
+        collector = internals.collector_of(metric)
         self.config = config
         self.metric = metric
         self.histogram_bucket = histogram_bucket
@@ -58,7 +60,7 @@ class _Backend:
         engine = self._engine_for(config, metric)
         total = getattr(metric, "_sum", None)
         if type(total) is type(self) and total._family.engine is engine:
-            # pytheus makes the sum first, then a view for each bucket: all are of one native metric.
+            # pytheus makes the sum first, then the other parts: all are views of its native metric.
             self._family, self.labels_hash = total._family, total.labels_hash
             self._handle, self._owner = total._handle, total._owner
         else:
@@ -66,35 +68,33 @@ class _Backend:
         self._choose_operations()
         is_called = histogram_bucket in (None, "sum")
         if is_called and _config.native_methods(config) and self._is_plain():
-            _native_methods.install(self)
+            native_methods.install(self)
 
     def _find_metric(self, engine: Engine) -> None:
-        labels = joint_labels(self.metric)
+        collector = internals.collector_of(self.metric)
+        labels = internals.labels_of(self.metric)
         self.labels_hash = labels_json(labels) if labels else None
-        # The family must live as long as the metric's handle is used to look up others.
-        self._family = engine.family(self.metric._collector)
+        self._family = engine.family(collector, internals.definition_of(collector))
         missing = [label for label in self._family.label_names if label not in labels]
         if missing:
-            raise ValueError(
-                f"metric {self.metric._collector.name!r} has no value for the labels {', '.join(missing)}"
-            )
+            raise ValueError(f"metric {collector.name!r} has no value for the labels {', '.join(missing)}")
         self._handle, self._owner = self._family.metric(labels)
 
     def inc(self, value: float) -> None:
-        """Adds `value`; for the sum of a histogram or summary: observes it."""
+        """Adds `value`; for the sum of a histogram or summary, observes it."""
         try:
             status = self._add(self._handle, value)
         except (TypeError, OverflowError) as error:
-            raise _no_number("inc", value, error) from None
+            raise self._no_number("inc", value, error) from None
         if status:
             self._refuse(status, "inc", value)
 
     def dec(self, value: float) -> None:
-        """Takes `value` from a gauge."""
+        """Subtracts `value` from a gauge."""
         try:
             status = self._subtract(self._handle, value)
         except (TypeError, OverflowError) as error:
-            raise _no_number("dec", value, error) from None
+            raise self._no_number("dec", value, error) from None
         if status:
             self._refuse(status, "dec", value)
 
@@ -103,12 +103,12 @@ class _Backend:
         try:
             status = self._replace(self._handle, value)
         except (TypeError, OverflowError) as error:
-            raise _no_number("set", value, error) from None
+            raise self._no_number("set", value, error) from None
         if status:
             self._refuse(status, "set", value)
 
     def get(self) -> float:
-        """The value in the store, after what this process has pending. It may wait for a server."""
+        """Returns the value in the store, after sending what this process has pending. It may wait for a server."""
         value = ffi.new("double *")
         error = ErrorSlot()
         error.check(self._read(self._handle, *self._part, value, error.pointer))
@@ -121,16 +121,22 @@ class _Backend:
 
     @classmethod
     def statistics(cls) -> Statistics:
-        """What this backend has sent and served in this process, since `load_backend` loaded it last."""
+        """Returns what this backend has sent and served in this process, since `load_backend` loaded it last."""
         if cls._current_config is None:
             raise RuntimeError(f"{cls.__name__} is not loaded: call load_backend first")
         return cls._current.statistics()
 
     @classmethod
     def _initialize(cls, config: Mapping[str, Any]) -> None:
-        """pytheus' hook: `load_backend` was called, with this configuration."""
+        """pytheus' hook: `load_backend` was called with this configuration."""
+        internals.warn_if_untested()
         base = cls._base()
         base._current, base._current_config = cls._open(config), config
+        base._announce()
+
+    @classmethod
+    def _announce(cls) -> None:
+        """Logs that the backend is loaded."""
 
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
@@ -154,22 +160,22 @@ class _Backend:
         return cls._opened.get(_fingerprint(config)) or cls._open(config)
 
     @classmethod
-    def _base(cls) -> type[_Backend]:
+    def _base(cls) -> type[Backend]:
         return next(base for base in cls.__mro__ if base.__module__ == __name__)
 
     @classmethod
     def _is_plain(cls) -> bool:
         """Whether the hot methods are ours: a program's subclass may have its own, which must be called."""
-        return all(getattr(cls, name) is getattr(_Backend, name) for name in ("inc", "dec", "set"))
+        return all(getattr(cls, name) is getattr(Backend, name) for name in ("inc", "dec", "set"))
 
     def _choose_operations(self) -> None:
-        """Binds the native calls that this view stands for, so that the hot methods choose nothing."""
+        """Binds the native calls of this view, so that the hot methods have nothing to decide."""
         self._part: tuple[float, ...] = ()
         self._subtract: Callable[..., int] = lib.metric_dec
         self._replace: Callable[..., int] = lib.metric_set
         self._add: Callable[..., int] = lib.metric_inc
         read = "metric_get"
-        if str(self.metric._collector.type_) in _OBSERVED_TYPES:
+        if self._family.definition.type_ in internals.OBSERVED_TYPES:
             part = self.histogram_bucket
             self._add = lib.metric_observe if part == "sum" else _do_nothing
             if part in ("sum", "count"):
@@ -180,8 +186,18 @@ class _Backend:
         blocking = "released_" if self._family.engine.is_shared else ""
         self._read: Callable[..., int] = getattr(lib, blocking + read)
 
+    def _no_number(self, operation: str, value: Any, error: Exception) -> Exception:
+        what = self._called(operation)
+        if isinstance(error, OverflowError):
+            return OverflowError(f"{what}: the amount is too large for a double")
+        return TypeError(f"{what}({value!r}): expected a number, not {type(value).__name__}")
+
+    def _called(self, operation: str) -> str:
+        """Returns the name of the method that the program has called for an operation of this view."""
+        return "observe" if self.histogram_bucket == "sum" else operation
+
     def _refuse(self, status: int, operation: str, value: float) -> None:
-        what = f"{operation}({value!r}) on {self.metric.type_} {self.key_name!r}"
+        what = f"{self._called(operation)}({value!r}) on {self.metric.type_} {self.key_name!r}"
         if status == lib.BACKEND_STATUS_INVALID_ARGUMENT:
             raise exception_class(status)(f"{what}: expected an amount >= 0")
         raise exception_class(status)(f"{what}: this type has no such operation")
@@ -189,23 +205,21 @@ class _Backend:
 
 def loaded_engine() -> Engine | None:
     """The engine of the backend class that pytheus has loaded, if that is one of ours."""
-    from pytheus.backends.base import get_backend_class
-
-    loaded = get_backend_class()
-    if not (isinstance(loaded, type) and issubclass(loaded, _Backend)):
+    loaded = internals.loaded_class()
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         return None
     return getattr(loaded._base(), "_current", None)
 
 
-class SingleProcessBackend(_Backend):
-    """Values in this process. Like `SingleProcessAtomicBackend`: no value needs a lock any more."""
+class SingleProcessBackend(Backend):
+    """Values in this process, changed by compare-and-swap, as in `SingleProcessAtomicBackend`."""
 
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
         return _config.with_options("memory:?cell=mutex", config)
 
 
-class SingleProcessAtomicBackend(_Backend):
+class SingleProcessAtomicBackend(Backend):
     """Values in this process, changed by compare-and-swap."""
 
     @classmethod
@@ -213,7 +227,7 @@ class SingleProcessAtomicBackend(_Backend):
         return _config.with_options("memory:", config)
 
 
-class _SharedBackend(_Backend):
+class _SharedBackend(Backend):
     """What the classes share whose values are shared with other processes."""
 
     _IS_SHARED = True
@@ -221,17 +235,20 @@ class _SharedBackend(_Backend):
     @classmethod
     def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
         engine = super()._engine_for(config, metric)
-        is_new = not engine.knows(metric._collector)
-        if is_new and _custom.is_collecting() and not _is_registered(metric):
-            # A metric that a custom collector makes for one scrape is a value, not something to share.
+        collector = internals.collector_of(metric)
+        if not engine.knows(collector) and custom.is_collecting() and not internals.is_registered(collector):
+            # A metric that a custom collector makes for one scrape is a value of this process, not a shared one.
             return _values_of_scrapes()
         return engine
 
     @classmethod
     def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
-        """pytheus' hook: the samples of a registry's collectors, those of other processes included."""
+        """pytheus' hook: returns the samples of a registry's collectors, those of other processes included."""
+        # Imported here, because a scrape needs the classes.
+        from pytheus_backend_rs.pytheus import scrape
+
         _logging.drain()
-        return _scrape.scrape(cls._base()._current, registry.collect())
+        return scrape.samples(cls._base()._current, registry)
 
 
 class RedisBackend(_SharedBackend):
@@ -266,6 +283,14 @@ class RedisBackend(_SharedBackend):
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
         return _config.redis_url(config)
+
+    @classmethod
+    def _announce(cls) -> None:
+        """Logs the lines of pytheus-backend-rs 0.0.9, which users look for."""
+        for index in range(_config.pipeline_threads(cls._current.url)):
+            _logging.logger.info("Starting pipeline thread....%d", index)
+        _logging.logger.info("Starting BackendAction thread....")
+        _logging.logger.info("RedisBackend initialized")
 
 
 class SharedMemoryBackend(_SharedBackend):
@@ -303,12 +328,6 @@ def _values_of_scrapes() -> Engine:
     return Engine("memory:", is_shared=False)
 
 
-def _is_registered(metric: _Metric) -> bool:
-    """Whether the metric's collector is in its registry: then it belongs to the program."""
-    registry = metric._collector._registry
-    return registry is not None and any(known is metric._collector for known in registry.collect())
-
-
 def _bound(part: str | None) -> float:
     try:
         return float(part or "")
@@ -322,9 +341,3 @@ def _fingerprint(config: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _do_nothing(_handle: Any, _value: float) -> int:
     return 0
-
-
-def _no_number(operation: str, value: Any, error: Exception) -> Exception:
-    if isinstance(error, OverflowError):
-        return OverflowError(f"{operation}: the amount is too large for a double")
-    return TypeError(f"{operation}({value!r}): expected a number, not {type(value).__name__}")

@@ -1,0 +1,253 @@
+"""What this package knows about the inside of pytheus. When pytheus changes, edit this module.
+
+pytheus documents how a backend class is loaded and constructed. An adapter needs more than that: which collector a
+metric belongs to, its labels, its children, its bucket bounds, and where it keeps its backend objects. Those are
+private names, which any release may change. No other module uses them.
+
+The functions expect objects that another thread may be constructing: pytheus registers a collector before its metric
+is complete, and adds children while a scrape walks over them.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from pytheus_backend_rs._engine import Definition
+from pytheus_backend_rs._logging import logger
+
+if TYPE_CHECKING:
+    from pytheus.metrics import Sample, _Metric, _MetricCollector
+    from pytheus.registry import Collector, Registry
+
+#: The versions of pytheus that the tests cover: from the first one up to, but not including, the second one.
+TESTED_VERSIONS = ((0, 6), (0, 7))
+
+#: The private names that this module uses, by the class of pytheus that has them. A test looks each of them up.
+PRIVATE_NAMES = {
+    "_MetricCollector": ("_required_labels", "_default_labels", "_labeled_metrics", "_metric", "_registry"),
+    "_Metric": ("_collector", "_labels", "_can_observe", "_metric_value_backend", "_raise_if_cannot_observe"),
+    "Histogram": ("_upper_bounds", "_buckets", "_sum", "_count"),
+    "Summary": ("_sum", "_count"),
+}
+
+#: The attribute of a collector that holds its labelled metrics, by their label values sorted by label name.
+CHILDREN = "_labeled_metrics"
+
+#: The class of pytheus and the method of it that native methods replace, by metric type.
+HOT_METHODS = {"counter": ("Counter", "inc"), "histogram": ("Histogram", "observe"), "summary": ("Summary", "observe")}
+
+#: The types whose metrics have one backend object for the sum, one for the count and one for each bucket.
+OBSERVED_TYPES = ("histogram", "summary")
+
+#: How often a walk over a registry starts again because another thread registered a collector meanwhile.
+_WALKS = 1000
+
+
+@functools.cache
+def warn_if_untested() -> None:
+    """Logs a warning, once, if the installed pytheus is older or newer than what the tests cover."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("pytheus")
+    except PackageNotFoundError:
+        # A frozen program may come without the metadata of its packages.
+        return
+    numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdecimal())
+    oldest, too_new = TESTED_VERSIONS
+    if not oldest <= numbers < too_new:
+        logger.warning(
+            "pytheus %s is installed, but this version of pytheus-backend-rs is tested with pytheus>=%s,<%s only: "
+            "install a tested version of pytheus, or a newer pytheus-backend-rs",
+            installed,
+            _dotted(oldest),
+            _dotted(too_new),
+        )
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def collector_of(metric: _Metric) -> _MetricCollector[Any]:
+    """Returns the collector of a metric."""
+    return metric._collector
+
+
+def definition_of(collector: _MetricCollector[Any]) -> Definition:
+    """Returns what the engine needs to know about a collector.
+
+    Raises AttributeError while another thread is still constructing the collector's histogram.
+    """
+    type_ = str(collector.type_)
+    bounds = collector._metric._upper_bounds if type_ == "histogram" else ()
+    return Definition(
+        collector.name,
+        collector.description,
+        type_,
+        tuple(sorted(collector._required_labels or ())),
+        tuple(float(bound) for bound in bounds),
+    )
+
+
+def bounds_as_shown(collector: _MetricCollector[Any]) -> list[str]:
+    """Returns the bucket bounds of a histogram as pytheus writes them."""
+    return [str(bound) for bound in collector._metric._upper_bounds]
+
+
+def labels_of(metric: _Metric) -> dict[str, str]:
+    """Returns the labels of a metric with their values as text, default labels first, as pytheus shows them."""
+    labels: dict[str, Any] = {**(metric._collector._default_labels or {}), **(metric._labels or {})}
+    return {name: str(value) for name, value in labels.items()}
+
+
+def observable_metrics(collector: _MetricCollector[Any]) -> list[_Metric]:
+    """Returns the metrics of a collector that have a value."""
+    metrics: list[_Metric] = list(collector._labeled_metrics.values())
+    if getattr(collector._metric, "_can_observe", False):
+        metrics.insert(0, collector._metric)
+    return metrics
+
+
+def value_of(metric: Any) -> Any:
+    """Returns the backend object that has the metric's value or sum; None while the metric is being constructed."""
+    return getattr(metric, _place(metric), None)
+
+
+def _place(metric: Any) -> str:
+    return "_sum" if str(metric.type_) in OBSERVED_TYPES else "_metric_value_backend"
+
+
+def is_complete(metric: Any) -> bool:
+    """Tells whether pytheus has constructed all backend objects of a metric."""
+    if str(metric.type_) not in OBSERVED_TYPES:
+        return value_of(metric) is not None
+    if getattr(metric, "_count", None) is None:
+        return False
+    return str(metric.type_) == "summary" or len(metric._buckets) == len(metric._upper_bounds)
+
+
+def is_made_by_pytheus(view: Any) -> bool:
+    """Tells whether the backend object `view` is about to become the value or sum of its metric.
+
+    This is so while pytheus constructs the metric, and only if `view` is not wrapped by another backend.
+    """
+    from pytheus.backends.base import get_backend_class
+
+    metric = view.metric
+    place = _place(metric)
+    return (
+        view.histogram_bucket == ("sum" if place == "_sum" else None)
+        and getattr(metric, "_can_observe", False)
+        and getattr(metric, place, view) is None
+        and get_backend_class() is type(view)
+    )
+
+
+def is_pytheus_method(metric: _Metric, owner: str, name: str) -> bool:
+    """Tells whether `metric.name(…)` is the method that pytheus gives the class `owner`.
+
+    It is not if a subclass, the instance, or a tool that patches classes has replaced it.
+    """
+    # Every method first calls this check, which native methods leave out.
+    return _is_own(metric, owner, name) and _is_own(metric, "_Metric", "_raise_if_cannot_observe")
+
+
+def _is_own(metric: _Metric, owner: str, name: str) -> bool:
+    from pytheus import metrics
+
+    function = getattr(type(metric), name, None)
+    return (
+        type(function) is FunctionType
+        and function is getattr(metrics, owner).__dict__.get(name)
+        and function.__globals__ is metrics.__dict__
+        and getattr(getattr(metric, name), "__func__", None) is function
+    )
+
+
+def root_of(collector: _MetricCollector[Any]) -> _Metric:
+    """Returns the metric on which a program calls `labels`."""
+    root: _Metric = collector._metric
+    return root
+
+
+def is_metric_collector(collector: Any) -> bool:
+    """Tells whether a collector is one that pytheus makes for a metric."""
+    from pytheus.metrics import _MetricCollector
+
+    return isinstance(collector, _MetricCollector)
+
+
+def is_custom_collector(collector: Any) -> bool:
+    """Tells whether a collector makes metrics in its `collect`: pytheus looks whether it has a description."""
+    return not hasattr(collector, "description")
+
+
+def has_own_samples(collector: _MetricCollector[Any]) -> bool:
+    """Tells whether a program's subclass says what the collector shows, instead of pytheus' own classes."""
+    from pytheus.metrics import _MetricCollector
+
+    return not (
+        type(collector).collect is _MetricCollector.collect
+        and type(collector._metric).collect.__module__ == _MetricCollector.__module__
+    )
+
+
+def samples_of(collector: Any) -> list[Sample]:
+    """Returns the samples of a collector, as its own `collect` makes them."""
+    if not is_metric_collector(collector) or has_own_samples(collector):
+        return list(collector.collect())
+    # As pytheus does, but safe while other threads add children.
+    return [
+        sample for metric in observable_metrics(collector) if is_complete(metric) for sample in metric.collect()
+    ]
+
+
+def is_registered(collector: _MetricCollector[Any]) -> bool:
+    """Tells whether a collector is in its registry, and so belongs to the program and not to one scrape."""
+    registry = collector._registry
+    return registry is not None and any(known is collector for known in collectors_of(registry))
+
+
+def collectors_of(registry: Registry) -> list[Collector]:
+    """Returns the collectors of a registry."""
+    for _ in range(_WALKS):
+        try:
+            return list(registry.collect())
+        except RuntimeError:
+            # pytheus walks over a dict; another thread has added a collector to it.
+            continue
+    return list(registry.collect())
+
+
+def default_registry() -> Registry:
+    """Returns pytheus' `REGISTRY`."""
+    from pytheus.registry import REGISTRY
+
+    return REGISTRY
+
+
+def loaded_class() -> Any:
+    """Returns the backend class that pytheus has loaded."""
+    from pytheus.backends.base import get_backend_class
+
+    return get_backend_class()
+
+
+def is_registering() -> bool:
+    """Tells whether this thread is inside the `register` of a pytheus registry.
+
+    pytheus calls a custom collector's `collect` there without saying why, so this looks at the stack.
+    """
+    from pytheus.registry import CollectorRegistry
+
+    code = getattr(CollectorRegistry.register, "__code__", None)
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

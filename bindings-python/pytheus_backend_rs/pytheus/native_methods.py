@@ -1,0 +1,47 @@
+"""Puts native methods on the instances of pytheus' classes, so that no Python runs between a program and the engine.
+
+pytheus' own methods cost many times what the engine does (`Histogram.observe` walks over all buckets). When pytheus
+constructs a backend object, that object puts `inc` or `observe` on its metric, `labels` on the metric that has it as
+a child, and for a gauge `inc`, `dec` and `set` on itself. A native method accepts plain numbers and known label
+values; it hands every other call to the method of the class, so pytheus still makes all decisions and raises all errors.
+
+Only pytheus' own methods are replaced. The option `native_methods` turns this off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytheus_backend_rs._callables import callables
+from pytheus_backend_rs._engine import address
+from pytheus_backend_rs.pytheus import internals
+
+if TYPE_CHECKING:
+    from pytheus.metrics import _MetricCollector
+
+
+def install(view: Any) -> None:
+    """Puts the native methods in place for the backend object `view`, which pytheus is constructing."""
+    if not internals.is_made_by_pytheus(view):
+        return
+    metric = view.metric
+    metric_address, keep = address(view._handle), (view._owner, view._family)
+    type_ = view._family.definition.type_
+    if type_ == "gauge":
+        # They stand on the backend object and not on the gauge: tests of programs replace the backend of a gauge.
+        for name, bind in (("inc", callables.view_inc), ("dec", callables.view_dec), ("set", callables.view_set)):
+            setattr(view, name, bind(view, metric_address, keep))
+    elif type_ in internals.HOT_METHODS:
+        owner, name = internals.HOT_METHODS[type_]
+        if internals.is_pytheus_method(metric, owner, name):
+            bind = callables.counter_inc if type_ == "counter" else callables.observe
+            setattr(metric, name, bind(metric, metric_address, keep))
+    if view._family.label_names:
+        _install_labels(internals.collector_of(metric), view._family.label_names)
+
+
+def _install_labels(collector: _MetricCollector[Any], names: tuple[str, ...]) -> None:
+    root = internals.root_of(collector)
+    # pytheus' method has parameters of these names, so they cannot be labels given as keywords.
+    if {"self", "pytheus_labels_"}.isdisjoint(names) and internals.is_pytheus_method(root, "_Metric", "labels"):
+        setattr(root, "labels", callables.labels(root, (collector, names, internals.CHILDREN)))
