@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO := cargo
 
 # The sources of the Python package, which is installed again when one of them has changed.
-PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src include -type f) \
+PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-rust test-c test-python sanitize fuzz bench lint package clean
@@ -61,14 +61,17 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
-lint: ## Check formatting, lints, and that the checked-in header is the generated one.
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+lint: ## Check formatting, lints, layers, doc links, and that the checked-in header is the generated one.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/layers --self-test
+	scripts/layers
+	RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items --lib
 	$(CARGO) metadata --locked --format-version 1 --manifest-path bench/engines/Cargo.toml >/dev/null
 	git diff --exit-code -- include Cargo.lock
 
-package: ## Check that the crate builds from what `cargo package` packs.
-	$(CARGO) package --locked --allow-dirty
+package: ## Check that the crates build from what `cargo package` packs.
+	$(CARGO) package --workspace --locked --allow-dirty
 
 clean: ## Remove what was built.
 	rm -rf $(BUILD) $(TARGET) bindings-python/build bindings-python/*.egg-info

@@ -44,7 +44,7 @@ class BuildEngineFirst(build_ext):
 
 def build_engine() -> "tuple[str, str]":
     """The static library, and the executable of the side-car: both of one build of the engine."""
-    command = ["cargo", "build", "--release", "--lib", "--bin", COMMAND, "--locked"]
+    command = ["cargo", "build", "--release", "--workspace", "--lib", "--bin", COMMAND, "--locked"]
     command += ["--message-format", "json-render-diagnostics"]
     try:
         output = subprocess.run(command, cwd=ENGINE, check=True, stdout=subprocess.PIPE).stdout

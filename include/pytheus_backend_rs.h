@@ -1036,7 +1036,7 @@ BackendStatus metrics_serve(const Backend *backend,
 uint16_t metrics_server_port(const MetricsServer *server);
 
 /**
- * The address and port at which the server listens, as in "127.0.0.1:9464" or "[::1]:9464". It lives as long as
+ * The address and port at which the server listens, as in `127.0.0.1:9464` or `[::1]:9464`. It lives as long as
  * `server`. NULL if `server` is NULL.
  */
 const char *metrics_server_address(const MetricsServer *server);

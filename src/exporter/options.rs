@@ -8,13 +8,13 @@ use crate::model::error::{Error, ErrorKind, Result};
 /// Ten days: longer than any client takes, and short enough for every clock.
 const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 86_400);
 
-/// How an [`Exporter`] serves.
+/// How an [`Exporter`](crate::Exporter) serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterOptions {
     /// The IPv4 or IPv6 address to listen at, as in `127.0.0.1` (the default), `::1`, `0.0.0.0` (all that are
     /// IPv4) or `::` (all); or `localhost`, which is `127.0.0.1`.
     pub address: String,
-    /// The port to listen at; 0 (the default) for a free one: see [`Exporter::port`].
+    /// The port to listen at; 0 (the default) for a free one: see [`Exporter::port`](crate::Exporter::port).
     pub port: u16,
     /// Stands in front of the name of each family, with an underscore.
     pub name_prefix: Option<String>,

@@ -85,7 +85,7 @@ pub unsafe extern "C" fn metrics_server_port(server: *const MetricsServer) -> u1
     unsafe { server.as_ref() }.map_or(0, |server| server.exporter.port())
 }
 
-/// The address and port at which the server listens, as in "127.0.0.1:9464" or "[::1]:9464". It lives as long as
+/// The address and port at which the server listens, as in `127.0.0.1:9464` or `[::1]:9464`. It lives as long as
 /// `server`. NULL if `server` is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metrics_server_address(server: *const MetricsServer) -> *const c_char {

@@ -2,7 +2,7 @@
 //!
 //! The cells of a metric are words of the file, changed by compare-and-swap. Every process sees a change at once,
 //! nothing has to be sent, and a process that is killed has lost nothing. Only making and removing metrics takes a
-//! lock. [`store`] counts and [`attached`] only reads. Both use a [`file`], whose bytes [`layout`] describes.
+//! lock. [`store`] counts and [`attached`] only reads. Both use a [`mod@file`], whose bytes [`layout`] describes.
 
 mod attached;
 mod creation;

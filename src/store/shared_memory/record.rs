@@ -122,7 +122,7 @@ pub(super) fn cells(segment: &Arc<Segment>, file: &SharedFile, record: &Record) 
     cells.ok_or_else(|| damaged(file.path(), record.offset))
 }
 
-/// A place between two records' beginnings, as [`places`] finds them.
+/// A place between two records' beginnings.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) offset: u64,

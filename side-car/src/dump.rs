@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use clap::{Arg, ArgMatches, Command};
 use pytheus_backend_rs::{Format, TEXT_CONTENT_TYPE};
+use wildmatch::WildMatch;
 
 use crate::failure::Failure;
 use crate::store::{self, Presence};
@@ -50,31 +51,10 @@ pub(crate) fn print(text: &str) -> Result<ControlFlow<()>, Failure> {
 }
 
 fn matches_name(pattern: &str, name: &str) -> bool {
-    if !pattern.contains(['*', '?']) {
-        return name.contains(pattern);
+    match pattern.contains(['*', '?']) {
+        true => WildMatch::new(pattern).matches(name),
+        false => name.contains(pattern),
     }
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // Where to go on when the rest does not fit: one character more for the last star.
-    let mut retry: Option<(usize, usize)> = None;
-    let (mut at, mut seen) = (0, 0);
-    while seen < name.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                retry = Some((at, seen));
-                at += 1;
-            }
-            Some(&character) if character == '?' || character == name[seen] => {
-                at += 1;
-                seen += 1;
-            }
-            _ => {
-                let Some((star, from)) = retry else { return false };
-                retry = Some((star, from + 1));
-                (at, seen) = (star + 1, from + 1);
-            }
-        }
-    }
-    pattern[at..].iter().all(|&character| character == '*')
 }
 
 #[cfg(test)]
