@@ -1,8 +1,7 @@
 //! A metrics engine behind a stable C ABI.
 //!
-//! Programs in any language count with it (counters, gauges, histograms, summaries, with labels); it
-//! keeps the values where all processes of a service can share them; and it renders them as
-//! Prometheus text when somebody scrapes.
+//! Programs in any language count with it (counters, gauges, histograms, summaries, with labels). It keeps the values
+//! where all processes of a service can share them, and renders them as text for Prometheus.
 //!
 //! ```
 //! use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType};
@@ -15,15 +14,21 @@
 //! # Ok::<(), pytheus_backend_rs::Error>(())
 //! ```
 //!
-//! # The map
+//! # The way of an increment
 //!
-//! The path of an increment: `metric` → `cell` (values in memory) or `pending` (values on their way to a
-//! server, on the words of `atomic`). The path of a scrape: `exporter` → `backend` → `store` → `sample` →
-//! `exposition`. What is counted: `family`, `name`, `labels`, `number`, in the `table` of a backend. What the engine
-//! tells about itself and its store: `statistics`, `report`, `logging`. What happens at a fork and at the end: `fork`,
-//! `exit`. The C boundary: [`ffi`]. Unsafe code is there, in `fork`, `exit` and `thread`, in the mapped segments of
-//! the shared-memory store, and where a fork closes descriptors. The side-car is a program of its own, in
-//! `src/bin/pytheus-backend-rs`.
+//! [`Metric::inc`] checks the type, and changes the metric's [`cell::Cells`] with [`add`](cell::Cells::add):
+//!
+//! - in memory, a [`CounterCell`](cell::counter::CounterCell) or a [`ValueCell`](cell::value::ValueCell), and that is
+//!   all;
+//! - in shared memory, [`SharedCells`](cell::shared::SharedCells) of a mapped [`Segment`](cell::segment::Segment);
+//! - with a server, [`PendingCells`](cell::pending::PendingCells), whose
+//!   [`mark_dirty`](cell::pending::PendingCells::mark_dirty) queues the metric for the thread of its
+//!   [`Store`](store::Store).
+//!
+//! `ARCHITECTURE.md` is the map of the whole: the layers, the ways of a batch and of a scrape, the threads and the locks.
+
+// The walk above leads through private modules: it is for readers of the source.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod backend;
 mod cell;
