@@ -1,20 +1,23 @@
 //! Writes the C header from `src/ffi`, and gives the shared library its SONAME.
 //!
-//! The header is generated in `OUT_DIR` and copied to `include/` if it differs. It differs only after a change of the
-//! boundary, so an installed or packaged source tree is never written to.
+//! The header is generated in `OUT_DIR` and copied to `include/` if it differs. It differs only after a change of
+//! the interface, so building an installed or packaged source tree never writes to it.
 
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The version of the binary interface, with which the SONAME ends. Raise it when a program that was compiled with an
-/// older header could break.
+/// The number of the binary interface, with which the SONAME ends. Raise it when a program that was compiled
+/// with an older header could break.
 const ABI_VERSION: u32 = 1;
 
 const HEADER: &str = "pytheus_backend_rs.h";
-/// The file with the same declarations for cffi: no comments, no preprocessor.
+/// The same declarations for cffi, which reads neither comments nor preprocessor directives.
 const CFFI_HEADER: &str = "pytheus_backend_rs.cffi.h";
+
+/// The widest line of a header.
+const HEADER_COLUMNS: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=src/ffi");
@@ -23,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rustc-env=BACKEND_ABI_VERSION={ABI_VERSION}");
     if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libpytheus_backend_rs.so.{ABI_VERSION}");
-        // The library has threads, thread-local values and fork handlers: it cannot be unloaded.
+        // The library has threads, thread-local values and fork handlers, which would outlive their code.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -35,9 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn header_config(root: &Path) -> Result<cbindgen::Config, Box<dyn Error>> {
     let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
     config.after_includes = Some(format!(
-        "\n#define BACKEND_VERSION \"{}\"\n#define BACKEND_VERSION_MAJOR {}\n#define BACKEND_VERSION_MINOR {}\n\
-         #define BACKEND_VERSION_PATCH {}\n\n/* The number in the SONAME; backend_abi_version() tells the \
-         library's. */\n#define BACKEND_ABI_VERSION {ABI_VERSION}",
+        "\n/* The version of this header; backend_version() returns that of the library. */\n\
+         #define BACKEND_VERSION \"{}\"\n#define BACKEND_VERSION_MAJOR {}\n#define BACKEND_VERSION_MINOR {}\n\
+         #define BACKEND_VERSION_PATCH {}\n\n/* The number of the binary interface in the SONAME; \
+         backend_abi_version() returns\n * that of the library. */\n#define BACKEND_ABI_VERSION {ABI_VERSION}",
         env::var("CARGO_PKG_VERSION")?,
         env::var("CARGO_PKG_VERSION_MAJOR")?,
         env::var("CARGO_PKG_VERSION_MINOR")?,
@@ -65,6 +69,9 @@ fn write_header(root: &Path, out: &Path, name: &str, config: cbindgen::Config) -
         text = without_conditionals(&text);
         fs::write(&generated, &text)?;
     }
+    if let Some(line) = text.lines().find(|line| line.chars().count() > HEADER_COLUMNS) {
+        return Err(format!("{name} has a line of more than {HEADER_COLUMNS} columns: {line}").into());
+    }
     let checked_in = root.join("include").join(name);
     if fs::read_to_string(&checked_in).ok().as_deref() != Some(text.as_str()) {
         fs::write(checked_in, text)?;
@@ -72,9 +79,8 @@ fn write_header(root: &Path, out: &Path, name: &str, config: cbindgen::Config) -
     Ok(())
 }
 
-/// Removes the preprocessor conditionals, which cffi does not understand.
-///
-/// Every condition asks for C23, so the declarations for older C are those after `#else`.
+/// Evaluates the conditionals of the header for cffi, which has no preprocessor. All conditions ask for C23,
+/// so the declarations for older C stand in `#else`.
 fn without_conditionals(text: &str) -> String {
     let mut is_skipping = false;
     let mut plain = String::new();

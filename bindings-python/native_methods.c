@@ -156,7 +156,7 @@ static inline PyObject *change(PyObject *self, const char *name, Operation opera
 }
 
 static PyObject *counter_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  if (count == 0 && keywords == NULL && metric_inc_one(((Target *)self)->metric) == BACKEND_STATUS_OK) {
+  if (count == 0 && keywords == NULL && metric_inc(((Target *)self)->metric, 1.0) == BACKEND_STATUS_OK) {
     Py_INCREF(Py_None);
     return Py_None;
   }

@@ -90,27 +90,6 @@ typedef struct {
 
 typedef struct {
   size_t size;
-  const char *name;
-  const char *help;
-  const char *unit;
-  int32_t metric_type;
-  int32_t names;
-  size_t position;
-} MetricsForeignFamily;
-
-typedef struct {
-  size_t size;
-  const char *suffix;
-  const char *const *label_names;
-  const char *const *label_values;
-  size_t label_count;
-  double value;
-} MetricsForeignSample;
-
-typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
-
-typedef struct {
-  size_t size;
   const char *accept;
   const char *name_prefix;
   const MetricFamily *const *families;
@@ -127,6 +106,25 @@ typedef struct {
   const double *values;
   size_t value_count;
 } MetricsSeries;
+
+typedef struct {
+  size_t size;
+  const char *name;
+  const char *help;
+  const char *unit;
+  int32_t metric_type;
+  int32_t names;
+  size_t position;
+} MetricsForeignFamily;
+
+typedef struct {
+  size_t size;
+  const char *suffix;
+  const char *const *label_names;
+  const char *const *label_values;
+  size_t label_count;
+  double value;
+} MetricsForeignSample;
 
 typedef struct {
   size_t size;
@@ -150,19 +148,13 @@ typedef struct {
   double last_flush_timestamp;
 } BackendStatistics;
 
+typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);
+
 const char *backend_version(void);
 
 uint32_t backend_abi_version(void);
 
-BackendStatus backend_new(const char *url, Backend **backend, BackendError **error);
-
-BackendStatus backend_close(const Backend *backend, BackendError **error);
-
 void backend_close_all(void);
-
-void backend_free(Backend *backend);
-
-BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
 
 void backend_restart_callback(BackendRestartCallback callback, void *user_data);
 
@@ -170,11 +162,13 @@ BackendStatus backend_panic(BackendError **error);
 
 void backend_string_free(char *text);
 
-BackendStatus backend_error_status(const BackendError *error);
+BackendStatus backend_new(const char *url, Backend **backend, BackendError **error);
 
-const char *backend_error_message(const BackendError *error);
+BackendStatus backend_close(const Backend *backend, BackendError **error);
 
-void backend_error_free(BackendError *error);
+BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
+
+void backend_free(Backend *backend);
 
 BackendStatus metric_family_new(const Backend *backend,
                                 const MetricFamilyOptions *options,
@@ -185,26 +179,6 @@ BackendStatus metric_family_clear(const MetricFamily *family, BackendError **err
 
 void metric_family_free(MetricFamily *family);
 
-BackendStatus metrics_foreign_new(MetricsForeign **foreign, BackendError **error);
-
-BackendStatus metrics_foreign_family(MetricsForeign *foreign,
-                                     const MetricsForeignFamily *family,
-                                     BackendError **error);
-
-BackendStatus metrics_foreign_sample(MetricsForeign *foreign,
-                                     const MetricsForeignSample *sample,
-                                     BackendError **error);
-
-void metrics_foreign_free(MetricsForeign *foreign);
-
-BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data, int32_t max_level);
-
-BackendStatus backend_log_queue(int32_t max_level);
-
-BackendStatus backend_log_wait(double timeout_seconds);
-
-BackendStatus backend_log_next(double timeout_seconds, int32_t *level, char **message);
-
 BackendStatus metric_new(const MetricFamily *family,
                          const char *const *label_values,
                          size_t label_count,
@@ -214,8 +188,6 @@ BackendStatus metric_new(const MetricFamily *family,
 void metric_free(Metric *metric);
 
 BackendStatus metric_inc(const Metric *metric, double amount);
-
-BackendStatus metric_inc_one(const Metric *metric);
 
 BackendStatus metric_dec(const Metric *metric, double amount);
 
@@ -239,11 +211,6 @@ BackendStatus metric_remove(const MetricFamily *family,
                             size_t label_count,
                             BackendError **error);
 
-BackendStatus metrics_collect(const Backend *backend,
-                              char **text,
-                              size_t *length,
-                              BackendError **error);
-
 BackendStatus metrics_render(const Backend *backend,
                              const MetricsRenderOptions *options,
                              MetricsText **text,
@@ -257,6 +224,11 @@ const char *metrics_text_content_type(const MetricsText *text);
 
 void metrics_text_free(MetricsText *text);
 
+BackendStatus metrics_collect(const Backend *backend,
+                              char **text,
+                              size_t *length,
+                              BackendError **error);
+
 int32_t metrics_accepts_gzip(const char *accept_encoding);
 
 BackendStatus metrics_snapshot_new(const Backend *backend,
@@ -268,6 +240,18 @@ BackendStatus metrics_snapshot_new(const Backend *backend,
 BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
 
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
+
+BackendStatus metrics_foreign_new(MetricsForeign **foreign, BackendError **error);
+
+BackendStatus metrics_foreign_family(MetricsForeign *foreign,
+                                     const MetricsForeignFamily *family,
+                                     BackendError **error);
+
+BackendStatus metrics_foreign_sample(MetricsForeign *foreign,
+                                     const MetricsForeignSample *sample,
+                                     BackendError **error);
+
+void metrics_foreign_free(MetricsForeign *foreign);
 
 BackendStatus metrics_serve(const Backend *backend,
                             const MetricsServeOptions *options,
@@ -283,5 +267,19 @@ void metrics_server_free(MetricsServer *server);
 BackendStatus backend_statistics(const Backend *backend,
                                  BackendStatistics *statistics,
                                  BackendError **error);
+
+BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data, int32_t max_level);
+
+BackendStatus backend_log_queue(int32_t max_level);
+
+BackendStatus backend_log_wait(double timeout_seconds);
+
+BackendStatus backend_log_next(double timeout_seconds, int32_t *level, char **message);
+
+BackendStatus backend_error_status(const BackendError *error);
+
+const char *backend_error_message(const BackendError *error);
+
+void backend_error_free(BackendError *error);
 
 const char *backend_status_name(int32_t status);

@@ -100,7 +100,6 @@ static void null_is_refused_in_every_place(void) {
   CHECK_ERROR(refused, "label_values[0]", metric_remove(family, &no_label_value, 1, &error));
 
   CHECK_STATUS(refused, metric_inc(NULL, 1.0));
-  CHECK_STATUS(refused, metric_inc_one(NULL));
   CHECK_STATUS(refused, metric_dec(NULL, 1.0));
   CHECK_STATUS(refused, metric_set(NULL, 1.0));
   CHECK_STATUS(refused, metric_observe(NULL, 1.0));
@@ -473,7 +472,6 @@ static void each_type_refuses_the_operations_of_the_others(void) {
   for (int index = 3; index < 5; index++) {
     CHECK_STATUS(wrong, metric_inc(metrics[index], 1));
     CHECK_STATUS(wrong, metric_inc(metrics[index], -1));
-    CHECK_STATUS(wrong, metric_inc_one(metrics[index]));
     CHECK_STATUS(wrong, metric_dec(metrics[index], 1));
     CHECK_STATUS(wrong, metric_set(metrics[index], 1));
     CHECK_ERROR(wrong, "value", metric_get(metrics[index], &value, &error));

@@ -171,22 +171,15 @@ static void whoever_takes_a_record_is_woken_though_others_only_look(void) {
 static void a_callback_receives_level_text_and_its_user_data(void) {
   int user_data = 0;
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_callback(receive, &user_data, BACKEND_LOG_LEVEL_INFO));
-  Backend *backend = open_backend(server.url);
+  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
   pthread_mutex_lock(&received.lock);
-  CHECK_TEXT("3 Starting pipeline thread....0\n"
-             "3 Starting pipeline thread....1\n"
-             "3 Starting pipeline thread....2\n"
-             "3 Starting pipeline thread....3\n"
-             "3 Starting BackendAction thread....\n"
-             "3 RedisBackend initialized\n",
-             received.text);
+  CHECK_CONTAINS("backend_panic was called", received.text);
   CHECK(received.last_user_data == &user_data);
-  CHECK_NUMBER(BACKEND_LOG_LEVEL_INFO, received.last_level);
+  CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, received.last_level);
   pthread_mutex_unlock(&received.lock);
   receive_nothing();
   CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
   CHECK_TEXT("", received.text);
-  backend_free(backend);
 }
 
 static void threads_of_the_engine_call_back_when_the_store_is_lost_and_back(void) {

@@ -1,7 +1,6 @@
 /* Scrapes as text in the format that a client asks for: what is in them, where families end, and which content
  * type they have.
  */
-#include <stddef.h>
 #include <unistd.h>
 
 #include "declare.h"
@@ -203,18 +202,6 @@ static void names_and_units_are_options_of_a_family(void) {
   backend_free(backend);
 }
 
-static void a_program_with_the_first_version_of_the_family_options_still_declares(void) {
-  Backend *backend = open_backend("memory:");
-  MetricFamilyOptions options = options_for(METRIC_TYPE_GAUGE, "size");
-  /* What is behind the fields that it knew is not ours to read. */
-  options.size = offsetof(MetricFamilyOptions, unit);
-  options.unit = (const char *)(uintptr_t)1;
-  options.names = -1;
-  MetricFamily *family = declare(backend, &options);
-  metric_family_free(family);
-  backend_free(backend);
-}
-
 static void wrong_arguments_are_named(void) {
   Backend *backend = open_backend("memory:"), *other = open_backend("memory:");
   MetricFamily *foreign = declare_plain(other, METRIC_TYPE_GAUGE, "foreign");
@@ -255,24 +242,6 @@ static void wrong_arguments_are_named(void) {
   metric_family_free(foreign);
   backend_free(backend);
   backend_free(other);
-}
-
-/* A program of a later version: its struct is longer, and what we do not know must be zero. */
-static void options_of_a_newer_program_are_read(void) {
-  struct {
-    MetricsRenderOptions known;
-    size_t unknown;
-  } options;
-  memset(&options, 0, sizeof options);
-  options.known.size = sizeof options;
-  Backend *backend = open_backend("memory:");
-  MetricsText *text = render(backend, &options.known);
-  metrics_text_free(text);
-  text = NULL;
-  options.unknown = 1;
-  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "does not know",
-              metrics_render(backend, &options.known, &text, &error));
-  backend_free(backend);
 }
 
 /* The values that a program computes when it is scraped. */
@@ -441,9 +410,7 @@ int main(void) {
   CHECK_RUN(others_are_appended_when_they_are_wanted);
   CHECK_RUN(what_would_collide_is_left_out);
   CHECK_RUN(names_and_units_are_options_of_a_family);
-  CHECK_RUN(a_program_with_the_first_version_of_the_family_options_still_declares);
   CHECK_RUN(wrong_arguments_are_named);
-  CHECK_RUN(options_of_a_newer_program_are_read);
   CHECK_RUN(samples_of_the_program_stand_between_the_families_of_the_store);
   CHECK_RUN(a_wrong_foreign_sample_costs_itself_alone);
   CHECK_RUN(gzip_is_for_those_who_take_it);

@@ -298,7 +298,7 @@ fn closing_all_backends_stops_the_exporters() {
             addresses.add(index, u64::from(exporter.port()));
         }
         gate.wait();
-        pytheus_backend_rs::ffi::backend::backend_close_all();
+        pytheus_backend_rs::ffi::library::backend_close_all();
         wait_until_free(first.address());
         wait_until_free(second.address());
         true

@@ -26,7 +26,9 @@ module Metrics
              label_names: :pointer,
              label_count: :size_t,
              buckets: :pointer,
-             bucket_count: :size_t
+             bucket_count: :size_t,
+             unit: :pointer,
+             names: :int32
     end
 
     # `blocking: true` lets other Ruby threads run while a call waits for a server.

@@ -1,14 +1,15 @@
-//! `BackendError`: why a call failed, as a sentence that the caller owns.
+//! `BackendError`: the reason of a failure, which the program owns.
 
 use std::any::Any;
 use std::ffi::{CString, c_char};
 use std::ptr;
 
-use super::status::{BackendStatus, guard_void};
-use super::text::to_c_string;
+use super::guard::free;
+use super::status::BackendStatus;
+use super::string::to_c_string;
 use crate::model::error::Error;
 
-/// Why a call failed. Made by the calls that take an `error` out-parameter; free it with
+/// The reason of a failure. A failing function writes it to its `error` out-parameter; free it with
 /// `backend_error_free`.
 #[derive(Debug)]
 pub struct BackendError {
@@ -16,7 +17,7 @@ pub struct BackendError {
     message: CString,
 }
 
-/// What the body of an exported function fails with.
+/// The failure of the body of an exported function.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: BackendStatus,
@@ -38,7 +39,7 @@ impl Failure {
     pub(super) fn panic(payload: &(dyn Any + Send)) -> Self {
         let reason = payload.downcast_ref::<&str>().copied();
         let reason = reason.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let message = format!("a defect in this library: {}", reason.unwrap_or("panic without a message"));
+        let message = format!("a defect in this library: {}", reason.unwrap_or("a panic without a message"));
         Self { status: BackendStatus::Panic, message }
     }
 }
@@ -55,26 +56,25 @@ impl From<Failure> for BackendError {
     }
 }
 
-/// The status that the failing call returned; BACKEND_STATUS_NULL_POINTER if `error` is NULL.
+/// Returns the status that the failing call returned, or BACKEND_STATUS_NULL_POINTER if `error` is
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_error_status(error: *const BackendError) -> BackendStatus {
-    // SAFETY: NULL, or an error of ours.
+    // SAFETY: the program's promises.
     unsafe { error.as_ref() }.map_or(BackendStatus::NullPointer, |error| error.status)
 }
 
-/// The sentence: what was wrong, with which value, and what was expected. UTF-8; it lives as long as
-/// `error`. NULL if `error` is NULL.
+/// Returns one sentence in UTF-8: what failed, with which value, and what was expected. It lives as
+/// long as `error`. Returns NULL if `error` is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_error_message(error: *const BackendError) -> *const c_char {
-    // SAFETY: NULL, or an error of ours.
+    // SAFETY: the program's promises.
     unsafe { error.as_ref() }.map_or(ptr::null(), |error| error.message.as_ptr())
 }
 
 /// Frees an error. NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_error_free(error: *mut BackendError) {
-    if !error.is_null() {
-        // SAFETY: made by Box::into_raw in `guard`, and freed once by its owner.
-        guard_void(|| drop(unsafe { Box::from_raw(error) }));
-    }
+    // SAFETY: the program's promises.
+    unsafe { free(error) }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use log::{Level, LevelFilter};
 
-use super::backend::seconds;
-use super::error::Failure;
-use super::status::{BackendStatus, guard_status};
-use super::text::to_c_string;
+use super::backend::timeout;
+use super::guard::guard_status;
+use super::options::choose;
+use super::status::BackendStatus;
+use super::string::to_c_string;
 use super::user_data::UserData;
 use crate::process::logging::{self, LogRecord, Output};
 
@@ -16,78 +17,75 @@ use crate::process::logging::{self, LogRecord, Output};
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendLogLevel {
-    /// Something is lost, or will be if nobody acts.
+    /// Something is lost, or will be lost unless the operator acts.
     Error = 1,
-    /// Something is odd.
+    /// Something is unusual.
     Warning = 2,
-    /// Threads that start, a store that is back.
+    /// Threads start, a store is back.
     Info = 3,
-    /// For those who look for a defect.
+    /// Details for finding a defect.
     Debug = 4,
 }
 
 /// Receives a log record: its BackendLogLevel, its text (UTF-8, valid during the call), and the
-/// `user_data` that was registered with it. It may be called by any thread, also by several at once,
-/// and may itself call this library. It must not unwind or jump out.
+/// `user_data` that was registered with it. Any thread may call it, also several at once, and it
+/// may call this library. It must not unwind or jump out.
 pub type BackendLogCallback =
     Option<unsafe extern "C" fn(level: i32, message: *const c_char, user_data: *mut c_void)>;
 
-/// Sends log records up to `max_level` (a BackendLogLevel) of all backends to `callback` from now on;
-/// NULL stops logging. A call that is under way in another thread may still use the former callback.
+/// Sends the log records of all backends up to `max_level` (a BackendLogLevel) to `callback` from
+/// now on. NULL stops logging. A call that another thread has begun may still reach the former
+/// callback.
 ///
-/// BACKEND_STATUS_INVALID_ARGUMENT: no such level.
+/// BACKEND_STATUS_INVALID_ARGUMENT: there is no such level.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_log_callback(
     callback: BackendLogCallback,
     user_data: *mut c_void,
     max_level: i32,
 ) -> BackendStatus {
-    guard_status(|| {
-        let Some(level) = level_filter(max_level) else { return BackendStatus::InvalidArgument };
-        let user_data = UserData::new(user_data);
-        let output = callback.map_or(Output::Nowhere, |callback| {
+    let user_data = UserData::new(user_data);
+    direct(max_level, || {
+        callback.map_or(Output::Nowhere, |callback| {
             Output::Callback(Arc::new(move |record: &LogRecord| {
                 let message = to_c_string(record.message.clone());
-                // SAFETY: the program's promise: it registered this function for such calls.
+                // SAFETY: the program registered this function for such calls.
                 unsafe { callback(level_number(record.level), message.as_ptr(), user_data.get()) }
             }))
-        });
-        logging::direct(output, level);
-        BackendStatus::Ok
+        })
     })
 }
 
-/// Keeps log records up to `max_level` (a BackendLogLevel) of all backends in a queue of at most 1,000
-/// from now on, to be read by `backend_log_next`. When it is full, records are dropped and counted.
+/// Keeps the log records of all backends up to `max_level` (a BackendLogLevel) in a queue from now
+/// on, from which `backend_log_next` takes them. The queue holds 1,000 records; when it is full,
+/// further records are dropped and counted.
 ///
-/// BACKEND_STATUS_INVALID_ARGUMENT: no such level.
+/// BACKEND_STATUS_INVALID_ARGUMENT: there is no such level.
 #[unsafe(no_mangle)]
 pub extern "C" fn backend_log_queue(max_level: i32) -> BackendStatus {
-    guard_status(|| {
-        let Some(level) = level_filter(max_level) else { return BackendStatus::InvalidArgument };
-        logging::direct(Output::Queue, level);
-        BackendStatus::Ok
-    })
+    direct(max_level, || Output::Queue)
 }
 
-/// Waits until the queue has a record, for at most `timeout_seconds`, and leaves it there.
+/// Waits until the queue has a record, for at most `timeout_seconds` (0 to 1000000), and leaves the
+/// record there.
 ///
-/// BACKEND_STATUS_NOT_FOUND: it has none, or records go to a callback meanwhile.
-/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
+/// BACKEND_STATUS_NOT_FOUND: the queue is still empty, or records go to a callback by now.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is out of range.
 #[unsafe(no_mangle)]
 pub extern "C" fn backend_log_wait(timeout_seconds: f64) -> BackendStatus {
-    guard_status(|| match seconds(timeout_seconds) {
+    guard_status(|| match timeout(timeout_seconds) {
         Ok(timeout) if logging::wait_for_record(timeout) => BackendStatus::Ok,
         Ok(_) => BackendStatus::NotFound,
-        Err(Failure { status, .. }) => status,
+        Err(failure) => failure.status,
     })
 }
 
-/// Takes the next record from the queue, waiting for it for at most `timeout_seconds`, and writes its
-/// level to `*level` and its text to `*message`; free that with `backend_string_free`.
+/// Takes the next record from the queue, for which it waits for at most `timeout_seconds` (0 to
+/// 1000000). It writes the level to `*level` and the text to `*message`; free the text with
+/// `backend_string_free`.
 ///
-/// BACKEND_STATUS_NOT_FOUND: there was none, or records go to a callback meanwhile.
-/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is not from 0 to 1000000.
+/// BACKEND_STATUS_NOT_FOUND: the queue is still empty, or records go to a callback by now.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is out of range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn backend_log_next(
     timeout_seconds: f64,
@@ -98,13 +96,12 @@ pub unsafe extern "C" fn backend_log_next(
         if level.is_null() || message.is_null() {
             return BackendStatus::NullPointer;
         }
-        let timeout = match seconds(timeout_seconds) {
-            Ok(timeout) => timeout,
-            Err(Failure { status, .. }) => return status,
+        match timeout(timeout_seconds) {
+            Ok(timeout) => logging::wait_for_record(timeout),
+            Err(failure) => return failure.status,
         };
-        logging::wait_for_record(timeout);
         let Some(record) = logging::next_record() else { return BackendStatus::NotFound };
-        // SAFETY: not NULL, and the caller's promise.
+        // SAFETY: not NULL, and the program's promises.
         unsafe {
             level.write(level_number(record.level));
             message.write(to_c_string(record.message).into_raw());
@@ -113,13 +110,20 @@ pub unsafe extern "C" fn backend_log_next(
     })
 }
 
-fn level_filter(level: i32) -> Option<LevelFilter> {
-    Some(match level {
-        1 => LevelFilter::Error,
-        2 => LevelFilter::Warn,
-        3 => LevelFilter::Info,
-        4 => LevelFilter::Debug,
-        _ => return None,
+/// Directs log records to the output that `output` makes, unless there is no such level.
+fn direct(max_level: i32, output: impl FnOnce() -> Output) -> BackendStatus {
+    let levels = [
+        (BackendLogLevel::Error as i32, LevelFilter::Error),
+        (BackendLogLevel::Warning as i32, LevelFilter::Warn),
+        (BackendLogLevel::Info as i32, LevelFilter::Info),
+        (BackendLogLevel::Debug as i32, LevelFilter::Debug),
+    ];
+    guard_status(|| match choose(max_level, "max_level", "BackendLogLevel", &levels) {
+        Ok(level) => {
+            logging::direct(output(), level);
+            BackendStatus::Ok
+        }
+        Err(failure) => failure.status,
     })
 }
 

@@ -1,21 +1,26 @@
-//! `Metric`: the hot calls, and reading one metric.
+//! `Metric`: counting with one metric, and reading it.
 
 use std::ffi::c_char;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::error::{BackendError, Failure};
-use super::status::{BackendStatus, guard, guard_status, guard_void};
-use super::text;
+use super::guard::{guard, guard_status, guard_value, guard_void};
+use super::pointer::borrow;
+use super::status::BackendStatus;
+use super::string::strings;
 use crate::backend::MetricFamily;
 use crate::metric::{Metric, Refusal};
 use crate::model::error::Error;
 
-/// Writes the metric of `family` with these label values (in the order of the declared names) to
-/// `*metric`; free it with `metric_free`. A metric that does not exist is made, with the value 0.
-/// Ask once and keep the handle: this looks it up, the calls on a handle do not.
+/// Writes the metric of `family` with these label values, in the order of the declared label names,
+/// to `*metric`; free it with `metric_free`. A metric that does not exist yet is made with the
+/// value 0. Ask once and keep the handle: this function looks the metric up, the functions on a
+/// handle do not.
 ///
-/// BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not
+/// UTF-8.
+/// BACKEND_STATUS_STORE: the store has no room for another metric.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_new(
     family: *const MetricFamily,
@@ -24,122 +29,114 @@ pub unsafe extern "C" fn metric_new(
     metric: *mut *mut Metric,
     error: *mut *mut BackendError,
 ) -> BackendStatus {
-    let body = || {
-        // SAFETY: the caller's promise.
-        let family = unsafe { family.as_ref() }.ok_or_else(|| Failure::null("family"))?;
-        // SAFETY: the caller's promise.
-        let label_values = unsafe { text::borrow_list(label_values, label_count, "label_values") }?;
-        if metric.is_null() {
-            return Err(Failure::null("metric"));
-        }
-        let made = family.metric(&label_values)?;
-        // SAFETY: not NULL, and the caller's promise.
-        unsafe { metric.write(Arc::into_raw(made).cast_mut()) };
-        Ok(())
+    let find = || {
+        // SAFETY: the program's promises.
+        let family = unsafe { borrow(family, "family") }?;
+        // SAFETY: the program's promises.
+        let label_values = unsafe { strings(label_values, label_count, "label_values") }?;
+        Ok(Arc::into_raw(family.metric(&label_values)?).cast_mut())
     };
-    // SAFETY: the caller's promise.
-    unsafe { guard(error, body) }
+    // SAFETY: the program's promises.
+    unsafe { guard_value(metric, "metric", error, find) }
 }
 
-/// Frees the handle. The metric and its value stay, unless its family's lifetime is
+/// Frees the handle. The metric and its value stay, unless the lifetime of its family is
 /// METRIC_LIFETIME_HANDLE. NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_free(metric: *mut Metric) {
     if !metric.is_null() {
-        // SAFETY: made by Arc::into_raw in `metric_new`, and freed once by its owner.
+        // SAFETY: `Arc::into_raw` made it in `metric_new`, and the program frees it once.
         guard_void(|| drop(unsafe { Arc::from_raw(metric) }));
     }
 }
 
 /// Adds `amount` to a counter, gauge or untyped metric. It never waits for a store.
 ///
-/// BACKEND_STATUS_INVALID_ARGUMENT: a counter, and the amount is negative or NaN.
-/// BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the metric is a counter, and the amount is negative or NaN.
+/// BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { change(metric, |metric| metric.inc(amount)) }
 }
 
-/// Adds 1 to a counter, gauge or untyped metric: `metric_inc(metric, 1)`, for callers to which an argument costs
-/// something. It never waits for a store.
+/// Subtracts `amount` from a gauge or untyped metric. It never waits for a store.
 ///
-/// BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn metric_inc_one(metric: *const Metric) -> BackendStatus {
-    // SAFETY: the caller's promise.
-    unsafe { change(metric, |metric| metric.inc(1.0)) }
-}
-
-/// Takes `amount` from a gauge or untyped metric. It never waits for a store.
-///
-/// BACKEND_STATUS_WRONG_TYPE: of another type.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_dec(metric: *const Metric, amount: f64) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { change(metric, |metric| metric.dec(amount)) }
 }
 
 /// Sets a gauge or untyped metric to `value`. It never waits for a store.
 ///
-/// BACKEND_STATUS_WRONG_TYPE: of another type.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { change(metric, |metric| metric.set(value)) }
 }
 
-/// Counts `value` in a histogram or summary; NaN counts in the `+Inf` bucket. It never waits for a
+/// Counts `value` in a histogram or summary; NaN counts in the bucket `+Inf`. It never waits for a
 /// store.
 ///
-/// BACKEND_STATUS_WRONG_TYPE: of another type.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_observe(metric: *const Metric, value: f64) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { change(metric, |metric| metric.observe(value)) }
 }
 
-/// Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store, after
-/// what this process had pending was sent. With a server it waits for it.
+/// Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
+/// after the pending changes of this process were sent. With a server it waits for the answer.
 ///
-/// BACKEND_STATUS_WRONG_TYPE: a histogram or summary.
-/// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: it could not be read.
+/// BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+/// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: the value could not be
+/// read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_get(
     metric: *const Metric,
     value: *mut f64,
     error: *mut *mut BackendError,
 ) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { read(metric, value, error, Metric::get) }
 }
 
-/// Writes the sum of what a histogram or summary has observed to `*value`; otherwise as `metric_get`.
+/// Writes the sum of the observations of a histogram or summary to `*value`. Otherwise it is like
+/// `metric_get`.
+///
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_get_sum(
     metric: *const Metric,
     value: *mut f64,
     error: *mut *mut BackendError,
 ) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { read(metric, value, error, Metric::get_sum) }
 }
 
-/// Writes the number of observations of a histogram or summary to `*value`; otherwise as `metric_get`.
+/// Writes the number of observations of a histogram or summary to `*value`. Otherwise it is like
+/// `metric_get`.
+///
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_get_count(
     metric: *const Metric,
     value: *mut f64,
     error: *mut *mut BackendError,
 ) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { read(metric, value, error, Metric::get_count) }
 }
 
-/// Writes the cumulative count of the histogram bucket with this upper bound (`INFINITY` for the last)
-/// to `*value`; otherwise as `metric_get`.
+/// Writes the cumulative count of the histogram bucket with this upper bound, `INFINITY` for the
+/// last one, to `*value`. Otherwise it is like `metric_get`.
 ///
-/// BACKEND_STATUS_NOT_FOUND: no such bucket.
+/// BACKEND_STATUS_NOT_FOUND: the histogram has no such bucket.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_get_bucket(
     metric: *const Metric,
@@ -147,16 +144,18 @@ pub unsafe extern "C" fn metric_get_bucket(
     value: *mut f64,
     error: *mut *mut BackendError,
 ) -> BackendStatus {
-    // SAFETY: the caller's promise.
+    // SAFETY: the program's promises.
     unsafe { read(metric, value, error, |metric| metric.get_bucket(upper_bound)) }
 }
 
-/// Removes the metric with these label values from the store. Handles of it stay valid, but what they count is
-/// not in the store any more; `metric_new` makes a new one. Other processes that count with it bring it back
-/// on a server; in a shared file they must ask `metric_new` again. It never waits for a server.
+/// Removes the metric with these label values from the store. Handles of it stay valid, but what
+/// they count no longer reaches the store; `metric_new` makes a new metric. On a server, another
+/// process that counts with the metric brings it back; in a shared file, other processes must call
+/// `metric_new` again. It never waits for a server.
 ///
-/// BACKEND_STATUS_NOT_FOUND: there is no such metric; on a server: this process has none.
-/// BACKEND_STATUS_INVALID_ARGUMENT: not the declared number of labels, or not UTF-8.
+/// BACKEND_STATUS_NOT_FOUND: the store has no such metric; on a server: this process has none.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not
+/// UTF-8.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_remove(
     family: *const MetricFamily,
@@ -164,24 +163,23 @@ pub unsafe extern "C" fn metric_remove(
     label_count: usize,
     error: *mut *mut BackendError,
 ) -> BackendStatus {
-    let body = || {
-        // SAFETY: the caller's promise.
-        let family = unsafe { family.as_ref() }.ok_or_else(|| Failure::null("family"))?;
-        // SAFETY: the caller's promise.
-        let label_values = unsafe { text::borrow_list(label_values, label_count, "label_values") }?;
-        Ok(family.remove(&label_values)?)
+    let remove = || {
+        // SAFETY: the program's promises.
+        let family = unsafe { borrow(family, "family") }?;
+        // SAFETY: the program's promises.
+        Ok(family.remove(&unsafe { strings(label_values, label_count, "label_values") }?)?)
     };
-    // SAFETY: the caller's promise.
-    unsafe { guard(error, body) }
+    // SAFETY: the program's promises.
+    unsafe { guard(error, remove) }
 }
 
-/// The body of the hot calls.
+/// The body of the hot functions.
 #[inline]
 unsafe fn change(
     metric: *const Metric,
     operation: impl FnOnce(&Metric) -> Result<(), Refusal>,
 ) -> BackendStatus {
-    // SAFETY: NULL, or the pointer of an Arc that the caller holds.
+    // SAFETY: NULL, or the pointer of an `Arc` that the program holds.
     let Some(metric) = (unsafe { metric.as_ref() }) else { return BackendStatus::NullPointer };
     guard_status(|| match operation(metric) {
         Ok(()) => BackendStatus::Ok,
@@ -190,7 +188,7 @@ unsafe fn change(
     })
 }
 
-/// The body of the reading calls.
+/// The body of the reading functions.
 unsafe fn read(
     metric: *const Metric,
     value: *mut f64,
@@ -201,16 +199,10 @@ unsafe fn read(
         if metric.is_null() {
             return Err(Failure::null("metric"));
         }
-        if value.is_null() {
-            return Err(Failure::null("value"));
-        }
-        // SAFETY: the pointer of an Arc that the caller holds, and goes on holding: it is not dropped.
+        // SAFETY: the pointer of an `Arc` that the program holds, and keeps: it is not dropped here.
         let metric = unsafe { ManuallyDrop::new(Arc::from_raw(metric)) };
-        let result = operation(&metric)?;
-        // SAFETY: not NULL, and the caller's promise.
-        unsafe { value.write(result) };
-        Ok(())
+        Ok(operation(&metric)?)
     };
-    // SAFETY: the caller's promise.
-    unsafe { guard(error, body) }
+    // SAFETY: the program's promises.
+    unsafe { guard_value(value, "value", error, body) }
 }

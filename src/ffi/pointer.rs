@@ -1,14 +1,10 @@
-//! Pointer arguments: handles, values to read and places to write to.
-//!
-//! Each helper checks one argument and names it in the error. All rely on the promise that `ffi` states once:
-//! a pointer is NULL or points to what its type says.
+//! Pointer arguments. Each helper checks one argument and names it in the error.
 
 use super::error::Failure;
 
 /// Borrows what an argument points to.
 ///
-/// # Safety
-/// `pointer` is NULL or points to a `T` that lives for `'call`.
+/// # Safety `pointer` is NULL or points to a `T` that lives for `'call`.
 pub(super) unsafe fn borrow<'call, T>(pointer: *const T, parameter: &str) -> Result<&'call T, Failure> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(parameter))
@@ -16,43 +12,51 @@ pub(super) unsafe fn borrow<'call, T>(pointer: *const T, parameter: &str) -> Res
 
 /// Borrows what an argument points to, to change it.
 ///
-/// # Safety
-/// As [`borrow`], and nothing else uses the `T` for `'call`.
+/// # Safety As [`borrow`], and nothing else uses the `T` for `'call`.
 pub(super) unsafe fn borrow_mut<'call, T>(pointer: *mut T, parameter: &str) -> Result<&'call mut T, Failure> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_mut() }.ok_or_else(|| Failure::null(parameter))
 }
 
-/// The place where a call writes a result.
-pub(super) struct Out<T>(*mut T);
-
-/// Checks an out-parameter. Exported functions do so before they act, and write at their end.
+/// Borrows `count` values. NULL is an empty list if `count` is 0.
 ///
-/// # Safety
-/// `pointer` is NULL or points to memory for a `T`, for as long as the result lives.
-pub(super) unsafe fn out<T>(pointer: *mut T, parameter: &str) -> Result<Out<T>, Failure> {
-    if pointer.is_null() { Err(Failure::null(parameter)) } else { Ok(Out(pointer)) }
-}
-
-impl<T> Out<T> {
-    /// Writes a result. What was there is not dropped.
-    pub(super) fn write(self, value: T) {
-        // SAFETY: `out` has checked the pointer, and its caller has promised the rest.
-        unsafe { self.0.write(value) }
+/// # Safety `values` is NULL or points to `count` values that live for `'call`.
+pub(super) unsafe fn borrow_slice<'call, T>(
+    values: *const T,
+    count: usize,
+    parameter: &str,
+) -> Result<&'call [T], Failure> {
+    // A slice must not be larger than half of the address space.
+    let most = isize::MAX as usize / size_of::<T>();
+    match (values.is_null(), count) {
+        (_, 0) => Ok(&[]),
+        (true, _) => Err(Failure::null(parameter)),
+        // SAFETY: the caller's promise, and the size was checked.
+        (false, _) if count <= most => Ok(unsafe { std::slice::from_raw_parts(values, count) }),
+        _ => Err(Failure::invalid(format!(
+            "{parameter} has {count} elements: expected a list that fits in memory"
+        ))),
     }
 }
 
-impl<T> Out<*mut T> {
-    /// Hands a value over to the program, which frees it with a call that ends in [`take`].
-    pub(super) fn give(self, value: T) {
-        self.write(Box::into_raw(Box::new(value)));
-    }
+/// Borrows what each of `count` pointers points to.
+///
+/// # Safety As [`borrow_slice`], and each pointer as in [`borrow`].
+pub(super) unsafe fn borrow_each<'call, T>(
+    pointers: *const *const T,
+    count: usize,
+    parameter: &str,
+) -> Result<Vec<&'call T>, Failure> {
+    // SAFETY: the caller's promise.
+    let pointers = unsafe { borrow_slice(pointers, count, parameter) }?;
+    let each = pointers.iter().enumerate();
+    // SAFETY: the caller's promise.
+    each.map(|(index, &pointer)| unsafe { borrow(pointer, &format!("{parameter}[{index}]")) }).collect()
 }
 
-/// Takes back a value that [`Out::give`] has handed over. NULL is no value.
+/// Takes the value of a handle back from the program. NULL has none.
 ///
-/// # Safety
-/// `handle` is NULL or came from [`Out::give`], and was not taken back before.
+/// # Safety `handle` is NULL or came from `Box::into_raw`, and was not taken back before.
 pub(super) unsafe fn take<T>(handle: *mut T) -> Option<Box<T>> {
     // SAFETY: the caller's promise.
     (!handle.is_null()).then(|| unsafe { Box::from_raw(handle) })

@@ -1,11 +1,10 @@
-//! The status that fallible functions return, and the guard around every one of them.
+//! `BackendStatus`: what the functions that can fail return.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::c_char;
 
-use super::error::{BackendError, Failure};
 use crate::model::error::ErrorKind;
 
-/// What a call came to. 0 is success.
+/// The result of a function that can fail. 0 is success.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendStatus {
@@ -21,15 +20,16 @@ pub enum BackendStatus {
     Conflict = 4,
     /// The type of the metric has no such operation.
     WrongType = 5,
-    /// What was asked for does not exist, or there is no more of it.
+    /// The metric, bucket, series or log record does not exist.
     NotFound = 6,
-    /// The store cannot be reached, refuses to serve, or is closed; or an address cannot be listened at.
+    /// The store cannot be reached, refuses to serve or is closed; or an address cannot be listened
+    /// at.
     Unavailable = 7,
     /// The store did not answer before the deadline.
     Timeout = 8,
-    /// The store answered, but a key holds something that is not ours.
+    /// The store holds something that this library did not write, or its file cannot be used.
     Store = 9,
-    /// A defect in this library; the error and the log tell more. The call did nothing more.
+    /// A defect in this library, which the error and the log describe. The function stopped there.
     Panic = 10,
 }
 
@@ -48,43 +48,10 @@ impl From<ErrorKind> for BackendStatus {
     }
 }
 
-/// Runs the body of an exported function that reports through an error out-parameter.
-///
-/// # Safety
-/// `error` is NULL or points to a pointer that may be written.
-pub(super) unsafe fn guard(
-    error: *mut *mut BackendError,
-    body: impl FnOnce() -> Result<(), Failure>,
-) -> BackendStatus {
-    let failure = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => return BackendStatus::Ok,
-        Ok(Err(failure)) => failure,
-        Err(panic) => Failure::panic(panic.as_ref()),
-    };
-    let status = failure.status;
-    if !error.is_null() {
-        // SAFETY: the caller's promise; the pointer written is owned by whoever reads it.
-        unsafe { error.write(Box::into_raw(Box::new(BackendError::from(failure)))) };
-    }
-    status
-}
-
-/// Runs the body of an exported function that has nothing but a status to report.
-#[inline]
-pub(super) fn guard_status(body: impl FnOnce() -> BackendStatus) -> BackendStatus {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(BackendStatus::Panic)
-}
-
-/// Runs the body of an exported function that returns nothing.
-pub(super) fn guard_void(body: impl FnOnce()) {
-    // The panic hook has logged it.
-    let _ = catch_unwind(AssertUnwindSafe(body));
-}
-
-/// The name of a status, as in "BACKEND_STATUS_TIMEOUT"; "unknown status" for any other number. The
-/// text is static: never free it.
+/// Returns the name of a status, for example "BACKEND_STATUS_TIMEOUT", or "unknown status" for any
+/// other number. The text is static: never free it.
 #[unsafe(no_mangle)]
-pub extern "C" fn backend_status_name(status: i32) -> *const std::ffi::c_char {
+pub extern "C" fn backend_status_name(status: i32) -> *const c_char {
     let name = match status {
         0 => c"BACKEND_STATUS_OK",
         1 => c"BACKEND_STATUS_NULL_POINTER",

@@ -1,11 +1,11 @@
-//! The pointer that a program registers with a callback, and gets back with each call of it.
+//! The pointer that a program registers with a callback and receives with each call.
 
 use std::ffi::c_void;
 
-/// The program's own pointer, which we hand on from whatever thread calls back.
+/// A pointer of the program, which any thread may hand back to the program.
 pub(super) struct UserData(*mut c_void);
 
-// SAFETY: we never look at what it points to; the program was told that any thread may hand it over.
+// SAFETY: this library never reads what it points to, and the header says that any thread may hand it back.
 unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}

@@ -1,0 +1,141 @@
+//! `MetricFamilyOptions`: the definition of a metric family.
+
+use std::ffi::c_char;
+use std::mem::offset_of;
+
+use super::error::Failure;
+use super::options::{SizeFirst, choose};
+use super::pointer::borrow_slice;
+use super::string::{optional_string, string, strings};
+use crate::metric::family::Lifetime;
+use crate::model::definition::Definition;
+use crate::model::metric_type::MetricType as EngineType;
+use crate::model::name::NameRule;
+
+/// The type of a metric family.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricType {
+    /// Only goes up: `metric_inc`.
+    Counter = 1,
+    /// Goes up and down: `metric_inc`, `metric_dec`, `metric_set`.
+    Gauge = 2,
+    /// Counts observations in buckets, and sums them: `metric_observe`.
+    Histogram = 3,
+    /// Counts and sums observations: `metric_observe`.
+    Summary = 4,
+    /// Behaves as a gauge, but tells Prometheus no type.
+    Untyped = 5,
+}
+
+/// How long a metric family lives, and which declarations share it.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricLifetime {
+    /// Until its backend is freed. Declaring the same definition again returns the same family.
+    Backend = 0,
+    /// As long as the program holds a handle of it or of one of its metrics. Every declaration
+    /// makes a family of its own, even of the same name: in memory `metrics_collect` shows the
+    /// first of them that is alive, and `metrics_render` and `metrics_snapshot_new` show those that
+    /// they are asked for. It serves bindings whose own objects decide what exists.
+    Handle = 1,
+}
+
+/// The rule for the names of a metric family and its labels.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricNames {
+    /// Names that every version of Prometheus accepts: `[a-zA-Z_:][a-zA-Z0-9_:]*`, without `:` for
+    /// labels.
+    Legacy = 0,
+    /// Any text that is not empty, as in Prometheus 3. A scraper that does not ask for such names
+    /// gets them escaped.
+    Utf8 = 1,
+}
+
+/// The definition that `metric_family_new` declares. Set the struct to zeros and `size` to
+/// `sizeof(MetricFamilyOptions)` first: later versions may add fields behind the last.
+#[repr(C)]
+#[derive(Debug)]
+pub struct MetricFamilyOptions {
+    /// `sizeof(MetricFamilyOptions)` of the header that the program was compiled with.
+    pub size: usize,
+    /// The name, by the rule in `names`.
+    pub name: *const c_char,
+    /// The help text, or NULL for none.
+    pub help: *const c_char,
+    /// A MetricType.
+    pub metric_type: i32,
+    /// A MetricLifetime.
+    pub lifetime: i32,
+    /// `label_count` label names, by the rule in `names`, or NULL for none. Names that begin with
+    /// `__` are reserved for Prometheus.
+    pub label_names: *const *const c_char,
+    /// The number of label names.
+    pub label_count: usize,
+    /// `bucket_count` upper bounds of a histogram, finite and increasing; the bound `+Inf` is
+    /// implied. NULL for the default: .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10.
+    pub buckets: *const f64,
+    /// The number of bucket bounds.
+    pub bucket_count: usize,
+    /// The unit, for example "seconds", or NULL for none. The name must end with it: `_seconds`,
+    /// and `_seconds_total` for a counter.
+    pub unit: *const c_char,
+    /// A MetricNames.
+    pub names: i32,
+}
+
+// SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
+unsafe impl SizeFirst for MetricFamilyOptions {
+    const NAME: &'static str = "MetricFamilyOptions";
+    const FIRST_SIZE: usize = offset_of!(Self, names) + size_of::<i32>();
+}
+
+impl MetricFamilyOptions {
+    /// Returns the definition, the label names in the program's order, and the lifetime.
+    ///
+    /// # Safety Each pointer is NULL or points to what its field says.
+    pub(super) unsafe fn read(&self) -> Result<(Definition, Vec<&str>, Lifetime), Failure> {
+        // SAFETY: the caller's promise.
+        let (name, help, labels, buckets, unit) = unsafe {
+            (
+                string(self.name, "options->name")?,
+                optional_string(self.help, "options->help")?.unwrap_or_default(),
+                strings(self.label_names, self.label_count, "options->label_names")?,
+                borrow_slice(self.buckets, self.bucket_count, "options->buckets")?,
+                optional_string(self.unit, "options->unit")?,
+            )
+        };
+        let names = name_rule(self.names, "options->names")?;
+        let metric_type = metric_type(self.metric_type, "options->metric_type")?;
+        let mut definition = Definition::with_names(names, name, help, metric_type, &labels, buckets)?;
+        if let Some(unit) = unit {
+            definition = definition.with_unit(unit)?;
+        }
+        Ok((definition, labels, lifetime(self.lifetime)?))
+    }
+}
+
+pub(super) fn metric_type(number: i32, parameter: &str) -> Result<EngineType, Failure> {
+    let types = [
+        (MetricType::Counter as i32, EngineType::Counter),
+        (MetricType::Gauge as i32, EngineType::Gauge),
+        (MetricType::Histogram as i32, EngineType::Histogram),
+        (MetricType::Summary as i32, EngineType::Summary),
+        (MetricType::Untyped as i32, EngineType::Untyped),
+    ];
+    choose(number, parameter, "MetricType", &types)
+}
+
+pub(super) fn name_rule(number: i32, parameter: &str) -> Result<NameRule, Failure> {
+    let rules = [(MetricNames::Legacy as i32, NameRule::Legacy), (MetricNames::Utf8 as i32, NameRule::Utf8)];
+    choose(number, parameter, "MetricNames", &rules)
+}
+
+fn lifetime(number: i32) -> Result<Lifetime, Failure> {
+    let lifetimes = [
+        (MetricLifetime::Backend as i32, Lifetime::Backend),
+        (MetricLifetime::Handle as i32, Lifetime::Handle),
+    ];
+    choose(number, "options->lifetime", "MetricLifetime", &lifetimes)
+}

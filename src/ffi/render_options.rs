@@ -1,0 +1,106 @@
+//! `MetricsRenderOptions`: what a scrape shows, and how.
+
+use std::ffi::c_char;
+use std::mem::offset_of;
+use std::ptr;
+
+use super::error::Failure;
+use super::foreign::MetricsForeign;
+use super::options::{SizeFirst, choose};
+use super::pointer::borrow_each;
+use super::string::{header, optional_string};
+use crate::backend::Backend;
+use crate::backend::MetricFamily;
+use crate::backend::{Others, RenderOptions};
+use crate::exposition::{Format, Rendered};
+
+/// The metric families that `metrics_render` shows besides those that it is asked for.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsOthers {
+    /// None.
+    None = 0,
+    /// Behind them, the families in the store that only other processes have declared.
+    Append = 1,
+}
+
+/// What `metrics_render` shows, and how. Set the struct to zeros and `size` to
+/// `sizeof(MetricsRenderOptions)` first: later versions may add fields behind the last.
+#[repr(C)]
+#[derive(Debug)]
+pub struct MetricsRenderOptions {
+    /// `sizeof(MetricsRenderOptions)` of the header that the program was compiled with.
+    pub size: usize,
+    /// The `Accept` header of the HTTP request. It selects the format (text 0.0.4 or 1.0.0,
+    /// OpenMetrics 1.0.0 or 0.0.1) and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped.
+    /// NULL, or a header that asks for none of these formats, selects text 0.0.4.
+    pub accept: *const c_char,
+    /// The prefix of the name of each family, to which an underscore is added; NULL for none.
+    pub name_prefix: *const c_char,
+    /// `family_count` families, in the order in which they are shown; NULL for all families in the
+    /// store.
+    pub families: *const *const MetricFamily,
+    /// The number of families.
+    pub family_count: usize,
+    /// A MetricsOthers. It has no effect if `families` is NULL.
+    pub others: i32,
+    /// NULL, or room for `family_count` numbers, to which the position in bytes is written where
+    /// the text of each of `families` ends. The others and, in OpenMetrics, `# EOF` follow the
+    /// last.
+    pub family_ends: *mut usize,
+    /// Families whose samples the program computes, shown between the others; NULL for none.
+    pub foreign: *const MetricsForeign,
+}
+
+// SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
+unsafe impl SizeFirst for MetricsRenderOptions {
+    const NAME: &'static str = "MetricsRenderOptions";
+    const FIRST_SIZE: usize = offset_of!(Self, foreign) + size_of::<*const MetricsForeign>();
+}
+
+impl MetricsRenderOptions {
+    /// Renders the metrics of `backend`.
+    ///
+    /// # Safety Each pointer is NULL or points to what its field says.
+    pub(super) unsafe fn render(&self, backend: &Backend) -> Result<Rendered, Failure> {
+        // SAFETY: the caller's promise.
+        let (accept, name_prefix, families, foreign) = unsafe {
+            (
+                header(self.accept),
+                optional_string(self.name_prefix, "options->name_prefix")?,
+                wanted(self.families, self.family_count)?,
+                self.foreign.as_ref().map_or(&[][..], MetricsForeign::families),
+            )
+        };
+        let others =
+            [(MetricsOthers::None as i32, Others::None), (MetricsOthers::Append as i32, Others::Append)];
+        let rendered = backend.render(&RenderOptions {
+            format: Format::negotiate(accept.as_deref()),
+            name_prefix,
+            families: families.as_deref(),
+            others: choose(self.others, "options->others", "MetricsOthers", &others)?,
+            foreign,
+        })?;
+        if !self.family_ends.is_null() {
+            let ends = &rendered.family_ends;
+            // SAFETY: the caller's promise; there are `family_count` ends.
+            unsafe { ptr::copy_nonoverlapping(ends.as_ptr(), self.family_ends, ends.len()) };
+        }
+        Ok(rendered)
+    }
+}
+
+/// Clones the families that a scrape is asked for. NULL asks for the whole store.
+///
+/// # Safety `families` is NULL or points to `count` handles.
+pub(super) unsafe fn wanted(
+    families: *const *const MetricFamily,
+    count: usize,
+) -> Result<Option<Vec<MetricFamily>>, Failure> {
+    if families.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    let families = unsafe { borrow_each(families, count, "families") }?;
+    Ok(Some(families.into_iter().cloned().collect()))
+}
