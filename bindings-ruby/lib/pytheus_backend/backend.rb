@@ -1,0 +1,108 @@
+# frozen_string_literal: true
+
+module PytheusBackend
+  # A rendered scrape: its text, and the Content-Type that says in which format.
+  Exposition = Struct.new(:text, :content_type)
+
+  # An open store and the metrics that are declared in it. All threads may use it at once. It may be opened before a
+  # server forks: handles work in the children as they are.
+  class Backend
+    # The upper bounds of a histogram that names none, in seconds.
+    DEFAULT_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0].freeze
+
+    # Opens the store at `url`. With a block, yields the backend, closes it at the end and returns what the block
+    # returns. Further keywords are options of the store:
+    #
+    #   PytheusBackend.open("redis://127.0.0.1:6379", key_prefix: "shop:") { |backend| … }
+    def self.open(url = "memory:", **options)
+      backend = new(url, **options)
+      return backend unless block_given?
+
+      begin
+        yield backend
+      ensure
+        backend.close
+      end
+    end
+
+    def initialize(url = "memory:", **options)
+      url = with_options(url, options) unless options.empty?
+      @handle = Library.handle(Library.create(:backend_new, url), :backend_free)
+      @closed = false
+    ensure
+      Log.deliver
+    end
+
+    attr_reader :handle # :nodoc:
+
+    def counter(name, help = nil, labels: [], unit: nil)
+      Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit))
+    end
+
+    def gauge(name, help = nil, labels: [], unit: nil)
+      Gauge.new(Family.new(self, :gauge, name, help: help, labels: labels, unit: unit))
+    end
+
+    def summary(name, help = nil, labels: [], unit: nil)
+      Summary.new(Family.new(self, :summary, name, help: help, labels: labels, unit: unit))
+    end
+
+    def histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS)
+      Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets))
+    end
+
+    # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the scraper's
+    # Accept header, which decides on the format; `prefix` stands in front of each name.
+    def render(accept: nil, prefix: nil)
+      texts = [accept, prefix].map { |text| Library.string(text) }
+      options = Library::MetricsRenderOptions.new
+      options[:size] = Library::MetricsRenderOptions.size
+      options[:accept], options[:name_prefix] = texts
+      text = Library.handle(Library.create(:metrics_render, @handle, options), :metrics_text_free)
+      bytes = Library.metrics_text_data(text).read_bytes(Library.metrics_text_length(text))
+      Exposition.new(bytes.force_encoding(Encoding::UTF_8), Library.metrics_text_content_type(text))
+    ensure
+      text&.free
+      Log.deliver
+    end
+
+    # Waits until the store has what this process counted, for at most `timeout` seconds.
+    def flush(timeout: 5)
+      Library.call(:backend_flush, @handle, timeout)
+    ensure
+      Log.deliver
+    end
+
+    # Sends what is pending and ends the store's threads. Counting goes on to no effect. Closing twice does nothing.
+    # A process that ends normally does it by itself.
+    def close
+      @closed = true
+      Library.call(:backend_close, @handle)
+    ensure
+      Log.deliver
+    end
+
+    def closed?
+      @closed
+    end
+
+    # Returns what this process has done with the store so far, as a Hash; docs/operating.md explains the entries.
+    def statistics
+      statistics = Library::BackendStatistics.new
+      statistics[:size] = Library::BackendStatistics.size
+      Library.call(:backend_statistics, @handle, statistics)
+      (statistics.members - [:size]).to_h { |name| [name, statistics[name]] }
+    end
+
+    private
+
+    def with_options(url, options)
+      query = options.map { |name, value| "#{name}=#{encode(value)}" }.join("&")
+      "#{url}#{url.include?("?") ? "&" : "?"}#{query}"
+    end
+
+    def encode(value)
+      value.to_s.b.gsub(/[^A-Za-z0-9_.~-]/n) { |byte| format("%%%02X", byte.ord) }
+    end
+  end
+end

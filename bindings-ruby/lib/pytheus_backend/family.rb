@@ -1,0 +1,144 @@
+# frozen_string_literal: true
+
+require "json"
+
+module PytheusBackend
+  # A declared metric family and the handles of its metrics, one for each label set. Metric and Store count through
+  # it.
+  #
+  # Look-ups take no lock: under the interpreter lock a Hash can be read while another thread adds to it. Label sets
+  # are added under @lock.
+  class Family
+    # How long a store that refused a label set is not asked for another one, in seconds.
+    RETRY_AFTER = 1.0
+    # Label values that cannot change, so that a Hash of them can be a key.
+    CONSTANT_VALUES = [String, Symbol, Integer, TrueClass, FalseClass, NilClass].freeze
+    private_constant :RETRY_AFTER, :CONSTANT_VALUES
+
+    attr_reader :name, :label_names, :buckets
+
+    def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, lifetime: :backend)
+      @backend = backend # keeps the store open for as long as something counts in it
+      @name = name.to_s
+      @label_names = labels.map(&:to_sym).freeze
+      @buckets = buckets&.map { |bound| Float(bound) }&.freeze
+      @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
+      @lock = Mutex.new
+      forget
+    end
+
+    # Returns the handle for a label set, which is made if it is new, or nil if the store does not take it now.
+    def metric(labels)
+      @metrics[labels] || find(labels)
+    end
+
+    # Removes a label set from the store. Returns false if there was none.
+    def remove(labels)
+      values = values_of(labels)
+      Library.call(:metric_remove, @handle, Library::Strings.new(values), values.size)
+      true
+    rescue NotFoundError
+      false
+    ensure
+      @lock.synchronize { forget }
+    end
+
+    # Removes all label sets from the store.
+    def clear
+      Library.call(:metric_family_clear, @handle)
+    ensure
+      @lock.synchronize { forget }
+    end
+
+    # Yields the labels (a Hash) and the sample values of each series in the store.
+    def each_series
+      families = FFI::MemoryPointer.new(:pointer).write_pointer(@handle)
+      snapshot = Library.handle(Library.create(:metrics_snapshot_new, @backend.handle, families, 1),
+                                :metrics_snapshot_free)
+      series = Library::MetricsSeries.new
+      while Library.metrics_snapshot_next(snapshot, series).zero?
+        labels = JSON.parse(series[:labels].read_string.force_encoding(Encoding::UTF_8), symbolize_names: true)
+        yield labels.slice(*@label_names), series[:values].read_array_of_double(series[:value_count])
+      end
+    ensure
+      snapshot&.free
+    end
+
+    # Raises what a hot call says by its status alone.
+    def check(status, operation)
+      return if status.zero?
+
+      raise PytheusBackend.error_class(status), "#{@name}: #{operation}: #{Library.backend_status_name(status)}"
+    end
+
+    private
+
+    def declare(type, help, unit, lifetime)
+      raise InvalidArgumentError, "a metric name must not contain NUL: #{@name.inspect}" if @name.include?("\0")
+
+      # The engine copies what the options point to; these variables keep it alive until then.
+      texts = [@name, help, unit].map { |text| Library.string(text) }
+      names = Library::Strings.new(@label_names)
+      bounds = FFI::MemoryPointer.new(:double, [@buckets.to_a.size, 1].max).write_array_of_double(@buckets.to_a)
+      options = Library::MetricFamilyOptions.new
+      options[:size] = Library::MetricFamilyOptions.size
+      options[:name], options[:help], options[:unit] = texts
+      options[:metric_type] = Library::METRIC_TYPES.fetch(type)
+      options[:lifetime] = Library::METRIC_LIFETIMES.fetch(lifetime)
+      options[:label_names] = names
+      options[:label_count] = @label_names.size
+      options[:buckets] = bounds if @buckets
+      options[:bucket_count] = @buckets.to_a.size
+      Library.create(:metric_family_new, @backend.handle, options)
+    end
+
+    # Drops the handles: those of removed metrics count nowhere. Called with @lock held.
+    def forget
+      @metrics = {} # by the labels as the program gives them
+      @handles = {} # by their texts, in declared order
+    end
+
+    def find(labels)
+      values = values_of(labels)
+      @lock.synchronize do
+        handle = @handles[values] ||= create(values)
+        @metrics[frozen(labels)] = handle if handle && labels.each_value.all? { |v| CONSTANT_VALUES.include?(v.class) }
+        handle
+      end
+    end
+
+    def values_of(labels)
+      labels = labels.transform_keys(&:to_sym)
+      unless labels.size == @label_names.size && @label_names.all? { |name| labels.key?(name) }
+        raise InvalidArgumentError,
+              "#{@name} has the labels #{@label_names.inspect}, but was given #{labels.keys.inspect}"
+      end
+
+      @label_names.map { |name| Library.utf8(labels[name]) }
+    end
+
+    def frozen(labels)
+      labels.to_h { |name, value| [name, value.is_a?(String) ? -value : value] }.freeze
+    end
+
+    # A store that is full, locked or away must not break the request that counts, nor delay every one of them: it is
+    # logged, what is counted meanwhile is dropped, and the store is asked again after RETRY_AFTER.
+    def create(values)
+      return if @refused_at && now - @refused_at < RETRY_AFTER
+
+      pointer = Library.create(:metric_new, @handle, Library::Strings.new(values), values.size)
+      Log.deliver
+      @refused_at = nil
+      Library.handle(pointer, :metric_free)
+    rescue StoreError, UnavailableError, TimeoutError => e
+      @refused_at = now
+      Log.once("metrics of #{@name} are not counted: #{e.message}")
+      nil
+    end
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+  private_constant :Family
+end

@@ -1,0 +1,188 @@
+# frozen_string_literal: true
+
+module PytheusBackend
+  # What counters, gauges, histograms and summaries share. Backend#counter and its siblings make them.
+  #
+  # Every call takes `labels:`, a Hash of label names (symbols or strings) and values. Counting never raises for what
+  # the environment does (a full store, a lost server); it raises for mistakes of the program: wrong label names, a
+  # negative increment.
+  class Metric
+    NO_LABELS = {}.freeze
+    private_constant :NO_LABELS
+
+    attr_reader :preset_labels
+
+    def initialize(family, preset_labels = NO_LABELS)
+      @family = family
+      @preset_labels = preset_labels
+      # A metric without labels is in every scrape from now on, also before it first counts.
+      family.metric(NO_LABELS) if family.label_names.empty?
+    end
+
+    def name
+      @family.name
+    end
+
+    # The declared label names, as symbols.
+    def label_names
+      @family.label_names
+    end
+
+    # Returns the same metric with some labels filled in: those that its calls then need not name.
+    def with_labels(labels)
+      copies = labels.to_h { |name, value| [name.to_sym, value.is_a?(String) ? -value : value] }
+      unknown = copies.keys - label_names
+      raise InvalidArgumentError, "#{name} has no label #{unknown.first}" unless unknown.empty?
+
+      self.class.new(@family, @preset_labels.merge(copies).freeze)
+    end
+
+    # Removes a label set from the store, for all processes. Returns false if this process finds none.
+    def remove(labels = NO_LABELS)
+      @family.remove(merge(labels))
+    end
+
+    # Removes all label sets from the store, for all processes.
+    def clear
+      @family.clear
+    end
+
+    # Returns what the store holds: a Hash from labels to the value of that series.
+    def values
+      result = {}
+      @family.each_series { |labels, samples| result[labels] = value(samples) }
+      result
+    end
+
+    private
+
+    def handle(labels)
+      @family.metric(merge(labels))
+    end
+
+    def merge(labels)
+      return @preset_labels if labels.empty?
+
+      @preset_labels.empty? ? labels : @preset_labels.merge(labels.transform_keys(&:to_sym))
+    end
+
+    # Reads one value from the store, after what this process has pending was sent.
+    def read(function, labels, *arguments)
+      handle = handle(labels)
+      raise UnavailableError, "#{name}: the store does not take this label set now" unless handle
+
+      Library.read(function, handle, *arguments)
+    end
+  end
+
+  # Only goes up.
+  class Counter < Metric
+    def increment(by: 1, labels: NO_LABELS)
+      handle = handle(labels) or return
+      @family.check(Library.metric_inc(handle, by), "increment by #{by}")
+    end
+
+    # Reads the value from the store, as a Float.
+    def get(labels: NO_LABELS)
+      read(:metric_get, labels)
+    end
+
+    private
+
+    def value(samples)
+      samples.first
+    end
+  end
+
+  # Goes up and down.
+  class Gauge < Metric
+    def set(value, labels: NO_LABELS)
+      handle = handle(labels) or return
+      @family.check(Library.metric_set(handle, value), "set to #{value}")
+    end
+
+    def set_to_current_time(labels: NO_LABELS)
+      set(Time.now.to_f, labels: labels)
+    end
+
+    def increment(by: 1, labels: NO_LABELS)
+      handle = handle(labels) or return
+      @family.check(Library.metric_inc(handle, by), "increment by #{by}")
+    end
+
+    def decrement(by: 1, labels: NO_LABELS)
+      handle = handle(labels) or return
+      @family.check(Library.metric_dec(handle, by), "decrement by #{by}")
+    end
+
+    # Reads the value from the store, as a Float.
+    def get(labels: NO_LABELS)
+      read(:metric_get, labels)
+    end
+
+    private
+
+    def value(samples)
+      samples.first
+    end
+  end
+
+  # What histograms and summaries share.
+  class Distribution < Metric
+    def observe(value, labels: NO_LABELS)
+      handle = handle(labels) or return
+      @family.check(Library.metric_observe(handle, value), "observe #{value}")
+    end
+
+    # Runs the block, observes how long it took in seconds, and returns what it returns. A block that raises is
+    # observed too.
+    def time(labels: NO_LABELS)
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      begin
+        yield
+      ensure
+        observe(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start, labels: labels)
+      end
+    end
+
+    # Reads the sum of all observations from the store.
+    def sum(labels: NO_LABELS)
+      read(:metric_get_sum, labels)
+    end
+
+    # Reads the number of observations from the store.
+    def count(labels: NO_LABELS)
+      read(:metric_get_count, labels)
+    end
+  end
+  private_constant :Distribution
+
+  # Counts observations in buckets, and sums them.
+  class Histogram < Distribution
+    # The upper bounds of the buckets, without the last, which is infinity.
+    def buckets
+      @family.buckets
+    end
+
+    # Reads the number of observations up to this bound; Float::INFINITY is the last bucket.
+    def bucket(upper_bound, labels: NO_LABELS)
+      read(:metric_get_bucket, labels, upper_bound)
+    end
+
+    private
+
+    def value(samples)
+      *counts, count, sum = samples
+      { buckets: (buckets + [Float::INFINITY]).zip(counts).to_h, count: count, sum: sum }
+    end
+  end
+
+  # Counts and sums observations.
+  class Summary < Distribution
+    private
+
+    def value(samples)
+      { count: samples.first, sum: samples.last }
+    end
+  end
+end

@@ -1,0 +1,272 @@
+# frozen_string_literal: true
+
+require "monitor"
+
+module PytheusBackend
+  # A data store for the prometheus-client gem: the gem's metrics count in the engine, and every process of the
+  # service shows the same totals.
+  #
+  #   Prometheus::Client.config.data_store = PytheusBackend::Store.new("shm:///dev/shm/shop-metrics")
+  #
+  # The gem tells a store a metric's name and type alone. Declared adds its labels, help and buckets, so that
+  # counters, histograms and summaries become families of their type in the engine, which any other scraper of the
+  # same store reads too. A store that is asked without them (by a program that calls `for_metric` itself) keeps
+  # untyped values.
+  #
+  # `store_settings: { aggregation: … }` of a metric means what it means for the gem's DirectFileStore:
+  #
+  # - `:sum`, the default of all but gauges: one value, shared by all processes. A gauge has one value per process, and
+  #   the scrape shows their sum.
+  # - `:all`, the default of gauges: one value per process, with the label `pid`.
+  # - `:min`, `:max`: one value per process; the scrape shows the least or the greatest.
+  # - `:most_recent`, for gauges: one shared value, that of the last `set` in any process.
+  class Store
+    class InvalidStoreSettingsError < StandardError; end
+
+    AGGREGATION_MODES = %i[sum all min max most_recent].freeze
+
+    # The backend, for Rack::Exporter or metrics of its own.
+    attr_reader :backend
+
+    # `backend` is a Backend, or the URL of one. `process:` names this process in the `pid` label; processes on
+    # several machines that share a Redis server need more than their process id.
+    def initialize(backend, process: -> { Process.pid.to_s })
+      @backend = backend.is_a?(Backend) ? backend : Backend.new(backend)
+      @process = process
+      return unless defined?(::Prometheus::Client::Metric)
+
+      ::Prometheus::Client::Metric.prepend(Declared) unless ::Prometheus::Client::Metric.include?(Declared)
+    end
+
+    # Called by the gem for each metric.
+    def for_metric(metric_name, metric_type:, metric_settings: {})
+      mode = aggregation(metric_type, metric_settings)
+      begin
+        metric_store(@backend, metric_name, metric_type, mode, Declared.declaration)
+      rescue ConflictError, StoreError, UnavailableError, TimeoutError => e
+        # The program must start all the same, as it does with the gem's own stores.
+        Log.once("#{metric_name} counts in this process alone: #{e.message}")
+        metric_store(local, metric_name, metric_type, mode, Declared.declaration)
+      end
+    end
+
+    private
+
+    def metric_store(backend, name, type, mode, declaration)
+      if declaration && mode == :sum && %i[histogram summary].include?(type)
+        return Observations.new(backend, name, type, declaration)
+      end
+
+      Values.new(backend, @process, name, type, mode, declaration)
+    rescue InvalidArgumentError
+      # The gem accepts what the engine does not, such as two equal bounds.
+      Values.new(backend, @process, name, type, mode, nil)
+    end
+
+    def local
+      @local ||= Backend.new("memory:")
+    end
+
+    def aggregation(metric_type, settings)
+      settings = { aggregation: metric_type == :gauge ? :all : :sum }.merge(settings)
+      unless (settings.keys - [:aggregation]).empty?
+        raise InvalidStoreSettingsError, "the only setting of a metric is :aggregation, not #{settings.keys.inspect}"
+      end
+
+      mode = settings[:aggregation]
+      unless AGGREGATION_MODES.include?(mode)
+        raise InvalidStoreSettingsError, ":aggregation is one of #{AGGREGATION_MODES.inspect}, not #{mode.inspect}"
+      end
+      raise InvalidStoreSettingsError, ":most_recent is for gauges" if mode == :most_recent && metric_type != :gauge
+
+      mode
+    end
+
+    # Prepended to the gem's Metric: tells the store what the gem does not, by the arguments and readers that the gem
+    # documents.
+    module Declared
+      Declaration = Struct.new(:help, :labels, :buckets)
+      DECLARATION = :pytheus_backend_declaration
+      INITIALIZING = :pytheus_backend_initializes
+
+      def self.declaration
+        Thread.current[DECLARATION]
+      end
+
+      # Whether a `set(0)` is the gem's own, for a label set that is to be there.
+      def self.initializing?
+        Thread.current[INITIALIZING]
+      end
+
+      def self.with(key, value)
+        before = Thread.current[key]
+        Thread.current[key] = value
+        yield
+      ensure
+        Thread.current[key] = before
+      end
+
+      def initialize(name, docstring:, labels: [], **others)
+        bounds = buckets if respond_to?(:buckets)
+        Declared.with(DECLARATION, Declaration.new(docstring, labels, bounds)) { super }
+      end
+
+      def init_label_set(labels)
+        Declared.with(INITIALIZING, true) { super }
+      end
+    end
+    private_constant :Declared
+
+    # One number for each label set: counters and gauges, and whatever was declared without its labels.
+    class Values
+      def initialize(backend, process, name, type, mode, declaration)
+        @backend = backend
+        @process = process
+        @name = name
+        @mode = mode
+        # Whether each process has a value of its own.
+        @own = %i[all min max].include?(mode) || (mode == :sum && type == :gauge)
+        @help = declaration&.help
+        @lock = Monitor.new
+        @families = {}
+        # The values of a histogram have one more label, the bucket, which comes with the first of them.
+        declared = declaration && %i[counter gauge].include?(type)
+        @type = declared ? type : :untyped
+        @family = declare(declaration.labels + (@own ? [:pid] : [])) if declared
+      end
+
+      def synchronize(&block)
+        @lock.synchronize(&block)
+      end
+
+      def set(labels:, val:)
+        metric = metric(labels) or return
+        # The gem sets 0 in each process that starts. Of a shared value that means "be there": it must not erase what
+        # other processes have counted.
+        return if val.zero? && !@own && (@type != :gauge || Declared.initializing?)
+
+        family(labels).check(Library.metric_set(metric, val), "set to #{val}")
+      end
+
+      def increment(labels:, by: 1)
+        if @mode == :most_recent
+          raise InvalidStoreSettingsError, "with :most_recent a gauge can be set, but not incremented"
+        end
+
+        metric = metric(labels) or return
+        family(labels).check(Library.metric_inc(metric, by), "increment by #{by}")
+      end
+
+      def get(labels:)
+        metric = metric(labels)
+        metric ? Library.read(:metric_get, metric) : 0.0
+      end
+
+      def all_values
+        values = Hash.new(0.0)
+        families.each do |family|
+          family.each_series { |labels, samples| merge(values, labels, samples.first) }
+        end
+        values
+      end
+
+      private
+
+      # Adds the value of one series, which with @own is that of one process.
+      def merge(values, labels, value)
+        labels.delete(:pid) if @own && @mode != :all
+        values[labels] = case values.key?(labels) && @mode
+                         when :sum then values[labels] + value
+                         when :min, :max then [values[labels], value].public_send(@mode)
+                         else value
+                         end
+      end
+
+      def metric(labels)
+        labels = labels.merge(pid: @process.call) if @own
+        (@family || learned(labels)).metric(labels)
+      end
+
+      def family(labels)
+        @family || learned(@own ? labels.merge(pid: nil) : labels)
+      end
+
+      def families
+        @family ? [@family] : @lock.synchronize { @families.values }
+      end
+
+      # The label names of a metric that nothing declared are those that it is used with.
+      def learned(labels)
+        names = labels.keys.sort
+        @families[names] || @lock.synchronize { @families[names] ||= declare(names) }
+      end
+
+      def declare(label_names)
+        # As long as the gem's metric: the gem allows several metrics of one name.
+        Family.new(@backend, @type, @name, help: @help, labels: label_names, lifetime: :handle)
+      end
+    end
+    private_constant :Values
+
+    # A histogram or summary. The gem counts an observation by two increments, of a bucket or count and of the sum;
+    # the engine by one call, for which the sum's increment has the value.
+    class Observations
+      def initialize(backend, name, type, declaration)
+        @lock = Monitor.new
+        @series = type == :histogram ? :le : :quantile # the label by which the gem tells the numbers apart
+        @numbers = type == :histogram ? declaration.buckets.map(&:to_s) + ["+Inf"] : ["count"]
+        @family = Family.new(backend, type, name, help: declaration.help, labels: declaration.labels,
+                                                        buckets: declaration.buckets, lifetime: :handle)
+      end
+
+      # The gem reads all numbers of a histogram within one block: they come from one snapshot.
+      def synchronize
+        @lock.synchronize do
+          yield
+        ensure
+          @read = nil
+        end
+      end
+
+      # The gem sets 0 only, to have the label set there.
+      def set(labels:, val:)
+        raise ArgumentError, "a histogram or summary is observed, not set" unless val.zero?
+
+        metric(labels)
+        nil
+      end
+
+      def increment(labels:, by: 1)
+        return unless labels[@series] == "sum"
+
+        metric = metric(labels) or return
+        @family.check(Library.metric_observe(metric, by), "observe #{by}")
+      end
+
+      def get(labels:)
+        return all_values[labels] unless @lock.mon_owned?
+
+        (@read ||= all_values)[labels]
+      end
+
+      def all_values
+        values = Hash.new(0.0)
+        @family.each_series do |labels, samples|
+          *counts, count, sum = samples
+          # The engine's buckets are cumulative; the gem adds them up itself.
+          each_count = @series == :le ? counts.each_with_index.map { |n, i| n - (i.zero? ? 0 : counts[i - 1]) } : [count]
+          @numbers.zip(each_count) { |number, value| values[labels.merge(@series => number)] = value }
+          values[labels.merge(@series => "sum")] = sum
+        end
+        values
+      end
+
+      private
+
+      def metric(labels)
+        @family.metric(labels.reject { |name,| name == @series })
+      end
+    end
+    private_constant :Observations
+  end
+end
