@@ -1,0 +1,113 @@
+# frozen_string_literal: true
+
+RSpec.describe PytheusBackend::Backend do
+  it "yields itself to a block, returns its value and is closed behind it" do
+    kept = nil
+    result = PytheusBackend.open("memory:") do |backend|
+      kept = backend
+      expect(backend).not_to be_closed
+      :done
+    end
+    expect(result).to be :done
+    expect(kept).to be_closed
+    expect { kept.close }.not_to raise_error
+  end
+
+  it "sends everything when it is closed" do
+    url = RedisServer.fresh_url
+    PytheusBackend.open(url) { |backend| backend.counter("sent_total").increment(by: 7) }
+    expect(PytheusBackend.open(url).render.text).to include "\nsent_total 7\n"
+  end
+
+  it "takes options of the store as keywords" do
+    url = RedisServer.fresh_url
+    PytheusBackend.open(url, key_prefix: "a&b=%/ ") { |backend| backend.counter("mine_total").increment }
+    PytheusBackend.open("#{url}?db=0", key_prefix: "a&b=%/ ") do |backend|
+      expect(backend.render.text).to include "mine_total 1"
+    end
+    expect(PytheusBackend.open(url).render.text).not_to include "mine_total"
+  end
+
+  it "raises by what went wrong" do
+    expect { PytheusBackend.open("nowhere:") }.to raise_error(PytheusBackend::ConfigurationError, /nowhere/)
+    expect { PytheusBackend.open("redis://127.0.0.1:1") }.to raise_error(PytheusBackend::UnavailableError, /127.0.0.1:1/)
+    PytheusBackend.open do |backend|
+      backend.counter("a_total")
+      expect { backend.gauge("a_total") }.to raise_error(PytheusBackend::ConflictError, /a_total/)
+      expect { backend.counter("a\0b") }.to raise_error(PytheusBackend::InvalidArgumentError, /NUL/)
+      expect { backend.counter("1") }.to raise_error(PytheusBackend::InvalidArgumentError)
+      expect { backend.histogram("h", buckets: [2, 1]) }.to raise_error(PytheusBackend::InvalidArgumentError)
+    end
+    expect(PytheusBackend::ConflictError.include?(PytheusBackend::Error)).to be true
+  end
+
+  it "renders in the format of the Accept header, with a prefix" do
+    PytheusBackend.open do |backend|
+      backend.counter("a_total", "Gr\u00fc\u00dfe.").increment
+      expect(backend.render.to_a).to eq ["# HELP a_total Gr\u00fc\u00dfe.\n# TYPE a_total counter\na_total 1\n",
+                                         "text/plain; version=0.0.4; charset=utf-8"]
+      metrics = backend.render(accept: "application/openmetrics-text; version=1.0.0", prefix: "shop")
+      expect(metrics.content_type).to start_with "application/openmetrics-text; version=1.0.0"
+      expect(metrics.text).to include("\nshop_a_total 1").and end_with("# EOF\n")
+    end
+  end
+
+  it "flushes to other processes, and says what it has done" do
+    url = RedisServer.fresh_url
+    backend = PytheusBackend.open(url, flush_interval_ms: 60_000)
+    backend.counter("flushed_total").increment
+    backend.flush(timeout: 30)
+    expect(PytheusBackend.open(url).render.text).to include "\nflushed_total 1\n"
+    expect(backend.statistics).to include(metrics_pending: 0, scrapes: 0)
+    expect(backend.statistics[:batches_sent]).to be_positive
+    expect { backend.flush(timeout: -1) }.to raise_error(PytheusBackend::InvalidArgumentError)
+  end
+
+  context "with a server that does not answer" do
+    include_context "with a log"
+
+    it "lets other threads run while it waits, raises at its deadline, and logs" do
+      server = RedisServer.new
+      backend = PytheusBackend.open("redis://127.0.0.1:#{server.port}", socket_timeout: 1, collect_timeout: 1)
+      counter = backend.counter("waits_total")
+      server.paused do
+        counter.increment
+        turns = 0
+        ticking = Thread.new { loop { (turns += 1) && sleep(0.001) } }
+        before = turns
+        expect { backend.render }.to raise_error(PytheusBackend::TimeoutError)
+        expect(turns - before).to be > 20
+        ticking.kill
+        wait_until("the log says so") { PytheusBackend.deliver_log || log.string.include?("127.0.0.1:#{server.port}") }
+      end
+      wait_until("the server answers again") { backend.render.text.include?("waits_total 1") rescue false }
+      backend.close
+      server.stop
+    end
+  end
+
+  it "hands log records to a logger that itself counts and scrapes" do
+    inner = PytheusBackend.open
+    records = inner.counter("log_records_total")
+    logger = Logger.new(StringIO.new)
+    logger.formatter = ->(*) { records.increment || inner.render.text }
+    PytheusBackend.logger = logger
+    away = PytheusBackend.open("redis://127.0.0.1:1", required: false, shutdown_timeout: 0.1)
+    away.counter("away_total").increment
+    wait_until("a record is counted") { PytheusBackend.deliver_log || records.get.positive? }
+    expect { away.close }.to raise_error(PytheusBackend::UnavailableError)
+  ensure
+    PytheusBackend.logger = Logger.new($stderr, level: Logger::WARN)
+  end
+
+  it "frees what is no longer used" do
+    backend = PytheusBackend.open
+    store = PytheusBackend::Store.new(backend)
+    100.times { |i| store.for_metric("short_lived_#{i}", metric_type: :counter).increment(labels: {}) }
+    wait_until("garbage collection frees most handles") do
+      GC.start
+      # The families of a Store live as long as its objects.
+      backend.render.text.scan(/^short_lived_\d+ 1$/).size < 10
+    end
+  end
+end

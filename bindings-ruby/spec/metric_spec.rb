@@ -1,0 +1,151 @@
+# frozen_string_literal: true
+
+RSpec.describe "Metrics" do
+  let(:backend) { PytheusBackend.open("memory:") }
+
+  describe PytheusBackend::Counter do
+    let(:requests) { backend.counter("requests_total", "Requests.", labels: %i[method code]) }
+
+    it "counts by label set, in whatever order and type the labels come" do
+      requests.increment(labels: { method: "GET", code: 200 })
+      requests.increment(by: 2.5, labels: { "code" => "200", "method" => :GET })
+      expect(requests.get(labels: { method: "GET", code: "200" })).to eq 3.5
+      expect(requests.values).to eq({ method: "GET", code: "200" } => 3.5)
+    end
+
+    it "is in the scrape before it first counts, if it has no labels" do
+      backend.counter("idle_total", "Idle.")
+      expect(backend.render.text).to include "\nidle_total 0\n"
+    end
+
+    it "raises for mistakes of the program, naming metric and labels" do
+      expect { requests.increment(labels: { method: "GET" }) }
+        .to raise_error(PytheusBackend::InvalidArgumentError, /requests_total has the labels \[:method, :code\]/)
+      expect { requests.increment(labels: { method: "GET", code: 1, path: "/" }) }.to raise_error(PytheusBackend::Error)
+      expect { requests.increment(by: -1, labels: { method: "GET", code: 1 }) }
+        .to raise_error(ArgumentError, /requests_total: increment by -1/)
+      expect { requests.increment(by: "much", labels: { method: "GET", code: 1 }) }.to raise_error(TypeError)
+      expect { requests.increment(by: nil, labels: { method: "GET", code: 1 }) }.to raise_error(TypeError)
+    end
+
+    it "keeps label values as they were when they counted" do
+      method = +"GET"
+      requests.increment(labels: { method: method, code: 200 })
+      method.replace("PUT")
+      requests.increment(labels: { method: method, code: 200 })
+      expect(requests.values).to eq({ method: "GET", code: "200" } => 1.0, { method: "PUT", code: "200" } => 1.0)
+    end
+
+    it "takes any bytes as a label value" do
+      texts = ["\xFF", "\xFF".b, "a\0b", "caf\u00e9".encode("ISO-8859-1"), "caf\u00e9".b, "\u{1F600}"]
+      texts.each { |text| requests.increment(labels: { method: text, code: 1 }) }
+      expect(requests.values.keys.map { |labels| labels[:method] })
+        .to contain_exactly("\uFFFD", "a\uFFFDb", "caf\u00e9", "\u{1F600}")
+      expect(requests.values.values.sum).to eq texts.size
+    end
+
+    it "fills in labels with with_labels" do
+      gets = requests.with_labels(method: "GET")
+      gets.increment(labels: { code: 200 })
+      gets.with_labels("code" => 200).increment(by: 2)
+      expect(requests.values).to eq({ method: "GET", code: "200" } => 3.0)
+      expect { requests.with_labels(path: "/") }
+        .to raise_error(PytheusBackend::InvalidArgumentError, "requests_total has no label path")
+    end
+
+    it "counts what threads count at the same time, in new label sets too" do
+      threads = Array.new(8) do
+        Thread.new { 500.times { |i| requests.increment(labels: { method: "GET", code: i % 50 }) } }
+      end
+      threads.each(&:join)
+      expect(requests.values.values).to eq [80.0] * 50
+    end
+
+    it "removes one label set or all, and counts from zero afterwards" do
+      [1, 2].each { |code| requests.increment(labels: { method: "GET", code: code }) }
+      expect(requests.remove(method: "GET", code: 1)).to be true
+      expect(requests.remove(method: "GET", code: 1)).to be false
+      expect(requests.values).to eq({ method: "GET", code: "2" } => 1.0)
+      requests.increment(labels: { method: "GET", code: 1 })
+      expect(requests.get(labels: { method: "GET", code: 1 })).to eq 1.0
+      requests.clear
+      expect(requests.values).to be_empty
+      requests.increment(labels: { method: "GET", code: 1 })
+      expect(requests.values).to eq({ method: "GET", code: "1" } => 1.0)
+    end
+  end
+
+  describe PytheusBackend::Gauge do
+    let(:queue) { backend.gauge("queue_length", "Jobs.", labels: [:name]) }
+
+    it "goes up and down" do
+      mails = queue.with_labels(name: "mails")
+      mails.set(10)
+      mails.increment
+      mails.decrement(by: 3)
+      expect(mails.get).to eq 8.0
+    end
+
+    it "is set to the current time" do
+      before = Time.now.to_f
+      queue.set_to_current_time(labels: { name: "mails" })
+      expect(queue.get(labels: { name: "mails" })).to be_between(before, Time.now.to_f)
+    end
+  end
+
+  describe PytheusBackend::Histogram do
+    let(:seconds) { backend.histogram("job_seconds", "Jobs.", labels: [:name], buckets: [0.5, 1], unit: "seconds") }
+
+    it "observes" do
+      [0.25, 1, 8].each { |value| seconds.observe(value, labels: { name: "mail" }) }
+      mail = seconds.with_labels(name: "mail")
+      expect([mail.sum, mail.count, mail.bucket(0.5), mail.bucket(1), mail.bucket(Float::INFINITY)])
+        .to eq [9.25, 3, 1, 2, 3]
+      expect(seconds.values).to eq(
+        { name: "mail" } => { buckets: { 0.5 => 1.0, 1.0 => 2.0, Float::INFINITY => 3.0 }, count: 3.0, sum: 9.25 }
+      )
+      expect { mail.bucket(7) }.to raise_error(KeyError)
+    end
+
+    it "has the usual buckets if none are named, and says so" do
+      latency = backend.histogram("latency_seconds")
+      latency.observe(0.3)
+      expect(latency.buckets).to eq PytheusBackend::Backend::DEFAULT_BUCKETS
+      expect(latency.bucket(0.5)).to eq 1
+    end
+
+    it "measures a block and returns its value, also of one that raises" do
+      expect(seconds.time(labels: { name: "mail" }) { :sent }).to be :sent
+      expect { seconds.time(labels: { name: "mail" }) { raise "lost" } }.to raise_error("lost")
+      expect(seconds.count(labels: { name: "mail" })).to eq 2
+      expect(seconds.sum(labels: { name: "mail" })).to be >= 0
+    end
+  end
+
+  describe PytheusBackend::Summary do
+    it "counts and sums" do
+      sizes = backend.summary("size_bytes", "Sizes.")
+      sizes.observe(3)
+      sizes.observe(4)
+      expect([sizes.count, sizes.sum]).to eq [2, 7]
+      expect(sizes.values).to eq({} => { count: 2.0, sum: 7.0 })
+    end
+  end
+
+  context "when the store takes no more label sets" do
+    include_context "with a log"
+
+    it "counts on without an exception, and says so once" do
+      backend = PytheusBackend.open("shm://#{@directory}/metrics", size_limit: 1 << 20)
+      paths = backend.counter("paths_total", "Paths.", labels: [:path])
+      20.times { |i| paths.increment(labels: { path: "#{i}#{"x" * 100_000}" }) }
+      known = paths.values.size
+      expect(known).to be_between(1, 19)
+      paths.increment(labels: { path: "0#{"x" * 100_000}" })
+      expect(paths.values.values.sum).to eq known + 1
+      backend.render
+      expect(log.string.lines.size).to eq 1
+      expect(log.string).to match(/ERROR|WARN/)
+    end
+  end
+end
