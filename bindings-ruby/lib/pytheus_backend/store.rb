@@ -128,7 +128,6 @@ module PytheusBackend
         @own = %i[all min max].include?(mode) || (mode == :sum && type == :gauge)
         @help = declaration&.help
         @lock = Monitor.new
-        @families = {}
         # The values of a histogram have one more label, the bucket, which comes with the first of them.
         declared = declaration && %i[counter gauge].include?(type)
         @type = declared ? type : :untyped
@@ -141,11 +140,9 @@ module PytheusBackend
 
       def set(labels:, val:)
         metric = metric(labels) or return
-        # The gem sets 0 in each process that starts. Of a shared value that means "be there": it must not erase what
-        # other processes have counted.
-        return if val.zero? && !@own && (@type != :gauge || Declared.initializing?)
+        return if val.zero? && only_declared?
 
-        family(labels).check(Library.metric_set(metric, val), "set to #{val}")
+        @family.check(Library.metric_set(metric, val), "set to #{val}")
       end
 
       def increment(labels:, by: 1)
@@ -154,7 +151,7 @@ module PytheusBackend
         end
 
         metric = metric(labels) or return
-        family(labels).check(Library.metric_inc(metric, by), "increment by #{by}")
+        @family.check(Library.metric_inc(metric, by), "increment by #{by}")
       end
 
       def get(labels:)
@@ -164,9 +161,7 @@ module PytheusBackend
 
       def all_values
         values = Hash.new(0.0)
-        families.each do |family|
-          family.each_series { |labels, samples| merge(values, labels, samples.first) }
-        end
+        @family&.each_series { |labels, samples| merge(values, labels, samples.first) }
         values
       end
 
@@ -182,23 +177,21 @@ module PytheusBackend
                          end
       end
 
+      # Whether `set(0)` means that the label set is to be there. The gem calls it in each process that starts, so it
+      # must not erase what other processes have counted in a shared value.
+      def only_declared?
+        case @type
+        when :counter then true
+        when :gauge then !@own && Declared.initializing?
+        else !@own
+        end
+      end
+
       def metric(labels)
         labels = labels.merge(pid: @process.call) if @own
-        (@family || learned(labels)).metric(labels)
-      end
-
-      def family(labels)
-        @family || learned(@own ? labels.merge(pid: nil) : labels)
-      end
-
-      def families
-        @family ? [@family] : @lock.synchronize { @families.values }
-      end
-
-      # The label names of a metric that nothing declared are those that it is used with.
-      def learned(labels)
-        names = labels.keys.sort
-        @families[names] || @lock.synchronize { @families[names] ||= declare(names) }
+        # The label names of a metric that nothing declared are those of its first label set.
+        family = @family || @lock.synchronize { @family ||= declare(labels.keys.sort) }
+        family.metric(labels)
       end
 
       def declare(label_names)
