@@ -12,7 +12,8 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-rust test-c test-python sanitize fuzz bench lint package clean
+.PHONY: help demo test test-rust test-c test-python test-ruby test-ruby-client test-examples sanitize fuzz bench lint \
+	package clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,15 +23,15 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(VENV)/bin/python examples/python/demo.py $(STORE)
 
-test: test-rust test-c test-python ## Run every suite: cargo, ctest, pytest.
-	@echo "All suites passed: cargo, ctest, pytest."
+test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
+	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
 
 test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server
 	$(CARGO) test --locked
 
-test-c: ## Test the C interface: C, C++ and Ruby programs with the real shared library, and under valgrind.
-	@scripts/need cargo cc c++ cmake redis-server valgrind ruby ruby-ffi binutils
+test-c: ## Test the C interface: C and C++ programs with the real shared library, and under valgrind.
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils
 	$(CARGO) build --release --locked
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
@@ -41,8 +42,27 @@ test-python: ## Test the Python package, and run pytheus' own tests with each ba
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
 
+# The library that test-ruby and test-examples use.
+RELEASE := $(abspath $(TARGET))/release
+
+test-ruby: ## Test the Ruby gem, with real Puma and Unicorn workers.
+	@scripts/need cargo cc redis-server ruby ruby-ffi ruby-rspec ruby-rack puma unicorn
+	$(CARGO) build --release --locked
+	cd bindings-ruby && PYTHEUS_BACKEND_RS_LIBRARY=$(RELEASE)/libpytheus_backend_rs.so rspec
+
+test-ruby-client: ## Run the prometheus-client gem's own specs on our store. GEM=a checkout of its repository.
+	@scripts/need cargo cc ruby ruby-ffi ruby-rspec ruby-rack ruby-rack-test ruby-timecop
+	$(CARGO) build --release --locked
+	cd bindings-ruby && PYTHEUS_BACKEND_RS_LIBRARY=$(RELEASE)/libpytheus_backend_rs.so rspec --options /dev/null \
+		-I lib -I $(abspath $(GEM))/lib -I $(abspath $(GEM))/spec -r ./spec/support/client_ruby.rb $(abspath $(GEM))/spec
+
+test-examples: ## Run the examples in Go and Node, in memory and in a file that both share.
+	@scripts/need cargo cc go node
+	$(CARGO) build --release --locked
+	scripts/test-examples $(RELEASE)/libpytheus_backend_rs.so
+
 sanitize: ## Run the C suite against a library with AddressSanitizer.
-	@scripts/need cargo cc c++ cmake redis-server valgrind ruby ruby-ffi binutils
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils
 	scripts/sanitize address
 
 # How long `make fuzz` runs each target.

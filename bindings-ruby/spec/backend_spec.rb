@@ -30,7 +30,8 @@ RSpec.describe PytheusBackend::Backend do
 
   it "raises by what went wrong" do
     expect { PytheusBackend.open("nowhere:") }.to raise_error(PytheusBackend::ConfigurationError, /nowhere/)
-    expect { PytheusBackend.open("redis://127.0.0.1:1") }.to raise_error(PytheusBackend::UnavailableError, /127.0.0.1:1/)
+    expect { PytheusBackend.open("redis://127.0.0.1:1") }
+      .to raise_error(PytheusBackend::UnavailableError, /127.0.0.1:1/)
     PytheusBackend.open do |backend|
       backend.counter("a_total")
       expect { backend.gauge("a_total") }.to raise_error(PytheusBackend::ConflictError, /a_total/)

@@ -4,7 +4,7 @@ require "net/http"
 
 RSpec.describe "Forking servers" do
   workers = 3
-  config_ru = File.expand_path("support/config.ru", __dir__)
+  config_ru = File.expand_path("../../examples/ruby/config.ru", __dir__)
   library = File.expand_path("../lib", __dir__)
 
   # Starts `program` with its configuration and the application; returns its process id.
@@ -27,7 +27,8 @@ RSpec.describe "Forking servers" do
   # Makes requests in four threads; returns the ids of the workers that answered.
   def work(requests)
     @requests = @requests.to_i + requests
-    Array.new(4) { Thread.new { Array.new(requests / 4) { get("/work").to_i } } }.flat_map(&:value).uniq
+    threads = Array.new(4) { Thread.new { Array.new(requests / 4) { Integer(get("/work")[/\Aworker (\d+)$/, 1]) } } }
+    threads.flat_map(&:value).uniq
   end
 
   { "puma" => <<~PUMA, "unicorn" => <<~UNICORN }.each do |program, configuration|

@@ -20,7 +20,8 @@ RSpec.describe PytheusBackend::Store do
   end
 
   def gauge(aggregation = nil, **options)
-    client::Gauge.new(:queue_length, docstring: "Jobs.", store_settings: { aggregation: aggregation }.compact, **options)
+    settings = { aggregation: aggregation }.compact
+    client::Gauge.new(:queue_length, docstring: "Jobs.", store_settings: settings, **options)
   end
 
   def histogram(**options)

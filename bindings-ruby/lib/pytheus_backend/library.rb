@@ -12,7 +12,7 @@ module PytheusBackend
     ABI_VERSION = 1
     # Names the library file; without it the dynamic linker looks for the installed one.
     LOCATION = "PYTHEUS_BACKEND_RS_LIBRARY"
-    SONAME = FFI::Platform.mac? ? "libpytheus_backend_rs.#{ABI_VERSION}.dylib" : "libpytheus_backend_rs.so.#{ABI_VERSION}"
+    SONAME = "libpytheus_backend_rs.#{FFI::Platform.mac? ? "#{ABI_VERSION}.dylib" : "so.#{ABI_VERSION}"}"
 
     def self.load_library
       name = ENV.fetch(LOCATION, SONAME)
@@ -21,7 +21,7 @@ module PytheusBackend
         attach_function :backend_abi_version, [], :uint32
       rescue LoadError => e
         raise LoadError, "cannot load the metrics engine #{name}: install libpytheus_backend_rs, or set #{LOCATION} " \
-                         "to the path of the library (#{e.message.strip})"
+                         "to the path of the library (#{e.message.strip})", cause: nil
       end
       return if backend_abi_version == ABI_VERSION
 
@@ -39,7 +39,7 @@ module PytheusBackend
 
     class MetricsRenderOptions < FFI::Struct
       layout size: :size_t, accept: :pointer, name_prefix: :pointer, families: :pointer, family_count: :size_t,
-             others: :int32, family_ends: :pointer
+             others: :int32, family_ends: :pointer, foreign: :pointer
     end
 
     class MetricsSeries < FFI::Struct
@@ -48,8 +48,8 @@ module PytheusBackend
 
     class BackendStatistics < FFI::Struct
       layout size: :size_t, batches_sent: :uint64, batches_resent: :uint64, batches_refused: :uint64,
-             operations_sent: :uint64, operations_coalesced: :uint64, metrics_pending: :uint64, scrapes: :uint64,
-             scrape_errors: :uint64, last_flush_timestamp: :double
+             operations_sent: :uint64, metrics_pending: :uint64, scrapes: :uint64, scrape_errors: :uint64,
+             last_flush_timestamp: :double
     end
 
     METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5 }.freeze

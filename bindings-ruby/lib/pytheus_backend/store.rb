@@ -247,8 +247,8 @@ module PytheusBackend
         @family.each_series do |labels, samples|
           *counts, count, sum = samples
           # The engine's buckets are cumulative; the gem adds them up itself.
-          each_count = @series == :le ? counts.each_with_index.map { |n, i| n - (i.zero? ? 0 : counts[i - 1]) } : [count]
-          @numbers.zip(each_count) { |number, value| values[labels.merge(@series => number)] = value }
+          own_counts = @series == :le ? [0, *counts].each_cons(2).map { |below, upto| upto - below } : [count]
+          @numbers.zip(own_counts) { |number, value| values[labels.merge(@series => number)] = value }
           values[labels.merge(@series => "sum")] = sum
         end
         values

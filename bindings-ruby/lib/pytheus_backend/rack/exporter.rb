@@ -21,10 +21,12 @@ module PytheusBackend
 
       def call(env)
         return @app.call(env) if @app && env["PATH_INFO"].chomp("/") != @path
-        return respond(405, "only GET and HEAD\n", "allow" => "GET, HEAD") unless %w[GET HEAD].include?(env["REQUEST_METHOD"])
 
-        status, headers, body = scrape(env)
-        [status, headers, env["REQUEST_METHOD"] == "HEAD" ? [] : body]
+        case env["REQUEST_METHOD"]
+        when "GET" then scrape(env)
+        when "HEAD" then scrape(env)[0, 2] + [[]]
+        else respond(405, "only GET and HEAD\n", "allow" => "GET, HEAD")
+        end
       end
 
       private
@@ -40,7 +42,8 @@ module PytheusBackend
       end
 
       def respond(status, text, headers = {})
-        [status, { "content-type" => "text/plain; charset=utf-8", "content-length" => text.bytesize.to_s, **headers }, [text]]
+        headers = { "content-type" => "text/plain; charset=utf-8", "content-length" => text.bytesize.to_s, **headers }
+        [status, headers, [text]]
       end
     end
   end
