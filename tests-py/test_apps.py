@@ -1,14 +1,22 @@
 """The WSGI and ASGI applications, as servers and frameworks call them.
 
-The ASGI application runs in a real server (uvicorn), mounted in FastAPI, Starlette, Litestar and Django.
+The ASGI application runs in real servers: in uvicorn, alone and in FastAPI, Starlette, Litestar and Django; and in
+hypercorn, with asyncio and with trio.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.validate import validator
@@ -19,7 +27,7 @@ from pytheus.metrics import Counter
 from pytheus_backend_rs import RedisBackend, make_asgi_app, make_wsgi_app
 
 from http_client import get
-from programs import run_program, running
+from programs import HANG, PRELUDE, run_program, running
 from redis_server import Server
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
@@ -104,6 +112,16 @@ FRAMEWORKS = {
     app = FastAPI()
     app.mount("/metrics", metrics)
     """,
+    "a route of Starlette": """
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+    app = Starlette(routes=[Route("/metrics", metrics)])
+    """,
+    "a route of FastAPI": """
+    from fastapi import FastAPI
+    app = FastAPI()
+    app.add_route("/metrics", metrics)
+    """,
     "Litestar": """
     from litestar import Litestar, asgi
     from litestar.types import Receive, Scope, Send
@@ -131,11 +149,73 @@ def test_asgi_answers_in_a_framework(server: Server, framework: str) -> None:
     source = ASGI_PROGRAM.replace("{framework}", FRAMEWORKS[framework].strip())
     with running(source, server.config) as program:
         port = int(program.line())
-        reply = get(port, "/metrics/", {"Accept-Encoding": "gzip"})
+        # A mount of Starlette answers `/metrics` with a redirect to `/metrics/`; its route answers `/metrics` itself.
+        path = "/metrics" if framework.startswith("a route") else "/metrics/"
+        reply = get(port, path, {"Accept-Encoding": "gzip"})
         assert reply.status == 200
         assert gzip.decompress(reply.body).decode().endswith("\nrequests_total 3\n")
-        assert get(port, "/metrics/", method="HEAD").body == b""
-        assert get(port, "/metrics/", method="POST").status == 405
+        assert get(port, path, method="HEAD").body == b""
+        assert get(port, path, method="POST").status == 405
+
+
+@pytest.mark.parametrize("worker_class", ["asyncio", "trio"])
+def test_asgi_answers_in_hypercorn_with_each_of_its_event_loops(
+    server: Server, tmp_path: Path, worker_class: str
+) -> None:
+    program = """
+        from pytheus_backend_rs import make_asgi_app
+        load_backend(RedisBackend, config)
+        Counter("requests_total", "help").inc(3)
+        app = make_asgi_app()
+    """
+    (tmp_path / "service.py").write_text(PRELUDE + textwrap.dedent(program), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-m", "hypercorn", "--worker-class", worker_class]
+        hypercorn = subprocess.Popen(
+            [*command, "--bind", f"fd://{listener.fileno()}", "service:app"],
+            cwd=tmp_path,
+            env={**os.environ, "TEST_CONFIG": json.dumps(server.config)},
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+        try:
+            reply = get(listener.getsockname()[1], "/metrics")
+            assert (reply.status, reply.text.splitlines()[-1]) == (200, "requests_total 3")
+        finally:
+            hypercorn.terminate()
+            assert hypercorn.wait(HANG) == 0
+
+
+def test_asgi_does_not_block_the_event_loop_of_trio(own_server: Server) -> None:
+    program = """
+        import trio
+        from pytheus_backend_rs import make_asgi_app
+        load_backend(RedisBackend, config)
+        Counter("requests_total", "help").inc()
+        app = make_asgi_app()
+        async def scrape():
+            async def send(message):
+                if "body" in message:
+                    print(message["body"].decode().splitlines()[-1], flush=True)
+            await app({"type": "http", "method": "GET", "headers": []}, None, send)
+        async def main():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(scrape)
+                for _ in range(1000):
+                    await trio.sleep(0)
+                print("still running", flush=True)
+        print("loaded", flush=True)
+        input()
+        trio.run(main)
+    """
+    with running(program, own_server.config) as scraping:
+        assert scraping.line() == "loaded"
+        own_server.pause()
+        scraping.say()
+        assert scraping.line() == "still running"
+        own_server.resume()
+        assert scraping.line() == "requests_total 1"
+        assert scraping.finish().returncode == 0
 
 
 def asgi_get(app: Any) -> Any:

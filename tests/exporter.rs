@@ -52,6 +52,7 @@ fn metrics_are_served_by_get_and_head_with_the_same_headers() {
     let got = client.get("/metrics");
     assert_eq!((got.version.as_str(), got.status), ("HTTP/1.1", 200));
     assert_eq!(got.text(), REQUESTS);
+    assert_eq!(client.get("/metrics/").text(), REQUESTS, "a scraper needs no redirect");
     assert_eq!(got.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     client.send("HEAD /metrics?x=y HTTP/1.1\r\nHost: test\r\n\r\n");
     let head = client.answer_without_body();
@@ -85,10 +86,10 @@ fn the_landing_page_shows_the_version_and_links_to_each_path() {
 #[test]
 fn other_paths_are_not_found_and_other_methods_not_allowed() {
     let exporter = serve(&memory());
-    for path in ["/metric", "/metrics/", "/favicon.ico", "/-/ready", "//metrics", "/../metrics"] {
+    for path in ["/metric", "/metrics//", "/favicon.ico", "/-/ready", "//metrics", "/../metrics"] {
         assert_eq!(get(&exporter, path).status, 404, "{path}");
     }
-    for path in ["/", "/metrics", "/-/healthy"] {
+    for path in ["/", "/metrics", "/metrics/", "/-/healthy"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
             let mut client = Client::connect(exporter.address());
             client.send(&format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n"));

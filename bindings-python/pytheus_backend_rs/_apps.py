@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _Headers = list[tuple[str, str]]
+#: Status, headers and body.
+_Answer = tuple[int, _Headers, bytes]
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 AsgiApp = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
@@ -52,30 +56,54 @@ def wsgi_app(render: Render) -> WsgiApp:
 def asgi_app(render: Render) -> AsgiApp:
     """Returns an ASGI application that answers every GET and HEAD with what `render` returns, called in a thread."""
 
-    async def app(scope: _Scope, receive: _Receive, send: _Send) -> None:
+    return _AsgiApp(render)
+
+
+class _AsgiApp:
+    """The ASGI application. It is an object and no function: a Starlette or FastAPI route calls an object as an
+    application, and would take a function for a handler of requests."""
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
         if scope["type"] != "http":
             raise ValueError(f"this application answers HTTP requests, not {scope['type']!r}")
-        # Imported here: it would be most of the time that importing this package takes.
-        import asyncio
-
         accept, accept_encoding = (_header(scope, name) for name in (b"accept", b"accept-encoding"))
-        loop = asyncio.get_running_loop()
-        status, headers, body = await loop.run_in_executor(
-            _threads(), _respond, render, scope["method"], accept, accept_encoding
-        )
+        respond = functools.partial(_respond, self._render, scope["method"], accept, accept_encoding)
+        status, headers, body = await _in_thread(respond)
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         await send({"type": "http.response.body", "body": body})
 
-    return app
+
+async def _in_thread(respond: Callable[[], _Answer]) -> _Answer:
+    """Calls `respond` in a thread of the library that runs this task: trio or asyncio."""
+    trio = sys.modules.get("trio")
+    if trio is not None and _is_trio_task(trio):
+        answer: _Answer = await trio.to_thread.run_sync(respond)
+        return answer
+    # Imported here: it would be most of the time that importing this package takes.
+    import asyncio
+
+    return await asyncio.get_running_loop().run_in_executor(_threads(), respond)
+
+
+def _is_trio_task(trio: Any) -> bool:
+    """Tells whether trio runs the current task. It may run as the guest of an asyncio loop, so asyncio cannot tell."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _respond(
     render: Render, method: str, accept: str | None, accept_encoding: str | None
-) -> tuple[int, _Headers, bytes]:
+) -> _Answer:
     """Returns status, headers and body for one request."""
     if method not in _METHODS:
         body = f"{method} is not allowed: expected GET or HEAD\n".encode()

@@ -37,7 +37,7 @@ impl Site {
     /// The answer to a request. For HEAD it is that to GET; hyper leaves the body out.
     pub(super) async fn answer<B>(&self, request: hyper::Request<B>) -> Reply {
         let path = request.uri().path();
-        if !matches!(path, "/" | "/metrics" | "/-/healthy") {
+        if !matches!(path, "/" | "/metrics" | "/metrics/" | "/-/healthy") {
             return plain(StatusCode::NOT_FOUND, "not found: the metrics are at /metrics\n".to_owned());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -45,7 +45,7 @@ impl Site {
             return with(plain(StatusCode::METHOD_NOT_ALLOWED, text), ALLOW, "GET, HEAD");
         }
         match path {
-            "/metrics" => self.metrics(request.headers()).await,
+            "/metrics" | "/metrics/" => self.metrics(request.headers()).await,
             "/-/healthy" => plain(StatusCode::OK, "ok\n".to_owned()),
             _ => reply(StatusCode::OK, HTML, Bytes::from_static(LANDING_PAGE.as_bytes())),
         }
