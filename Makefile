@@ -81,13 +81,14 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
-lint: ## Check formatting, lints, layers, doc links, and that the checked-in header is the generated one.
+lint: ## Check formatting, lints, layers, doc links, and that generated files are current.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	scripts/layers --self-test
 	scripts/layers
 	RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items --lib
 	$(CARGO) metadata --locked --format-version 1 --manifest-path bench/engines/Cargo.toml >/dev/null
+	$(PYTHON) bindings-python/native_stub.py --check
 	git diff --exit-code -- include Cargo.lock
 
 package: ## Check that the crates build from what `cargo package` packs.

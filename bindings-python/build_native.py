@@ -17,58 +17,10 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-INCLUDE = HERE.parent / "include"
+# cffi runs this file without its folder in the path.
+sys.path.insert(0, str(HERE))
 
-# Return type, name and parameters of the functions that may wait.
-BLOCKING = [
-    ("BackendStatus", "backend_new", "const char *url, Backend **backend, BackendError **error"),
-    ("BackendStatus", "backend_close", "const Backend *backend, BackendError **error"),
-    ("void", "backend_close_all", "void"),
-    ("BackendStatus", "backend_flush", "const Backend *backend, double timeout_seconds, BackendError **error"),
-    ("void", "backend_free", "Backend *backend"),
-    (
-        "BackendStatus",
-        "backend_statistics",
-        "const Backend *backend, BackendStatistics *statistics, BackendError **error",
-    ),
-    ("BackendStatus", "backend_log_wait", "double timeout_seconds"),
-    (
-        "BackendStatus",
-        "metric_family_new",
-        "const Backend *backend, const MetricFamilyOptions *options, MetricFamily **family, BackendError **error",
-    ),
-    (
-        "BackendStatus",
-        "metric_new",
-        "const MetricFamily *family, const char *const *label_values, size_t label_count, Metric **metric, "
-        "BackendError **error",
-    ),
-    ("BackendStatus", "metric_get", "const Metric *metric, double *value, BackendError **error"),
-    ("BackendStatus", "metric_get_sum", "const Metric *metric, double *value, BackendError **error"),
-    ("BackendStatus", "metric_get_count", "const Metric *metric, double *value, BackendError **error"),
-    (
-        "BackendStatus",
-        "metric_get_bucket",
-        "const Metric *metric, double upper_bound, double *value, BackendError **error",
-    ),
-    (
-        "BackendStatus",
-        "metrics_snapshot_new",
-        "const Backend *backend, const MetricFamily *const *families, size_t family_count, "
-        "MetricsSnapshot **snapshot, BackendError **error",
-    ),
-    (
-        "BackendStatus",
-        "metrics_render",
-        "const Backend *backend, const MetricsRenderOptions *options, MetricsText **text, BackendError **error",
-    ),
-    (
-        "BackendStatus",
-        "metrics_serve",
-        "const Backend *backend, const MetricsServeOptions *options, MetricsServer **server, BackendError **error",
-    ),
-    ("void", "metrics_server_free", "MetricsServer *server"),
-]
+from native_header import BLOCKING, HEADER, Function, read  # noqa: E402
 
 KEEP_THE_GIL = """
 #include "pytheus_backend_rs.h"
@@ -80,17 +32,13 @@ KEEP_THE_GIL = """
 """
 
 
-def declaration(result: str, name: str, parameters: str) -> str:
-    return f"{result} released_{name}({parameters})"
-
-
-def definition(result: str, name: str, parameters: str) -> str:
-    names = [] if parameters == "void" else parameters.split(",")
-    arguments = ", ".join(parameter.split()[-1].lstrip("*") for parameter in names)
-    call = f"{name}({arguments});"
-    keep, give = ("", "") if result == "void" else (f"{result} result = ", "return result;")
+def released(function: Function) -> str:
+    """The C function that calls another one without the GIL."""
+    arguments = ", ".join(parameter.name for parameter in function.parameters)
+    call = f"{function.name}({arguments});"
+    keep, give = ("", "") if function.result == "void" else (f"{function.result} result = ", "return result;")
     return f"""
-static {declaration(result, name, parameters)} {{
+static {function.declaration("released_" + function.name)} {{
     PyThreadState *state = PyEval_SaveThread();
     {keep}{call}
     PyEval_RestoreThread(state);
@@ -99,17 +47,20 @@ static {declaration(result, name, parameters)} {{
 """
 
 
+header = HEADER.read_text(encoding="utf-8")
+functions = read(header).functions
+blocking = [functions[name] for name in BLOCKING]
 ffibuilder = FFI()
-ffibuilder.cdef((INCLUDE / "pytheus_backend_rs.cffi.h").read_text(encoding="utf-8"))
-ffibuilder.cdef("".join(declaration(*function) + ";\n" for function in BLOCKING))
+ffibuilder.cdef(header)
+ffibuilder.cdef("".join(f"{function.declaration('released_' + function.name)};\n" for function in blocking))
 # Called in a forked child when it first uses a store, by the thread that uses it.
 ffibuilder.cdef('extern "Python" void listen_in_child(void *);')
 ffibuilder.set_source(
     "pytheus_backend_rs._native",
     KEEP_THE_GIL
-    + "".join(definition(*function) for function in BLOCKING)
+    + "".join(released(function) for function in blocking)
     + (HERE / "native_methods.c").read_text(encoding="utf-8"),
-    include_dirs=[str(INCLUDE)],
+    include_dirs=[str(HEADER.parent)],
     # The engine's symbols are the extension's own: another copy in the process must not meet them.
     # It has threads and fork handlers, so it cannot be unloaded.
     extra_link_args=["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete"] if sys.platform == "linux" else [],
