@@ -24,6 +24,12 @@ pub(crate) struct Thread {
     is_finished: Arc<AtomicBool>,
 }
 
+// SAFETY: POSIX lets any thread of the process use the id of another one. Where the id is a pointer (musl), the type
+// does not say so itself.
+unsafe impl Send for Thread {}
+// SAFETY: as above; a shared reference only reads the flag.
+unsafe impl Sync for Thread {}
+
 type Body = Box<dyn FnOnce() + Send>;
 
 impl Thread {
