@@ -164,7 +164,9 @@ def main(arguments: "list[str]") -> int:
         STUB.write_text(expected, encoding="utf-8")
         return 0
     found = STUB.read_text(encoding="utf-8")
-    print("\n".join(difflib.unified_diff(found.split("\n"), expected.split("\n"), "checked in", "generated")))
+    if found != expected:
+        lines = difflib.unified_diff(found.split("\n"), expected.split("\n"), "checked in", "generated", lineterm="")
+        print("\n".join(lines))
     return int(found != expected)
 
 
