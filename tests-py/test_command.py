@@ -432,7 +432,7 @@ def test_what_scrapes_leave_out_of_a_server_is_a_fault(server: Server) -> None:
     assert done.stdout.endswith("\nnot sound: 5 faults\n") and len(faults) == 5
     for parts in [
         ('"level"', "WRONGTYPE"),
-        ('"http_requests_total"', r'{\"path\":\"/a\"}', '"many" is no number'),
+        ('"http_requests_total"', r'{\"path\":\"/a\"}', '"many" is not a number'),
         ('"http_requests_total"', '"no labels"'),
         ('"http_request_seconds"', "#median"),
         ('"broken_total"', "type"),

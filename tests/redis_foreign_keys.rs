@@ -158,7 +158,7 @@ fn a_value_that_is_not_a_number_is_reported_and_replaced() {
     flush(&backend);
     assert_eq!(lines(&backend, "garbled_total"), ["garbled_total{a=\"x\"} 2", "garbled_total{a=\"y\"} 2"]);
     assert_eq!(
-        log_records(Level::Error, &["garbled_total", r#"{"a":"x"}: the value was no number"#]).len(),
+        log_records(Level::Error, &["garbled_total", r#"{"a":"x"}: the value was not a number"#]).len(),
         1
     );
     assert_eq!(server.field("garbled_total", "no json"), 7.0, "foreign fields are untouched");
@@ -195,12 +195,12 @@ fn fields_of_other_programs_do_not_spoil_the_exposition() {
 
 #[test]
 fn definitions_are_announced_again_when_the_server_has_lost_them() {
-    let server = Server::start();
+    let mut server = Server::start();
     let backend = open(&server, "");
     let requests = counter(&backend, "requests_total");
     requests.inc(5.0).unwrap();
     flush(&backend);
-    server.run_words::<()>("FLUSHALL");
+    server.lose_data();
     assert_eq!(lines(&backend, "requests_total"), ["requests_total 0"]);
     wait_until("the definition is restored", || {
         server.run_words::<bool>("HEXISTS pytheus:families requests_total")
@@ -290,4 +290,151 @@ fn a_user_that_may_not_expire_changes_nothing_until_it_may() {
     wait_until("the batch arrives once", || {
         backend.flush(PATIENCE).is_ok() && server.value("requests_total") == 5.0
     });
+}
+
+// Keys of the application.
+
+#[test]
+fn a_number_of_another_program_is_counted_on_with_one_warning_and_gets_no_expiry() {
+    remember_log();
+    let server = Server::start();
+    server.run_words::<()>("SET visits_total 1000");
+    server.run_words::<()>("SET views_total 10 EX 1000");
+    let workers = [open(&server, "expire_key_time=500"), open(&server, "expire_key_time=500")];
+    for worker in &workers {
+        let metrics = ["visits_total", "views_total"].map(|name| counter(worker, name));
+        metrics.iter().for_each(|metric| metric.inc(1.0).unwrap());
+        flush(worker);
+        worker.collect(None).unwrap();
+    }
+    assert_eq!((server.value("visits_total"), server.value("views_total")), (1002.0, 12.0));
+    let ttl = |key: &str| server.run_command::<i64>(&["TTL", key]);
+    assert_eq!(ttl("visits_total"), -1, "a key without an expiry keeps none");
+    assert!((400..=500).contains(&ttl("views_total")), "a key with an expiry is renewed");
+    let port = format!(":{}", server.port());
+    let warnings = log_records(Level::Warn, &["already had values", "key_prefix", &port]);
+    assert!((1..=2).contains(&warnings.len()), "{warnings:?}");
+    let all = warnings.join("\n");
+    assert_eq!((all.matches("visits_total").count(), all.matches("views_total").count()), (1, 1), "{all}");
+}
+
+#[test]
+fn a_key_of_another_program_is_neither_changed_nor_given_an_expiry() {
+    remember_log();
+    let server = Server::start();
+    server.run_words::<()>("SET motto hello");
+    server.run_words::<()>("HSET profile name Ada");
+    server.run_words::<()>("LPUSH jobs first");
+    server.run_words::<()>("SET sessions 5");
+    let backend = open(&server, "");
+    gauge(&backend, "motto").set(1.0).unwrap();
+    declare(&backend, "jobs", MetricType::Gauge, &[]).metric(&[]).unwrap().inc(1.0).unwrap();
+    for name in ["profile", "sessions"] {
+        let family = declare(&backend, name, MetricType::Counter, &["kind"]);
+        family.metric(&["a"]).unwrap().inc(1.0).unwrap();
+    }
+    counter(&backend, "ours_total").inc(1.0).unwrap();
+    let message = backend.flush(PATIENCE).unwrap_err().message().to_owned();
+    for (key, reason) in [
+        ("motto", "it holds \"hello\", which is not a number"),
+        ("profile", "its field \"name\" is not a set of labels"),
+        ("jobs", "it is a list"),
+        ("sessions", "it is a string"),
+    ] {
+        let expected =
+            format!("Redis key \"{key}\" is refused: {reason}, so it is not a metric; set key_prefix");
+        assert!(message.contains(&expected), "{message}");
+        assert_eq!(server.run_command::<i64>(&["TTL", key]), -1, "{key}");
+    }
+    for _ in 0..2 {
+        backend.collect(None).unwrap();
+    }
+    assert_eq!(server.value("ours_total"), 1.0);
+    assert_eq!(server.run_words::<String>("GET motto"), "hello");
+    assert_eq!(hash(&server, "profile"), map(&[("name", "Ada")]));
+    assert_eq!(server.run_words::<Vec<String>>("LRANGE jobs 0 -1"), ["first"]);
+    assert_eq!(server.run_words::<String>("GET sessions"), "5");
+    for key in ["motto", "profile", "jobs", "sessions"] {
+        assert_eq!(server.run_command::<i64>(&["TTL", key]), -1, "a scrape gives {key} no expiry");
+    }
+    assert_eq!(log_records(Level::Error, &["\"motto\" is refused"]).len(), 1);
+    server.run_words::<()>("DEL motto");
+    wait_until("the change arrives when the key is free", || server.value("motto") == 1.0);
+}
+
+#[test]
+fn a_family_with_labels_in_one_process_and_without_in_another_is_one_hash() {
+    let server = Server::start();
+    let (old, new) = (open(&server, ""), open(&server, ""));
+    let without = counter(&old, "requests_total");
+    without.inc(3.0).unwrap();
+    flush(&old);
+    let family = declare(&new, "requests_total", MetricType::Counter, &["path"]);
+    let with = family.metric(&["/"]).unwrap();
+    with.inc(5.0).unwrap();
+    flush(&new);
+    assert_eq!(hash(&server, "requests_total"), map(&[("{}", "3"), (r#"{"path":"/"}"#, "5")]));
+    without.inc(1.0).unwrap();
+    assert_eq!(without.get().unwrap(), 4.0);
+    assert_eq!(with.get().unwrap(), 5.0);
+    let both = ["requests_total{path=\"/\"} 5", "requests_total 4"];
+    assert_eq!(lines(&new, "requests_total"), both);
+    assert_eq!(lines(&old, "requests_total"), both);
+    assert!(server.run_words::<i64>("TTL requests_total") > 0);
+    // The other way round: while it is a string, a reader with labels sees the value without.
+    let (with_labels, alone) = (open(&server, ""), open(&server, ""));
+    declare(&with_labels, "errors_total", MetricType::Counter, &["path"]);
+    counter(&alone, "errors_total").inc(2.0).unwrap();
+    flush(&alone);
+    assert_eq!(lines(&with_labels, "errors_total"), ["errors_total 2"]);
+}
+
+#[test]
+fn keys_that_never_expire_have_no_expiry() {
+    let server = Server::start();
+    let expiring = open(&server, "");
+    counter(&expiring, "old_total").inc(1.0).unwrap();
+    flush(&expiring);
+    for value in ["never", "0"] {
+        let backend = open(&server, &format!("expire_key_time={value}"));
+        for name in ["old_total", "jobs_total"] {
+            counter(&backend, name).inc(1.0).unwrap();
+        }
+        flush(&backend);
+        backend.collect(None).unwrap();
+        for key in keys(&server) {
+            assert_eq!(server.run_command::<i64>(&["TTL", &key]), -1, "{key}");
+        }
+    }
+    assert_eq!(server.value("jobs_total"), 2.0);
+}
+
+#[test]
+fn a_user_that_may_not_run_scripts_is_told_when_the_store_is_opened() {
+    remember_log();
+    let server = Server::start();
+    for denied in ["-evalsha", "-script"] {
+        server.run_words::<()>(&format!("ACL SETUSER limited on >secret ~* &* +@all {denied}"));
+        let url = format!("redis://limited:secret@127.0.0.1:{}", server.port());
+        let message = Backend::open(&url).unwrap_err().message().to_owned();
+        assert!(message.contains("NOPERM") && message.contains(&denied[1..]), "{message}");
+        let _waiting = Backend::open(&format!("{url}?required=false")).unwrap();
+        let port = format!(":{}", server.port());
+        let told = log_records(Level::Error, &["the store is lost", "NOPERM", &denied[1..], &port]);
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
+
+#[test]
+fn the_server_shows_program_and_process_of_each_connection() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    counter(&backend, "requests_total").get().unwrap();
+    let clients: String = server.run_words("CLIENT LIST");
+    let name = format!(":{} ", std::process::id());
+    let own = clients.lines().filter(|line| line.contains("name=redis_foreign_keys") && line.contains(&name));
+    assert_eq!(own.count(), 2, "{clients}");
+    server.run_words::<()>("ACL SETUSER limited on >secret ~* &* +@all -client -info");
+    let url = format!("redis://limited:secret@127.0.0.1:{}", server.port());
+    assert_eq!(counter(&Backend::open(&url).unwrap(), "requests_total").get().unwrap(), 0.0);
 }

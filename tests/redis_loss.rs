@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
-use pytheus_backend_rs::{Backend, Metric, MetricFamily, MetricType};
+use pytheus_backend_rs::{Backend, Definition, Lifetime, Metric, MetricFamily, MetricType};
 
 use support::process::fork;
 use support::proxy::{Direction, Proxy};
@@ -118,9 +118,9 @@ fn the_first_scrape_after_an_empty_restart_shows_all_series_and_gauges() {
 #[test]
 fn a_scrape_of_some_families_restores_them_and_their_definitions() {
     let server = Server::start();
-    let backend = open(&server, "flush_interval_ms=3600000");
+    let backend = open(&server, "flush_interval_ms=3600000&expire_key_time=1");
     let everything = Everything::new(&backend);
-    server.run_words::<()>("FLUSHALL");
+    wait_until("all keys expire", || server.run_words::<u64>("DBSIZE") == 0);
     let some = backend.collect(Some(std::slice::from_ref(&everything.in_progress))).unwrap();
     assert_eq!(some.families[0].series().next().unwrap().value(), 3.0);
     assert_eq!(definitions(&server), Everything::names());
@@ -135,11 +135,11 @@ fn a_scrape_of_some_families_restores_them_and_their_definitions() {
 
 #[test]
 fn the_first_change_after_a_loss_restores_its_family() {
-    let server = Server::start();
+    let mut server = Server::start();
     let backend = open(&server, "flush_interval_ms=3600000");
     let everything = Everything::new(&backend);
     for round in 1..4 {
-        server.run_words::<()>("FLUSHALL");
+        server.lose_data();
         everything.in_progress.metric(&["/other"]).unwrap().inc(1.0).unwrap();
         everything.by_path.metric(&["/other"]).unwrap().inc(1.0).unwrap();
         flush(&backend);
@@ -219,7 +219,7 @@ fn a_restart_with_its_data_loses_nothing() {
 
 #[test]
 fn each_process_restores_its_share_of_a_gauge_once() {
-    let server = Server::start();
+    let mut server = Server::start();
     let workers = [open(&server, ""), open(&server, ""), open(&server, "")];
     let gauges = workers.each_ref().map(|worker| gauge(worker, "in_progress"));
     gauges[0].inc(3.0).unwrap();
@@ -227,7 +227,7 @@ fn each_process_restores_its_share_of_a_gauge_once() {
     gauges[1].dec(2.0).unwrap();
     workers.iter().for_each(flush);
     for _ in 0..3 {
-        server.run_words::<()>("FLUSHALL");
+        server.lose_data();
         for _ in 0..2 {
             workers.iter().for_each(|worker| drop(worker.collect(None).unwrap()));
         }
@@ -239,7 +239,7 @@ fn each_process_restores_its_share_of_a_gauge_once() {
 
 #[test]
 fn the_latest_value_that_any_process_has_set_is_restored() {
-    let server = Server::start();
+    let mut server = Server::start();
     let workers = [open(&server, ""), open(&server, ""), open(&server, "")];
     let gauges = workers.each_ref().map(|worker| gauge(worker, "level"));
     for (worker, gauge) in workers.iter().zip(&gauges).rev().skip(1) {
@@ -249,7 +249,7 @@ fn the_latest_value_that_any_process_has_set_is_restored() {
     // The second worker set the gauge to 20, then the first set it to 40. The third never set it.
     assert_eq!(server.value("level"), 40.0);
     for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0]] {
-        server.run_words::<()>("FLUSHALL");
+        server.lose_data();
         for index in order {
             workers[index].collect(None).unwrap();
         }
@@ -259,7 +259,7 @@ fn the_latest_value_that_any_process_has_set_is_restored() {
 
 #[test]
 fn a_loss_is_restored_although_another_key_is_refused() {
-    let server = Server::start();
+    let mut server = Server::start();
     let (here, elsewhere) = (open(&server, "flush_interval_ms=3600000"), open(&server, ""));
     // The gauge is sent first, because families are sent by name.
     let (level, requests) = (gauge(&here, "a_level"), counter(&here, "b_requests_total"));
@@ -267,7 +267,7 @@ fn a_loss_is_restored_although_another_key_is_refused() {
     level.inc(5.0).unwrap();
     requests.inc(1.0).unwrap();
     flush(&here);
-    server.run_words::<()>("FLUSHALL");
+    server.lose_data();
     // Another process begins a new epoch of the gauge. The reply says so without a write.
     other_level.inc(2.0).unwrap();
     flush(&elsewhere);
@@ -284,21 +284,21 @@ fn a_loss_is_restored_although_another_key_is_refused() {
 
 #[test]
 fn a_value_set_after_a_loss_is_not_overwritten_by_an_older_one() {
-    let server = Server::start();
+    let mut server = Server::start();
     let (before, after) = (open(&server, ""), open(&server, ""));
     let level = gauge(&before, "level");
     for value in [0.0, 5.0] {
         level.set(70.0).unwrap();
         flush(&before);
-        server.run_words::<()>("FLUSHALL");
+        server.lose_data();
         let others = gauge(&after, "level");
         others.set(value).unwrap();
         flush(&after);
         assert_eq!(level.get().unwrap(), value);
     }
     // Also if the restored value stood there in between.
-    server.run_words::<()>("FLUSHALL");
-    assert_eq!(gauge(&before, "level").get().unwrap(), 70.0);
+    server.lose_data();
+    wait_until("the value that was set last is restored", || level.get().is_ok_and(|value| value == 5.0));
     let others = gauge(&after, "level");
     others.set(0.0).unwrap();
     others.inc(1.0).unwrap();
@@ -310,11 +310,11 @@ fn a_value_set_after_a_loss_is_not_overwritten_by_an_older_one() {
 #[test]
 fn a_process_that_only_knows_a_gauge_does_not_hide_what_another_remembers() {
     let server = Server::start();
-    let backend = open(&server, "");
+    let backend = open(&server, "expire_key_time=1");
     let level = gauge(&backend, "level");
     level.set(70.0).unwrap();
     flush(&backend);
-    server.run_words::<()>("FLUSHALL");
+    wait_until("all keys expire", || server.run_words::<u64>("DBSIZE") == 0);
     let newcomer = open(&server, "");
     assert_eq!(gauge(&newcomer, "level").get().unwrap(), 0.0);
     assert_eq!(level.get().unwrap(), 70.0);
@@ -336,7 +336,7 @@ fn values_without_their_writers_key_are_not_added_twice() {
 
 #[test]
 fn removed_and_cleared_metrics_do_not_come_back() {
-    let server = Server::start();
+    let mut server = Server::start();
     let backend = open(&server, "");
     let removed = declare(&backend, "level", MetricType::Gauge, &["a"]);
     let cleared = declare(&backend, "other", MetricType::Gauge, &["a"]);
@@ -348,19 +348,19 @@ fn removed_and_cleared_metrics_do_not_come_back() {
     removed.remove(&["x"]).unwrap();
     cleared.clear().unwrap();
     flush(&backend);
-    server.run_words::<()>("FLUSHALL");
+    server.lose_data();
     assert_eq!(lines(&backend), ["level{a=\"y\"} 7"]);
     // A metric that is created again has no earlier value.
     removed.metric(&["x"]).unwrap();
     cleared.metric(&["x"]).unwrap();
     flush(&backend);
-    server.run_words::<()>("FLUSHALL");
+    server.lose_data();
     assert_eq!(lines(&backend), ["level{a=\"x\"} 0", "level{a=\"y\"} 7", "other{a=\"x\"} 0"]);
 }
 
 #[test]
 fn more_series_than_a_batch_holds_are_restored() {
-    let server = Server::start();
+    let mut server = Server::start();
     let backend = open(&server, "");
     let family = declare(&backend, "level", MetricType::Gauge, &["n"]);
     for n in 0..2_500 {
@@ -368,7 +368,7 @@ fn more_series_than_a_batch_holds_are_restored() {
     }
     flush(&backend);
     for _ in 0..2 {
-        server.run_words::<()>("FLUSHALL");
+        server.lose_data();
         family.metric(&["0"]).unwrap().inc(1.0).unwrap();
         flush(&backend);
         assert_eq!(server.run_words::<u64>("HLEN level"), 2_500);
@@ -379,13 +379,13 @@ fn more_series_than_a_batch_holds_are_restored() {
 
 #[test]
 fn a_loss_under_load_costs_at_most_the_confirmed_counts() {
-    let server = Server::start();
+    let mut server = Server::start();
     let backends = [open(&server, "flush_interval_ms=1"), open(&server, "flush_interval_ms=1")];
     let gauges = backends.each_ref().map(|backend| gauge(backend, "in_progress"));
     let loads = gauges.each_ref().map(|gauge| Load::start(gauge, 1));
     for _ in 0..10 {
         loads.iter().for_each(|load| load.wait_for(1_000));
-        server.run_words::<()>("FLUSHALL");
+        server.lose_data();
     }
     let total: f64 = loads.into_iter().map(Load::end).sum();
     backends.iter().for_each(|backend| drop(backend.collect(None).unwrap()));
@@ -395,14 +395,14 @@ fn a_loss_under_load_costs_at_most_the_confirmed_counts() {
 #[test]
 fn a_forked_child_restores_its_own_share_and_not_its_parents() {
     let server = Server::start();
-    let backend = open(&server, "");
+    let backend = open(&server, "expire_key_time=1");
     let gauge = gauge(&backend, "in_progress");
     gauge.inc(5.0).unwrap();
     flush(&backend);
     let child = fork(|| {
         gauge.inc(1.0).unwrap();
         let is_counted = gauge.get().unwrap() == 6.0;
-        server.run_words::<()>("FLUSHALL");
+        wait_until("the keys expire", || server.run_words::<u64>("DBSIZE") == 0);
         is_counted && gauge.get().unwrap() == 1.0
     });
     child.join();
@@ -433,7 +433,8 @@ fn a_server_that_forgets_each_write_is_an_error_and_no_endless_loop() {
 fn a_batch_that_arrives_late_does_not_hide_a_loss() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
-    let backend = Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=3600000")).unwrap();
+    let backend =
+        Backend::open(&proxy.url("socket_timeout=0.2&flush_interval_ms=3600000&expire_key_time=1")).unwrap();
     let family = declare(&backend, "level", MetricType::Gauge, &[]);
     flush(&backend);
     // The first batch, which begins the epoch, is held in the network. It is sent again and succeeds.
@@ -442,8 +443,74 @@ fn a_batch_that_arrives_late_does_not_hide_a_loss() {
     level.set(70.0).unwrap();
     flush(&backend);
     assert!(proxy.held_back() > 0 && server.value("level") == 70.0);
-    server.run_words::<()>("FLUSHALL");
+    wait_until("the keys expire", || server.run_words::<u64>("DBSIZE") == 0);
     proxy.release();
     wait_until("the late batch begins an epoch", || server.run_words::<bool>("EXISTS {level}:writers"));
     assert_eq!(level.get().unwrap(), 70.0);
+}
+
+// A server that was emptied on purpose.
+
+#[test]
+fn a_flushed_server_gets_nothing_back_but_later_changes() {
+    remember_log();
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let everything = Everything::new(&backend);
+    server.run_words::<()>("FLUSHALL");
+    let zeros: Vec<String> = Everything::lines_after_loss()
+        .iter()
+        .map(|line| format!("{} 0", line.rsplit_once(' ').unwrap().0))
+        .collect();
+    for _ in 0..2 {
+        assert_eq!(lines(&backend), zeros, "the process shows what it knows, with nothing in it");
+        assert_eq!(server.run_words::<u64>("DBSIZE"), 0, "and writes nothing");
+    }
+    everything.level.inc(1.0).unwrap();
+    everything.in_progress.metric(&["/"]).unwrap().inc(1.0).unwrap();
+    everything.requests.inc(2.0).unwrap();
+    flush(&backend);
+    assert_eq!(server.value("level"), 1.0, "a gauge begins at 0");
+    assert_eq!(server.field("in_progress", r#"{"path":"/"}"#), 1.0);
+    assert_eq!(server.value("requests_total"), 2.0);
+    let others = ["in_progress{path=\"/\"} 1", "level 1", "requests_total 2"];
+    assert_eq!(lines(&open(&server, "")), others, "and nothing else is there for other processes");
+    let port = format!(":{}", server.port());
+    assert_eq!(log_records(Level::Warn, &["was emptied of 6 metric families", &port]).len(), 1);
+    assert_eq!(log_records(Level::Warn, &["has lost", &port]), [""; 0]);
+}
+
+#[test]
+fn a_flushed_server_is_recognised_on_a_new_connection() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let level = gauge(&backend, "level");
+    level.set(70.0).unwrap();
+    flush(&backend);
+    server.run_words::<()>("FLUSHALL");
+    server.run_words::<()>("CLIENT KILL TYPE normal");
+    assert_eq!(level.get().unwrap(), 0.0);
+    level.inc(1.0).unwrap();
+    assert_eq!(level.get().unwrap(), 1.0);
+}
+
+#[test]
+fn a_metric_of_an_earlier_test_does_not_disturb_the_next_one() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let declare_again = |labels: &[&str]| {
+        let definition = Definition::new("jobs", "Some help.", MetricType::Gauge, labels, &[]).unwrap();
+        backend.declare(definition, labels, Lifetime::Handle).unwrap()
+    };
+    let mut earlier = Vec::new();
+    for round in 0..50 {
+        server.run_words::<()>("FLUSHALL");
+        let family = declare_again(&[]);
+        let metric = family.metric(&[]).unwrap();
+        metric.inc(1.0).unwrap();
+        assert_eq!(metric.get().unwrap(), 1.0, "round {round}");
+        // What this test counts last is still on its way when the next test begins.
+        metric.inc(5.0).unwrap();
+        earlier.push((family, metric));
+    }
 }

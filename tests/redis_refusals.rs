@@ -58,8 +58,8 @@ fn a_reply_with_too_few_values_is_an_error() {
     size.observe(2.0).unwrap();
     assert_eq!(size.get_sum().unwrap(), 2.0);
     let epoch: String = server.run_words("HGET {size}:writers epoch");
-    // The replies of a read: two renewed keys, the values, and the epoch.
-    let replies = format!(":1\r\n:1\r\n*0\r\n${}\r\n{epoch}\r\n", epoch.len());
+    // The replies of a read: the definitions are renewed, the values, the epoch, and the time to live.
+    let replies = format!(":1\r\n*0\r\n${}\r\n{epoch}\r\n:3600\r\n", epoch.len());
     proxy.answer(replies.as_bytes());
     let error = size.get_sum().unwrap_err();
     assert!(error.message().contains("0 values: expected 2"), "{error}");

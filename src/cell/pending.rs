@@ -203,6 +203,17 @@ impl PendingCells {
         self.removed.store(true, Ordering::Release);
     }
 
+    /// Returns whether the metric was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Returns whether nothing was ever taken, so that the store cannot have told anyone of this metric.
+    pub(crate) fn is_new(&self) -> bool {
+        // Relaxed: only the store's thread changes it, and only that thread asks.
+        self.is_new.load(Ordering::Relaxed)
+    }
+
     /// In a forked child: discards what gathered before the fork. It belongs to the parent, which sends it. Only
     /// this thread exists, so no ordering matters.
     pub(crate) fn discard(&self) {

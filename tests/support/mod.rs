@@ -218,6 +218,14 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Makes the server lose its data without a word, as a restart does.
+    pub fn lose_data(&mut self) {
+        self.kill();
+        self.run();
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();

@@ -9,15 +9,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
-use super::message::{Event, Request};
+use super::message::Request;
 use super::sender::BatchSender;
 use super::shared::Shared;
-use crate::cell::Cells;
 use crate::model::error::{Error, ErrorKind, Result};
-
-/// How long after its last change a store counts as busy. While it is busy, the thread wakes up every
-/// `flush_interval` by itself, so changes need not wake it.
-const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// How often an idle thread looks whether the server has ended the connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,10 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Action {
     shared: Arc<Shared>,
-    events: Receiver<Event>,
     requests: Receiver<Request>,
     sender: BatchSender,
-    busy_until: Instant,
     /// Set when the thread must give up at once, because the process is ending.
     abandoned: Arc<AtomicBool>,
 }
@@ -37,12 +30,11 @@ pub(crate) struct Action {
 impl Action {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        events: Receiver<Event>,
         requests: Receiver<Request>,
         sender: BatchSender,
         abandoned: Arc<AtomicBool>,
     ) -> Self {
-        Self { shared, events, requests, sender, busy_until: Instant::now(), abandoned }
+        Self { shared, requests, sender, abandoned }
     }
 
     /// Runs until the thread is told to stop.
@@ -68,7 +60,7 @@ impl Action {
                     return;
                 }
                 None => {
-                    self.take_events();
+                    self.sender.backlog.take_events();
                     if self.sender.link.retry_at().is_none_or(|retry_at| retry_at <= Instant::now()) {
                         // The link logs a failure, and says when to try again.
                         let _ = self.sender.send();
@@ -82,11 +74,11 @@ impl Action {
     fn wait(&mut self) -> Option<Request> {
         let now = Instant::now();
         let interval = self.shared.options.flush_interval;
-        let has_work = self.sender.has_work() || !self.events.is_empty();
+        let backlog = &self.sender.backlog;
         let until = match self.sender.link.retry_at() {
             Some(retry_at) => retry_at,
-            None if now < self.busy_until || has_work => now + interval,
-            None => match self.sender.outbox.retry_at() {
+            None if backlog.is_busy(now) || backlog.has_work() => now + interval,
+            None => match backlog.outbox.retry_at() {
                 Some(retry_at) => retry_at.max(now + interval),
                 None => return self.wait_for_anything(),
             },
@@ -106,10 +98,10 @@ impl Action {
         let received = select! {
             recv(look) -> _ => return None,
             recv(self.requests) -> request => return Some(request.unwrap_or_else(|_| self.stop_unasked())),
-            recv(self.events) -> event => event,
+            recv(self.sender.backlog.events) -> event => event,
         };
         match received {
-            Ok(event) => self.take_event(event),
+            Ok(event) => self.sender.backlog.take_event(event),
             // The store is gone, but readers may still ask.
             Err(_) => return Some(self.requests.recv().unwrap_or_else(|_| self.stop_unasked())),
         }
@@ -123,45 +115,11 @@ impl Action {
         }
     }
 
-    /// Takes the events that are in the channel now, but not those that arrive meanwhile.
-    fn take_events(&mut self) {
-        for _ in 0..self.events.len() {
-            let Ok(event) = self.events.try_recv() else { return };
-            self.take_event(event);
-        }
-    }
-
-    fn take_event(&mut self, event: Event) {
-        self.busy_until = Instant::now() + BUSY_FOR;
-        let options = &self.shared.options;
-        match event {
-            Event::Declared(definition) => self.sender.announcer.note(*definition),
-            Event::Dirty(metric) => self.sender.outbox.note_dirty(options, metric),
-            Event::Removed(metric) => self.sender.outbox.note_removed(options, &metric),
-            Event::Cleared(family) => self.sender.outbox.note_cleared(options, &family),
-            Event::StartedLate => self.take_all_metrics(),
-        }
-    }
-
-    /// Treats every metric as changed, and every definition as new.
-    fn take_all_metrics(&mut self) {
-        self.sender.announcer.note_all();
-        for family in self.shared.table.live_families() {
-            for metric in self.shared.table.metrics(&family) {
-                if let Cells::Pending(cells) = &metric.cells {
-                    cells.mark_dirty();
-                }
-                self.sender.outbox.note_dirty(&self.shared.options, metric);
-            }
-        }
-    }
-
     /// Sends everything that is pending at this time.
     fn flush(&mut self) -> Result<()> {
-        self.take_everything();
-        self.sender.outbox.retry_refused(Instant::now());
+        self.sender.backlog.take_everything();
         self.sender.send()?;
-        match self.sender.outbox.refusals().as_slice() {
+        match self.sender.backlog.outbox.refusals().as_slice() {
             [] => {
                 self.shared.tally.flushed();
                 Ok(())
@@ -170,32 +128,19 @@ impl Action {
         }
     }
 
-    /// Finds every change that was made before this call, even that of a thread that has marked its metric as dirty
-    /// and has not queued it yet.
-    fn take_everything(&mut self) {
-        // The order matters. A removal that happened before a metric appeared is queued before the metric is seen
-        // here, so the old fields are deleted before the new metric's are written.
-        let dirty = self.shared.table.dirty_metrics();
-        self.take_events();
-        for metric in dirty {
-            self.sender.outbox.note_dirty(&self.shared.options, metric);
-        }
-    }
-
     /// Sends until nothing is left or the deadline has passed. Returns the number of changes that are left.
     fn stop(&mut self, deadline: Instant) -> usize {
         loop {
-            self.take_everything();
-            self.sender.outbox.retry_refused(Instant::now());
+            self.sender.backlog.take_everything();
             let retry_at = self.sender.link.retry_at();
-            let nothing_counts = self.sender.outbox.unsent_count() == 0;
-            if nothing_counts && (!self.sender.announcer.has_waiting() || retry_at.is_some()) {
+            let nothing_counts = self.sender.backlog.outbox.unsent_count() == 0;
+            if nothing_counts && (!self.sender.backlog.announcer.has_waiting() || retry_at.is_some()) {
                 return 0;
             }
-            let is_sent = self.sender.send().is_ok() && !self.sender.outbox.has_unsent();
+            let is_sent = self.sender.send().is_ok() && !self.sender.backlog.outbox.has_unsent();
             let now = Instant::now();
             if is_sent || now >= deadline || self.abandoned.load(Ordering::Relaxed) {
-                return self.sender.outbox.unsent_count();
+                return self.sender.backlog.outbox.unsent_count();
             }
             // Nothing else can be asked of this thread any more, so it may sleep.
             let retry_at = self.sender.link.retry_at().unwrap_or(now).min(deadline);

@@ -3,7 +3,7 @@
 //! The BackendAction thread calls it before it sends changes. Definitions are written when they are declared, again
 //! before they would expire, and again when the server may have lost them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,45 +11,99 @@ use redis::{Cmd, Value};
 
 use super::connection::{command, refused};
 use super::layout;
-use super::link::Link;
+use super::link::ServerRun;
 use super::reply::{concerns_key, describe};
 use super::shared::Shared;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 
+/// The number of definitions that wait at which those of families that are gone are first dropped.
+const FIRST_SWEEP: usize = 64;
+
+/// How long a definition that was written is taken for granted when its family gets its first values.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The definitions that the server is to get.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     shared: Arc<Shared>,
-    waiting: Vec<Definition>,
+    /// By the name of the family. The last declaration stands.
+    waiting: BTreeMap<String, Definition>,
     written: Option<Written>,
+    /// When each definition was last written to a server that has not lost it since, as far as known.
+    known: BTreeMap<String, Instant>,
     /// Whether the server refused the key of the definitions the last time.
     is_refused: bool,
+    /// The number of definitions that wait at which those of families that are gone are dropped next.
+    sweep_at: usize,
 }
 
 /// When and where definitions were last written.
 #[derive(Debug)]
 struct Written {
     at: Instant,
-    /// The number of the connection.
-    connection: u64,
+    server: ServerRun,
+}
+
+/// Definitions, and the commands that write them.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    key: String,
+    definitions: BTreeMap<String, Definition>,
+    pub(crate) commands: Vec<Cmd>,
 }
 
 impl Announcer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, waiting: Vec::new(), written: None, is_refused: false }
+        Self {
+            shared,
+            waiting: BTreeMap::new(),
+            written: None,
+            known: BTreeMap::new(),
+            is_refused: false,
+            sweep_at: FIRST_SWEEP,
+        }
     }
 
     /// Notes a definition that is to be written.
     pub(crate) fn note(&mut self, definition: Definition) {
-        self.waiting.push(definition);
+        self.waiting.insert(definition.name().to_owned(), definition);
+        if self.waiting.len() + self.known.len() >= self.sweep_at {
+            // A program may declare any number of families that live for a moment.
+            let families = self.shared.table.live_families();
+            let live: HashSet<&str> = families.iter().map(|family| family.definition.name()).collect();
+            self.waiting.retain(|name, _| live.contains(name.as_str()));
+            self.known.retain(|name, _| live.contains(name.as_str()));
+            self.sweep_at = FIRST_SWEEP.max(2 * (self.waiting.len() + self.known.len()));
+        }
+    }
+
+    /// Notes the definition of a family that has its first values now. It may have been deleted since it was written.
+    pub(crate) fn require(&mut self, definition: &Definition) {
+        let is_fresh = |written: &Instant| written.elapsed() < FRESH;
+        if !self.known.get(definition.name()).is_some_and(is_fresh) {
+            self.note(definition.clone());
+        }
     }
 
     /// Notes the definitions of all families that are alive. The server may have lost them, or never got them.
     pub(crate) fn note_all(&mut self) {
         self.written = None;
-        let families = self.shared.table.live_families();
-        self.waiting.extend(families.iter().map(|family| family.definition.clone()));
+        self.known.clear();
+        for family in self.shared.table.live_families() {
+            self.waiting.insert(family.definition.name().to_owned(), family.definition.clone());
+        }
+    }
+
+    /// Learns that all definitions were deleted on purpose.
+    pub(crate) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// Returns whether definitions that are missing on `server` were deleted on purpose: it has not been restarted since
+    /// they were written, so it cannot have lost them.
+    pub(crate) fn is_emptied(&self, server: &ServerRun) -> bool {
+        self.written.as_ref().is_some_and(|written| written.server.is_same_run(server))
     }
 
     /// Returns whether definitions wait to be written.
@@ -62,43 +116,58 @@ impl Announcer {
         self.written.is_some()
     }
 
-    /// Writes the definitions that are new, or so old that they would expire.
-    ///
-    /// `values`: what is known of the values of this process, which are sent next.
-    pub(crate) fn announce(&mut self, link: &mut Link, values: Values) -> Result<()> {
-        let options = &self.shared.options;
-        let refresh = Duration::from_secs(options.expire_key_time) / 3;
-        let is_old = self.written.as_ref().is_some_and(|written| written.at.elapsed() > refresh);
-        // On another connection it may be another server. The epochs of the values tell, if there are values.
+    /// Returns the definitions that are to be written now, if there are any: those that are new, and all if they would
+    /// expire or `server` may not have them. `values` says what is known of the values of this process, which are sent
+    /// next.
+    pub(crate) fn prepare(&mut self, server: &ServerRun, values: Values) -> Option<Announcement> {
+        let expiry = self.shared.options.expire_key_time;
+        let refresh = Duration::from_secs(expiry) / 3;
+        let is_old =
+            expiry > 0 && self.written.as_ref().is_some_and(|written| written.at.elapsed() > refresh);
+        // If this is another server, the epochs of the values tell. Without values, the definitions are written again.
         let is_uncertain = !values.are_confirmed
-            && self.written.as_ref().is_some_and(|written| written.connection != link.connection_number());
+            && self.written.as_ref().is_some_and(|written| !written.server.is_same_run(server));
         if self.waiting.is_empty() && !is_uncertain && !(is_old && values.are_waiting) {
-            return Ok(());
+            return None;
         }
         if is_old || is_uncertain {
             self.note_all();
         }
-        let options = &self.shared.options;
         let key = layout::definitions_key(self.shared.prefix());
-        let mut names = HashSet::new();
-        let definitions: Vec<&Definition> =
-            self.waiting.iter().filter(|definition| names.insert(definition.name())).collect();
+        let definitions = std::mem::take(&mut self.waiting);
         let mut commands: Vec<Cmd> = Vec::new();
-        for definition in &definitions {
-            commands.push(command("HGET", &[&key, definition.name()]));
-            commands.push(command("HSET", &[&key, definition.name(), &definition.to_json()]));
+        for (name, definition) in &definitions {
+            commands.push(command("HGET", &[&key, name]));
+            commands.push(command("HSET", &[&key, name, &definition.to_json()]));
         }
-        commands.push(command("EXPIRE", &[&key, &options.expire_key_time.to_string()]));
-        let replies = link.exchange(options, &commands)?;
+        commands.push(layout::renew(&key, expiry));
+        Some(Announcement { key, definitions, commands })
+    }
+
+    /// Takes back an announcement that could not be made.
+    pub(crate) fn take_back(&mut self, announcement: Announcement) {
+        for (name, definition) in announcement.definitions {
+            self.waiting.entry(name).or_insert(definition);
+        }
+    }
+
+    /// Takes the server's replies to an announcement. An error means that the server does not serve.
+    pub(crate) fn take_replies(
+        &mut self,
+        announcement: Announcement,
+        replies: &[Value],
+        server: ServerRun,
+    ) -> Result<()> {
+        let Announcement { key, definitions, .. } = &announcement;
         let mut refusal = None;
-        for (definition, pair) in definitions.iter().zip(replies.chunks(2)) {
+        for (definition, pair) in definitions.values().zip(replies.chunks(2)) {
             match pair {
                 [Value::ServerError(error), _] | [_, Value::ServerError(error)] if concerns_key(error) => {
                     refusal = Some(describe(error));
                 }
                 [Value::ServerError(error), _] | [_, Value::ServerError(error)] => {
-                    let error = refused(&options.address, error);
-                    link.lose(&error);
+                    let error = refused(&self.shared.options.address, error);
+                    self.take_back(announcement);
                     return Err(error);
                 }
                 [known, _] => warn_of_conflict(known, definition),
@@ -111,8 +180,13 @@ impl Announcer {
             );
         }
         self.is_refused = refusal.is_some();
-        self.waiting.clear();
-        self.written = Some(Written { at: Instant::now(), connection: link.connection_number() });
+        if refusal.is_none() {
+            let now = Instant::now();
+            self.known.extend(announcement.definitions.into_keys().map(|name| (name, now)));
+            self.written = Some(Written { at: now, server });
+        } else {
+            self.written = None;
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::layout;
-use super::reply::{number, pairs};
+use super::reply::{number, pairs, shortened};
 use crate::metric::Metric;
 use crate::model::definition::Definition;
 use crate::model::labels;
@@ -29,23 +29,27 @@ pub(crate) fn assemble(
     for metric in known {
         series.row(&metric.key);
     }
-    if !layout::is_hash(&definition) {
-        if !known.is_empty() || value != Value::Nil {
-            let row = series.row("{}");
-            series.cells(row)[0] = number(value).unwrap_or_else(|text| {
-                log::debug!("Redis key {key:?} holds {text:?}: expected a number");
+    let mut left_out = LeftOut::default();
+    if let Value::Nil | Value::BulkString(_) = &value {
+        // A string key: the value without labels, which a family with labels has too if other processes declare none.
+        if let (Some((spelling, cell)), false) = (layout::parse_field(&definition, "{}"), value == Value::Nil)
+        {
+            let row = series.row(spelling);
+            series.cells(row)[cell] = number(value).unwrap_or_else(|text| {
+                left_out.note(|| format!("{text:?} is not a number"));
                 0.0
             });
         }
+        left_out.log(key);
         return series.finish(definition);
     }
     for (field, value) in pairs(value) {
         let Some((spelling, cell)) = layout::parse_field(&definition, &field) else {
-            log::debug!("Redis key {key:?}: field {field:?} does not belong to this family");
+            left_out.note(|| format!("field {field:?} does not belong to this family"));
             continue;
         };
         let Some(amount) = parse_number(&value) else {
-            log::debug!("Redis key {key:?}, field {field:?}: {value:?} is not a number");
+            left_out.note(|| format!("field {field:?}: {value:?} is not a number"));
             continue;
         };
         let row = series.find(spelling).or_else(|| {
@@ -54,10 +58,32 @@ pub(crate) fn assemble(
         });
         match row {
             Some(row) => add(&mut series.cells(row)[cell], amount),
-            None => log::debug!("Redis key {key:?}: field {field:?} has no usable labels"),
+            None => left_out.note(|| format!("field {field:?} has no usable labels")),
         }
     }
+    left_out.log(key);
     series.finish(definition)
+}
+
+/// What a scrape does not show of a key: the first reason, and how many there are.
+#[derive(Debug, Default)]
+struct LeftOut {
+    first: Option<String>,
+    count: usize,
+}
+
+impl LeftOut {
+    fn note(&mut self, reason: impl FnOnce() -> String) {
+        self.count += 1;
+        self.first.get_or_insert_with(reason);
+    }
+
+    fn log(self, key: &str) {
+        if let Some(first) = self.first {
+            let more = self.count - 1;
+            log::debug!("Redis key {key:?}: {}, and is left out, as are {more} more", shortened(&first));
+        }
+    }
 }
 
 /// Returns whether the label names in `key` may be shown for a family of this type.

@@ -1,24 +1,24 @@
 -- Applies a batch once, in the epoch that it was made for. KEYS: the family's key, its writers' key. ARGV:
--- writer, batch number, expiry in seconds, "hash" or "string", unix time, writer retention in seconds,
--- writers before a sweep, epoch; then triples of operation, field, value.
+-- writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention in seconds,
+-- writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does nothing, which
+-- the store uses to find out whether scripts may run.
 --
--- Returns {0} for a batch that had been applied before, and {1, remarks...} for one that was applied now: a
--- remark is a field whose value was no number and was replaced, or a change that was refused. {2, epoch} says
--- that the family's epoch is another one, which begins now if there was none: nothing was applied. What the
--- writer knows of the other epoch, the server has lost.
+-- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark is
+-- a field whose value was not a number and was replaced, or a change that was refused. {2, epoch, adopted} says
+-- that the family has another epoch, which begins now if there was none, and that nothing was applied. "adopted"
+-- is there if the key had values before. {2} answers a question (a batch without changes) if there is no epoch.
 --
--- Redis takes nothing back when a script fails, so whatever can be refused is tried before the first change:
--- then the error is returned, and nothing has been changed. After it nothing may fail: the batch is recorded
--- as applied, whatever comes.
+-- Redis takes nothing back when a script fails, so everything that can be refused is tried before the first
+-- change. Then the error is returned, and nothing was changed. After the first change the batch is recorded as
+-- applied, whatever happens.
 
 local key, writers = KEYS[1], KEYS[2]
+if not key then return {0} end
 local writer, number, expiry = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local is_hash = ARGV[4] == 'hash'
 local FIRST = 9
 local INFINITY = 1 / 0
 
--- Arithmetic is done here, in doubles, and not by HINCRBYFLOAT: that refuses infinities, and keeps no
--- more than 17 decimals.
+-- The script adds in doubles, because HINCRBYFLOAT refuses infinities and keeps no more than 17 decimals.
 local function read(text)
   local lower = string.lower(text)
   if lower == 'inf' or lower == '+inf' then return INFINITY end
@@ -27,7 +27,7 @@ local function read(text)
   return tonumber(text)
 end
 
--- What is there, but has no value yet: a 0 that a gauge was set to, or came back to, is spelled otherwise.
+-- The text of a value that exists and was never changed. Other zeros have another spelling.
 local UNTOUCHED = '0'
 
 local function write(value)
@@ -43,9 +43,9 @@ local function write(value)
   return text
 end
 
-local function length()
-  if is_hash then return redis.pcall('HLEN', key) end
-  return redis.pcall('STRLEN', key)
+local function renew(name)
+  if expiry == '0' then return redis.pcall('PERSIST', name) end
+  return redis.call('EXPIRE', name, expiry)
 end
 
 local entries = redis.pcall('HMGET', writers, 'epoch', writer)
@@ -53,20 +53,54 @@ if entries.err then -- of another type
   return redis.error_reply('WRITERS ' .. entries.err)
 end
 local epoch, seen = entries[1], entries[2]
+if not epoch and not ARGV[FIRST] then return {2} end
+
+local kind = redis.pcall('TYPE', key)
+if kind.err then return kind end
+kind = kind.ok
+if kind ~= 'none' and kind ~= 'string' and kind ~= 'hash' then
+  return redis.error_reply('FOREIGN it is a ' .. kind)
+end
+
+-- Returns why a key without a writers' key cannot hold values of this family.
+local function foreign()
+  if kind ~= 'none' and kind ~= ARGV[4] then return 'it is a ' .. kind end
+  if kind == 'string' then
+    local value = redis.pcall('GET', key)
+    if type(value) == 'table' then return value.err end
+    if not read(value) then return 'it holds "' .. string.sub(value, 1, 40) .. '", which is not a number' end
+  elseif kind == 'hash' then
+    local found = redis.pcall('HSCAN', key, 0, 'COUNT', 32)
+    if found.err then return found.err end
+    for index = 1, #found[2], 2 do
+      local field = found[2][index]
+      if not string.find(field, '^{.*}') then
+        return 'its field "' .. string.sub(field, 1, 40) .. '" is not a set of labels'
+      end
+    end
+  end
+end
+
 if not epoch or epoch ~= ARGV[8] then
+  local adopted
   if not epoch then
-    -- An id that nobody has seen: no other writer has this name, and if this very batch began another epoch
-    -- before a loss, that was at another time.
+    local reason = foreign()
+    if reason then return redis.error_reply('FOREIGN ' .. reason) end
+    -- The id must be new: no other writer has this name, and if this very batch began another epoch before a
+    -- loss, that was at another time.
     local time = redis.pcall('TIME')
     epoch = writer .. '-' .. ARGV[2] .. '-' .. (time[1] and time[1] .. '.' .. time[2] or ARGV[5])
-    -- Where values are left, only the writers' key is gone: nothing may be added to them a second time.
-    if length() ~= 0 then epoch = epoch .. '+' end
+    if kind ~= 'none' then
+      -- Only the writers' key is gone or was never there. Nothing may be added to the values a second time.
+      adopted, epoch = kind, epoch .. '+'
+      if redis.pcall('TTL', key) == -1 then epoch = epoch .. 'keep' end
+    end
     redis.call('HSET', writers, 'epoch', epoch)
-    redis.call('EXPIRE', writers, expiry)
+    renew(writers)
   end
-  return {2, epoch}
+  return {2, epoch, adopted}
 end
--- The question alone: is it still this epoch?
+-- A question is answered: the epoch is still this one.
 if not ARGV[FIRST] then return {1} end
 
 if seen and number <= tonumber(string.match(seen, '^%d+')) then
@@ -74,10 +108,22 @@ if seen and number <= tonumber(string.match(seen, '^%d+')) then
 end
 
 if not seen then
-  -- The first batch of a writer finds out whether the books can be kept at all.
+  -- The first batch of a writer finds out whether entries can be kept at all.
   redis.call('HSET', writers, writer, '0 ' .. ARGV[5])
 end
-redis.call('EXPIRE', writers, expiry)
+renew(writers)
+-- A key that had no expiry when it was adopted gets none.
+local is_kept = kind ~= 'none' and string.find(epoch, '+keep', 1, true) and redis.pcall('TTL', key) == -1
+
+-- A family is a hash as soon as one process declares labels for it. The value without labels is the field "{}".
+local is_hash = kind == 'hash' or ARGV[4] == 'hash'
+if is_hash and kind == 'string' then
+  local value = redis.pcall('GET', key)
+  if type(value) == 'table' then return value end
+  local deleted = redis.pcall('DEL', key)
+  if type(deleted) == 'table' then return deleted end
+  redis.call('HSET', key, '{}', value)
+end
 
 -- One change. Errors are returned, not raised.
 local result = {1}
@@ -91,15 +137,15 @@ local function change(operation, field, value)
     local base, amount = current and read(current), read(value)
     if base and amount == 0 then return true end
     if current and not base then
-      result[#result + 1] = field .. ': the value was no number, and was replaced'
+      result[#result + 1] = field .. ': the value was not a number, and was replaced'
     end
     value = (base or amount ~= 0) and write((base or 0) + amount) or UNTOUCHED
     if is_hash then return redis.pcall('HSET', key, field, value) end
     return redis.pcall('SET', key, value)
   end
   if operation == 'restore' then
-    -- What one writer remembers, and when it last changed that. It stands unless somebody has counted since
-    -- the loss; of what several remember, the latest.
+    -- The value is what one writer remembers, and when that writer last changed it. It stands unless another
+    -- process has counted since the loss. Of what several writers remember, the latest stands.
     local remembered, at = string.match(value, '^(%S+) (%d+)$')
     value = remembered
     local mark = 'restored ' .. field
@@ -110,14 +156,10 @@ local function change(operation, field, value)
   end
   if operation == 'set' or operation == 'restore' then
     value = write(read(value))
-    -- SET would replace a key of another type.
     if is_hash then return redis.pcall('HSET', key, field, value) end
-    return redis.pcall('GETSET', key, value)
+    return redis.pcall('SET', key, value)
   end
   if is_hash and operation == 'delete' then return redis.pcall('HDEL', key, field) end
-  -- DEL would delete a key of another type.
-  local reply = length()
-  if type(reply) == 'table' then return reply end
   return redis.pcall('DEL', key)
 end
 
@@ -129,9 +171,9 @@ for index = FIRST, #ARGV, 3 do
   end
 end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])
-redis.pcall('EXPIRE', key, expiry)
+if not is_kept then renew(key) end
 
--- Entries of processes that died: each new writer looks at a few others, so that the work is bounded.
+-- Entries of processes that died are swept out. Each new writer looks at a few of them, which bounds the work.
 local count = not seen and redis.pcall('HLEN', writers)
 if type(count) == 'number' and count >= tonumber(ARGV[7]) then
   local some = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')

@@ -1,44 +1,46 @@
-//! A batch: changes of one family's key that the server applies once.
+//! A batch: changes of one family's key that the server applies exactly once.
 //!
-//! It is refused as a whole, and changes nothing, or it counts as applied: a change that is refused behind one
-//! that was made is reported, and not tried again.
+//! The script `batch.lua` remembers the last batch number of each writer and skips a batch that it has seen, so a batch
+//! without an answer can be sent again, unchanged, as often as it takes. For one key and writer there is at most one
+//! unanswered batch. The server applies a batch in the [epoch](super::epoch) that it was made for and in no other, so a
+//! batch that the server has lost with everything else is told apart from one that never arrived.
 //!
-//! The script remembers, for each writer, the last batch number that it applied, and skips a batch
-//! that it has seen. So a batch without an answer can be sent again, unchanged, for as long as it
-//! takes. There is at most one unanswered batch per key and writer: a later one never overtakes.
-//!
-//! A batch is made for one [epoch](super::epoch) of its key, and does nothing in any other: so one that the
-//! server has lost together with all else can be told from one that it never got.
+//! A batch is refused as a whole or counts as applied. A change that is refused after another one was made is reported,
+//! and not tried again.
 
 use std::sync::Weak;
 
 use once_cell::sync::Lazy;
 use redis::{Cmd, Script};
 
+use super::connection::command;
 use crate::metric::Metric;
 
-/// The most operations in one batch: it bounds how long one script call keeps the server.
+/// The most operations in one batch. It bounds how long one script call occupies the server.
 pub(crate) const MAX_OPERATIONS: usize = 1_000;
 
-/// The number of writers at which a new one makes the script sweep out those of dead processes.
+/// The number of writers from which on a new one makes the script sweep out entries of dead processes.
 const WRITERS_BEFORE_SWEEP: u64 = 128;
 
-/// How long a writer's entry outlives its last batch, at least, in seconds. A batch that was applied,
-/// but stays unanswered for longer than this, could be applied twice.
+/// How many seconds a writer's entry outlives its last batch, at least. A batch that was applied, but stays unanswered
+/// for longer, could be applied twice.
 const WRITER_RETENTION: u64 = 86_400;
 
 static SCRIPT: Lazy<Script> = Lazy::new(|| Script::new(include_str!("batch.lua")));
 
-/// Computes the script's hash now: a fork must not find another thread at it.
+/// Computes the script's hash now. A forked child must not find another thread computing it.
 pub(crate) fn initialize() {
     Lazy::force(&SCRIPT);
 }
 
-/// The command that makes the server know the script.
+/// Returns the command that loads the script.
 pub(crate) fn load_script() -> Cmd {
-    let mut command = redis::cmd("SCRIPT");
-    command.arg("LOAD").arg(include_str!("batch.lua"));
-    command
+    command("SCRIPT", &["LOAD", include_str!("batch.lua")])
+}
+
+/// Returns a command that runs the script without any effect.
+pub(crate) fn try_script() -> Cmd {
+    command("EVALSHA", &[SCRIPT.get_hash(), "0"])
 }
 
 /// One change of a key.
@@ -47,20 +49,22 @@ pub(crate) enum Operation {
     Add {
         field: String,
         amount: f64,
-        /// The metric, if it is a gauge: what is added to it is remembered.
-        gauge: Option<Weak<Metric>>,
+        /// The metric that the amount comes from. A dangling pointer if it comes from restoring.
+        metric: Weak<Metric>,
+        /// Whether the amount is remembered, because the metric is a gauge.
+        is_gauge: bool,
     },
     Set {
         field: String,
         value: f64,
-        gauge: Weak<Metric>,
+        metric: Weak<Metric>,
     },
     Delete {
         field: String,
     },
     /// Deletes the whole key.
     Clear,
-    /// Sets what the server has lost, unless somebody was faster; it had this value since `at`, in
+    /// Sets what the server has lost, unless another process has changed it since. The value is of the time `at`, in
     /// microseconds of unix time.
     Restore {
         field: String,
@@ -69,34 +73,56 @@ pub(crate) enum Operation {
     },
 }
 
-/// Where a batch goes, and who sends it.
+impl Operation {
+    /// Returns the metric that the change comes from.
+    pub(crate) fn metric(&self) -> Option<&Weak<Metric>> {
+        match self {
+            Self::Add { metric, .. } | Self::Set { metric, .. } => Some(metric),
+            Self::Delete { .. } | Self::Clear | Self::Restore { .. } => None,
+        }
+    }
+
+    /// Returns how many bytes the field takes in the request.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Add { field, .. }
+            | Self::Set { field, .. }
+            | Self::Delete { field }
+            | Self::Restore { field, .. } => field.len(),
+            Self::Clear => 0,
+        }
+    }
+}
+
+/// Where a batch goes, and which writer sends it.
 #[derive(Debug)]
 pub(crate) struct Target<'target> {
     pub(crate) key: &'target str,
     pub(crate) writers_key: &'target str,
     pub(crate) is_hash: bool,
     pub(crate) writer: &'target str,
+    /// In seconds. 0: the key does not expire.
     pub(crate) expire_key_time: u64,
-    /// Empty if it is not known yet: then the server answers with it, and does nothing else.
+    /// Empty if the writer does not know it yet. The server then answers with the epoch, and applies nothing.
     pub(crate) epoch: &'target str,
 }
 
-/// A numbered batch, ready to be sent and to be sent again.
+/// A numbered batch, ready to be sent once or more often.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) command: Cmd,
     operations: Vec<Operation>,
-    /// How many of the operations, the first, restore what the server has lost.
+    /// How many of the operations, at the front, restore what the server has lost.
     restoring: usize,
-    /// When it was made, in microseconds of unix time.
+    /// When the batch was made, in microseconds of unix time.
     made_at: u64,
-    /// Whether it was sent, and its answer was lost.
+    /// Whether it was sent and its answer was lost.
     pub(crate) is_unanswered: bool,
 }
 
 impl Batch {
-    /// The batch `number` of `target.writer` for `target.key`. The first `restoring` operations restore what
-    /// the server has lost. A batch without operations asks whether the epoch is still the same.
+    /// Makes batch `number` of `target.writer` for `target.key`. The first `restoring` operations restore what the
+    /// server has lost. A batch without operations asks whether the epoch is still the same.
     pub(crate) fn new(
         target: &Target<'_>,
         number: u64,
@@ -116,7 +142,7 @@ impl Batch {
             .arg(WRITERS_BEFORE_SWEEP)
             .arg(target.epoch);
         for operation in &operations {
-            // Rust's exponent form is the shortest that reads back, and Lua reads it.
+            // Rust's exponent form is the shortest text that reads back, and Lua reads it.
             match operation {
                 Operation::Add { field, amount, .. } => {
                     command.arg("add").arg(field).arg(format!("{amount:e}"))
@@ -134,17 +160,23 @@ impl Batch {
         Self { command, operations, restoring, made_at, is_unanswered: false }
     }
 
-    /// The changes, without what restores.
+    /// Returns the changes, without the operations that restore.
     pub(crate) fn changes(&self) -> &[Operation] {
         &self.operations[self.restoring..]
     }
 
-    /// The changes, out of a batch that was not applied.
-    pub(crate) fn into_changes(mut self) -> Vec<Operation> {
-        self.operations.split_off(self.restoring)
+    /// Returns whether the batch has no operations, and so only asks for the epoch.
+    pub(crate) fn is_question(&self) -> bool {
+        self.operations.is_empty()
     }
 
-    /// When it was made, in microseconds of unix time.
+    /// Takes a batch apart that was not applied: into the operations that restore, and the changes.
+    pub(crate) fn into_parts(mut self) -> (Vec<Operation>, Vec<Operation>) {
+        let changes = self.operations.split_off(self.restoring);
+        (self.operations, changes)
+    }
+
+    /// Returns when the batch was made, in microseconds of unix time.
     pub(crate) fn made_at(&self) -> u64 {
         self.made_at
     }

@@ -9,11 +9,12 @@ use std::time::Instant;
 use redis::Value;
 
 use super::assembly::has_good_names;
-use super::connection::{Connection, command, refused};
+use super::connection::{Connection, LARGE, command, refused};
 use super::epoch;
 use super::layout;
 use super::options::RedisOptions;
 use super::reply::{concerns_key, describe, pairs};
+use super::socket::Terms;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
@@ -27,7 +28,8 @@ const FAMILIES_AT_ONCE: usize = 64;
 /// Connects, reads everything, and returns the report.
 pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
-    let connection = Connection::open(options, deadline.min(Instant::now() + options.connect_timeout), None)?;
+    let connection =
+        Connection::open(options, deadline.min(Instant::now() + options.connect_timeout), None, &mut || {})?;
     let mut check = Check { options, connection, deadline, report: Report::default() };
     check.server()?;
     let definitions = check.definitions()?;
@@ -180,7 +182,8 @@ impl Check<'_> {
     /// Sends commands of one argument each, and reads their replies.
     fn ask(&mut self, commands: &[(&str, &str)]) -> Result<Vec<Value>> {
         let commands: Vec<_> = commands.iter().map(|(name, key)| command(name, &[key])).collect();
-        self.connection.exchange(&commands, self.deadline)
+        let terms = Terms { deadline: self.deadline, memory: LARGE, idle: &mut || {} };
+        self.connection.exchange(&commands, terms)
     }
 }
 

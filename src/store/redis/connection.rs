@@ -8,16 +8,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use redis::{Cmd, Parser, ServerError, Value};
+use socket2::SockAddr;
 
+use super::client_name::client_name;
 use super::options::{Address, RedisOptions};
-use super::socket::{Socket, SocketSlot, is_timeout};
+use super::reply::text;
+use super::socket::{Socket, SocketSlot, Terms, is_timeout, resolve};
 use crate::model::error::{Error, ErrorKind, Result};
+
+/// About how much memory the replies to a login, or to batches, may take.
+pub(crate) const SMALL: usize = 8 << 20;
+
+/// About how much memory the replies to a scrape may take: some 1,500,000 series.
+pub(crate) const LARGE: usize = 512 << 20;
 
 /// A connection that is logged in and has answered a `PING`.
 pub(crate) struct Connection {
     socket: Socket,
     parser: Parser,
     address: Address,
+    run_id: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -26,28 +36,83 @@ impl std::fmt::Debug for Connection {
     }
 }
 
+/// Why an exchange failed.
+struct Failure {
+    error: Error,
+    /// Whether the server has answered, and refuses to serve.
+    is_refusal: bool,
+}
+
 impl Connection {
     /// Connects, logs in, selects the database, and checks that the server answers.
     ///
-    /// If there is a `slot`, a child that is forked meanwhile finds the socket in it.
+    /// All addresses of a host name are tried. Each may take its share of the time, so that one that does not answer
+    /// does not use it up. If there is a `slot`, a child that is forked meanwhile finds the socket in it.
     pub(crate) fn open(
         options: &RedisOptions,
         deadline: Instant,
         slot: Option<&Arc<SocketSlot>>,
+        idle: &mut dyn FnMut(),
     ) -> Result<Self> {
-        let address = &options.address;
-        let socket =
-            Socket::connect(address, deadline, slot).map_err(|error| unreachable(address, &error))?;
-        if let (Address::Tcp { .. }, true) = (address, options.keepalive) {
-            socket.keep_alive().map_err(|error| unreachable(address, &error))?;
-        }
-        let mut connection = Self { socket, parser: Parser::new(), address: address.clone() };
-        for reply in connection.exchange(&handshake(options), deadline)? {
-            if let Value::ServerError(error) = reply {
-                return Err(refused(address, &error));
+        let addresses = resolve(&options.address).map_err(|error| unreachable(&options.address, &error))?;
+        Self::open_any(options, &addresses, deadline, slot, idle)
+    }
+
+    fn open_any(
+        options: &RedisOptions,
+        addresses: &[SockAddr],
+        deadline: Instant,
+        slot: Option<&Arc<SocketSlot>>,
+        idle: &mut dyn FnMut(),
+    ) -> Result<Self> {
+        let mut last = late(&options.address);
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let now = Instant::now();
+            let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1);
+            match Self::open_at(options, address, now + share, slot, idle) {
+                Ok(connection) => return Ok(connection),
+                // This is the server, so another address would not be.
+                Err(failure) if failure.is_refusal => return Err(failure.error),
+                Err(failure) => last = failure.error,
             }
         }
+        Err(last)
+    }
+
+    fn open_at(
+        options: &RedisOptions,
+        socket_address: &SockAddr,
+        deadline: Instant,
+        slot: Option<&Arc<SocketSlot>>,
+        idle: &mut dyn FnMut(),
+    ) -> std::result::Result<Self, Failure> {
+        let address = &options.address;
+        let failed = |error| Failure { error: unreachable(address, &error), is_refusal: false };
+        let socket = Socket::connect(socket_address, deadline, slot).map_err(failed)?;
+        if let (Address::Tcp { .. }, true) = (address, options.keepalive) {
+            socket.keep_alive().map_err(failed)?;
+        }
+        let mut connection = Self { socket, parser: Parser::new(), address: address.clone(), run_id: None };
+        let mut terms = Terms { deadline, memory: SMALL, idle };
+        for reply in connection.try_exchange(&login(options), &mut terms)? {
+            if let Value::ServerError(error) = reply {
+                return Err(Failure { error: refused(address, &error), is_refusal: true });
+            }
+        }
+        let mut introduction = Vec::new();
+        if options.client_name.is_none() {
+            introduction.push(command("CLIENT", &["SETNAME", &client_name()]));
+        }
+        introduction.push(command("INFO", &["server"]));
+        // The user may not be allowed to do either. Then the server shows no name, or its run is unknown.
+        let info = connection.try_exchange(&introduction, &mut terms)?.pop().unwrap_or_default();
+        connection.run_id = text(info).and_then(|info| run_id(&info)).map(Arc::from);
         Ok(connection)
+    }
+
+    /// Returns the id that the server has had since it started, if it tells.
+    pub(crate) fn run_id(&self) -> Option<&Arc<str>> {
+        self.run_id.as_ref()
     }
 
     /// Notes the number of the socket in `slot`, for a child that may be forked.
@@ -64,37 +129,44 @@ impl Connection {
     /// Sends commands and reads one reply for each.
     ///
     /// After an error the connection must be dropped: a late reply would be taken for that of the next command.
-    pub(crate) fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
+    pub(crate) fn exchange(&mut self, commands: &[Cmd], mut terms: Terms<'_>) -> Result<Vec<Value>> {
+        self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)
+    }
+
+    fn try_exchange(
+        &mut self,
+        commands: &[Cmd],
+        terms: &mut Terms<'_>,
+    ) -> std::result::Result<Vec<Value>, Failure> {
         let mut request = Vec::new();
         for command in commands {
             command.write_packed_command(&mut request);
         }
-        if let Err(error) = self.socket.until(deadline).write_all(&request) {
-            // A server that closes the connection may have sent the reason before.
-            return Err(match self.read_reply(deadline) {
-                Ok(Value::ServerError(reason)) if !is_timeout(&error) => refused(&self.address, &reason),
-                _ => broken(&self.address, &error),
-            });
+        let written = self.socket.under(terms).write_all(&request);
+        if let Err(error) = &written
+            && is_timeout(error)
+        {
+            return Err(Failure { error: late(&self.address), is_refusal: false });
         }
+        // If the server has closed the connection, it may have said why before. That stands behind other replies.
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
-            match self.read_reply(deadline) {
+            match self.parser.parse_value(self.socket.under(terms)) {
                 Ok(reply) => replies.push(reply),
                 Err(error) => {
-                    return Err(match replies.last() {
-                        Some(Value::ServerError(reason)) if !error.is_timeout() => {
-                            refused(&self.address, reason)
+                    let error = match (replies.last(), written) {
+                        (Some(Value::ServerError(reason)), _) if !error.is_timeout() => {
+                            return Err(Failure { error: refused(&self.address, reason), is_refusal: true });
                         }
-                        _ => unreadable(&self.address, &error),
-                    });
+                        (_, Err(error)) => broken(&self.address, &error),
+                        _ if error.is_timeout() => late(&self.address),
+                        _ => broken(&self.address, &error),
+                    };
+                    return Err(Failure { error, is_refusal: false });
                 }
             }
         }
         Ok(replies)
-    }
-
-    fn read_reply(&mut self, deadline: Instant) -> redis::RedisResult<Value> {
-        self.parser.parse_value(self.socket.until(deadline))
     }
 }
 
@@ -107,7 +179,8 @@ pub(crate) fn command(name: &str, arguments: &[&str]) -> Cmd {
     command
 }
 
-fn handshake(options: &RedisOptions) -> Vec<Cmd> {
+/// Returns the commands of a login, none of which the server may refuse.
+fn login(options: &RedisOptions) -> Vec<Cmd> {
     let mut commands = Vec::new();
     if options.username.is_some() || options.password.is_some() {
         let mut auth = redis::cmd("AUTH");
@@ -124,6 +197,10 @@ fn handshake(options: &RedisOptions) -> Vec<Cmd> {
     commands
 }
 
+fn run_id(info: &str) -> Option<String> {
+    info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned())
+}
+
 /// Makes the error for a server that answers, but refuses to serve.
 pub(crate) fn refused(address: &Address, error: &ServerError) -> Error {
     // A server that does not know a command repeats its arguments, and those of AUTH are the password.
@@ -136,20 +213,57 @@ fn unreachable(address: &Address, error: &io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot connect to {address}: {reason}"))
 }
 
-fn broken(address: &Address, error: &io::Error) -> Error {
-    if is_timeout(error) {
-        return late(address);
-    }
-    Error::new(ErrorKind::Unavailable, format!("the connection to {address} broke: {error}"))
-}
-
-fn unreadable(address: &Address, error: &redis::RedisError) -> Error {
-    if error.is_timeout() {
-        return late(address);
-    }
+fn broken(address: &Address, error: &impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the connection to {address} broke: {error}"))
 }
 
 fn late(address: &Address) -> Error {
     Error::new(ErrorKind::Timeout, format!("{address} did not answer in time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    /// A listener that accepts no more connections, as a host that drops packets.
+    fn full_listener() -> (TcpListener, Vec<socket2::Socket>) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap();
+        let waiting = (0..4).map(|_| {
+            let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&address);
+            client
+        });
+        let waiting = waiting.collect();
+        (socket.into(), waiting)
+    }
+
+    #[test]
+    fn a_dead_address_does_not_use_up_the_time_of_the_next_one() {
+        let (dead, _waiting) = full_listener();
+        let alive = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses: Vec<SockAddr> =
+            [&dead, &alive].map(|listener| listener.local_addr().unwrap().into()).into();
+        let server = std::thread::spawn(move || {
+            use std::io::Read;
+            let (mut client, _) = alive.accept().unwrap();
+            for answer in ["+PONG\r\n", "+OK\r\n$18\r\nx:1\r\nrun_id:abcdef\r\n"] {
+                let _ = client.read(&mut [0; 1000]).unwrap();
+                client.write_all(answer.as_bytes()).unwrap();
+            }
+            client
+        });
+        let options = RedisOptions::new(Address::Tcp { host: "some".into(), port: 1 });
+        let deadline = Instant::now() + Duration::from_secs(4);
+        let opened = Connection::open_any(&options, &addresses, deadline, None, &mut || {});
+        let connection = opened.unwrap();
+        assert!(Instant::now() < deadline);
+        assert_eq!(connection.run_id().map(|id| &**id), Some("abcdef"));
+        drop(server.join());
+    }
 }

@@ -1,8 +1,8 @@
-//! The epochs of family keys, as this process last heard of them from the server.
+//! The epochs of family keys, as this process last learned them from the server.
 //!
-//! An epoch is the time in which the server has kept a family without losing it: the first writer that finds
-//! none begins one. The BackendAction thread notes them here when it learns them, and pipeline threads
-//! compare what a scrape has found. The lock is held for one look or note, and never across the network.
+//! An epoch is the time in which the server keeps a family without losing it. The first writer that finds none begins
+//! one. The BackendAction thread notes epochs here when it learns them, and pipeline threads compare them with what a
+//! scrape finds. The lock is held for one look or note, and never across the network.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The field of a writers' key that holds the family's epoch.
 pub(crate) const FIELD: &str = "epoch";
 
-/// Whether the family's values were there when the epoch began, and only its writers' key was not.
+/// Returns whether the values existed when the epoch began, so that only the writers' key was missing.
 pub(crate) fn keeps_values(epoch: &str) -> bool {
-    epoch.ends_with('+')
+    epoch.contains('+')
 }
 
 /// The epochs that this process knows, by family key.
@@ -20,17 +20,20 @@ pub(crate) fn keeps_values(epoch: &str) -> bool {
 pub(crate) struct KnownEpochs(Mutex<BTreeMap<String, String>>);
 
 impl KnownEpochs {
-    /// The epoch of `key`, if this process has written in it.
+    /// Returns the epoch of `key`, if this process has written in it.
     pub(crate) fn get(&self, key: &str) -> Option<String> {
         self.lock().get(key).cloned()
     }
 
-    /// Notes the epoch of `key`, and gives the one before.
-    pub(crate) fn note(&self, key: &str, epoch: String) -> Option<String> {
-        self.lock().insert(key.to_owned(), epoch)
+    /// Notes the epoch of `key`, or that there is none. Returns the epoch that was known before.
+    pub(crate) fn note(&self, key: &str, epoch: Option<String>) -> Option<String> {
+        match epoch {
+            Some(epoch) => self.lock().insert(key.to_owned(), epoch),
+            None => self.lock().remove(key),
+        }
     }
 
-    /// Whether the server has lost what this process has written to `key`, if `found` is its epoch now.
+    /// Returns whether the server has lost what this process has written to `key`, given its epoch there now.
     pub(crate) fn is_lost(&self, key: &str, found: Option<&str>) -> bool {
         self.lock().get(key).is_some_and(|known| Some(known.as_str()) != found)
     }

@@ -1,8 +1,8 @@
-//! What the server has confirmed of this process's gauges: what it must be told again when it has lost them.
+//! What the server has confirmed of this process's gauges, so that they can be restored when the server loses them.
 //!
-//! It is a fold over confirmed operations, kept by the outbox, and so the hot path knows nothing of it. A
-//! gauge that this process has set is remembered by its last value; one that it only ever added to by the
-//! sum, since the other processes that add to it remember theirs. It is forgotten with its metric.
+//! The outbox keeps it by folding over confirmed operations, and the hot path knows nothing of it. A gauge that this
+//! process has set is remembered by its last value. A gauge that this process has only added to is remembered by the
+//! sum, because other processes remember what they added. A gauge is forgotten with its metric.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use super::batch::Operation;
 use crate::metric::Metric;
 
-/// The number of gauges at which those that nobody uses any more are swept out first.
+/// The number of gauges at which those whose metrics are gone are first swept out.
 const FIRST_SWEEP: usize = 64;
 
 /// The gauges of one family, by the address of their metric.
@@ -22,44 +22,50 @@ pub(crate) struct ConfirmedGauges {
 
 #[derive(Debug)]
 struct Known {
-    /// It keeps the address from being used again.
+    /// The weak pointer keeps the address from being reused.
     metric: Weak<Metric>,
     confirmed: Confirmed,
 }
 
 #[derive(Debug)]
 enum Confirmed {
-    /// The last value set, and what was added since; and when, in microseconds of unix time.
+    /// The last value that was set, plus what was added since, and when that was, in microseconds of unix time.
     Set { value: f64, at: u64 },
-    /// The sum of what was added.
+    /// The sum of everything that was added.
     Added(f64),
 }
 
 impl ConfirmedGauges {
-    /// The server has applied this, which was sent at that time. What is deleted need not be noted: a metric
-    /// that was removed is not restored, and one that comes again in its place is another one.
+    /// Notes that the server has applied `operation`, which was sent at the time `at`. Deletions need no note, because a
+    /// metric that was removed is not restored, and a new one in its place is another metric.
     pub(crate) fn note(&mut self, operation: &Operation, at: u64) {
         match operation {
-            Operation::Add { amount, gauge: Some(metric), .. } => match self.known(metric) {
+            Operation::Add { amount, metric, is_gauge: true, .. } => match self.known(metric) {
                 Confirmed::Set { value, at: changed_at } => {
                     *value += amount;
                     *changed_at = at;
                 }
                 Confirmed::Added(sum) => *sum += amount,
             },
-            Operation::Set { value, gauge: metric, .. } => {
+            Operation::Set { value, metric, .. } => {
                 *self.known(metric) = Confirmed::Set { value: *value, at };
             }
             _ => {}
         }
     }
 
-    /// What brings a lost gauge back. `keeps_values`: if it is there, so is all that was added to it.
+    /// Forgets all gauges.
+    pub(crate) fn clear(&mut self) {
+        self.by_address.clear();
+    }
+
+    /// Returns the operation that restores a lost gauge. With `keeps_values` the server still has everything that was
+    /// added to it.
     pub(crate) fn restore(&self, metric: &Arc<Metric>, field: String, keeps_values: bool) -> Operation {
         match self.by_address.get(&Arc::as_ptr(metric).addr()).map(|known| &known.confirmed) {
             Some(&Confirmed::Set { value, at }) => Operation::Restore { field, value, at },
-            Some(&Confirmed::Added(amount)) if !keeps_values => Operation::Add { field, amount, gauge: None },
-            _ => Operation::Add { field, amount: 0.0, gauge: None },
+            Some(&Confirmed::Added(amount)) if !keeps_values => restoring_add(field, amount),
+            _ => restoring_add(field, 0.0),
         }
     }
 
@@ -71,6 +77,11 @@ impl ConfirmedGauges {
         let new = || Known { metric: Weak::clone(metric), confirmed: Confirmed::Added(0.0) };
         &mut self.by_address.entry(metric.as_ptr().addr()).or_insert_with(new).confirmed
     }
+}
+
+/// Makes an addition that is not remembered once more when it is confirmed.
+pub(crate) fn restoring_add(field: String, amount: f64) -> Operation {
+    Operation::Add { field, amount, metric: Weak::new(), is_gauge: false }
 }
 
 #[cfg(test)]
@@ -89,14 +100,14 @@ mod tests {
     }
 
     fn add(gauge: &Arc<Metric>, amount: f64) -> Operation {
-        Operation::Add { field: "{}".to_owned(), amount, gauge: Some(Arc::downgrade(gauge)) }
+        Operation::Add { field: "{}".to_owned(), amount, metric: Arc::downgrade(gauge), is_gauge: true }
     }
 
     fn set(gauge: &Arc<Metric>, value: f64) -> Operation {
-        Operation::Set { field: "{}".to_owned(), value, gauge: Arc::downgrade(gauge) }
+        Operation::Set { field: "{}".to_owned(), value, metric: Arc::downgrade(gauge) }
     }
 
-    /// What is restored, in short.
+    /// Returns what is restored, in short.
     fn restored(gauges: &ConfirmedGauges, gauge: &Arc<Metric>, keeps_values: bool) -> String {
         match gauges.restore(gauge, "{}".to_owned(), keeps_values) {
             Operation::Restore { value, at, .. } => format!("{value} of {at}"),

@@ -1,18 +1,24 @@
-//! The names of keys and hash fields: `docs/redis-layout.md` in code.
+//! The names of keys and hash fields, as `docs/redis-layout.md` describes them.
 //!
-//! All keys of a family hash to one slot, which keeps Redis Cluster possible.
+//! All keys of a family hash to one slot, so that Redis Cluster stays possible.
 
-use crate::model::definition::Definition;
-use crate::model::definition::{FIRST_COUNT_CELL, VALUE_CELL};
+use redis::Cmd;
+
+use super::connection::command;
+use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};
 
+/// The most bytes of a field, a value or a name. A server may be told to refuse more (`proto-max-bulk-len`, which cannot
+/// be set lower), and would close the connection.
+pub(crate) const MAX_TEXT: usize = (1 << 20) - 64;
+
 const DEFINITIONS: &str = "pytheus:families";
-/// No name of [`NameRule::Legacy`](crate::model::name::NameRule) ends with it.
+/// No name that [`NameRule::Legacy`](crate::model::name::NameRule) allows ends with it.
 const WRITERS_SUFFIX: &str = "}:writers";
 
-/// The key that holds the values of the family `name`.
+/// Returns the key that holds the values of the family `name`.
 pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
     match prefix {
         Some(prefix) => format!("{prefix}-{name}"),
@@ -20,18 +26,35 @@ pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The key that holds, for each writer, the last batch that was applied to `family_key`.
+/// Returns the key that holds, for each writer, the last batch that was applied to `family_key`.
 pub(crate) fn writers_key(family_key: &str) -> String {
     format!("{{{family_key}{WRITERS_SUFFIX}")
 }
 
-/// The key that holds the definitions of all families.
+/// Returns the key that holds the definitions of all families.
 pub(crate) fn definitions_key(prefix: Option<&str>) -> String {
     family_key(prefix, DEFINITIONS)
 }
 
-/// Refuses the metric names whose keys are taken.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+/// Returns the command that renews the expiry of a key, or (`seconds` is 0) takes it away.
+pub(crate) fn renew(key: &str, seconds: u64) -> Cmd {
+    match seconds {
+        0 => command("PERSIST", &[key]),
+        seconds => command("EXPIRE", &[key, &seconds.to_string()]),
+    }
+}
+
+/// Refuses a family whose name is that of another key, or that the server may refuse for its size.
+pub(crate) fn check(definition: &Definition) -> Result<()> {
+    let name = definition.name();
+    let size = name.len() + definition.to_json().len();
+    if size > MAX_TEXT {
+        let shown: String = name.chars().take(80).collect();
+        let message = format!(
+            "metric family {shown:?}: its definition takes {size} bytes: expected at most {MAX_TEXT}"
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let taken_by = if name == DEFINITIONS {
         "definitions"
     } else if name.ends_with(WRITERS_SUFFIX) {
@@ -43,13 +66,13 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
-/// Whether the values are fields of a hash; a lone counter or gauge is a plain string.
+/// Returns whether the values are fields of a hash. A counter or gauge without labels is a plain string.
 pub(crate) fn is_hash(definition: &Definition) -> bool {
     let has_parts = matches!(definition.metric_type(), MetricType::Summary | MetricType::Histogram);
     has_parts || !definition.label_names().is_empty()
 }
 
-/// The hash field of a cell. `labels` is the labels JSON of its metric.
+/// Returns the hash field of a cell. `labels` is the labels JSON of its metric.
 pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> String {
     match (definition.metric_type(), cell) {
         (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => labels.to_owned(),
@@ -62,11 +85,11 @@ pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> Strin
     }
 }
 
-/// Reads a field back: the labels JSON, and the cell that the value belongs to. `None` if the field
-/// is none of this family's.
+/// Reads a field: returns the labels JSON, and the cell that the value belongs to. `None` if the field does not belong to
+/// this family.
 ///
-/// A bucket that another version of the program declared, and this one does not have, belongs to the
-/// next larger bucket: that keeps the cumulative counts true.
+/// A bucket that another version of the program declares, and this one does not, counts in the next larger bucket, which
+/// keeps the cumulative counts true.
 pub(crate) fn parse_field<'field>(
     definition: &Definition,
     field: &'field str,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
-use super::connection::Connection;
+use super::connection::{Connection, SMALL};
 use super::options::RedisOptions;
-use super::socket::SocketSlot;
+use super::socket::{SocketSlot, Terms};
 use crate::model::error::{Error, Result};
 
 /// How long to wait before the first new attempt. Each further pause is twice as long, up to the longest.
@@ -24,11 +24,32 @@ pub(crate) struct Link {
     slot: Arc<SocketSlot>,
     /// How many connections there have been, including this one.
     connection_number: u64,
+    run_id: Option<Arc<str>>,
     lost: Option<Lost>,
     /// Whether a connection ever broke. What was sent on it may still arrive.
     has_failed: bool,
     /// How often something was sent on a connection.
     transmissions: u64,
+}
+
+/// Which server answered on which connection.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerRun {
+    connection: u64,
+    /// The id that the server has had since it started. `None` if it does not tell.
+    run_id: Option<Arc<str>>,
+}
+
+impl ServerRun {
+    /// Returns whether both are one connection.
+    pub(crate) fn is_same_connection(&self, other: &Self) -> bool {
+        self.connection == other.connection
+    }
+
+    /// Returns whether both are certainly one server that has not been restarted in between.
+    pub(crate) fn is_same_run(&self, other: &Self) -> bool {
+        self.is_same_connection(other) || (self.run_id.is_some() && self.run_id == other.run_id)
+    }
 }
 
 #[derive(Debug)]
@@ -44,6 +65,7 @@ impl Link {
             connection: None,
             slot,
             connection_number: 0,
+            run_id: None,
             lost: None,
             has_failed: false,
             transmissions: 0,
@@ -61,9 +83,9 @@ impl Link {
         self.lost.as_ref().map(|lost| lost.retry_at)
     }
 
-    /// Returns the number of the current or the last connection. Another number may mean another server.
-    pub(crate) fn connection_number(&self) -> u64 {
-        self.connection_number
+    /// Returns the server of the current or the last connection.
+    pub(crate) fn server(&self) -> ServerRun {
+        ServerRun { connection: self.connection_number, run_id: self.run_id.clone() }
     }
 
     /// Returns whether the server has ended the connection, and closes it then. Everything that was sent on it has been
@@ -88,11 +110,15 @@ impl Link {
 
     /// Sends commands and reads their replies. If the connection turns out to be broken, it is made again once and the
     /// commands are sent a second time, so repeating them must be harmless.
-    pub(crate) fn exchange(&mut self, options: &RedisOptions, commands: &[Cmd]) -> Result<Vec<Value>> {
+    pub(crate) fn exchange(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        idle: &mut dyn FnMut(),
+    ) -> Result<Vec<Value>> {
         let had_connection = self.connection.is_some();
-        let result = self.exchange_once(options, commands);
-        let result = match result {
-            Err(_) if had_connection => self.exchange_once(options, commands),
+        let result = match self.exchange_once(options, commands, idle) {
+            Err(_) if had_connection => self.exchange_once(options, commands, idle),
             other => other,
         };
         if let Err(error) = &result {
@@ -121,15 +147,21 @@ impl Link {
         self.lost = Some(Lost { pause, retry_at: Instant::now() + pause });
     }
 
-    fn exchange_once(&mut self, options: &RedisOptions, commands: &[Cmd]) -> Result<Vec<Value>> {
+    fn exchange_once(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        idle: &mut dyn FnMut(),
+    ) -> Result<Vec<Value>> {
         if self.connection.is_none() {
             let connect_by = Instant::now() + options.connect_timeout;
-            let connection = Connection::open(options, connect_by, Some(&self.slot))?;
+            let connection = Connection::open(options, connect_by, Some(&self.slot), idle)?;
             self.keep(connection);
         }
         let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
         self.transmissions += 1;
-        let result = connection.exchange(commands, Instant::now() + options.socket_timeout);
+        let deadline = Instant::now() + options.socket_timeout;
+        let result = connection.exchange(commands, Terms { deadline, memory: SMALL, idle });
         if result.is_err() {
             self.connection = None;
             self.has_failed = true;
@@ -140,6 +172,7 @@ impl Link {
     fn keep(&mut self, mut connection: Connection) {
         connection.register(&self.slot);
         self.connection_number += 1;
+        self.run_id = connection.run_id().cloned();
         self.connection = Some(connection);
     }
 }

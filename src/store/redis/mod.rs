@@ -8,8 +8,10 @@
 mod action;
 mod announcer;
 pub(crate) mod assembly;
+mod backlog;
 mod batch;
 mod check;
+mod client_name;
 mod connection;
 mod epoch;
 mod gauges;
@@ -20,6 +22,7 @@ mod options;
 mod outbox;
 mod pipeline;
 mod question;
+mod queue;
 mod reader;
 pub(crate) mod reply;
 mod runtime;
@@ -27,19 +30,23 @@ mod sender;
 mod shared;
 mod slot;
 mod socket;
+mod throttle;
 mod writer;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use self::connection::Connection;
+use ::redis::Value;
+
+use self::connection::{Connection, SMALL, refused};
 use self::message::Event;
 pub(crate) use self::options::{Address, OPTIONS, RedisOptions};
 use self::question::Wanted;
 use self::runtime::Runtime;
 use self::shared::Shared;
 use self::slot::RuntimeSlot;
+use self::socket::Terms;
 use super::Store;
 use crate::cell::Cells;
 use crate::cell::pending::PendingCells;
@@ -71,7 +78,18 @@ impl RedisStore {
     /// Connects, and starts the threads. Fails if the server cannot be reached and the options say that it is required.
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
-        let connection = Connection::open(&options, Instant::now() + options.connect_timeout, None);
+        let deadline = Instant::now() + options.connect_timeout;
+        let connection = Connection::open(&options, deadline, None, &mut || {}).and_then(|mut connection| {
+            // Whether scripts may run is found out here, where the program sees the error.
+            let commands = [batch::load_script(), batch::try_script()];
+            let terms = Terms { deadline, memory: SMALL, idle: &mut || {} };
+            for reply in connection.exchange(&commands, terms)? {
+                if let Value::ServerError(error) = reply {
+                    return Err(refused(&options.address, &error));
+                }
+            }
+            Ok(connection)
+        });
         let connection = match connection {
             Err(error) if options.required => return Err(error),
             connected_or_not => connected_or_not,
@@ -131,7 +149,7 @@ impl Store for RedisStore {
 
     fn admit(&self, definition: &Definition) -> Result<()> {
         // Other processes may have declared the name in another way. The announcer finds out later, and warns.
-        layout::check_name(definition.name())
+        layout::check(definition)
     }
 
     fn declared(&self, family: &Arc<Family>) {

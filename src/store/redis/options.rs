@@ -35,7 +35,7 @@ pub(crate) struct RedisOptions {
     pub(crate) keepalive: bool,
     /// Precedes the name of each key, followed by a dash.
     pub(crate) key_prefix: Option<String>,
-    /// How many seconds after its last write or scrape a key expires.
+    /// How many seconds after its last write or scrape a key expires. 0: never.
     pub(crate) expire_key_time: u64,
     /// How long changes are gathered, at most, before they are sent.
     pub(crate) flush_interval: Duration,
@@ -117,7 +117,7 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         alias: None,
         expected: "text",
         default: None,
-        help: "the name of the connections in CLIENT LIST",
+        help: "the name of the connections in CLIENT LIST, instead of program:pid",
         set: |options, value| {
             options.client_name = Some(value.to_owned());
             Some(())
@@ -138,10 +138,13 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
     StoreOption {
         name: "expire_key_time",
         alias: None,
-        expected: "a whole number of seconds, at least 1",
+        expected: "a whole number of seconds, or never",
         default: Some("3600"),
-        help: "how many seconds after its last write or scrape a key expires",
-        set: |options, value| at_least_one(value).map(|seconds| options.expire_key_time = seconds),
+        help: "how many seconds after its last write or scrape a key expires, or never (or 0) to keep all keys",
+        set: |options, value| {
+            options.expire_key_time = if matches!(value, "never" | "0") { 0 } else { at_least_one(value)? };
+            Some(())
+        },
     },
     StoreOption {
         name: "flush_interval_ms",

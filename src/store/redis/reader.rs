@@ -11,19 +11,22 @@ use std::time::Instant;
 use redis::{Cmd, Value};
 
 use super::assembly::assemble;
-use super::connection::{Connection, command, refused};
+use super::connection::{Connection, LARGE, command, refused};
 use super::epoch::{self, KnownEpochs};
 use super::layout;
 use super::message::{Loss, Requests};
 use super::question::{Reading, Wanted};
-use super::reply::{concerns_key, describe, number, pairs, text};
+use super::reply::{concerns_key, describe, is_wrong_type, number, pairs, text};
 use super::shared::Shared;
-use super::socket::SocketSlot;
+use super::socket::{SocketSlot, Terms};
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::sample::{FamilySamples, Snapshot};
+
+/// The answer of TTL for a key that does not exist. Its writers' key may exist.
+const NO_KEY: i64 = -2;
 
 /// How often a read is tried: on the connection that exists, and on new ones.
 const ATTEMPTS: u32 = 3;
@@ -115,15 +118,20 @@ impl Reader {
 
     fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
         let key = layout::definitions_key(self.shared.prefix());
-        let commands = [self.expire(&key), command("HGETALL", &[&key])];
+        let commands =
+            [layout::renew(&key, self.shared.options.expire_key_time), command("HGETALL", &[&key])];
         let mut replies = self.exchange(&commands, deadline)?;
         let stored = self.accept(&key, replies.pop().unwrap_or_default())?.unwrap_or_default();
         let mut definitions = BTreeMap::new();
+        let mut unusable = None;
         for (name, json) in pairs(stored) {
             match Definition::from_json(&name, &json) {
                 Ok(definition) => drop(definitions.insert(name, definition)),
-                Err(error) => log::debug!("{error}; the family is left out"),
+                Err(error) => unusable = Some(error),
             }
+        }
+        if let Some(error) = unusable {
+            log::debug!("{error}; such families are left out");
         }
         Ok(definitions)
     }
@@ -139,13 +147,12 @@ impl Reader {
         let prefix = self.shared.prefix();
         let keys: Vec<String> =
             definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
-        let mut commands = vec![self.expire(&layout::definitions_key(prefix))];
-        for (key, definition) in keys.iter().zip(&definitions) {
-            commands.extend(self.renew(key));
-            commands.push(command(if layout::is_hash(definition) { "HGETALL" } else { "GET" }, &[key]));
-        }
-        let replies = self.exchange_and_restore(commands, &keys, deadline)?;
-        let values = replies.into_iter().skip(3).step_by(3);
+        let reads = keys.iter().zip(&definitions).map(|(key, definition)| {
+            let (get, other) =
+                if layout::is_hash(definition) { ("HGETALL", "GET") } else { ("GET", "HGETALL") };
+            [command(get, &[key]), command(other, &[key])]
+        });
+        let values = self.read_keys(reads.collect(), &keys, deadline)?;
         let mut snapshot = Snapshot::default();
         for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
             snapshot.families.push(match self.accept(key, value)? {
@@ -159,24 +166,25 @@ impl Reader {
     fn read_metric(&mut self, metric: &Metric, deadline: Instant) -> Result<Vec<f64>> {
         let definition = &metric.family.definition;
         let key = layout::family_key(self.shared.prefix(), definition.name());
-        let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &metric.key, cell));
-        let mut get = redis::cmd(if layout::is_hash(definition) { "HMGET" } else { "GET" });
-        get.arg(&key);
-        if layout::is_hash(definition) {
-            for field in fields {
-                get.arg(field);
-            }
+        let mut get = command("HMGET", &[&key]);
+        for cell in 0..definition.cell_count() {
+            get.arg(layout::field(definition, &metric.key, cell));
         }
-        let mut commands = Vec::from(self.renew(&key));
-        commands.push(get);
-        let replies = self.exchange_and_restore(commands, std::slice::from_ref(&key), deadline)?;
-        let values = match replies.into_iter().nth(2).unwrap_or_default() {
+        let mut reads = [get, command("GET", &[&key])];
+        if !layout::is_hash(definition) {
+            reads.reverse();
+        }
+        let is_hash = layout::is_hash(definition);
+        let value = self.read_keys(vec![reads], std::slice::from_ref(&key), deadline)?.pop();
+        let values = match value.unwrap_or_default() {
             Value::ServerError(error) if concerns_key(&error) => {
                 let message = format!("Redis key {key:?} cannot be read: {}", describe(&error));
                 return Err(Error::new(ErrorKind::Store, message));
             }
             Value::ServerError(error) => return Err(refused(&self.shared.options.address, &error)),
             Value::Array(values) => values,
+            // The key is a string, so it has no value with these labels yet.
+            _ if is_hash => vec![Value::Nil; definition.cell_count()],
             value => vec![value],
         };
         if values.len() != definition.cell_count() {
@@ -194,16 +202,6 @@ impl Reader {
             })
         };
         values.into_iter().map(number).collect()
-    }
-
-    /// Renews the expiry of a family. Its writers' key comes first: if it outlived the values, no process would
-    /// notice that they are lost.
-    fn renew(&self, key: &str) -> [Cmd; 2] {
-        [self.expire(&layout::writers_key(key)), self.expire(key)]
-    }
-
-    fn expire(&self, key: &str) -> Cmd {
-        command("EXPIRE", &[key, &self.shared.options.expire_key_time.to_string()])
     }
 
     /// Returns a reply that is not an error. `None` if the server refuses this key only, which is logged once.
@@ -226,30 +224,61 @@ impl Reader {
         }
     }
 
-    /// Sends reads of the families `keys`. If the server has lost a family that this process has written to, has it
-    /// restored and reads again.
-    fn exchange_and_restore(
-        &mut self,
-        mut commands: Vec<Cmd>,
-        keys: &[String],
-        deadline: Instant,
-    ) -> Result<Vec<Value>> {
-        let reads = commands.len();
-        commands.extend(keys.iter().map(|key| command("HGET", &[&layout::writers_key(key), epoch::FIELD])));
-        let mut replies = self.exchange(&commands, deadline)?;
-        let epochs = replies.split_off(reads.min(replies.len()));
-        let is_lost = |(key, reply): (&String, Value)| match reply {
-            // The epoch is unknown, so nothing can be said.
-            Value::ServerError(_) => None,
-            reply => self.epochs.is_lost(key, text(reply).as_deref()).then(|| key.clone()),
-        };
-        let lost: Vec<String> = keys.iter().zip(epochs).filter_map(is_lost).collect();
-        if lost.is_empty() {
-            return Ok(replies);
+    /// Reads the family keys `keys`, and renews their expiry. For each key there are two commands: one for the type that
+    /// the family should have, and one for the type that it has if other processes declare it with other labels.
+    ///
+    /// If the server has lost a family that this process has written to, has it restored and reads again.
+    fn read_keys(&mut self, reads: Vec<[Cmd; 2]>, keys: &[String], deadline: Instant) -> Result<Vec<Value>> {
+        let mut found = self.look_at(&reads, keys, deadline)?;
+        let lost: Vec<String> =
+            found.iter().zip(keys).filter(|(found, _)| found.is_lost).map(|(_, key)| key.clone()).collect();
+        if !lost.is_empty() {
+            unless_refused(self.requests.restore(Loss::Keys(lost), deadline))?;
+            found = self.look_at(&reads, keys, deadline)?;
         }
-        unless_refused(self.requests.restore(Loss::Keys(lost), deadline))?;
-        commands.truncate(reads);
-        self.exchange(&commands, deadline)
+        let second: Vec<usize> =
+            (0..found.len()).filter(|&index| is_wrong_type(&found[index].value)).collect();
+        let mut commands: Vec<Cmd> = second.iter().map(|&index| reads[index][1].clone()).collect();
+        let seconds = self.shared.options.expire_key_time;
+        for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
+            // The writers' key comes first: if it outlived the values, no process would notice that they are lost.
+            commands.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
+        }
+        if !commands.is_empty() {
+            let replies = self.exchange(&commands, deadline)?;
+            for (index, reply) in second.into_iter().zip(replies) {
+                if !is_wrong_type(&reply) {
+                    found[index].value = reply;
+                }
+            }
+        }
+        Ok(found.into_iter().map(|found| found.value).collect())
+    }
+
+    /// Reads the values of keys, their epochs, and when they expire.
+    fn look_at(&mut self, reads: &[[Cmd; 2]], keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
+        let mut commands = Vec::with_capacity(1 + 3 * keys.len());
+        let definitions_key = layout::definitions_key(self.shared.prefix());
+        commands.push(layout::renew(&definitions_key, self.shared.options.expire_key_time));
+        for (key, [read, _]) in keys.iter().zip(reads) {
+            let writers_key = layout::writers_key(key);
+            commands.extend([
+                read.clone(),
+                command("HGET", &[&writers_key, epoch::FIELD]),
+                command("TTL", &[key]),
+            ]);
+        }
+        let mut replies = self.exchange(&commands, deadline)?.into_iter().skip(1);
+        let mut next = || replies.next().unwrap_or_default();
+        let found = keys.iter().map(|key| {
+            let (value, epoch, ttl) = (next(), next(), next());
+            // With an error the epoch is unknown, so nothing can be said.
+            let is_known = !matches!(epoch, Value::ServerError(_));
+            let epoch = text(epoch);
+            let is_lost = is_known && self.epochs.is_lost(key, epoch.as_deref());
+            Found { value, has_epoch: epoch.is_some(), is_lost, ttl }
+        });
+        Ok(found.collect())
     }
 
     /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use, is
@@ -264,10 +293,11 @@ impl Reader {
                 Some(connection) => (connection, deadline.min(Instant::now() + options.socket_timeout)),
                 None => {
                     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-                    (Connection::open(options, connect_by, Some(&self.slot))?, deadline)
+                    (Connection::open(options, connect_by, Some(&self.slot), &mut || {})?, deadline)
                 }
             };
-            match connection.exchange(commands, answer_by) {
+            let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };
+            match connection.exchange(commands, terms) {
                 Ok(replies) => {
                     self.connection = Some(connection);
                     return Ok(replies);
@@ -275,6 +305,34 @@ impl Reader {
                 Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),
                 Err(_) => {}
             }
+        }
+    }
+}
+
+/// What the server has of a family key.
+#[derive(Debug)]
+struct Found {
+    value: Value,
+    /// Whether a writer of this layout has written to the key. Any other key belongs to another program.
+    has_epoch: bool,
+    /// Whether the values of this process are gone.
+    is_lost: bool,
+    ttl: Value,
+}
+
+impl Found {
+    /// Returns whether the expiry of the key is to be renewed. A key without an expiry gets none.
+    fn must_renew(&self, expiry: u64) -> bool {
+        if !self.has_epoch {
+            return false;
+        }
+        let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
+        match self.ttl {
+            // Renewing it a little late saves a write for each scrape.
+            Value::Int(ttl) if expiry > 0 => ttl == NO_KEY || (0..=expiry - expiry / 10 - 1).contains(&ttl),
+            Value::Int(ttl) => ttl >= 0,
+            // The user may not ask.
+            _ => true,
         }
     }
 }

@@ -6,18 +6,48 @@ use redis::{ServerError, ServerErrorKind, Value};
 
 use crate::model::number::parse_number;
 
+/// The code of the script's error for a key that holds something else than values of a family.
+pub(crate) const FOREIGN: &str = "FOREIGN";
+
+/// The code of the script's error for a writers' key of another type.
+pub(crate) const WRITERS: &str = "WRITERS";
+
+/// The most characters of a text from the server in one log record or error.
+const LONGEST: usize = 300;
+
 /// Returns the error as the server words it.
 pub(crate) fn describe(error: &ServerError) -> String {
-    // Redis 7 appends where in the script the error was raised, which does not help the reader of a log.
-    let details = error.details().unwrap_or_default();
-    format!("{} {}", error.code(), details.split(" script: ").next().unwrap_or_default())
+    shortened(&format!("{} {}", error.code(), details(error)))
 }
 
-/// Returns whether the server refuses one key only: the key is of another type, or the user may not access it.
+/// Returns the error without its code.
+pub(crate) fn details(error: &ServerError) -> String {
+    // Redis 7 appends where in the script the error was raised, which does not help the reader of a log.
+    let details = error.details().unwrap_or_default();
+    shortened(details.split(" script: ").next().unwrap_or_default())
+}
+
+/// Returns the beginning of a text that the server decides.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Returns whether the server refuses one key only: the key belongs to another program, is of another type, or may not be
+/// accessed by the user.
 pub(crate) fn concerns_key(error: &ServerError) -> bool {
     // Redis 6 wraps the error of a script's command in an error of the script, so the code is not enough.
     let text = describe(error);
-    text.contains("WRONGTYPE") || (text.contains("NOPERM") && text.contains("key"))
+    text.starts_with(FOREIGN)
+        || text.contains("WRONGTYPE")
+        || (text.contains("NOPERM") && text.contains("key"))
+}
+
+/// Returns whether a command does not fit the type of its key.
+pub(crate) fn is_wrong_type(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")
 }
 
 /// Returns whether the server does not know the script: it was flushed, or never loaded.
@@ -37,8 +67,8 @@ pub(crate) fn text(reply: Value) -> Option<String> {
 /// Returns a reply for a log record or an error, whatever it is.
 pub(crate) fn shown(reply: &Value) -> String {
     match reply {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        other => format!("{other:?}"),
+        Value::BulkString(bytes) => shortened(&String::from_utf8_lossy(bytes)),
+        other => shortened(&format!("{other:?}")),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::action::Action;
+use super::backlog::Backlog;
 use super::connection::Connection;
 use super::epoch::KnownEpochs;
 use super::link::Link;
@@ -77,11 +78,11 @@ impl Runtime {
             let body = move || guarded("pipeline", || pipeline::run(&mut reader, &questions));
             threads.push(spawn(shared, &format!("pipeline-{index}"), body)?);
         }
-        let outbox = Outbox::new(writer_id(), Arc::clone(&shared.tally), epochs);
+        let outbox = Outbox::new(writer_id(), Arc::clone(shared), epochs);
+        let backlog = Backlog::new(Arc::clone(shared), event_receiver, outbox);
         let link = Link::new(first, new_slot());
-        let sender = BatchSender::new(Arc::clone(shared), link, outbox, Arc::clone(&waiting));
-        let mut action =
-            Action::new(Arc::clone(shared), event_receiver, request_receiver, sender, Arc::clone(&abandoned));
+        let sender = BatchSender::new(Arc::clone(shared), link, backlog, Arc::clone(&waiting));
+        let mut action = Action::new(Arc::clone(shared), request_receiver, sender, Arc::clone(&abandoned));
         let body = move || guarded("BackendAction", || action.run());
         threads.push(spawn(shared, "BackendAction", body)?);
         let shared = Arc::clone(shared);

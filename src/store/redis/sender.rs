@@ -1,7 +1,8 @@
 //! Sends the batches of the outbox, and takes the server's answers.
 //!
 //! Only the BackendAction thread sends, so the order in which it sends is the order in which the server applies. An
-//! answer confirms a batch, refuses a key, or says that the server has lost a family, which is then restored.
+//! answer confirms a batch, refuses a key, or says that the server no longer has the values that this process wrote.
+//! Those are restored if the server has lost them, and forgotten if they were deleted on purpose.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +11,19 @@ use std::time::Instant;
 
 use redis::{Cmd, Value};
 
-use super::announcer::{Announcer, Values};
+use super::announcer::Values;
+use super::backlog::Backlog;
 use super::batch;
 use super::connection::{command, refused};
 use super::layout;
-use super::link::Link;
+use super::link::{Link, ServerRun};
 use super::message::Loss;
-use super::outbox::Outbox;
-use super::reply::{concerns_key, describe, is_noscript, shown};
+use super::queue::Fate;
+use super::reply::{FOREIGN, WRITERS, concerns_key, describe, details, is_noscript, shown};
 use super::shared::Shared;
+use super::throttle::Throttle;
 use crate::metric::Metric;
+use crate::metric::family::Family;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// The most batches in one exchange. It bounds the size of a request and of its replies.
@@ -29,50 +33,57 @@ const MAX_BATCHES: usize = 128;
 /// family as soon as it is written; then restoring it would never end.
 const MAX_LOSSES: u32 = 16;
 
-/// The server's answer to a batch.
-#[derive(Debug)]
-enum Answer {
-    Applied,
-    /// Not applied: the server refuses this key only.
-    Refused,
-    /// Not applied: the writer had to learn the epoch first.
-    Begun,
-    /// Not applied: the server has lost the family.
-    Lost,
+/// How many keys or remarks one log record names.
+const MAX_NAMED: usize = 5;
+
+/// What the answers to some batches say.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Whether some batches are to be made again, because the server has another epoch.
+    must_resend: bool,
+    /// The keys that the server has lost.
+    lost: Vec<String>,
+    /// The keys that were deleted on purpose.
+    emptied: Vec<String>,
+    /// The keys that get their first values now.
+    begun: Vec<String>,
+    /// The keys that had values before any writer of this layout came.
+    adopted: Vec<String>,
 }
 
-/// Sends what waits in its outbox.
+/// Sends what waits in the backlog.
 #[derive(Debug)]
 pub(crate) struct BatchSender {
     shared: Arc<Shared>,
     pub(crate) link: Link,
-    pub(crate) outbox: Outbox,
-    pub(crate) announcer: Announcer,
+    pub(crate) backlog: Backlog,
+    throttle: Throttle,
+    /// Whether definitions were deleted on purpose, so that those of families with values are to be written again.
+    must_require: bool,
     /// How many changes wait in the outbox, for a thread that closes the store while this one hangs.
     waiting: Arc<AtomicUsize>,
 }
 
 impl BatchSender {
-    pub(crate) fn new(shared: Arc<Shared>, link: Link, outbox: Outbox, waiting: Arc<AtomicUsize>) -> Self {
-        let announcer = Announcer::new(Arc::clone(&shared));
-        Self { shared, link, outbox, announcer, waiting }
-    }
-
-    /// Returns whether something waits that the server has not refused.
-    pub(crate) fn has_work(&self) -> bool {
-        self.outbox.has_unsent() || self.announcer.has_waiting()
+    pub(crate) fn new(shared: Arc<Shared>, link: Link, backlog: Backlog, waiting: Arc<AtomicUsize>) -> Self {
+        Self { shared, link, backlog, throttle: Throttle::default(), must_require: false, waiting }
     }
 
     /// Returns whether the server keeps something of this process that it may lose.
     pub(crate) fn has_something_to_lose(&self) -> bool {
-        self.outbox.has_confirmed() || self.announcer.has_written()
+        self.backlog.outbox.has_confirmed() || self.backlog.announcer.has_written()
     }
 
     /// Prepares to ask the server whether it has lost something.
     pub(crate) fn suspect(&mut self, loss: &Loss) {
         match loss {
-            Loss::Keys(keys) => self.outbox.ask(keys),
-            Loss::Definitions => self.announcer.note_all(),
+            Loss::Keys(keys) => self.backlog.outbox.ask(keys),
+            Loss::Definitions if self.backlog.announcer.is_emptied(&self.link.server()) => {
+                self.backlog.announcer.forget();
+                self.backlog.outbox.ask(&self.backlog.outbox.keys_with_values());
+                self.must_require = true;
+            }
+            Loss::Definitions => self.backlog.announcer.note_all(),
         }
     }
 
@@ -81,42 +92,66 @@ impl BatchSender {
         let mut must_connect = self.link.retry_at().is_some() || self.link.has_ended();
         let mut losses = 0;
         while losses < MAX_LOSSES {
-            let values =
-                Values { are_waiting: self.outbox.has_unsent(), are_confirmed: self.outbox.has_confirmed() };
-            self.announcer.announce(&mut self.link, values)?;
-            let keys =
-                self.outbox.prepare(&self.shared.options, Instant::now(), self.link.connection_number());
-            self.waiting.store(self.outbox.taken_count(), Ordering::Relaxed);
-            self.shared.tally.unconfirmed(self.outbox.taken_metrics());
+            self.announce()?;
+            let keys = self.backlog.outbox.prepare(Instant::now(), &self.link.server());
             self.shared.tally.about_to_send();
+            self.note_waiting();
             if keys.is_empty() && !must_connect {
-                return Ok(());
+                if !std::mem::take(&mut self.must_require) {
+                    return Ok(());
+                }
+                self.require(self.backlog.outbox.keys_with_values());
+                continue;
             }
             if keys.is_empty() {
                 // There is nothing to send, but the store may be back, or another server may answer.
-                self.link.exchange(&self.shared.options, &[redis::cmd("PING")])?;
+                self.exchange(&[redis::cmd("PING")])?;
             }
-            let mut all_applied = true;
+            let mut must_resend = false;
             for chunk in keys.chunks(MAX_BATCHES) {
-                all_applied &= self.send_batches(chunk)?;
+                must_resend |= self.send_batches(chunk)?;
             }
             must_connect = false;
-            if all_applied {
+            if must_resend {
+                losses += 1;
+            } else {
                 self.link.serves(&self.shared.options);
                 losses = 0;
-            } else {
-                losses += 1;
             }
         }
         let message = format!("{} loses what it is told at once", self.shared.options.address);
         Err(self.lose(Error::new(ErrorKind::Unavailable, message)))
     }
 
-    /// Sends the batches of these keys. Returns `false` if one was not applied, because the server is in another
-    /// epoch.
+    /// Writes definitions, if there are any to write.
+    fn announce(&mut self) -> Result<()> {
+        let values = Values {
+            are_waiting: self.backlog.outbox.has_unsent(),
+            are_confirmed: self.backlog.outbox.has_confirmed(),
+        };
+        let Some(announcement) = self.backlog.announcer.prepare(&self.link.server(), values) else {
+            return Ok(());
+        };
+        self.note_waiting();
+        match self.exchange(&announcement.commands) {
+            Ok(replies) => {
+                let server = self.link.server();
+                let taken = self.backlog.announcer.take_replies(announcement, &replies, server);
+                taken.map_err(|error| self.lose(error))
+            }
+            Err(error) => {
+                self.backlog.announcer.take_back(announcement);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends the batches of these keys. Returns whether some are to be made and sent again, because the server has
+    /// another epoch.
     fn send_batches(&mut self, keys: &[String]) -> Result<bool> {
+        let outbox = &self.backlog.outbox;
         let commands: Vec<Cmd> =
-            keys.iter().filter_map(|key| Some(self.outbox.batch(key)?.command.clone())).collect();
+            keys.iter().filter_map(|key| Some(outbox.batch(key)?.command.clone())).collect();
         let mut replies = self.exchange_batches(keys, &commands)?;
         if replies.iter().any(is_noscript) {
             // Batches that were applied the first time are skipped by the script.
@@ -127,49 +162,169 @@ impl BatchSender {
                 return Err(self.lose(refused(&self.shared.options.address, &error)));
             }
         }
-        let mut lost = Vec::new();
-        let mut all_applied = true;
-        let mut failure = Ok(());
+        let server = self.link.server();
+        let mut outcome = Outcome::default();
+        let mut result = Ok(());
         for (key, reply) in keys.iter().zip(replies) {
-            match self.take_reply(key, reply) {
-                Ok(Answer::Applied | Answer::Refused) => {}
-                Ok(Answer::Begun) => all_applied = false,
-                Ok(Answer::Lost) => {
-                    all_applied = false;
-                    lost.push(key.clone());
-                }
-                Err(error) => {
-                    failure = Err(error);
-                    break;
-                }
+            result = self.take_reply(key, reply, &server, &mut outcome);
+            if result.is_err() {
+                break;
             }
         }
         // This comes before an error is returned: the new epochs are known now, so the loss would not be found again.
-        self.restore(lost);
-        failure.map(|()| all_applied)
+        let must_resend = outcome.must_resend;
+        self.settle(outcome);
+        self.note_waiting();
+        result.map(|()| must_resend)
     }
 
     /// Exchanges the batches of these keys for replies. Counts the batches that went out again because an answer was
     /// lost, in this exchange or in an earlier one.
     fn exchange_batches(&mut self, keys: &[String], commands: &[Cmd]) -> Result<Vec<Value>> {
         let before = self.link.transmissions();
-        let result = self.link.exchange(&self.shared.options, commands);
+        let result = self.exchange(commands);
         let times = self.link.transmissions() - before;
-        self.shared.tally.resent(self.outbox.note_transmissions(keys, times, result.is_ok()));
+        self.shared.tally.resent(self.backlog.outbox.note_transmissions(keys, times, result.is_ok()));
         result
+    }
+
+    /// Exchanges commands for replies. Takes events while the server does not answer.
+    fn exchange(&mut self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        let Self { shared, link, backlog, waiting, .. } = self;
+        let result = link.exchange(&shared.options, commands, &mut || {
+            backlog.is_stalled = true;
+            backlog.take_events();
+            waiting.store(backlog.outbox.unsent_without_dirty(), Ordering::Relaxed);
+        });
+        backlog.is_stalled = result.is_err();
+        result
+    }
+
+    fn note_waiting(&self) {
+        self.waiting.store(self.backlog.outbox.unsent_without_dirty(), Ordering::Relaxed);
+        self.shared.tally.unconfirmed(self.backlog.outbox.taken_metrics());
+    }
+
+    fn take_reply(
+        &mut self,
+        key: &str,
+        reply: Value,
+        server: &ServerRun,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let outbox = &mut self.backlog.outbox;
+        if matches!(reply, Value::ServerError(_)) {
+            self.shared.tally.refused();
+        }
+        match reply {
+            Value::Array(parts) if matches!(parts[..], [Value::Int(0 | 1), ..]) => {
+                self.shared.tally.confirmed(outbox.batch(key).map_or(0, |batch| batch.changes().len()));
+                if outbox.confirm(key, server) {
+                    log::info!("Redis key {key:?} is accepted again");
+                }
+                self.log_remarks(key, &parts[1..]);
+                Ok(())
+            }
+            Value::Array(parts)
+                if matches!(parts[..], [Value::Int(2)] | [Value::Int(2), Value::BulkString(_), ..]) =>
+            {
+                let epoch = parts.get(1).map(shown);
+                let has_epoch = epoch.is_some();
+                if parts.len() > 2 {
+                    outcome.adopted.push(key.to_owned());
+                }
+                if has_epoch {
+                    outcome.begun.push(key.to_owned());
+                    outcome.must_resend = true;
+                }
+                match outbox.begin_epoch(key, epoch, server) {
+                    Fate::New => {}
+                    Fate::Emptied => outcome.emptied.push(key.to_owned()),
+                    Fate::Lost => {
+                        outcome.must_resend = true;
+                        outcome.lost.push(key.to_owned());
+                    }
+                }
+                Ok(())
+            }
+            Value::ServerError(error) if concerns_key(&error) => {
+                let reason = match error.code() {
+                    FOREIGN => format!(
+                        "Redis key {key:?} is refused: {}, so it is not a metric; set key_prefix to keep metrics \
+                         apart from other keys",
+                        details(&error)
+                    ),
+                    WRITERS => {
+                        format!("Redis key {:?} is refused: {}", layout::writers_key(key), describe(&error))
+                    }
+                    _ => format!("Redis key {key:?} is refused: {}", describe(&error)),
+                };
+                if outbox.refuse(key, reason.clone()) && self.throttle.admits() {
+                    log::error!("{reason}; its changes are kept, and tried again every second");
+                }
+                Ok(())
+            }
+            Value::ServerError(error) => Err(self.lose(refused(&self.shared.options.address, &error))),
+            other => {
+                let message =
+                    format!("{} answered a batch with {}", self.shared.options.address, shown(&other));
+                Err(self.lose(Error::new(ErrorKind::Unavailable, message)))
+            }
+        }
+    }
+
+    fn log_remarks(&mut self, key: &str, remarks: &[Value]) {
+        for remark in remarks.iter().take(MAX_NAMED) {
+            if self.throttle.admits() {
+                log::error!("Redis key {key:?}, field {}", shown(remark));
+            }
+        }
+        if remarks.len() > MAX_NAMED && self.throttle.admits() {
+            log::error!("Redis key {key:?}: {} more fields like these", remarks.len() - MAX_NAMED);
+        }
+    }
+
+    /// Acts on what the answers say: restores what is lost, forgets what was deleted on purpose, and logs both.
+    fn settle(&mut self, outcome: Outcome) {
+        let Outcome { lost, emptied, begun, adopted, .. } = outcome;
+        let address = &self.shared.options.address;
+        if !adopted.is_empty() && self.throttle.admits() {
+            log::warn!(
+                "{address}: {} already had values, which are counted on; set key_prefix if they belong to another \
+                 program",
+                named(&adopted)
+            );
+        }
+        if !emptied.is_empty() {
+            log::warn!(
+                "{address} was emptied of {} (by FLUSHALL, or their keys were deleted): they begin at 0",
+                counted_families(emptied.len())
+            );
+            self.backlog.announcer.forget();
+            for (key, family) in self.newest_families(emptied) {
+                self.backlog.outbox.forget(&key, family.as_deref());
+            }
+        }
+        self.require(begun);
+        if !lost.is_empty() {
+            log::warn!(
+                "{} has lost {} (by a restart, or expiry): counters begin at 0, gauges are restored",
+                self.shared.options.address,
+                counted_families(lost.len())
+            );
+            self.restore(lost);
+        }
+    }
+
+    /// Has the definitions of the families of these keys written, unless that happened a moment ago.
+    fn require(&mut self, keys: Vec<String>) {
+        for family in self.newest_families(keys).into_values().flatten() {
+            self.backlog.announcer.require(&family.definition);
+        }
     }
 
     /// Puts what this process knows of the lost families into the outbox, before everything else.
     fn restore(&mut self, lost: Vec<String>) {
-        if lost.is_empty() {
-            return;
-        }
-        log::warn!(
-            "{} has lost {} metric {} (by a restart, or expiry): counters begin at 0, gauges are restored",
-            self.shared.options.address,
-            lost.len(),
-            if lost.len() == 1 { "family" } else { "families" }
-        );
         let mut metrics: BTreeMap<String, Vec<Arc<Metric>>> =
             lost.into_iter().map(|key| (key, Vec::new())).collect();
         for family in self.shared.table.live_families() {
@@ -179,45 +334,25 @@ impl BatchSender {
             }
         }
         for (key, metrics) in metrics {
-            self.outbox.restore(&key, &metrics);
+            self.backlog.outbox.restore(&key, &metrics);
         }
-        self.announcer.note_all();
+        self.backlog.announcer.note_all();
     }
 
-    fn take_reply(&mut self, key: &str, reply: Value) -> Result<Answer> {
-        if matches!(reply, Value::ServerError(_)) {
-            self.shared.tally.refused();
-        }
-        let connection = self.link.connection_number();
-        match reply {
-            Value::Array(parts) if matches!(parts[..], [Value::Int(0 | 1), ..]) => {
-                self.shared.tally.confirmed(self.outbox.batch(key).map_or(0, |batch| batch.changes().len()));
-                if self.outbox.confirm(key, connection) {
-                    log::info!("Redis key {key:?} is accepted again");
+    /// Returns the family of each key that was declared last.
+    fn newest_families(&self, keys: Vec<String>) -> BTreeMap<String, Option<Arc<Family>>> {
+        let mut newest: BTreeMap<String, Option<Arc<Family>>> =
+            keys.into_iter().map(|key| (key, None)).collect();
+        if !newest.is_empty() {
+            for family in self.shared.table.live_families() {
+                let key = layout::family_key(self.shared.prefix(), family.definition.name());
+                if let Some(known) = newest.get_mut(&key) {
+                    // Families come in the order of declaration.
+                    *known = Some(family);
                 }
-                for remark in parts.iter().skip(1) {
-                    log::error!("Redis key {key:?}, field {}", shown(remark));
-                }
-                Ok(Answer::Applied)
-            }
-            Value::Array(parts) if matches!(parts[..], [Value::Int(2), Value::BulkString(_)]) => {
-                let is_lost = self.outbox.begin_epoch(key, shown(&parts[1]), connection);
-                Ok(if is_lost { Answer::Lost } else { Answer::Begun })
-            }
-            Value::ServerError(error) if concerns_key(&error) => {
-                let named = if error.code() == "WRITERS" { layout::writers_key(key) } else { key.to_owned() };
-                let reason = format!("Redis key {named:?} is refused: {}", describe(&error));
-                if self.outbox.refuse(key, reason.clone(), Instant::now()) {
-                    log::error!("{reason}; its changes are kept, and tried again every second");
-                }
-                Ok(Answer::Refused)
-            }
-            Value::ServerError(error) => Err(self.lose(refused(&self.shared.options.address, &error))),
-            other => {
-                let message = format!("{} answered a batch with {other:?}", self.shared.options.address);
-                Err(self.lose(Error::new(ErrorKind::Unavailable, message)))
             }
         }
+        newest
     }
 
     /// Removes the entries of this writer from the server, because it will not send anything again.
@@ -228,11 +363,11 @@ impl BatchSender {
         if self.link.has_failed() || self.link.retry_at().is_some() {
             return;
         }
-        let keys = self.outbox.writers_keys();
-        let writer = self.outbox.writer();
+        let keys = self.backlog.outbox.writers_keys();
+        let writer = self.backlog.outbox.writer();
         let commands: Vec<Cmd> = keys.iter().map(|key| command("HDEL", &[key, writer])).collect();
         if !commands.is_empty() {
-            let _ = self.link.exchange(&self.shared.options, &commands);
+            let _ = self.exchange(&commands);
         }
     }
 
@@ -240,4 +375,19 @@ impl BatchSender {
         self.link.lose(&reason);
         reason
     }
+}
+
+/// Returns the names of some keys, as in `Redis keys "a", "b" and 3 more`.
+fn named(keys: &[String]) -> String {
+    let shown: Vec<String> = keys.iter().take(MAX_NAMED).map(|key| format!("{key:?}")).collect();
+    let noun = if keys.len() == 1 { "key" } else { "keys" };
+    let more = match keys.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{noun} {}{more}", shown.join(", "))
+}
+
+fn counted_families(count: usize) -> String {
+    format!("{count} metric {}", if count == 1 { "family" } else { "families" })
 }

@@ -7,7 +7,6 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +17,9 @@ use super::options::Address;
 
 /// How long to wait before connecting again to a Unix socket whose backlog is full.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long an exchange waits before it calls its idle function.
+const IDLE_EVERY: Duration = Duration::from_millis(100);
 
 /// Keeps a peer that hangs up from killing the program: a write is an error then, and not SIGPIPE. Apple's systems have
 /// an option of the socket instead.
@@ -54,39 +56,46 @@ pub(crate) struct Socket {
     slot: Option<Arc<SocketSlot>>,
 }
 
+/// Returns the addresses at which `address` may be reached. Resolving a host name takes as long as the system allows.
+pub(crate) fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
+    match address {
+        Address::Unix { path } => Ok(vec![SockAddr::unix(path)?]),
+        Address::Tcp { host, port } => {
+            let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.map(SockAddr::from).collect();
+            if addresses.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            }
+            Ok(addresses)
+        }
+    }
+}
+
 impl Socket {
-    /// Connects to `address` before `deadline`. Resolving a host name takes as long as the system allows.
+    /// Connects to `address` before `deadline`.
     pub(crate) fn connect(
-        address: &Address,
+        address: &SockAddr,
         deadline: Instant,
         slot: Option<&Arc<SocketSlot>>,
     ) -> io::Result<Self> {
-        match address {
-            Address::Unix { path } => Self::connect_unix(path, deadline, slot),
-            Address::Tcp { host, port } => {
-                let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                for candidate in (host.as_str(), *port).to_socket_addrs()? {
-                    let socket = Self::new(Domain::for_address(candidate), slot)?;
-                    match socket.inner.connect_timeout(&candidate.into(), remaining(deadline)?) {
-                        Ok(()) => {
-                            socket.inner.set_tcp_nodelay(true)?;
-                            return Ok(socket);
-                        }
-                        Err(error) => last_error = error,
-                    }
-                }
-                Err(last_error)
-            }
+        if address.is_unix() {
+            return Self::connect_unix(address, deadline, slot);
         }
+        let socket = Self::new(address.domain(), slot)?;
+        socket.inner.connect_timeout(address, remaining(deadline)?)?;
+        socket.inner.set_tcp_nodelay(true)?;
+        Ok(socket)
     }
 
     /// Connects to a Unix socket. That succeeds or fails at once, except while the server's backlog is full; then
     /// the only way is to try again.
-    fn connect_unix(path: &Path, deadline: Instant, slot: Option<&Arc<SocketSlot>>) -> io::Result<Self> {
-        let address = SockAddr::unix(path)?;
+    fn connect_unix(
+        address: &SockAddr,
+        deadline: Instant,
+        slot: Option<&Arc<SocketSlot>>,
+    ) -> io::Result<Self> {
         let socket = Self::new(Domain::UNIX, slot)?;
         socket.inner.set_nonblocking(true)?;
-        while let Err(error) = socket.inner.connect(&address) {
+        while let Err(error) = socket.inner.connect(address) {
             if error.kind() != io::ErrorKind::WouldBlock {
                 return Err(error);
             }
@@ -131,13 +140,12 @@ impl Socket {
         }
     }
 
-    /// Returns the socket for one exchange that ends at `deadline`.
-    pub(crate) fn until(&mut self, deadline: Instant) -> WithDeadline<'_> {
-        WithDeadline { socket: self, deadline }
-    }
-
-    fn set_timeouts(&self, left: Duration) -> io::Result<()> {
-        self.inner.set_read_timeout(Some(left)).and(self.inner.set_write_timeout(Some(left)))
+    /// Returns the socket for one exchange under `terms`.
+    pub(crate) fn under<'exchange, 'idle>(
+        &'exchange mut self,
+        terms: &'exchange mut Terms<'idle>,
+    ) -> Exchange<'exchange, 'idle> {
+        Exchange { socket: self, terms }
     }
 }
 
@@ -150,23 +158,58 @@ impl Drop for Socket {
     }
 }
 
-/// A socket on which each read and write may take what is left of the time.
-pub(crate) struct WithDeadline<'socket> {
-    socket: &'socket mut Socket,
-    deadline: Instant,
+/// What one exchange with the server may cost.
+pub(crate) struct Terms<'idle> {
+    pub(crate) deadline: Instant,
+    /// About how many bytes of memory the replies may take. It protects against a server that never stops answering.
+    pub(crate) memory: usize,
+    /// Called every [`IDLE_EVERY`] while the server does not answer.
+    pub(crate) idle: &'idle mut dyn FnMut(),
 }
 
-impl Read for WithDeadline<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_timeouts(remaining(self.deadline)?)?;
-        self.socket.inner.read(buffer)
+/// A socket under [`Terms`].
+pub(crate) struct Exchange<'exchange, 'idle> {
+    socket: &'exchange mut Socket,
+    terms: &'exchange mut Terms<'idle>,
+}
+
+impl Exchange<'_, '_> {
+    /// Calls `attempt` with a time-out until it does not time out, or the deadline has passed.
+    fn wait(
+        &mut self,
+        mut attempt: impl FnMut(&socket2::Socket, Duration) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = remaining(self.terms.deadline)?;
+            match attempt(&self.socket.inner, left.min(IDLE_EVERY)) {
+                Err(error) if is_timeout(&error) => (self.terms.idle)(),
+                result => return result,
+            }
+        }
     }
 }
 
-impl Write for WithDeadline<'_> {
+impl Read for Exchange<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.wait(|mut socket, time| {
+            socket.set_read_timeout(Some(time))?;
+            socket.read(buffer)
+        })?;
+        // Each value of a reply has at least one line, and takes memory beside its text.
+        let lines = buffer[..count].iter().filter(|&&byte| byte == b'\n').count();
+        let cost = count + lines * size_of::<redis::Value>();
+        self.terms.memory =
+            self.terms.memory.checked_sub(cost).ok_or_else(|| io::Error::other("the reply is too large"))?;
+        Ok(count)
+    }
+}
+
+impl Write for Exchange<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_timeouts(remaining(self.deadline)?)?;
-        self.socket.inner.send_with_flags(bytes, NO_SIGNAL)
+        self.wait(|socket, time| {
+            socket.set_write_timeout(Some(time))?;
+            socket.send_with_flags(bytes, NO_SIGNAL)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

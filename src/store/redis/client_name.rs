@@ -1,0 +1,58 @@
+//! The name that the server's CLIENT LIST shows for this process, unless the program chooses another one.
+
+use std::path::Path;
+use std::process;
+
+/// The longest part of a name that the program decides.
+const LONGEST: usize = 48;
+
+/// Returns the name of the program and the process id, as in `gunicorn:1234`.
+pub(crate) fn client_name() -> String {
+    let arguments: Vec<String> =
+        std::env::args_os().take(8).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    format!("{}:{}", program(&arguments), process::id())
+}
+
+/// Returns the name of the program that was started with these arguments. For an interpreter, that is the script.
+fn program(arguments: &[String]) -> String {
+    let file = |path: &String| {
+        Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let mut rest = arguments.iter();
+    let mut name = rest.next().map(file).unwrap_or_default();
+    if ["python", "ruby", "pypy"].iter().any(|interpreter| name.starts_with(interpreter)) {
+        let script = rest.find(|argument| !argument.starts_with('-') || *argument == "-c");
+        if let Some(script) = script.filter(|script| *script != "-c") {
+            name = file(script);
+        }
+    }
+    // The server refuses spaces and control characters.
+    let name: String = name
+        .chars()
+        .take(LONGEST)
+        .map(|letter| if letter.is_ascii_graphic() { letter } else { '_' })
+        .collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_script_of_an_interpreter() {
+        for (line, expected) in [
+            ("/usr/bin/server --port 1", "server"),
+            ("python3.11 -u /srv/app.py x", "app.py"),
+            ("/usr/bin/python3 /usr/local/bin/gunicorn app:app", "gunicorn"),
+            ("python -m celery worker", "celery"),
+            ("python -c print", "python"),
+            ("python", "python"),
+            ("", "unknown"),
+        ] {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(program(&arguments), expected, "{line}");
+        }
+        assert_eq!(program(&["my server é".to_owned()]), "my_server__");
+    }
+}

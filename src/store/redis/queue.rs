@@ -1,0 +1,329 @@
+//! What waits to be sent for one family key.
+//!
+//! At most one batch is unanswered. It stays as it is until it is answered, and operations wait behind it. While they
+//! wait, the key's metrics keep what they count in their own cells, so a queue is bounded by the number of metrics and
+//! not by what they count.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, MAX_OPERATIONS, Operation, Target};
+use super::epoch;
+use super::gauges::{ConfirmedGauges, restoring_add};
+use super::layout;
+use super::link::ServerRun;
+use crate::cell::Cells;
+use crate::cell::pending::Change;
+use crate::metric::Metric;
+use crate::metric::family::Family;
+use crate::model::definition::Definition;
+use crate::model::definition::VALUE_CELL;
+use crate::model::metric_type::MetricType;
+use crate::model::statistics::Tally;
+use crate::process::clock::since_1970;
+
+/// How long a key that was refused waits before it is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// The most bytes of field names in one batch. It keeps requests small however long the labels are.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// What waits for one key.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) writers_key: String,
+    pub(crate) is_hash: bool,
+    pub(crate) in_flight: Option<Batch>,
+    /// What the server has lost, to be sent before anything else.
+    restoring: VecDeque<Operation>,
+    /// What was taken from metrics, in order. It is sent after the batch in flight.
+    operations: VecDeque<Operation>,
+    /// How many metrics the batch and the operations come from.
+    pub(crate) taken_metrics: usize,
+    /// Whether the whole key is to be deleted, after `operations`.
+    is_cleared: bool,
+    /// The metrics that were removed, by their labels. Their fields are to be deleted after that.
+    removed: BTreeMap<String, Arc<Family>>,
+    /// The metrics whose cells are to be taken after that, by address.
+    dirty: BTreeMap<usize, Arc<Metric>>,
+    pub(crate) refused: Option<Refusal>,
+    gauges: ConfirmedGauges,
+    pub(crate) confirmed: Option<Confirmed>,
+    /// Whether the server may have lost the key, so that it is to be asked even if there is nothing to send.
+    pub(crate) is_suspected: bool,
+    /// Whether the server has ever applied a batch of this key.
+    pub(crate) is_used: bool,
+}
+
+/// Why the server refuses a key, and when to try again.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    pub(crate) until: Instant,
+}
+
+/// Where and when the server last confirmed the epoch of a key.
+#[derive(Debug)]
+pub(crate) struct Confirmed {
+    server: ServerRun,
+    /// When the last batch renewed the expiry of the key.
+    renewed: Instant,
+}
+
+/// What an answer says about the values that this process had written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The process had not written any.
+    New,
+    /// The values were deleted on purpose: the server is the same, and they could not have expired.
+    Emptied,
+    /// The server has lost them, by a restart or because they expired.
+    Lost,
+}
+
+impl Queue {
+    pub(crate) fn new(key: &str) -> Self {
+        Self {
+            writers_key: layout::writers_key(key),
+            is_hash: false,
+            in_flight: None,
+            restoring: VecDeque::new(),
+            operations: VecDeque::new(),
+            taken_metrics: 0,
+            is_cleared: false,
+            removed: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            refused: None,
+            gauges: ConfirmedGauges::default(),
+            confirmed: None,
+            is_suspected: false,
+            is_used: false,
+        }
+    }
+
+    /// Notes that a metric has changed. Its changes stay in its cells for now.
+    pub(crate) fn note_dirty(&mut self, metric: Arc<Metric>) {
+        self.dirty.insert(Arc::as_ptr(&metric).addr(), metric);
+    }
+
+    /// Notes that a metric's fields are to be deleted, after what was sent of them and before what comes.
+    pub(crate) fn note_removed(&mut self, metric: &Arc<Metric>) {
+        self.dirty.remove(&Arc::as_ptr(metric).addr());
+        self.removed.insert(metric.key.clone(), Arc::clone(&metric.family));
+    }
+
+    /// Forgets that a metric has changed, because it was removed before the server was told about it.
+    pub(crate) fn forget_dirty(&mut self, metric: &Arc<Metric>) {
+        self.dirty.remove(&Arc::as_ptr(metric).addr());
+    }
+
+    /// Notes that the key is to be deleted, after what was sent and before what comes.
+    pub(crate) fn note_cleared(&mut self) {
+        self.operations.clear();
+        self.removed.clear();
+        self.dirty.retain(|_, metric| !is_removed(metric));
+        self.is_cleared = true;
+    }
+
+    /// Returns whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_flight.is_none()
+            && self.restoring.is_empty()
+            && self.operations.is_empty()
+            && !self.is_cleared
+            && self.removed.is_empty()
+            && self.dirty.is_empty()
+    }
+
+    /// Returns how many operations were taken from metrics and are not confirmed.
+    pub(crate) fn taken_count(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |batch| batch.changes().len()) + self.operations.len()
+    }
+
+    /// Returns how many removals wait that have not become operations.
+    pub(crate) fn removal_count(&self) -> usize {
+        usize::from(self.is_cleared) + self.removed.len()
+    }
+
+    /// Returns how many metrics wait whose cells have not been taken.
+    pub(crate) fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Returns whether the server must be asked for the epoch, because it may be another server by now.
+    pub(crate) fn must_ask(&self, server: &ServerRun) -> bool {
+        self.is_suspected
+            || self.confirmed.as_ref().is_none_or(|confirmed| !confirmed.server.is_same_connection(server))
+    }
+
+    /// Makes the next batch, if there is anything to send or (`asks`) to ask.
+    pub(crate) fn fill(&mut self, target: &Target<'_>, asks: bool, number: &mut u64, tally: &Tally) {
+        self.take_from_metrics(tally);
+        let mut size = 0;
+        let mut next = |queue: &mut VecDeque<Operation>, count: usize| {
+            size += queue.front()?.size();
+            let is_full = count == MAX_OPERATIONS || (size > MAX_BATCH_BYTES && count > 0);
+            if is_full { None } else { queue.pop_front() }
+        };
+        let mut operations = Vec::new();
+        while let Some(operation) = next(&mut self.restoring, operations.len()) {
+            operations.push(operation);
+        }
+        let restoring = operations.len();
+        if self.restoring.is_empty() {
+            while let Some(operation) = next(&mut self.operations, operations.len()) {
+                operations.push(operation);
+            }
+        }
+        if operations.is_empty() && !asks {
+            return;
+        }
+        *number += 1;
+        self.in_flight = Some(Batch::new(target, *number, unix_micros(), operations, restoring));
+    }
+
+    /// Turns what waits into operations, as long as there is room for more.
+    fn take_from_metrics(&mut self, tally: &Tally) {
+        if self.operations.len() < MAX_OPERATIONS && std::mem::take(&mut self.is_cleared) {
+            self.operations.push_back(Operation::Clear);
+        }
+        while self.operations.len() < MAX_OPERATIONS
+            && let Some((labels, family)) = self.removed.pop_first()
+        {
+            let definition = &family.definition;
+            let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &labels, cell));
+            self.operations.extend(fields.map(|field| Operation::Delete { field }));
+        }
+        while self.operations.len() < MAX_OPERATIONS
+            && self.removed.is_empty()
+            && let Some((_, metric)) = self.dirty.pop_first()
+        {
+            let has_changes = take_changes(&metric, &mut self.operations, tally);
+            self.taken_metrics += usize::from(has_changes);
+        }
+    }
+
+    /// Notes that the server has applied the batch in flight, or that the epoch is still the same. Returns whether the
+    /// key had been refused before.
+    pub(crate) fn confirm(&mut self, server: &ServerRun) -> bool {
+        self.is_suspected = false;
+        let batch = self.in_flight.take();
+        let is_question = batch.as_ref().is_none_or(Batch::is_question);
+        let renewed = match &self.confirmed {
+            Some(confirmed) if is_question => confirmed.renewed,
+            _ => Instant::now(),
+        };
+        self.confirmed = Some(Confirmed { server: server.clone(), renewed });
+        self.is_used |= !is_question;
+        if self.operations.is_empty() {
+            self.taken_metrics = 0;
+        }
+        if let Some(batch) = batch {
+            batch.changes().iter().for_each(|change| self.gauges.note(change, batch.made_at()));
+        }
+        self.refused.take().is_some()
+    }
+
+    /// Puts the operations of the batch in flight back into line, because the server has another epoch, or (`epoch` is
+    /// `None`) none. `had_epoch` says whether this process knew one before. Returns what has become of its values.
+    pub(crate) fn begin_epoch(
+        &mut self,
+        had_epoch: bool,
+        has_epoch: bool,
+        server: &ServerRun,
+        expiry: Option<Duration>,
+    ) -> Fate {
+        self.is_suspected = false;
+        let (restoring, changes) = self.in_flight.take().map(Batch::into_parts).unwrap_or_default();
+        changes.into_iter().rev().for_each(|change| self.operations.push_front(change));
+        let before = self.confirmed.take();
+        if has_epoch {
+            self.confirmed = Some(Confirmed { server: server.clone(), renewed: Instant::now() });
+        }
+        if !had_epoch {
+            restoring.into_iter().rev().for_each(|operation| self.restoring.push_front(operation));
+            return Fate::New;
+        }
+        self.restoring.clear();
+        let is_emptied = before.is_some_and(|before| {
+            before.server.is_same_run(server) && expiry.is_none_or(|expiry| before.renewed.elapsed() < expiry)
+        });
+        if is_emptied { Fate::Emptied } else { Fate::Lost }
+    }
+
+    /// Forgets what belonged to the values that were deleted on purpose: confirmed gauges, and changes of metrics that
+    /// the program has dropped or has replaced by those of `newest`, the last family of this name. Removals stay, because
+    /// another process may have written since.
+    pub(crate) fn forget(&mut self, newest: Option<&Family>) {
+        self.gauges.clear();
+        let is_current = |metric: &Metric| newest.is_none_or(|newest| metric.family.id >= newest.id);
+        self.operations.retain(|operation| {
+            let Some(metric) = operation.metric() else { return true };
+            // This reference is one; any other belongs to the program or its table.
+            metric.upgrade().is_some_and(|metric| is_current(&metric) && Arc::strong_count(&metric) > 1)
+        });
+        self.dirty.retain(|_, metric| {
+            let keeps = is_current(metric) && Arc::strong_count(metric) > 1;
+            if !keeps && let Cells::Pending(cells) = &metric.cells {
+                cells.take();
+            }
+            keeps
+        });
+        if self.operations.is_empty() {
+            self.taken_metrics = 0;
+        }
+    }
+
+    /// Has these metrics of a key that the server has lost sent again, before everything else.
+    pub(crate) fn restore(&mut self, metrics: &[Arc<Metric>], epoch: Option<&str>) {
+        let keeps_values = epoch.is_some_and(epoch::keeps_values);
+        self.restoring = metrics
+            .iter()
+            .map(|metric| (layout::field(&metric.family.definition, &metric.key, VALUE_CELL), metric))
+            .map(|(field, metric)| match is_gauge(&metric.family.definition) {
+                true => self.gauges.restore(metric, field, keeps_values),
+                // As when the metric was new.
+                false => restoring_add(field, 0.0),
+            })
+            .collect();
+    }
+
+    /// Notes that the server refuses the key. The batch stays, and is sent again after a pause. Returns `true` if this
+    /// is news.
+    pub(crate) fn refuse(&mut self, reason: String) -> bool {
+        let is_news = self.refused.as_ref().is_none_or(|before| before.reason != reason);
+        self.refused = Some(Refusal { reason, until: Instant::now() + REFUSED_PAUSE });
+        is_news
+    }
+}
+
+fn is_gauge(definition: &Definition) -> bool {
+    matches!(definition.metric_type(), MetricType::Gauge | MetricType::Untyped)
+}
+
+fn is_removed(metric: &Metric) -> bool {
+    matches!(&metric.cells, Cells::Pending(cells) if cells.is_removed())
+}
+
+/// Takes what a metric has gathered. Returns `false` if that is nothing.
+fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tally: &Tally) -> bool {
+    let Cells::Pending(cells) = &metric.cells else { return false };
+    let changes = cells.take();
+    let has_changes = !changes.is_empty();
+    let definition = &metric.family.definition;
+    tally.taken_from(definition.name());
+    for (cell, change) in changes {
+        let field = layout::field(definition, &metric.key, cell);
+        let metric = Arc::downgrade(metric);
+        operations.push_back(match change {
+            Change::Add(amount) => Operation::Add { field, amount, metric, is_gauge: is_gauge(definition) },
+            Change::Set(value) => Operation::Set { field, value, metric },
+        });
+    }
+    has_changes
+}
+
+fn unix_micros() -> u64 {
+    u64::try_from(since_1970().as_micros()).unwrap_or_default()
+}
