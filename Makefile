@@ -5,6 +5,7 @@ PYTHON ?= python3
 STORE ?= shm
 BUILD := build
 VENV := $(BUILD)/venv
+LINT := $(BUILD)/lint
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO := cargo
 
@@ -81,15 +82,18 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
-lint: ## Check formatting, lints, layers, doc links, and that generated files are current.
+lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, and that generated files are current.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	scripts/layers --self-test
 	scripts/layers
 	RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items --lib
 	$(CARGO) metadata --locked --format-version 1 --manifest-path bench/engines/Cargo.toml >/dev/null
-	$(PYTHON) bindings-python/native_stub.py --check
+	$(LINT)/bin/python bindings-python/native_stub.py --check
 	git diff --exit-code -- include Cargo.lock
+	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
+	$(LINT)/bin/ruff format --quiet --check bindings-python examples
+	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
 
 package: ## Check that the crates build from what `cargo package` packs.
 	$(CARGO) package --workspace --locked --allow-dirty
@@ -106,4 +110,10 @@ $(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
 
 $(VENV)/tests.stamp: $(VENV)/bin/python tests-py/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet -r tests-py/requirements.txt
+	@touch $@
+
+$(LINT)/tools.stamp: scripts/lint-requirements.txt tests-py/requirements.txt
+	@scripts/need python
+	$(PYTHON) -m venv $(LINT)
+	$(LINT)/bin/python -m pip install --quiet -r scripts/lint-requirements.txt
 	@touch $@

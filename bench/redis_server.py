@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "python"))
-from local_redis import local_redis  # noqa: E402
+from local_redis import local_redis
 
 GIVE_UP_SECONDS = 120
 

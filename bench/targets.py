@@ -10,7 +10,18 @@ from dataclasses import dataclass
 import calls
 import engine_calls
 import scrape
-from peers import ATOMIC, CLIENT, EMPTY_PYTHON, MUTEX, PYTHEUS, PYTHEUS_REDIS, REDIS, V009_ATOMIC, V009_REDIS, SHARED
+from peers import (
+    ATOMIC,
+    CLIENT,
+    EMPTY_PYTHON,
+    MUTEX,
+    PYTHEUS,
+    PYTHEUS_REDIS,
+    REDIS,
+    SHARED,
+    V009_ATOMIC,
+    V009_REDIS,
+)
 from timing import ALONE, BESIDE_BUSY
 
 OURS = (ATOMIC, MUTEX, SHARED, REDIS)

@@ -50,7 +50,7 @@ def build_engine() -> "tuple[str, str]":
         output = subprocess.run(command, cwd=ENGINE, check=True, stdout=subprocess.PIPE).stdout
     except FileNotFoundError:
         raise SystemExit("building pytheus-backend-rs from source needs Rust: no cargo in PATH") from None
-    built: "dict[str, str]" = {}
+    built: dict[str, str] = {}
     for line in output.splitlines():
         message = json.loads(line)
         built.update((os.path.basename(path), path) for path in message.get("filenames") or ())

@@ -158,8 +158,8 @@ def test_a_name_that_is_there_already_is_left_out(caplog: pytest.LogCaptureFixtu
     registry.register(REGISTRY._registry._collectors["custom_total"])  # type: ignore[attr-defined]
     with caplog.at_level("ERROR", "pytheus_backend_rs"):
         names = [name for name, *_ in families(generate_metrics(registry))]
-    assert names == ["custom_size", "custom_unobservable", "custom"]
-    assert "another metric family is shown as 'custom_total'" in caplog.text
+    assert names == ["custom", "custom_size", "custom_unobservable"]
+    assert 'metric family "custom_total" is left out of scrapes' in caplog.text
 
 
 def test_what_the_engine_tells_about_itself_is_shown_like_families_from_elsewhere(

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import pytheus_backend_rs
 from pytheus import backends
 from pytheus.exposition import generate_metrics
 from pytheus.metrics import Counter, CustomCollector, Gauge, Histogram, Sample, Summary
 from pytheus.registry import REGISTRY, CollectorRegistry
 from pytheus_backend_rs import BackendError, RedisBackend, SingleProcessAtomicBackend
+from pytheus_backend_rs.pytheus import scrape
 
 from programs import run_program
 from redis_server import Server
@@ -132,14 +135,14 @@ def test_custom_collectors_show_the_values_of_this_scrape() -> None:
     before, custom, after = Counter("before_total", "help"), Custom(), Counter("after_total", "help")
     REGISTRY.register(custom)
     last = Counter("last_total", "help")
-    for scrape in range(1, 4):
+    for number in range(1, 4):
         for counter in (before, after, last):
             counter.inc()
         parts = generate_metrics().split("# HELP ")
-        assert f"before_total {scrape}.0" in parts[1]
-        assert f"after_total {scrape}.0" in parts[2]
+        assert f"before_total {number}.0" in parts[1]
+        assert f"after_total {number}.0" in parts[2]
         assert "# HELP " + "# HELP ".join(parts[3:6]).strip() == CUSTOM_TEXT
-        assert f"last_total {scrape}.0" in parts[6]
+        assert f"last_total {number}.0" in parts[6]
 
 
 def test_custom_collectors_run_once_in_a_scrape() -> None:
@@ -246,23 +249,44 @@ def test_a_collector_that_makes_its_own_samples_is_shown() -> None:
     assert "requests_total 1.0\n" in text
 
 
-def test_an_error_of_a_custom_collector_reaches_the_scraper_and_does_not_stick() -> None:
-    class Failing(CustomCollector):
-        fails = False
+class Failing(CustomCollector):
+    """Fails behind its first metric, but not when it is registered."""
 
-        def collect(self) -> Any:
-            if self.fails:
-                raise KeyError("mine")
-            return []
+    fails = False
 
+    def collect(self) -> Any:
+        made = Counter("made_total", "help", registry=None)
+        made.inc()
+        yield made
+        if self.fails:
+            raise KeyError("mine")
+
+
+@pytest.mark.parametrize("generate", [generate_metrics, pytheus_backend_rs.generate_metrics])
+def test_a_custom_collector_that_raises_costs_its_own_families_and_is_logged_once(
+    generate: Callable[[], str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrape, "_reported", set())
+    failing = Failing()
+    REGISTRY.register(failing)
+    counter = Counter("requests_total", "help")
+    counter.inc()
+    failing.fails = True
+    for _ in range(3):
+        text = generate()
+        assert "\nrequests_total 1" in text and "made_total" not in text
+    (record,) = (record for record in caplog.records if record.name == "pytheus_backend_rs")
+    assert "Failing is left out of scrapes" in record.getMessage() and "mine" in record.getMessage()
+    failing.fails = False
+    assert "\nmade_total 1" in generate()
+
+
+def test_what_is_made_after_a_failed_collect_is_shared() -> None:
     failing = Failing()
     REGISTRY.register(failing)
     counter = Counter("requests_total", "help")
     failing.fails = True
-    with pytest.raises(KeyError, match="mine"):
-        generate_metrics()
-    failing.fails = False
-    # What is made after the failed scrape is shared again.
+    generate_metrics()
     Counter("late_total", "help").inc(2)
     counter.inc()
     assert "late_total 2.0\n" in generate_metrics()

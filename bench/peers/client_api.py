@@ -5,8 +5,16 @@ Runs in the peer's process.
 
 import os
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, make_asgi_app
-from prometheus_client import multiprocess
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    make_asgi_app,
+    multiprocess,
+)
 
 from peers.asgi import HttpMetrics, asgi_scrape
 

@@ -6,10 +6,11 @@
     load_backend(RedisBackend, {"host": "127.0.0.1", "port": 6379})
 
 `RedisBackend` shares its values with all processes that use the same server, `SharedMemoryBackend` with all
-processes that use the same file; `SingleProcessBackend` and `SingleProcessAtomicBackend` keep them in this process. Log
-records go to the logger "pytheus_backend_rs".
+processes that use the same file; `SingleProcessBackend` and `SingleProcessAtomicBackend` keep them in this
+process. Log records go to the logger "pytheus_backend_rs".
 
-The sub-package `pytheus` is the adapter for that client library. The modules beside it are the engine, and know none.
+The sub-package `pytheus` is the adapter for that client library. The modules beside it are the engine, and
+know none.
 """
 
 from pytheus_backend_rs import _exit

@@ -18,7 +18,9 @@ def main() -> NoReturn:
     try:
         os.execv(program, [NAME, *sys.argv[1:]])
     except OSError as error:
-        sys.exit(f"{NAME}: {program} cannot be run: {error.strerror}; install the package pytheus-backend-rs again")
+        sys.exit(
+            f"{NAME}: {program} cannot be run: {error.strerror}; install the package pytheus-backend-rs again"
+        )
 
 
 if __name__ == "__main__":

@@ -54,14 +54,15 @@ def wsgi_app(render: Render) -> WsgiApp:
 
 
 def asgi_app(render: Render) -> AsgiApp:
-    """Returns an ASGI application that answers every GET and HEAD with what `render` returns, called in a thread."""
+    """Returns an ASGI application that answers every GET and HEAD with what `render` returns, called in a
+    thread."""
 
     return _AsgiApp(render)
 
 
 class _AsgiApp:
-    """The ASGI application. It is an object and no function: a Starlette or FastAPI route calls an object as an
-    application, and would take a function for a handler of requests."""
+    """The ASGI application. It is an object and no function: a Starlette or FastAPI route calls an object as
+    an application, and would take a function for a handler of requests."""
 
     def __init__(self, render: Render) -> None:
         self._render = render
@@ -93,7 +94,8 @@ async def _in_thread(respond: Callable[[], _Answer]) -> _Answer:
 
 
 def _is_trio_task(trio: Any) -> bool:
-    """Tells whether trio runs the current task. It may run as the guest of an asyncio loop, so asyncio cannot tell."""
+    """Tells whether trio runs the current task. It may run as the guest of an asyncio loop, so asyncio cannot
+    tell."""
     try:
         trio.lowlevel.current_task()
     except RuntimeError:
@@ -101,9 +103,7 @@ def _is_trio_task(trio: Any) -> bool:
     return True
 
 
-def _respond(
-    render: Render, method: str, accept: str | None, accept_encoding: str | None
-) -> _Answer:
+def _respond(render: Render, method: str, accept: str | None, accept_encoding: str | None) -> _Answer:
     """Returns status, headers and body for one request."""
     if method not in _METHODS:
         body = f"{method} is not allowed: expected GET or HEAD\n".encode()
@@ -150,7 +150,8 @@ def _threads() -> ThreadPoolExecutor:
 
     global _executor
     if _executor is None:
-        # Only the thread of the event loop gets here; a second event loop's executor is used once and then dropped.
+        # Only the thread of the event loop gets here; a second event loop's executor is used once and then
+        # dropped.
         _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="pytheus_backend_rs-scrape")
     return _executor
 

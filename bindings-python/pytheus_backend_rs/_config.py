@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from pytheus_backend_rs._errors import ConfigurationError
 
-
 #: The option of this package, which the engine does not know.
 _NATIVE_METHODS = "native_methods"
 
@@ -68,7 +67,9 @@ def shared_memory_url(config: Mapping[str, Any]) -> str:
     mode = options.get("mode")
     if isinstance(mode, int) and not isinstance(mode, bool):
         if mode > 0o777:
-            raise ConfigurationError(f"option 'mode' is {mode}: write permissions in octal, as in 0o660 or \"660\"")
+            raise ConfigurationError(
+                f"option 'mode' is {mode}: write permissions in octal, as in 0o660 or \"660\""
+            )
         options["mode"] = f"{mode:o}"
     absolute = os.path.abspath(_text("path", os.fspath(path) if isinstance(path, os.PathLike) else path))
     return with_options("shm://" + quote(absolute), options)
@@ -83,7 +84,8 @@ def with_options(base: str, options: Mapping[str, Any]) -> str:
 
 
 def pipeline_threads(url: str) -> int:
-    """Returns how many threads serve scrapes of the Redis store that `url` names, which the engine has accepted."""
+    """Returns how many threads serve scrapes of the Redis store that `url` names, which the engine has
+    accepted."""
     return int(parse_qs(urlsplit(url).query).get("pipeline_threads", ["4"])[-1])
 
 
@@ -125,9 +127,13 @@ def _encodable(name: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigurationError(f"option {name!r} is {_shown(name, text)}: a lone surrogate is no text") from None
+        raise ConfigurationError(
+            f"option {name!r} is {_shown(name, text)}: a lone surrogate is no text"
+        ) from None
     if "\0" in text:
-        raise ConfigurationError(f"option {name!r} is {_shown(name, text)}: expected text without a NUL character")
+        raise ConfigurationError(
+            f"option {name!r} is {_shown(name, text)}: expected text without a NUL character"
+        )
     return text
 
 

@@ -1,20 +1,26 @@
 """The engine as Python objects: an open store and the metric families that are declared in it.
 
-Opening, declaring, reading and rendering go through here. Adapters for client libraries make the hot calls themselves.
+Opening, declaring, reading and rendering go through here. Adapters for client libraries make the hot calls
+themselves.
 """
 
 from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytheus_backend_rs._callables import callables
 from pytheus_backend_rs._errors import ConflictError, ErrorSlot
 from pytheus_backend_rs._native import ffi, lib
+from pytheus_backend_rs._text import c_text, header_text
 
-_TYPES = {
+if TYPE_CHECKING:
+    from pytheus_backend_rs._foreign import ForeignFamilies
+
+#: The metric types by name.
+TYPES = {
     "counter": lib.METRIC_TYPE_COUNTER,
     "gauge": lib.METRIC_TYPE_GAUGE,
     "histogram": lib.METRIC_TYPE_HISTOGRAM,
@@ -22,8 +28,8 @@ _TYPES = {
     "untyped": lib.METRIC_TYPE_UNTYPED,
 }
 
-#: References to all engines of this process, by identity. A dict, because a walk over a copy of its values is atomic
-#: while other threads open engines; a WeakSet raises then.
+#: References to all engines of this process, by identity. A dict, because a walk over a copy of its values is
+#: atomic while other threads open engines; a WeakSet raises then.
 _engines: dict[int, weakref.ref[Engine]] = {}
 
 
@@ -42,23 +48,6 @@ class Definition(NamedTuple):
     label_names: tuple[str, ...]
     #: The upper bounds of a histogram's buckets.
     bounds: tuple[float, ...]
-
-
-class ForeignSample(NamedTuple):
-    """A sample that the engine does not have."""
-
-    suffix: str
-    labels: Mapping[str, str]
-    value: float
-
-
-class ForeignFamily(NamedTuple):
-    """A metric family that the engine does not have, to be rendered between those that it has."""
-
-    name: str
-    help: str
-    type_: str
-    samples: Sequence[ForeignSample]
 
 
 class Series(NamedTuple):
@@ -130,7 +119,8 @@ class Engine:
         """Returns the metric family of an object of the client library, and declares it at first use."""
         family = self._families.get(owner)
         if family is None:
-            # Declaring releases the GIL, so several threads may get here: all of them take the first one's family.
+            # Declaring releases the GIL, so several threads may get here: all of them take the first one's
+            # family.
             family = self._families.setdefault(owner, self._declare(definition))
         return family
 
@@ -157,32 +147,34 @@ class Engine:
             )
 
     def render(
-        self, sections: Sequence[Section], accept: str | None, name_prefix: str | None, include_others: bool
+        self,
+        families: Sequence[Family],
+        foreign: ForeignFamilies,
+        accept: str | None,
+        name_prefix: str | None,
+        include_others: bool,
     ) -> Rendered:
         """Renders families as text in the format that an `Accept` header asks for; without the GIL.
 
-        Behind them, with `include_others`, come those families of the store that this process has not declared.
+        Behind them, with `include_others`, come those families of the store that this process has not
+        declared.
         """
-        families = [section for section in sections if isinstance(section, Family)]
         # `options` only borrows: these must live until the call returns.
         pointers = ffi.new("MetricFamily *[]", [family.handle for family in families])
-        ends = ffi.new("size_t[]", len(families))
         options = ffi.new("MetricsRenderOptions *")
         options.size = ffi.sizeof("MetricsRenderOptions")
         header = ffi.NULL if accept is None else ffi.new("char[]", header_text(accept))
         prefix = ffi.NULL if name_prefix is None else ffi.new("char[]", name_prefix.encode())
         options.accept, options.name_prefix = header, prefix
-        options.families, options.family_count, options.family_ends = pointers, len(families), ends
+        options.families, options.family_count = pointers, len(families)
+        options.foreign = foreign.handle
         options.others = lib.METRICS_OTHERS_APPEND if include_others else lib.METRICS_OTHERS_NONE
         text = ffi.new("MetricsText **")
         error = ErrorSlot()
         error.check(lib.released_metrics_render(self._handle, options, text, error.pointer))
         owner = ffi.gc(text[0], lib.metrics_text_free)
         data = ffi.buffer(lib.metrics_text_data(owner), lib.metrics_text_length(owner))
-        content_type = ffi.string(lib.metrics_text_content_type(owner)).decode()
-        from pytheus_backend_rs import _foreign
-
-        return _foreign.join(sections, content_type, data[:], ffi.unpack(ends, len(families)))
+        return Rendered(ffi.string(lib.metrics_text_content_type(owner)).decode(), data[:])
 
     def flush(self, timeout: float) -> None:
         """Sends what is pending, and waits for it."""
@@ -226,13 +218,13 @@ class Family:
         options = ffi.new("MetricFamilyOptions *")
         # `options` only borrows: these must live until the call returns.
         name = ffi.new("char[]", definition.name.encode())
-        help_text = ffi.new("char[]", c_text("the description", definition.help))
+        help_text = ffi.new("char[]", c_text(definition.help))
         names = [ffi.new("char[]", label.encode()) for label in self.label_names]
         name_list = ffi.new("char *[]", names)
         options.size = ffi.sizeof("MetricFamilyOptions")
         options.name = name
         options.help = help_text
-        options.metric_type = _TYPES[definition.type_]
+        options.metric_type = TYPES[definition.type_]
         options.lifetime = lib.METRIC_LIFETIME_HANDLE
         options.label_names = name_list
         options.label_count = len(names)
@@ -248,16 +240,14 @@ class Family:
 
     def metric(self, labels: dict[str, str]) -> tuple[Any, Any]:
         """The native metric with these labels, and what it is freed with."""
-        values = [ffi.new("char[]", c_text(f"label {name!r}", labels[name])) for name in self.label_names]
+        values = [ffi.new("char[]", c_text(labels[name])) for name in self.label_names]
         metric = ffi.new("Metric **")
         error = ErrorSlot()
-        status = lib.released_metric_new(self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer)
+        status = lib.released_metric_new(
+            self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer
+        )
         error.check(status)
         return metric[0], callables.own_metric(address(metric[0]))
-
-
-#: What a text is rendered from.
-Section = Union[Family, ForeignFamily]
 
 
 def address(handle: Any) -> int:
@@ -265,22 +255,10 @@ def address(handle: Any) -> int:
     return int(ffi.cast("uintptr_t", handle))
 
 
-def c_text(what: str, text: str) -> bytes:
-    """`text` for a C string. Raises ValueError for a NUL, UnicodeEncodeError for a lone surrogate."""
-    if "\0" in text:
-        raise ValueError(f"{what} is {text!r}: expected text without a NUL character")
-    return text.encode()
-
-
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Tells whether an `Accept-Encoding` header allows gzip."""
     header = ffi.NULL if accept_encoding is None else ffi.new("char[]", header_text(accept_encoding))
     return bool(lib.metrics_accepts_gzip(header))
-
-
-def header_text(header: str) -> bytes:
-    """The value of an HTTP header for a C string: what cannot stand in one has no meaning there either."""
-    return header.replace("\0", "").encode("utf-8", "replace")
 
 
 def version() -> str:

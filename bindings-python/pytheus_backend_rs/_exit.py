@@ -66,8 +66,9 @@ _connected_by: int | None = None
 
 
 def _prepare_celery_children() -> None:
-    """A child of Celery's prefork pool says that it is about to end, and then ends by `os._exit`. It tells first
-    whoever listened first, so for each fork we come last: the program's own receivers can still count."""
+    """A child of Celery's prefork pool says that it is about to end, and then ends by `os._exit`. It tells
+    first whoever listened first, so for each fork we come last: the program's own receivers can still
+    count."""
     global _connected_by
     signals: Any = sys.modules.get("celery.signals")
     ended: Any = getattr(signals, "worker_process_shutdown", None)

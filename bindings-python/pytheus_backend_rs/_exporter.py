@@ -1,7 +1,7 @@
 """The engine's HTTP exporter as a Python object.
 
-It runs in threads of the engine that never need the GIL, and serves what the store has. It cannot show samples that
-Python computes in a scrape: the WSGI and ASGI applications do.
+It runs in threads of the engine that never need the GIL, and serves what the store has. It cannot show
+samples that Python computes in a scrape: the WSGI and ASGI applications do.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class _Drain:
         self.is_inherited = False
 
     def open(self) -> None:
-        """Has the engine keep its records, unless nobody is to listen any more: the thread that is told so would
-        go on to wait for them."""
+        """Has the engine keep its records, unless nobody is to listen any more: the thread that is told so
+        would go on to wait for them."""
         with self._lock:
             if not self._stopped:
                 lib.backend_log_queue(lib.BACKEND_LOG_LEVEL_INFO)

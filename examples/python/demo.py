@@ -1,9 +1,11 @@
 """Shows that a scrape of any of four worker processes has the total of all of them.
 
-The demo starts four processes of `service.py`, sends them requests, scrapes each, and compares the scrapes with what it
-sent. The processes share a file; with the argument "redis" they share a Redis server that the demo starts. It exits with
-1 if a number is wrong.
+The demo starts four processes of `service.py`, sends them requests, scrapes each, and compares the scrapes
+with what it sent. The processes share a file; with the argument "redis" they share a Redis server that the
+demo starts. It exits with 1 if a number is wrong.
 """
+
+from __future__ import annotations
 
 import http.client
 import multiprocessing
@@ -12,6 +14,7 @@ import re
 import sys
 import tempfile
 import time
+from multiprocessing.queues import Queue
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from local_redis import local_redis
@@ -45,7 +48,7 @@ def run() -> int:
     try:
         addresses = [ports.get(timeout=60) for _ in workers]
         print(f"Sending {REQUESTS} requests to them in turn.")
-        sent = {path: 0 for path in PATHS}
+        sent = dict.fromkeys(PATHS, 0)
         for number in range(REQUESTS):
             path = PATHS[number % len(PATHS)]
             fetch(addresses[number % WORKERS], path)
@@ -60,11 +63,11 @@ def run() -> int:
     return compare(sent, scrapes)
 
 
-def scrape_all(addresses) -> list:
+def scrape_all(addresses: list[int]) -> list[str]:
     """Scrapes each worker.
 
-    With a file, a scrape shows at once what all workers have counted. With a server it shows what the other workers
-    have sent, which they do every 5 ms; so the first attempts may be early.
+    With a file, a scrape shows at once what all workers have counted. With a server it shows what the other
+    workers have sent, which they do every 5 ms; so the first attempts may be early.
     """
     give_up_at = time.monotonic() + 10
     while True:
@@ -74,7 +77,7 @@ def scrape_all(addresses) -> list:
             return scrapes
 
 
-def work(ports) -> None:
+def work(ports: Queue[int]) -> None:
     """Runs one worker: a web server for `service.app` on a free port."""
     from service import app
 
@@ -86,11 +89,11 @@ def work(ports) -> None:
 class QuietHandler(WSGIRequestHandler):
     """A handler that does not log each request."""
 
-    def log_message(self, format, *args):
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-def compare(sent, scrapes) -> int:
+def compare(sent: dict[str, int], scrapes: list[str]) -> int:
     """Prints what each worker shows, beside what was sent, and returns the exit status."""
     expected = {f'http_requests_total{{method="GET",path="{path}"}}': count for path, count in sent.items()}
     expected["http_request_duration_seconds_count"] = REQUESTS

@@ -3,16 +3,19 @@
 The demo and the benchmark use it. It keeps nothing on disk.
 """
 
+from __future__ import annotations
+
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def local_redis():
+def local_redis() -> Iterator[int]:
     """Starts the server and yields its port once it answers."""
     program = shutil.which("redis-server")
     if program is None:
@@ -29,7 +32,7 @@ def local_redis():
             process.wait()
 
 
-def wait_until_it_listens(process, port):
+def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     while process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -39,7 +42,8 @@ def wait_until_it_listens(process, port):
     raise SystemExit(f"redis-server ended with {process.returncode}")
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port

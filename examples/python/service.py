@@ -3,13 +3,16 @@
 Each worker process imports this module. A scrape of any worker shows what all of them have counted.
 """
 
+from __future__ import annotations
+
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 from pytheus.backends import load_backend
 from pytheus.exposition import generate_metrics
 from pytheus.metrics import Counter, Histogram
-
 from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
 
 if "REDIS_PORT" in os.environ:
@@ -17,15 +20,13 @@ if "REDIS_PORT" in os.environ:
 else:
     load_backend(SharedMemoryBackend, {"path": os.environ["METRICS_FILE"]})
 
-requests_total = Counter(
-    "http_requests_total", "Requests served.", required_labels=["method", "path"]
-)
+requests_total = Counter("http_requests_total", "Requests served.", required_labels=["method", "path"])
 request_duration_seconds = Histogram(
     "http_request_duration_seconds", "How long a request took.", buckets=(0.001, 0.01, 0.1, 1)
 )
 
 
-def app(environ, start_response):
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
     """Serves the metrics at `/metrics`, and counts every other request."""
     path = environ["PATH_INFO"]
     if path == "/metrics":

@@ -1,4 +1,5 @@
-"""Tells PyInstaller where the hook of this package is; the entry point `pyinstaller40` names this function."""
+"""Tells PyInstaller where the hook of this package is; the entry point `pyinstaller40` names this
+function."""
 
 from __future__ import annotations
 

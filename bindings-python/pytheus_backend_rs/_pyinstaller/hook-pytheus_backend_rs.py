@@ -1,4 +1,5 @@
-"""Lists what PyInstaller does not find by itself: a module that C code imports, and the version of pytheus."""
+"""Lists what PyInstaller does not find by itself: a module that C code imports, and the version of
+pytheus."""
 
 from PyInstaller.utils.hooks import copy_metadata
 

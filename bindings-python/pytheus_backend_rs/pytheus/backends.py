@@ -1,8 +1,8 @@
 """The backend classes that pytheus loads: where the value of a metric lives.
 
-pytheus makes one object for a counter or gauge, and for a histogram or summary one each for the sum, the count and every
-bucket. All objects of one metric are views of one native metric. An observation reaches the engine once, through the
-sum; the engine derives the count and the buckets, so adding to those does nothing.
+pytheus makes one object for a counter or gauge, and for a histogram or summary one each for the sum, the
+count and every bucket. All objects of one metric are views of one native metric. An observation reaches the
+engine once, through the sum; the engine derives the count and the buckets, so adding to those does nothing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Backend:
             self._refuse(status, "set", value)
 
     def get(self) -> float:
-        """Returns the value in the store, after sending what this process has pending. It may wait for a server."""
+        """Returns the value in the store, after sending what this process has pending. It may wait for a
+        server."""
         value = ffi.new("double *")
         error = ErrorSlot()
         error.check(self._read(self._handle, *self._part, value, error.pointer))
@@ -121,7 +122,8 @@ class Backend:
 
     @classmethod
     def statistics(cls) -> Statistics:
-        """Returns what this backend has sent and served in this process, since `load_backend` loaded it last."""
+        """Returns what this backend has sent and served in this process, since `load_backend` loaded it
+        last."""
         if cls._current_config is None:
             raise RuntimeError(f"{cls.__name__} is not loaded: call load_backend first")
         return cls._current.statistics()
@@ -237,13 +239,15 @@ class _SharedBackend(Backend):
         engine = super()._engine_for(config, metric)
         collector = internals.collector_of(metric)
         if not engine.knows(collector) and custom.is_collecting() and not internals.is_registered(collector):
-            # A metric that a custom collector makes for one scrape is a value of this process, not a shared one.
+            # A metric that a custom collector makes for one scrape is a value of this process, not a shared
+            # one.
             return _values_of_scrapes()
         return engine
 
     @classmethod
     def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
-        """pytheus' hook: returns the samples of a registry's collectors, those of other processes included."""
+        """pytheus' hook: returns the samples of a registry's collectors, those of other processes
+        included."""
         # Imported here, because a scrape needs the classes.
         from pytheus_backend_rs.pytheus import scrape
 
@@ -300,8 +304,8 @@ class SharedMemoryBackend(_SharedBackend):
     An `inc` changes the value in place, visible to all at once: nothing has to be sent, and a process that
     is killed has lost nothing.
 
-    `path` is the file. Without one, a private file is made for this process and its children, and removed when this
-    process ends. Options:
+    `path` is the file. Without one, a private file is made for this process and its children, and removed
+    when this process ends. Options:
 
     - `size_limit` (67108864): how large a new file may grow
     - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to

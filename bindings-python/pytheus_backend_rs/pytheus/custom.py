@@ -1,7 +1,8 @@
 """Tells whether this thread is inside a custom collector's `collect`.
 
-The metrics that a custom collector makes there are values of one scrape. They must not be shared, because each
-process makes its own, anew each time. pytheus calls `collect` for a scrape, and once when the collector is registered.
+The metrics that a custom collector makes there are values of one scrape. They must not be shared, because
+each process makes its own, anew each time. pytheus calls `collect` for a scrape, and once when the collector
+is registered.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def collecting() -> Iterator[None]:
 def is_collecting() -> bool:
     """Tells whether `collect` runs, for a scrape or for a registration.
 
-    A metric that registers itself gets its backend objects after its registration, so a metric that asks here during
-    a registration was made by a `collect`.
+    A metric that registers itself gets its backend objects after its registration, so a metric that asks here
+    during a registration was made by a `collect`.
     """
     return getattr(_state, "is_collecting", False) or internals.is_registering()

@@ -16,36 +16,43 @@ if TYPE_CHECKING:
 
 
 def make_wsgi_app(registry: Registry | None = None, *, include_others: bool | None = None) -> WsgiApp:
-    """Returns a WSGI application that answers every GET with the metrics of a registry (by default `REGISTRY`).
+    """Returns a WSGI application that answers every GET with the metrics of a registry (by default
+    `REGISTRY`).
 
-    The scraper chooses the format (`Accept`) and the compression (`Accept-Encoding: gzip`). If the store cannot be
-    read, the answer is 503 with the reason. `include_others`: see `generate_metrics`.
+    The scraper chooses the format (`Accept`) and the compression (`Accept-Encoding: gzip`). If the store
+    cannot be read, the answer is 503 with the reason. `include_others`: see `generate_metrics`.
     """
     return wsgi_app(lambda accept: scrape.render(registry, accept, include_others))
 
 
 def make_asgi_app(registry: Registry | None = None, *, include_others: bool | None = None) -> AsgiApp:
-    """Returns an ASGI application that answers every GET with the metrics of a registry (by default `REGISTRY`).
+    """Returns an ASGI application that answers every GET with the metrics of a registry (by default
+    `REGISTRY`).
 
-    Mount it: `app.mount("/metrics", make_asgi_app())`. It never blocks the event loop: the engine reads and renders
-    in a thread of its own, without the GIL. Otherwise as `make_wsgi_app`.
+    Mount it: `app.mount("/metrics", make_asgi_app())`. It never blocks the event loop: the engine reads and
+    renders in a thread of its own, without the GIL. Otherwise as `make_wsgi_app`.
     """
     return asgi_app(lambda accept: scrape.render(registry, accept, include_others))
 
 
-def start_http_server(port: int = 0, addr: str = "127.0.0.1", registry: Registry | None = None) -> MetricsServer:
+def start_http_server(
+    port: int = 0, addr: str = "127.0.0.1", registry: Registry | None = None
+) -> MetricsServer:
     """Serves the metrics of the loaded backend's store on `/metrics`, in a thread that never needs the GIL.
 
-    With `port` 0 the system chooses a free one: see the result's `port`. `addr` is an IP address; the default is
-    reachable from this machine only. The exporter shows all families of the store, those of other processes included,
-    with the prefix of `registry` (by default `REGISTRY`). It cannot show custom collectors, which is logged.
+    With `port` 0 the system chooses a free one: see the result's `port`. `addr` is an IP address; the default
+    is reachable from this machine only. The exporter shows all families of the store, those of other
+    processes included, with the prefix of `registry` (by default `REGISTRY`). It cannot show custom
+    collectors, which is logged.
 
     Raises `ConfigurationError` if no backend of this package is loaded, or for a wrong address or port;
     `UnavailableError` if the port is taken.
     """
     engine = loaded_engine()
     if engine is None:
-        raise ConfigurationError("start_http_server serves what a backend of this package has: call load_backend first")
+        raise ConfigurationError(
+            "start_http_server serves what a backend of this package has: call load_backend first"
+        )
     registry = internals.default_registry() if registry is None else registry
     collectors = internals.collectors_of(registry)
     custom = [type(one).__name__ for one in collectors if internals.is_custom_collector(one)]

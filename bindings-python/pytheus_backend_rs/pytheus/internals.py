@@ -1,11 +1,11 @@
 """What this package knows about the inside of pytheus. When pytheus changes, edit this module.
 
-pytheus documents how a backend class is loaded and constructed. An adapter needs more than that: which collector a
-metric belongs to, its labels, its children, its bucket bounds, and where it keeps its backend objects. Those are
-private names, which any release may change. No other module uses them.
+pytheus documents how a backend class is loaded and constructed. An adapter needs more than that: which
+collector a metric belongs to, its labels, its children, its bucket bounds, and where it keeps its backend
+objects. Those are private names, which any release may change. No other module uses them.
 
-The functions expect objects that another thread may be constructing: pytheus registers a collector before its metric
-is complete, and adds children while a scrape walks over them.
+The functions expect objects that another thread may be constructing: pytheus registers a collector before its
+metric is complete, and adds children while a scrape walks over them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs._engine import Definition
 from pytheus_backend_rs._logging import logger
+from pytheus_backend_rs._text import plain_text
 
 if TYPE_CHECKING:
     from pytheus.metrics import Sample, _Metric, _MetricCollector
-    from pytheus.registry import Collector, Registry
+    from pytheus.registry import Registry
 
 #: The versions of pytheus that the tests cover: from the first one up to, but not including, the second one.
 TESTED_VERSIONS = ((0, 6), (0, 7))
 
-#: The private names that this module uses, by the class of pytheus that has them. A test looks each of them up.
+#: The private names that this module uses, by the class of pytheus that has them. A test looks each of them
+#: up.
 PRIVATE_NAMES = {
     "_MetricCollector": ("_required_labels", "_default_labels", "_labeled_metrics", "_metric", "_registry"),
     "_Metric": ("_collector", "_labels", "_can_observe", "_metric_value_backend", "_raise_if_cannot_observe"),
@@ -37,7 +39,11 @@ PRIVATE_NAMES = {
 CHILDREN = "_labeled_metrics"
 
 #: The class of pytheus and the method of it that native methods replace, by metric type.
-HOT_METHODS = {"counter": ("Counter", "inc"), "histogram": ("Histogram", "observe"), "summary": ("Summary", "observe")}
+HOT_METHODS = {
+    "counter": ("Counter", "inc"),
+    "histogram": ("Histogram", "observe"),
+    "summary": ("Summary", "observe"),
+}
 
 #: The types whose metrics have one backend object for the sum, one for the count and one for each bucket.
 OBSERVED_TYPES = ("histogram", "summary")
@@ -60,7 +66,7 @@ def warn_if_untested() -> None:
     oldest, too_new = TESTED_VERSIONS
     if not oldest <= numbers < too_new:
         logger.warning(
-            "pytheus %s is installed, but this version of pytheus-backend-rs is tested with pytheus>=%s,<%s only: "
+            "pytheus %s is installed, but pytheus-backend-rs is tested with pytheus>=%s,<%s only: "
             "install a tested version of pytheus, or a newer pytheus-backend-rs",
             installed,
             _dotted(oldest),
@@ -99,9 +105,10 @@ def bounds_as_shown(collector: _MetricCollector[Any]) -> list[str]:
 
 
 def labels_of(metric: _Metric) -> dict[str, str]:
-    """Returns the labels of a metric with their values as text, default labels first, as pytheus shows them."""
+    """Returns the labels of a metric with their values as text, default labels first, as pytheus shows
+    them."""
     labels: dict[str, Any] = {**(metric._collector._default_labels or {}), **(metric._labels or {})}
-    return {name: str(value) for name, value in labels.items()}
+    return {name: plain_text(value) for name, value in labels.items()}
 
 
 def observable_metrics(collector: _MetricCollector[Any]) -> list[_Metric]:
@@ -113,7 +120,8 @@ def observable_metrics(collector: _MetricCollector[Any]) -> list[_Metric]:
 
 
 def value_of(metric: Any) -> Any:
-    """Returns the backend object that has the metric's value or sum; None while the metric is being constructed."""
+    """Returns the backend object that has the metric's value or sum; None while the metric is being
+    constructed."""
     return getattr(metric, _place(metric), None)
 
 
@@ -168,10 +176,9 @@ def _is_own(metric: _Metric, owner: str, name: str) -> bool:
     )
 
 
-def root_of(collector: _MetricCollector[Any]) -> _Metric:
+def root_of(collector: _MetricCollector[Any]) -> Any:
     """Returns the metric on which a program calls `labels`."""
-    root: _Metric = collector._metric
-    return root
+    return collector._metric
 
 
 def is_metric_collector(collector: Any) -> bool:
@@ -182,7 +189,8 @@ def is_metric_collector(collector: Any) -> bool:
 
 
 def is_custom_collector(collector: Any) -> bool:
-    """Tells whether a collector makes metrics in its `collect`: pytheus looks whether it has a description."""
+    """Tells whether a collector makes metrics in its `collect`: pytheus looks whether it has a
+    description."""
     return not hasattr(collector, "description")
 
 
@@ -202,7 +210,10 @@ def samples_of(collector: Any) -> list[Sample]:
         return list(collector.collect())
     # As pytheus does, but safe while other threads add children.
     return [
-        sample for metric in observable_metrics(collector) if is_complete(metric) for sample in metric.collect()
+        sample
+        for metric in observable_metrics(collector)
+        if is_complete(metric)
+        for sample in metric.collect()
     ]
 
 
@@ -212,7 +223,7 @@ def is_registered(collector: _MetricCollector[Any]) -> bool:
     return registry is not None and any(known is collector for known in collectors_of(registry))
 
 
-def collectors_of(registry: Registry) -> list[Collector]:
+def collectors_of(registry: Registry) -> list[Any]:
     """Returns the collectors of a registry."""
     for _ in range(_WALKS):
         try:

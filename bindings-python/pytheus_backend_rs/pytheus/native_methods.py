@@ -1,9 +1,11 @@
-"""Puts native methods on the instances of pytheus' classes, so that no Python runs between a program and the engine.
+"""Puts native methods on the instances of pytheus' classes, so that no Python runs between a program and the
+engine.
 
-pytheus' own methods cost many times what the engine does (`Histogram.observe` walks over all buckets). When pytheus
-constructs a backend object, that object puts `inc` or `observe` on its metric, `labels` on the metric that has it as
-a child, and for a gauge `inc`, `dec` and `set` on itself. A native method accepts plain numbers and known label
-values; it hands every other call to the method of the class, so pytheus still makes all decisions and raises all errors.
+pytheus' own methods cost many times what the engine does (`Histogram.observe` walks over all buckets). When
+pytheus constructs a backend object, that object puts `inc` or `observe` on its metric, `labels` on the metric
+that has it as a child, and for a gauge `inc`, `dec` and `set` on itself. A native method accepts plain
+numbers and known label values; it hands every other call to the method of the class, so pytheus still makes
+all decisions and raises all errors.
 
 Only pytheus' own methods are replaced. The option `native_methods` turns this off.
 """
@@ -28,8 +30,13 @@ def install(view: Any) -> None:
     metric_address, keep = address(view._handle), (view._owner, view._family)
     type_ = view._family.definition.type_
     if type_ == "gauge":
-        # They stand on the backend object and not on the gauge: tests of programs replace the backend of a gauge.
-        for name, bind in (("inc", callables.view_inc), ("dec", callables.view_dec), ("set", callables.view_set)):
+        # They stand on the backend object and not on the gauge: tests of programs replace the backend of a
+        # gauge.
+        for name, bind in (
+            ("inc", callables.view_inc),
+            ("dec", callables.view_dec),
+            ("set", callables.view_set),
+        ):
             setattr(view, name, bind(view, metric_address, keep))
     elif type_ in internals.HOT_METHODS:
         owner, name = internals.HOT_METHODS[type_]
@@ -43,5 +50,7 @@ def install(view: Any) -> None:
 def _install_labels(collector: _MetricCollector[Any], names: tuple[str, ...]) -> None:
     root = internals.root_of(collector)
     # pytheus' method has parameters of these names, so they cannot be labels given as keywords.
-    if {"self", "pytheus_labels_"}.isdisjoint(names) and internals.is_pytheus_method(root, "_Metric", "labels"):
-        setattr(root, "labels", callables.labels(root, (collector, names, internals.CHILDREN)))
+    if {"self", "pytheus_labels_"}.isdisjoint(names) and internals.is_pytheus_method(
+        root, "_Metric", "labels"
+    ):
+        root.labels = callables.labels(root, (collector, names, internals.CHILDREN))

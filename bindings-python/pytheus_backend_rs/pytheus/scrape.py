@@ -1,29 +1,21 @@
 """Reads the metrics of a pytheus registry: as text, and as the samples that pytheus asks a backend class for.
 
-The engine renders the families that it has, without the GIL. This module decides which those are, and collects the
-others: custom collectors, and metrics that count elsewhere because they were made before the backend was loaded, or
-before `load_backend` was called again with another store.
+The engine renders the families that it has, without the GIL. This module decides which those are, and
+collects the others: custom collectors, and metrics that count elsewhere because they were made before the
+backend was loaded, or before `load_backend` was called again with another store.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs import _logging
-from pytheus_backend_rs._engine import (
-    Engine,
-    Family,
-    ForeignFamily,
-    ForeignSample,
-    Rendered,
-    Section,
-    Series,
-    open_engines,
-)
+from pytheus_backend_rs._engine import Engine, Family, Rendered, Series, open_engines
 from pytheus_backend_rs._errors import BackendError
+from pytheus_backend_rs._foreign import ForeignFamilies
 from pytheus_backend_rs._labels import labels_json
 from pytheus_backend_rs.pytheus import custom, internals
 from pytheus_backend_rs.pytheus.backends import Backend, loaded_engine
@@ -42,11 +34,11 @@ _reported: set[str] = set()
 def generate_metrics(registry: Registry | None = None, *, include_others: bool | None = None) -> str:
     """Returns the metrics of a registry (by default pytheus' `REGISTRY`) as Prometheus text 0.0.4.
 
-    A replacement for `pytheus.exposition.generate_metrics`: the same families with the same values, many times
-    faster, and without holding the GIL while the store is read and the text is written.
+    A replacement for `pytheus.exposition.generate_metrics`: the same families with the same values, many
+    times faster, and without holding the GIL while the store is read and the text is written.
 
-    With `include_others`, the families follow that other processes of the service have declared in the store and this
-    process has not. The default is to include them in a scrape of `REGISTRY`.
+    With `include_others`, the families follow that other processes of the service have declared in the store
+    and this process has not. The default is to include them in a scrape of `REGISTRY`.
 
     Raises `UnavailableError` or `BackendTimeoutError` if the store cannot be read.
     """
@@ -61,11 +53,11 @@ def render(registry: Registry | None, accept: str | None, include_others: bool |
     if engine is None:
         return _rendered_by_pytheus(registry)
     _logging.drain()
-    sections = list(_sections(engine, registry))
+    families, foreign = _families(engine, registry)
     _flush_others(engine)
     if include_others is None:
         include_others = registry is default
-    return engine.render(sections, accept, registry.prefix, include_others)
+    return engine.render(families, foreign, accept, registry.prefix, include_others)
 
 
 def _rendered_by_pytheus(registry: Registry) -> Rendered:
@@ -75,21 +67,27 @@ def _rendered_by_pytheus(registry: Registry) -> Rendered:
     return Rendered(exposition.PROMETHEUS_CONTENT_TYPE, exposition.generate_metrics(registry).encode())
 
 
-def _sections(engine: Engine, registry: Registry) -> Iterator[Section]:
-    """Yields the families of a registry in its order."""
+def _families(engine: Engine, registry: Registry) -> tuple[list[Family], ForeignFamilies]:
+    """Returns the families of a registry that the engine has, and those that stand between them."""
+    families: list[Family] = []
+    foreign = ForeignFamilies()
     for collector in internals.collectors_of(registry):
         if internals.is_custom_collector(collector):
             # As in pytheus, these have no prefix.
-            for one in _run_custom(collector):
-                yield _foreign(internals.collector_of(one), None, internals.samples_of(internals.collector_of(one)))
+            for metric, samples in _run_custom(collector):
+                _add_foreign(foreign, len(families), internals.collector_of(metric), None, samples)
         elif not _is_plain(collector):
-            yield _foreign(collector, registry.prefix, internals.samples_of(collector))
+            _add_foreign(foreign, len(families), collector, registry.prefix, _run(collector))
         else:
             family = _family(engine, collector)
-            if family is not None and all(_counts_in(engine, one) for one in internals.observable_metrics(collector)):
-                yield family
+            if family is not None and all(
+                _counts_in(engine, one) for one in internals.observable_metrics(collector)
+            ):
+                families.append(family)
             elif family is not None:
-                yield _foreign(collector, registry.prefix, _read(engine, [collector])[collector])
+                samples = _read(engine, [collector])[collector]
+                _add_foreign(foreign, len(families), collector, registry.prefix, samples)
+    return families, foreign
 
 
 def _is_plain(collector: Any) -> bool:
@@ -97,16 +95,49 @@ def _is_plain(collector: Any) -> bool:
     return internals.is_metric_collector(collector) and not internals.has_own_samples(collector)
 
 
-def _foreign(collector: Any, prefix: str | None, samples: Iterable[Sample]) -> ForeignFamily:
+def _add_foreign(
+    foreign: ForeignFamilies,
+    position: int,
+    collector: Any,
+    prefix: str | None,
+    samples: Iterable[Sample] | None,
+) -> None:
+    """Adds a collector with its samples; None, if they could not be collected, adds nothing."""
+    if samples is None:
+        return
     name = f"{prefix}_{collector.name}" if prefix else collector.name
-    own = [ForeignSample(one.suffix, one.labels or {}, one.value) for one in samples]
-    return ForeignFamily(name, collector.description, str(collector.type_), own)
+    try:
+        foreign.add_family(name, collector.description, str(collector.type_), position)
+    except Exception as error:
+        _report(name, error)
+        return
+    for one in samples:
+        # A program made the sample, so anything may be wrong with it. It must cost nothing else.
+        try:
+            foreign.add_sample(one.suffix, one.labels or {}, one.value)
+        except Exception as error:
+            _report(f"a sample of {name}", error)
 
 
-def _run_custom(collector: Any) -> list[Any]:
-    """Returns the metrics that a custom collector makes for this scrape."""
-    with custom.collecting():
-        return list(collector.collect())
+def _run_custom(collector: Any) -> list[tuple[Any, list[Sample]]]:
+    """Returns the metrics that a custom collector makes for this scrape, with their samples; none if it
+    raises."""
+    try:
+        with custom.collecting():
+            made = list(collector.collect())
+        return [(metric, internals.samples_of(internals.collector_of(metric))) for metric in made]
+    except Exception as error:
+        _report(type(collector).__name__, error)
+        return []
+
+
+def _run(collector: Any) -> list[Sample] | None:
+    """Returns the samples that a collector makes itself; None if it raises."""
+    try:
+        return internals.samples_of(collector)
+    except Exception as error:
+        _report(collector.name, error)
+        return None
 
 
 def _family(engine: Engine, collector: _MetricCollector[Any]) -> Family | None:
@@ -122,37 +153,43 @@ def _family(engine: Engine, collector: _MetricCollector[Any]) -> Family | None:
 
 
 def _report(name: str, error: Exception) -> None:
-    """Logs, once for each name, that scrapes leave it out."""
-    if name not in _reported:
-        _reported.add(name)
-        _logging.logger.error("%s is left out of scrapes: %s", name, error)
+    """Logs, once for each name and kind of error, that scrapes leave it out."""
+    key = f"{name} {type(error).__name__}"
+    if key not in _reported:
+        _reported.add(key)
+        is_own = isinstance(error, (BackendError, ValueError))
+        # The traceback shows where a program's collector failed.
+        _logging.logger.error(
+            "%s is left out of scrapes: %r", name, error, exc_info=None if is_own else error
+        )
 
 
 def samples(engine: Engine, registry: Registry) -> dict[Collector, list[Sample]]:
     """Returns the samples of the collectors of a registry; `engine` is the one that was loaded last.
 
-    There is one order, that of pytheus' own Redis backend: collectors as in the registry, the metrics of each sorted
-    by their labels JSON, and the samples of a histogram by bound, then `_count`, then `_sum`.
+    There is one order, that of pytheus' own Redis backend: collectors as in the registry, the metrics of each
+    sorted by their labels JSON, and the samples of a histogram by bound, then `_count`, then `_sum`.
     """
     collectors = internals.collectors_of(registry)
     read = _read(engine, [one for one in collectors if _is_plain(one)])
     found: dict[Any, list[Sample]] = {}
     for collector in collectors:
         if internals.is_custom_collector(collector):
-            metrics = _run_custom(collector)
-            own = [sample for one in metrics for sample in internals.samples_of(internals.collector_of(one))]
-            found[_Collected(collector, metrics)] = own
+            made = _run_custom(collector)
+            metrics = [metric for metric, _ in made]
+            found[_Collected(collector, metrics)] = [sample for _, own in made for sample in own]
         else:
-            own = read[collector] if _is_plain(collector) else internals.samples_of(collector)
-            found[_Collected(collector, own)] = own
+            own = read[collector] if _is_plain(collector) else _run(collector)
+            if own is not None:
+                found[_Collected(collector, own)] = own
     return found
 
 
 class _Collected:
     """A key of the mapping that stands for a collector which has been collected, and equals it.
 
-    pytheus calls `collect` of a key if its list is empty, or if it is a custom collector. The collector's own `collect`
-    must not run again: it could count twice, or wait for a store that has just failed.
+    pytheus calls `collect` of a key if its list is empty, or if it is a custom collector. The collector's own
+    `collect` must not run again: it could count twice, or wait for a store that has just failed.
     """
 
     def __init__(self, collector: Any, collected: Iterable[Any]) -> None:
@@ -220,8 +257,9 @@ class _Reading:
 def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Reading]:
     """Decides which engine is asked for which collectors.
 
-    The engine that was loaded last is asked for all, because other processes may have counted there. Engines with the
-    same store have the same values, so one of them is enough. Values in memory are read metric by metric.
+    The engine that was loaded last is asked for all, because other processes may have counted there. Engines
+    with the same store have the same values, so one of them is enough. Values in memory are read metric by
+    metric.
     """
     readings = {engine.store: _Reading(engine)} if engine.is_shared else {}
     for collector in collectors:
@@ -236,7 +274,8 @@ def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Read
 
 
 def _flush_others(engine: Engine) -> None:
-    """Makes all engines but this one send what they have before it is read, as they may have the same store."""
+    """Makes all engines but this one send what they have before it is read, as they may have the same
+    store."""
     give_up_at = time.monotonic() + _OTHER_ENGINES_SECONDS
     for other in open_engines():
         left = give_up_at - time.monotonic()
@@ -249,7 +288,8 @@ def _flush_others(engine: Engine) -> None:
 
 
 def _try(reading: _Reading) -> list[dict[Any, list[Series]]]:
-    """Reads a store that is not the loaded one: it may be gone for good, and must not fail the scrape then."""
+    """Reads a store that is not the loaded one: it may be gone for good, and must not fail the scrape
+    then."""
     try:
         return [reading.run()]
     except BackendError as error:
@@ -257,14 +297,15 @@ def _try(reading: _Reading) -> list[dict[Any, list[Series]]]:
         return []
 
 
-def _engine_of(metric: Any) -> Optional[Engine]:
+def _engine_of(metric: Any) -> Engine | None:
     """Returns the engine in which a metric counts, if it is one of this package."""
     view = internals.value_of(metric)
     return view._family.engine if isinstance(view, Backend) else None
 
 
 def _counts_in(engine: Engine, metric: Any) -> bool:
-    """Tells whether the engine has the metric's values, possibly through another engine that has the same store."""
+    """Tells whether the engine has the metric's values, possibly through another engine that has the same
+    store."""
     if internals.value_of(metric) is None:
         # Another thread is still constructing it.
         return True
@@ -289,7 +330,8 @@ def _add_local(by_labels: dict[str, list[Sample]], collector: _MetricCollector[A
 def _samples_of_series(
     collector: _MetricCollector[Any], series: Series, labels: Mapping[str, str] | None
 ) -> list[Sample]:
-    """Returns the samples of one metric. `labels` are in the order of this process; None if it has no such metric."""
+    """Returns the samples of one metric. `labels` are in the order of this process; None if it has no such
+    metric."""
     from pytheus.metrics import Sample
 
     labels = json.loads(series.labels) if labels is None else labels
