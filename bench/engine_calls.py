@@ -78,8 +78,8 @@ def _build(rounds, calls: int, folder: str) -> list:
     library = (ROOT / target / "release").resolve()
     cargo = ["cargo", "build", "--release", "--locked", "--manifest-path", SOURCES / "Cargo.toml"]
     compiler = ["-O2", "-Wall", "-Iinclude"]
-    memory, mutex, shm = "memory:", "memory:?cell=mutex", f"shm://{folder}/"
-    stores = {OURS_C: memory, "ours, memory, mutex (C, static)": mutex, "ours, shared memory (C, static)": f"{shm}c"}
+    memory, shm = "memory:", f"shm://{folder}/"
+    stores = {OURS_C: memory, "ours, shared memory (C, static)": f"{shm}c"}
     if REDIS in rounds.redis_ports:
         stores["ours, Redis (C, static)"] = f"redis://127.0.0.1:{rounds.redis_ports[REDIS]}"
     ours_arguments = [argument for store in stores.items() for argument in store]

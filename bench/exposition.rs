@@ -77,7 +77,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     std::fs::create_dir_all(&folder)?;
     measure("memory", &Backend::open("memory:")?)?;
-    measure("memory, mutex cells", &Backend::open("memory:?cell=mutex")?)?;
     measure("shared memory", &Backend::open(&format!("shm://{}", shared.display()))?)?;
     std::fs::remove_file(&shared)?;
     match start_redis(&folder) {

@@ -14,7 +14,6 @@ from peers import (
     ATOMIC,
     CLIENT,
     EMPTY_PYTHON,
-    MUTEX,
     PYTHEUS,
     PYTHEUS_REDIS,
     REDIS,
@@ -24,7 +23,7 @@ from peers import (
 )
 from timing import ALONE, BESIDE_BUSY
 
-OURS = (ATOMIC, MUTEX, SHARED, REDIS)
+OURS = (ATOMIC, SHARED, REDIS)
 BETTER_THAN = {
     calls.INC: {PYTHEUS: 4, V009_ATOMIC: 2, CLIENT: 4},
     calls.OBSERVE: {PYTHEUS: 20, V009_ATOMIC: 9, CLIENT: 7},

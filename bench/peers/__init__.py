@@ -14,7 +14,6 @@ _REQUIREMENTS = (Path(__file__).parent.parent / "requirements.txt").read_text().
 VERSIONS = dict(line.split("==") for line in _REQUIREMENTS if "==" in line)
 
 ATOMIC = "ours, SingleProcessAtomicBackend"
-MUTEX = "ours, SingleProcessBackend"
 SHARED = "ours, SharedMemoryBackend"
 REDIS = "ours, RedisBackend"
 PYTHEUS = f"pytheus {VERSIONS['pytheus']}, SingleProcessBackend"
@@ -71,7 +70,6 @@ def _version_009(name: str, against: str, store: str = "memory") -> Peer:
 
 PEERS = [
     _ours(ATOMIC),
-    _ours(MUTEX),
     _ours(SHARED, "file"),
     _ours(REDIS, "redis"),
     Peer(

@@ -9,7 +9,6 @@ fn main() -> Result<()> {
     let path = std::env::args().nth(2).unwrap_or_default();
     let stores = [
         ("ours, memory (Rust)", "memory:".to_owned()),
-        ("ours, memory, mutex (Rust)", "memory:?cell=mutex".to_owned()),
         ("ours, shared memory (Rust)", format!("shm://{path}")),
     ];
     let mut engines = Vec::new();
