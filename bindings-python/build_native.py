@@ -52,6 +52,8 @@ functions = read(header).functions
 blocking = [functions[name] for name in BLOCKING]
 ffibuilder = FFI()
 ffibuilder.cdef(header)
+# The C compiler takes the number from pytheus_backend_rs.h.
+ffibuilder.cdef("#define BACKEND_ABI_VERSION ...")
 ffibuilder.cdef("".join(f"{function.declaration('released_' + function.name)};\n" for function in blocking))
 # Called in a forked child when it first uses a store, by the thread that uses it.
 ffibuilder.cdef('extern "Python" void listen_in_child(void *);')

@@ -96,6 +96,7 @@ class BackendStatistics:
     last_flush_timestamp: float
 
 class Lib:
+    BACKEND_ABI_VERSION: int
     BACKEND_STATUS_OK: int
     BACKEND_STATUS_NULL_POINTER: int
     BACKEND_STATUS_INVALID_ARGUMENT: int
