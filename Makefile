@@ -32,7 +32,7 @@ test-rust: ## Test the engine, its Redis store against a real server included.
 	$(CARGO) test --locked
 
 test-c: ## Test the C interface: C and C++ programs with the real shared library, and under valgrind.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen
 	$(CARGO) build --release --locked
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
@@ -63,7 +63,7 @@ test-examples: ## Run the examples in Go and Node, in memory and in a file that 
 	scripts/test-examples $(RELEASE)/libpytheus_backend_rs.so
 
 sanitize: ## Run the C suite against a library with AddressSanitizer.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen
 	scripts/sanitize address
 
 # How long `make fuzz` runs each target.
@@ -94,6 +94,11 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
 	$(LINT)/bin/ruff format --quiet --check bindings-python examples
 	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
+
+docs: ## Write the manual of the C interface to build/doxygen, as HTML.
+	@scripts/need doxygen
+	@mkdir -p $(BUILD)/doxygen
+	DOXYGEN_OUTPUT=$(BUILD)/doxygen doxygen docs/Doxyfile
 
 package: ## Check that the crates build from what `cargo package` packs.
 	$(CARGO) package --workspace --locked --allow-dirty

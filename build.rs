@@ -38,10 +38,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn header_config(root: &Path) -> Result<cbindgen::Config, Box<dyn Error>> {
     let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
     config.after_includes = Some(format!(
-        "\n/* The version of this header; backend_version() returns that of the library. */\n\
-         #define BACKEND_VERSION \"{}\"\n#define BACKEND_VERSION_MAJOR {}\n#define BACKEND_VERSION_MINOR {}\n\
-         #define BACKEND_VERSION_PATCH {}\n\n/* The number of the binary interface in the SONAME; \
-         backend_abi_version() returns\n * that of the library. */\n#define BACKEND_ABI_VERSION {ABI_VERSION}",
+        "\n/** The version of this header. backend_version() returns that of the library. */\n\
+         #define BACKEND_VERSION \"{}\"\n\
+         /** The major part of the version. */\n#define BACKEND_VERSION_MAJOR {}\n\
+         /** The minor part of the version. */\n#define BACKEND_VERSION_MINOR {}\n\
+         /** The last part of the version. */\n#define BACKEND_VERSION_PATCH {}\n\
+         /**\n * The number of the binary interface, with which the SONAME ends. backend_abi_version() returns\n\
+         \x20* that of the library, which must be the same.\n */\n#define BACKEND_ABI_VERSION {ABI_VERSION}",
         env::var("CARGO_PKG_VERSION")?,
         env::var("CARGO_PKG_VERSION_MAJOR")?,
         env::var("CARGO_PKG_VERSION_MINOR")?,

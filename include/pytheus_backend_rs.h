@@ -1,42 +1,98 @@
-/* pytheus_backend_rs: a metrics engine behind a C interface.
+/**
+ * @file
+ * pytheus_backend_rs: a metrics engine behind a C interface.
  *
  * Generated from src/ffi by cbindgen: do not edit.
  *
- * OWNERSHIP. A handle is a pointer to one of the opaque types Backend, MetricFamily, Metric,
- * MetricsText, MetricsSnapshot, MetricsForeign, MetricsServer and BackendError. The function that
- * makes a handle says which function frees it. Free each handle once, in any order; never use
- * free(). Freeing NULL does nothing. Handles of families and metrics may be freed after their
- * backend. The library copies its arguments, or uses them only until the call returns.
+ * A program opens a store, declares metric families in it, asks each family once for the metrics
+ * that it counts with, and counts. A scrape shows the values as text for Prometheus:
  *
- * ERRORS. A function that can fail returns a BackendStatus; 0 is success. It writes its results
- * only on success. The last parameter of most functions is a BackendError **. If it is not NULL, a
+ * @code{.c}
+ * #include <pytheus_backend_rs.h>
+ * #include <stdio.h>
+ *
+ * static int failed(BackendError *error) {
+ *   fprintf(stderr, "%s\n", backend_error_message(error));
+ *   backend_error_free(error);
+ *   return 1;
+ * }
+ *
+ * int main(void) {
+ *   BackendError *error = NULL;
+ *   Backend *backend = NULL;
+ *   if (backend_new("memory:", &backend, &error) != BACKEND_STATUS_OK) return failed(error);
+ *
+ *   const char *const names[] = {"method"}, *const values[] = {"GET"};
+ *   MetricFamilyOptions options = {.size = sizeof options,
+ *                                  .name = "requests_total",
+ *                                  .help = "Requests served.",
+ *                                  .metric_type = METRIC_TYPE_COUNTER,
+ *                                  .label_names = names,
+ *                                  .label_count = 1};
+ *   MetricFamily *family = NULL;
+ *   Metric *requests = NULL;
+ *   MetricsText *text = NULL;
+ *   if (metric_family_new(backend, &options, &family, &error) != BACKEND_STATUS_OK ||
+ *       metric_new(family, values, 1, &requests, &error) != BACKEND_STATUS_OK)
+ *     return failed(error);
+ *
+ *   metric_inc(requests, 1);
+ *
+ *   if (metrics_render(backend, NULL, &text, &error) != BACKEND_STATUS_OK) return failed(error);
+ *   fputs(metrics_text_data(text), stdout);
+ *
+ *   metrics_text_free(text);
+ *   metric_free(requests);
+ *   metric_family_free(family);
+ *   backend_free(backend);
+ *   return 0;
+ * }
+ * @endcode
+ *
+ * @par Ownership
+ * A handle is a pointer to one of the opaque types Backend, MetricFamily, Metric, MetricsText,
+ * MetricsSnapshot, MetricsForeign, MetricsServer and BackendError. The function that makes a handle
+ * says which function frees it. Free each handle once, in any order; never use free(). Freeing NULL
+ * does nothing. Handles of families and metrics may be freed after their backend. The library
+ * copies its arguments, or uses them only until the call returns.
+ *
+ * @par Errors
+ * A function that can fail returns a BackendStatus; 0 is success. It writes its results only on
+ * success. The last parameter of most functions is a `BackendError **`. If it is not NULL, a
  * failing call writes an error there, which the program frees with backend_error_free; a
  * successful call leaves it alone.
  *
- * THREADS. Any number of threads may use the same handle at once, except a MetricsSnapshot and a
+ * @par Threads
+ * Any number of threads may use the same handle at once, except a MetricsSnapshot and a
  * MetricsForeign. The program must not free a handle that another thread still uses. metric_inc,
  * metric_dec, metric_set and metric_observe change each value by one atomic operation and never
  * wait for a store.
  *
- * FORK. Handles made before a fork work in the child. The exception is a MetricsServer: it goes on
- * serving in the parent, and freeing it in the child does nothing. Threads of a store start in the
- * child when it first uses the store.
+ * @par Fork
+ * Handles made before a fork work in the child. The exception is a MetricsServer: it goes on
+ * serving in the parent, and freeing it in the child does nothing. The threads of a store start in
+ * the child when it first uses the store.
  *
- * EXIT. A process that returns from main or calls exit stops its servers and sends what is
- * pending, as backend_close does. A process that ends by _exit, by a signal, or that calls exec
- * loses what it has not sent: call backend_close_all or backend_flush before.
+ * @par Exit
+ * A process that returns from main or calls exit stops its servers and sends what is pending, as
+ * backend_close does. A process that ends by _exit or a signal, or that calls exec, loses what it
+ * has not sent: call backend_close_all or backend_flush before.
  *
- * POINTERS. Strings are NUL-terminated UTF-8. A pointer argument is NULL or points to what its type
- * says until the call returns. NULL where a value is required is BACKEND_STATUS_NULL_POINTER.
+ * @par Pointers
+ * Strings are NUL-terminated UTF-8. A pointer argument is NULL or points to what its type says
+ * until the call returns. NULL where a value is required is BACKEND_STATUS_NULL_POINTER.
  *
- * ENUMS. They are passed as int32_t. A number that is not one of the constants is
+ * @par Enums
+ * They are passed as int32_t. A number that is not one of the constants is
  * BACKEND_STATUS_INVALID_ARGUMENT.
  *
- * STRUCTS that begin with their size can grow. Set them to zeros, set `size` to their sizeof, and
+ * @par Structs
+ * Structs that begin with their size can grow. Set them to zeros, set `size` to their sizeof, and
  * set the fields that you need. A library that is older or newer than the header then reads and
  * writes only the fields that both know.
  *
- * MEMORY. An allocation that fails ends the process with SIGABRT, as the Rust runtime does.
+ * @par Memory
+ * An allocation that fails ends the process with SIGABRT, as the Rust runtime does.
  */
 
 
@@ -46,14 +102,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The version of this header; backend_version() returns that of the library. */
+/** The version of this header. backend_version() returns that of the library. */
 #define BACKEND_VERSION "0.1.0"
+/** The major part of the version. */
 #define BACKEND_VERSION_MAJOR 0
+/** The minor part of the version. */
 #define BACKEND_VERSION_MINOR 1
+/** The last part of the version. */
 #define BACKEND_VERSION_PATCH 0
-
-/* The number of the binary interface in the SONAME; backend_abi_version() returns
- * that of the library. */
+/**
+ * The number of the binary interface, with which the SONAME ends. backend_abi_version() returns
+ * that of the library, which must be the same.
+ */
 #define BACKEND_ABI_VERSION 1
 
 /**
