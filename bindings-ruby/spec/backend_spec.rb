@@ -87,16 +87,27 @@ RSpec.describe PytheusBackend::Backend do
     end
   end
 
-  it "hands log records to a logger that itself counts and scrapes" do
-    inner = PytheusBackend.open
-    records = inner.counter("log_records_total")
+  it "hands log records, one after the other, to a logger that itself counts and logs" do
+    records = PytheusBackend.open.counter("log_records_total")
+    # What cannot be sent when a backend is closed is an error, and a log record.
+    lose = lambda do
+      away = PytheusBackend.open("redis://127.0.0.1:1", required: false, shutdown_timeout: 0.01)
+      away.counter("away_total").increment
+      expect { away.close }.to raise_error(PytheusBackend::UnavailableError)
+    end
+    depths = [0]
     logger = Logger.new(StringIO.new)
-    logger.formatter = ->(*) { records.increment || inner.render.text }
+    logger.formatter = lambda do |*|
+      depths << depths.last + 1
+      records.increment
+      lose.call if records.get < 4
+      depths << depths.last - 1
+      ""
+    end
     PytheusBackend.logger = logger
-    away = PytheusBackend.open("redis://127.0.0.1:1", required: false, shutdown_timeout: 0.1)
-    away.counter("away_total").increment
-    wait_until("a record is counted") { PytheusBackend.deliver_log || records.get.positive? }
-    expect { away.close }.to raise_error(PytheusBackend::UnavailableError)
+    lose.call
+    wait_until("records are counted") { PytheusBackend.deliver_log || records.get >= 4 }
+    expect(depths.max).to eq 1
   ensure
     PytheusBackend.logger = Logger.new($stderr, level: Logger::WARN)
   end

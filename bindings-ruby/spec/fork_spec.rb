@@ -60,6 +60,16 @@ RSpec.describe "Forked processes" do
         expect(counter.values.values).to eq [4.0] * 100
       end
 
+      it "count as daemons" do
+        shared = counter.with_labels(worker: "daemon")
+        in_child do
+          Process.daemon(true, true)
+          shared.increment
+          backend.flush
+        end
+        wait_until("the daemon has counted") { shared.get == 1 }
+      end
+
       it "send what they have counted when they end normally, and nothing of their parent's" do
         counter.increment(labels: { worker: "parent" })
         in_child { counter.increment(by: 2, labels: { worker: "child" }); exit }

@@ -109,11 +109,15 @@ RSpec.describe "Rack" do
       expect(Rack::MockRequest.new(app).get("/metrics").body).to include "a_total 1"
     end
 
-    it "is a 503 with the reason when the store cannot be read" do
-      away = PytheusBackend.open("redis://127.0.0.1:1", required: false, connect_timeout: 0.1, shutdown_timeout: 0.1)
-      response = Rack::MockRequest.new(described_class.new(backend: away)).get("/")
-      expect(response.status).to eq 503
-      expect(response.body).to include "127.0.0.1:1"
+    context "when the store cannot be read" do
+      include_context "with a log"
+
+      it "is a 503 with the reason" do
+        away = PytheusBackend.open("redis://127.0.0.1:1", required: false, connect_timeout: 0.1, shutdown_timeout: 0.1)
+        response = Rack::MockRequest.new(described_class.new(backend: away)).get("/")
+        expect(response.status).to eq 503
+        expect(response.body).to include "127.0.0.1:1"
+      end
     end
   end
 end

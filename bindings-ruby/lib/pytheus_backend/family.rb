@@ -6,14 +6,17 @@ module PytheusBackend
   # A declared metric family and the handles of its metrics, one for each label set. Metric and Store count through
   # it.
   #
-  # Look-ups take no lock: under the interpreter lock a Hash can be read while another thread adds to it. Label sets
-  # are added under @lock.
+  # There is no lock, so a signal handler can count too. Under CRuby's interpreter lock a Hash can be read while another
+  # thread adds to it. Two threads that find the same new label set make two handles of one metric, and either serves.
+  # `forget` replaces the caches: a thread that made a handle before a removal adds it to caches that nobody reads.
   class Family
     # How long a store that refused a label set is not asked for another one, in seconds.
     RETRY_AFTER = 1.0
     # Label values that cannot change, so that a Hash of them can be a key.
     CONSTANT_VALUES = [String, Symbol, Integer, TrueClass, FalseClass, NilClass].freeze
-    private_constant :RETRY_AFTER, :CONSTANT_VALUES
+    # Handles by the labels as the program gives them, and by their texts in declared order.
+    Caches = Struct.new(:by_labels, :by_values)
+    private_constant :RETRY_AFTER, :CONSTANT_VALUES, :Caches
 
     attr_reader :name, :label_names, :buckets
 
@@ -23,13 +26,12 @@ module PytheusBackend
       @label_names = labels.map(&:to_sym).freeze
       @buckets = buckets&.map { |bound| Float(bound) }&.freeze
       @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
-      @lock = Mutex.new
       forget
     end
 
     # Returns the handle for a label set, which is made if it is new, or nil if the store does not take it now.
     def metric(labels)
-      @metrics[labels] || find(labels)
+      @caches.by_labels[labels] || find(labels)
     end
 
     # Removes a label set from the store. Returns false if there was none.
@@ -40,14 +42,14 @@ module PytheusBackend
     rescue NotFoundError
       false
     ensure
-      @lock.synchronize { forget }
+      forget
     end
 
     # Removes all label sets from the store.
     def clear
       Library.call(:metric_family_clear, @handle)
     ensure
-      @lock.synchronize { forget }
+      forget
     end
 
     # Yields the labels (a Hash) and the sample values of each series in the store.
@@ -92,19 +94,19 @@ module PytheusBackend
       Library.create(:metric_family_new, @backend.handle, options)
     end
 
-    # Drops the handles: those of removed metrics count nowhere. Called with @lock held.
+    # Drops the handles: those of removed metrics count nowhere.
     def forget
-      @metrics = {} # by the labels as the program gives them
-      @handles = {} # by their texts, in declared order
+      @caches = Caches.new({}, {})
     end
 
     def find(labels)
       values = values_of(labels)
-      @lock.synchronize do
-        handle = @handles[values] ||= create(values)
-        @metrics[frozen(labels)] = handle if handle && labels.each_value.all? { |v| CONSTANT_VALUES.include?(v.class) }
-        handle
+      caches = @caches
+      handle = caches.by_values[values] ||= create(values) or return
+      if labels.each_value.all? { |value| CONSTANT_VALUES.include?(value.class) }
+        caches.by_labels[frozen(labels)] = handle
       end
+      handle
     end
 
     def values_of(labels)

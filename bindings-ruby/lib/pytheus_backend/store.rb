@@ -33,6 +33,7 @@ module PytheusBackend
     def initialize(backend, process: -> { Process.pid.to_s })
       @backend = backend.is_a?(Backend) ? backend : Backend.new(backend)
       @process = process
+      @own_values = ObjectSpace::WeakMap.new
       return unless defined?(::Prometheus::Client::Metric)
 
       ::Prometheus::Client::Metric.prepend(Declared) unless ::Prometheus::Client::Metric.include?(Declared)
@@ -50,6 +51,12 @@ module PytheusBackend
       end
     end
 
+    # Removes the values that a process has of its own, its gauges: after it has ended, in Unicorn's
+    # `after_worker_exit { |_, _, status| store.forget(status.pid) }`, or before, in Puma's `on_worker_shutdown`.
+    def forget(process = @process.call)
+      @own_values.each_key { |values| values.forget(process.to_s) }
+    end
+
     private
 
     def metric_store(backend, name, type, mode, declaration)
@@ -57,10 +64,14 @@ module PytheusBackend
         return Observations.new(backend, name, type, declaration)
       end
 
-      Values.new(backend, @process, name, type, mode, declaration)
+      values = Values.new(backend, @process, name, type, mode, declaration)
+      @own_values[values] = nil if values.own?
+      values
     rescue InvalidArgumentError
+      raise unless declaration
+
       # The gem accepts what the engine does not, such as two equal bounds.
-      Values.new(backend, @process, name, type, mode, nil)
+      metric_store(backend, name, type, mode, nil)
     end
 
     def local
@@ -124,7 +135,6 @@ module PytheusBackend
         @process = process
         @name = name
         @mode = mode
-        # Whether each process has a value of its own.
         @own = %i[all min max].include?(mode) || (mode == :sum && type == :gauge)
         @help = declaration&.help
         @lock = Monitor.new
@@ -132,6 +142,11 @@ module PytheusBackend
         declared = declaration && %i[counter gauge].include?(type)
         @type = declared ? type : :untyped
         @family = declare(declaration.labels + (@own ? [:pid] : [])) if declared
+      end
+
+      # Whether each process has a value of its own.
+      def own?
+        @own
       end
 
       def synchronize(&block)
@@ -163,6 +178,13 @@ module PytheusBackend
         values = Hash.new(0.0)
         @family&.each_series { |labels, samples| merge(values, labels, samples.first) }
         values
+      end
+
+      # Removes the values of one process.
+      def forget(process)
+        series = []
+        @family&.each_series { |labels,| series << labels if labels[:pid] == process }
+        series.each { |labels| @family.remove(labels) }
       end
 
       private
