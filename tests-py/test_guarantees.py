@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 #: How a test, or a part of one, is defined in each language.
-DEFINITIONS = {".py": r"def {}\(", ".rs": r"fn {}\(\)", ".c": r"static void {}\("}
+DEFINITIONS = {".py": r"def {}\(", ".rs": r"fn {}\(\)", ".c": r"static void {}\(", ".rb": r'it "{}" do'}
 
 
 def rows() -> list[str]:
@@ -27,7 +27,9 @@ def test_every_promise_names_tests_that_there_are() -> None:
         assert len(tests) == shown_by.count("`") // 2, f"expected `file::name` only: {shown_by}"
         for file, name in tests:
             path = ROOT / file
-            definition = DEFINITIONS[path.suffix].format(name)
+            # The name of an example in Ruby is a sentence.
+            defined = name.replace("_", " ") if path.suffix == ".rb" else name
+            definition = DEFINITIONS[path.suffix].format(defined)
             if not path.is_file() or not re.search(definition, path.read_text(encoding="utf-8")):
                 missing.append(f"{file}::{name}")
     assert not missing, "docs/guarantees.md names tests that are not there:\n" + "\n".join(missing)

@@ -34,7 +34,7 @@ RSpec.describe "Forked processes" do
         in_child { exit(false) unless shared.get == 4001 }
       end
 
-      it "lose nothing that they had counted or sent when they are killed at any moment" do
+      it "lose nothing that was counted or sent when they are killed at any moment" do
         confirmed = kind == "Redis" ? :by_flush : :by_increment
         before = counter.with_labels(worker: "parent")
         5.times do |round|

@@ -31,18 +31,24 @@ RSpec.describe "Forking servers" do
     threads.flat_map(&:value).uniq
   end
 
-  { "puma" => <<~PUMA, "unicorn" => <<~UNICORN }.each do |program, configuration|
+  puma = <<~RUBY
     bind "tcp://127.0.0.1:%<port>d"
     workers %<workers>d
     threads 1, 2
-    preload_app!
-  PUMA
+  RUBY
+  unicorn = <<~RUBY
     listen "127.0.0.1:%<port>d"
     worker_processes %<workers>d
-    preload_app true
-  UNICORN
-    ["shared memory", "Redis"].each do |kind|
-      it "of #{program} show one exact total with #{kind}, also after a worker was killed" do
+  RUBY
+  [
+    ["puma", "shared memory", "#{puma}preload_app!"],
+    ["puma", "shared memory", puma],
+    ["puma", "Redis", "#{puma}preload_app!"],
+    ["unicorn", "shared memory", "#{unicorn}preload_app true"],
+    ["unicorn", "Redis", "#{unicorn}preload_app true"]
+  ].each do |program, kind, configuration|
+    context "like #{program}, #{configuration.include?("preload") ? "preloading" : "not preloading"}, with #{kind}" do
+      it "show one exact total before and after a worker is killed" do
         @port = free_port
         server = start(program, @port, format(configuration, port: @port, workers: workers), config_ru, library,
                        shared_stores.fetch(kind))

@@ -138,15 +138,19 @@ RSpec.describe PytheusBackend::Store do
       expect { gauge(:most_recent).increment }.to raise_error(described_class::InvalidStoreSettingsError)
     end
 
-    it "forgets the values of a process that has ended" do
-      values_of(jobs = gauge(labels: [:name]))
-      ended = jobs.values.keys.map { |labels| labels[:pid] } - [Process.pid.to_s]
-      ended.each { |process| store.forget(process.to_i) }
-      expect(jobs.values).to eq({ name: "mail", pid: Process.pid.to_s } => 5.0)
-      store.forget
-      expect(jobs.values).to be_empty
-      jobs.set(1, labels: { name: "mail" })
-      expect(jobs.values.values).to eq [1.0]
+    ["shared memory", "Redis"].each do |kind|
+      it "forgets the values of a process that has ended with #{kind}" do
+        client.config.data_store = store = described_class.new(shared_stores.fetch(kind))
+        values_of(jobs = gauge(labels: [:name]))
+        ended = jobs.values.keys.map { |labels| labels[:pid] } - [Process.pid.to_s]
+        expect(ended.size).to eq 2
+        ended.each { |process| store.forget(process.to_i) }
+        expect(jobs.values).to eq({ name: "mail", pid: Process.pid.to_s } => 5.0)
+        store.forget
+        expect(jobs.values).to be_empty
+        jobs.set(1, labels: { name: "mail" })
+        expect(jobs.values.values).to eq [1.0]
+      end
     end
 
     it "names processes as it is told to" do

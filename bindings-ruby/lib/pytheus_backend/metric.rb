@@ -37,7 +37,9 @@ module PytheusBackend
       self.class.new(@family, @preset_labels.merge(copies).freeze)
     end
 
-    # Removes a label set from the store, for all processes. Returns false if this process finds none.
+    # Removes a label set from the store, for all processes. Returns false if there is none; with Redis, if this process
+    # has not counted with it. Other processes that count with it bring it back with Redis; in a shared file they must
+    # have `clear` or `remove` called too, or start again.
     def remove(labels = NO_LABELS)
       @family.remove(merge(labels))
     end

@@ -184,7 +184,8 @@ module PytheusBackend
       def forget(process)
         series = []
         @family&.each_series { |labels,| series << labels if labels[:pid] == process }
-        series.each { |labels| @family.remove(labels) }
+        # On a server a process can only remove what it has a handle of.
+        series.each { |labels| @family.metric(labels) && @family.remove(labels) }
       end
 
       private
