@@ -88,7 +88,8 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 	scripts/layers --self-test
 	scripts/layers
 	RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items --lib
-	$(CARGO) metadata --locked --format-version 1 --manifest-path bench/engines/Cargo.toml >/dev/null
+	for folder in bench/engines fuzz; do \
+		$(CARGO) metadata --locked --format-version 1 --manifest-path $$folder/Cargo.toml >/dev/null || exit 1; done
 	$(LINT)/bin/python bindings-python/native_stub.py --check
 	git diff --exit-code -- include Cargo.lock
 	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples

@@ -166,7 +166,9 @@ def main(arguments: "list[str]") -> int:
         return 0
     found = STUB.read_text(encoding="utf-8")
     if found != expected:
-        lines = difflib.unified_diff(found.split("\n"), expected.split("\n"), "checked in", "generated", lineterm="")
+        lines = difflib.unified_diff(
+            found.split("\n"), expected.split("\n"), "checked in", "generated", lineterm=""
+        )
         print("\n".join(lines))
     return int(found != expected)
 
