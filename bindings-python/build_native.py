@@ -5,8 +5,7 @@ beside one busy thread, against 120 ns), so here calls keep it. Those that may w
 thread or a lock go through small C functions of their own, named `released_…`, which release it.
 
 A call that keeps the GIL must never block, never wait for a lock that a thread waiting for the GIL may
-hold, and never call Python. One exception: the first use of a store in a forked child starts threads, and
-then calls `listen_in_child`, with no lock of the engine held.
+hold, and never call Python.
 
 The callables that need no cffi are a second module in the same library: native_methods.c.
 """
@@ -55,8 +54,6 @@ ffibuilder.cdef(header)
 # The C compiler takes the number from pytheus_backend_rs.h.
 ffibuilder.cdef("#define BACKEND_ABI_VERSION ...")
 ffibuilder.cdef("".join(f"{function.declaration('released_' + function.name)};\n" for function in blocking))
-# Called in a forked child when it first uses a store, by the thread that uses it.
-ffibuilder.cdef('extern "Python" void listen_in_child(void *);')
 ffibuilder.set_source(
     "pytheus_backend_rs._native",
     KEEP_THE_GIL

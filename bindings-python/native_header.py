@@ -20,7 +20,6 @@ BLOCKING = (
     "backend_flush",
     "backend_free",
     "backend_statistics",
-    "backend_log_wait",
     "metric_family_new",
     "metric_new",
     "metric_get",

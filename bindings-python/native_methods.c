@@ -95,6 +95,34 @@ static void target_dealloc(PyObject *self) {
   Py_DECREF(type);
 }
 
+/* The byte that the engine sets while log records wait (see backend_log_waiting), and the function that logs them. */
+static const uint8_t *logs_wait;
+static PyObject *deliver_logs;
+
+static PyObject *deliver_logs_by(PyObject *module, PyObject *function) {
+  (void)module;
+  Py_INCREF(function);
+  Py_XDECREF(deliver_logs);
+  deliver_logs = function;
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
+/* Logs the waiting records and returns `result`, or NULL if a handler was interrupted (KeyboardInterrupt). */
+static PyObject *deliver_and_return(PyObject *result) {
+  PyObject *none = deliver_logs == NULL ? NULL : PyObject_CallObject(deliver_logs, NULL);
+  if (none == NULL && PyErr_Occurred()) Py_CLEAR(result);
+  Py_XDECREF(none);
+  return result;
+}
+
+/* Ends a call whose work is done. Costs one relaxed load: the byte only says when to look, and the engine's lock orders
+ * the records. */
+static inline PyObject *finish(PyObject *result) {
+  if (__builtin_expect(__atomic_load_n(logs_wait, __ATOMIC_RELAXED) == 0, 1) || result == NULL) return result;
+  return deliver_and_return(result);
+}
+
 /* Calls the method `name` of the owner's class, with the arguments as they came. */
 static PyObject *call_own(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count,
                           PyObject *keywords) {
@@ -150,15 +178,15 @@ static inline PyObject *change(PyObject *self, const char *name, Operation opera
   if (is_one_number(arguments, count, keywords, &number) &&
       operation(((Target *)self)->metric, number) == BACKEND_STATUS_OK) {
     Py_INCREF(Py_None);
-    return Py_None;
+    return finish(Py_None);
   }
-  return call_own(self, name, arguments, count, keywords);
+  return finish(call_own(self, name, arguments, count, keywords));
 }
 
 static PyObject *counter_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   if (count == 0 && keywords == NULL && metric_inc(((Target *)self)->metric, 1.0) == BACKEND_STATUS_OK) {
     Py_INCREF(Py_None);
-    return Py_None;
+    return finish(Py_None);
   }
   return change(self, "inc", metric_inc, arguments, count, keywords);
 }
@@ -225,10 +253,10 @@ static PyObject *labels(PyObject *self, PyObject *const *arguments, Py_ssize_t c
     Py_XINCREF(child);
     Py_XDECREF(children);
     Py_DECREF(key);
-    if (child != NULL) return child;
+    if (child != NULL) return finish(child);
   }
   PyErr_Clear();
-  return call_own(self, "labels", arguments, count, keywords);
+  return finish(call_own(self, "labels", arguments, count, keywords));
 }
 
 #define CALLABLE(name, function, text) \
@@ -309,7 +337,8 @@ static PyMethodDef module_functions[] = {
     {"view_inc", bind_view_inc, METH_VARARGS, NULL},       {"view_dec", bind_view_dec, METH_VARARGS, NULL},
     {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
     {"own_backend", own_backend, METH_O, NULL},            {"own_family", own_family, METH_O, NULL},
-    {"own_metric", own_metric, METH_O, NULL},              {NULL, NULL, 0, NULL},
+    {"own_metric", own_metric, METH_O, NULL},              {"deliver_logs_by", deliver_logs_by, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef module_definition = {
@@ -332,6 +361,7 @@ PyMODINIT_FUNC PyInit__callables(void) {
   static PyType_Spec owner_spec = {
       "pytheus_backend_rs._callables.Owner", sizeof(Owner), 0, Py_TPFLAGS_DEFAULT, owner_slots,
   };
+  logs_wait = backend_log_waiting();
   owner_type = PyType_FromSpec(&owner_spec);
   if (owner_type == NULL) return NULL;
   target_type = PyType_FromSpec(&spec);

@@ -26,7 +26,7 @@ SCALARS = {
     "void": "None",
     "double": "float",
     "BackendStatus": "int",
-    **dict.fromkeys(("size_t", "int32_t", "uint16_t", "uint32_t", "uint64_t"), "int"),
+    **dict.fromkeys(("size_t", "int32_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t"), "int"),
 }
 
 INTRODUCTION = '''\
@@ -58,7 +58,6 @@ FFI_METHODS = """\
     def string(self, text: Pointer[bytes]) -> bytes: ...
     def unpack(self, values: Pointer[_T], length: int) -> list[_T]: ...
     def buffer(self, data: Pointer[bytes], size: int) -> Buffer: ...
-    def def_extern(self) -> Callable[[Callable[..., None]], None]: ...
 """
 
 
@@ -108,9 +107,6 @@ def _lib(header: Header) -> Iterator[str]:
     yield "    # These release the GIL."
     for name in BLOCKING:
         yield _method(f"released_{name}", header.functions[name], header)
-    yield ""
-    yield "    # C calls it: see ffi.def_extern."
-    yield "    listen_in_child: Any"
     yield ""
 
 

@@ -72,8 +72,6 @@ typedef struct MetricsSnapshot MetricsSnapshot;
 
 typedef struct MetricsText MetricsText;
 
-typedef void (*BackendRestartCallback)(void *user_data);
-
 typedef struct {
   size_t size;
   const char *name;
@@ -155,8 +153,6 @@ const char *backend_version(void);
 uint32_t backend_abi_version(void);
 
 void backend_close_all(void);
-
-void backend_restart_callback(BackendRestartCallback callback, void *user_data);
 
 BackendStatus backend_panic(BackendError **error);
 
@@ -272,9 +268,16 @@ BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data,
 
 BackendStatus backend_log_queue(int32_t max_level);
 
-BackendStatus backend_log_wait(double timeout_seconds);
+BackendStatus backend_log_next(double timeout_seconds,
+                               int32_t *level,
+                               double *time,
+                               char **message);
 
-BackendStatus backend_log_next(double timeout_seconds, int32_t *level, char **message);
+const uint8_t *backend_log_waiting(void);
+
+size_t backend_log_claim(void);
+
+void backend_log_release(void);
 
 BackendStatus backend_error_status(const BackendError *error);
 

@@ -376,11 +376,6 @@ typedef struct MetricsSnapshot MetricsSnapshot;
 typedef struct MetricsText MetricsText;
 
 /**
- * Receives the `user_data` that was registered with it. It must not unwind or jump out.
- */
-typedef void (*BackendRestartCallback)(void *user_data);
-
-/**
  * The definition that `metric_family_new` declares. Set the struct to zeros and `size` to
  * `sizeof(MetricFamilyOptions)` first: later versions may add fields behind the last.
  */
@@ -691,13 +686,6 @@ uint32_t backend_abi_version(void);
  * ends normally does this by itself; a language runtime calls it where the runtime ends.
  */
 void backend_close_all(void);
-
-/**
- * Registers a function that is called whenever a forked child starts the threads of a store anew,
- * which it does when it first uses the store. NULL registers none. The thread whose call started
- * them calls it, before that call returns. Bindings use it to start threads of their own.
- */
-void backend_restart_callback(BackendRestartCallback callback, void *user_data);
 
 /**
  * Panics within the library and returns BACKEND_STATUS_PANIC, so that a program can test how it
@@ -1116,23 +1104,43 @@ BackendStatus backend_log_callback(BackendLogCallback callback, void *user_data,
 BackendStatus backend_log_queue(int32_t max_level);
 
 /**
- * Waits until the queue has a record, for at most `timeout_seconds` (0 to 1000000), and leaves the
- * record there.
+ * Takes the next record from the queue, for which it waits for at most `timeout_seconds` (0 to
+ * 1000000). It writes the level to `*level`, the time at which the record was made (seconds since
+ * 1970) to `*time` unless `time` is NULL, and the text to `*message`; free the text with
+ * `backend_string_free`. The text is one line: control characters are escaped.
  *
  * BACKEND_STATUS_NOT_FOUND: the queue is still empty, or records go to a callback by now.
  * BACKEND_STATUS_INVALID_ARGUMENT: the timeout is out of range.
  */
-BackendStatus backend_log_wait(double timeout_seconds);
+BackendStatus backend_log_next(double timeout_seconds,
+                               int32_t *level,
+                               double *time,
+                               char **message);
 
 /**
- * Takes the next record from the queue, for which it waits for at most `timeout_seconds` (0 to
- * 1000000). It writes the level to `*level` and the text to `*message`; free the text with
- * `backend_string_free`.
+ * Returns the address of a byte that is 1 while records wait in the queue and no thread has claimed
+ * them, and 0 otherwise. The address is never NULL and stays valid as long as the process.
  *
- * BACKEND_STATUS_NOT_FOUND: the queue is still empty, or records go to a callback by now.
- * BACKEND_STATUS_INVALID_ARGUMENT: the timeout is out of range.
+ * With it a program needs no thread for its log. It reads the byte, with a relaxed atomic load,
+ * after each of its calls of this library. If the byte is 1, the program calls `backend_log_claim`,
+ * takes that many records with `backend_log_next`, logs them, and calls `backend_log_release`.
  */
-BackendStatus backend_log_next(double timeout_seconds, int32_t *level, char **message);
+const uint8_t *backend_log_waiting(void);
+
+/**
+ * Claims the waiting records for the calling thread and returns their number. End the claim with
+ * `backend_log_release`.
+ *
+ * Returns 0, without a claim, if no record waits or a claim is held: by another thread, or by an
+ * outer call of this one, when a log handler of the program calls this library. A forked child
+ * begins without a claim.
+ */
+size_t backend_log_claim(void);
+
+/**
+ * Ends a claim of `backend_log_claim`.
+ */
+void backend_log_release(void);
 
 /**
  * Returns the status that the failing call returned, or BACKEND_STATUS_NULL_POINTER if `error` is

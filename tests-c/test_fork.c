@@ -52,33 +52,6 @@ static void children_and_grandchildren_count_with_inherited_handles(void) {
   backend_free(backend);
 }
 
-static void count_call(void *calls) {
-  ++*(int *)calls;
-}
-
-static void a_child_that_starts_threads_anew_tells_the_program(void) {
-  int calls = 0;
-  Backend *backend = open_backend(server.url);
-  MetricFamily *family = declare_plain(backend, METRIC_TYPE_GAUGE, "level");
-  Metric *metric = make_metric(family, NULL);
-  backend_restart_callback(count_call, &calls);
-  CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
-  pid_t child = fork_child();
-  if (child == 0) {
-    CHECK_NUMBER(0, calls);
-    CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
-    CHECK_STATUS(BACKEND_STATUS_OK, metric_inc(metric, 1));
-    CHECK_NUMBER(1, calls);
-    leave();
-  }
-  wait_for(child);
-  CHECK_NUMBER(0, calls);
-  backend_restart_callback(NULL, NULL);
-  metric_free(metric);
-  metric_family_free(family);
-  backend_free(backend);
-}
-
 static void a_child_may_free_inherited_handles_and_open_the_store_again(void) {
   empty_server();
   Backend *backend = open_backend(server.url);
@@ -204,7 +177,6 @@ int main(int argument_count, char **arguments) {
   redis_server_start(&server);
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_WARNING));
   CHECK_RUN(children_and_grandchildren_count_with_inherited_handles);
-  CHECK_RUN(a_child_that_starts_threads_anew_tells_the_program);
   CHECK_RUN(a_child_may_free_inherited_handles_and_open_the_store_again);
   CHECK_RUN(a_program_started_by_fork_and_exec_inherits_nothing);
   redis_server_stop(&server);

@@ -123,7 +123,7 @@ static void call_another(const Service *service, int number, const char *_Atomic
       int32_t level = 0;
       char *message = NULL;
       CHECK(value_of(service->by_threads) >= 0);
-      backend_log_next(0.0, &level, &message);
+      backend_log_next(0.0, &level, NULL, &message);
       backend_string_free(message);
     }
   }

@@ -1,22 +1,21 @@
-/* Where the library's log records go: nowhere, to a callback from whatever thread logs, or to a queue that
- * the program reads. What is logged are the lines that pytheus-backend-rs 0.0.9 users know, a store that is
- * lost and comes back, keys that are refused, and panics.
+/* Log records of the library: discarded by default, sent to a callback from the thread that logs, or kept in a queue.
+ * A program reads the queue by a thread that waits, or without one by looking at a byte.
  */
 #include <pthread.h>
 
+#include "children.h"
 #include "declare.h"
 #include "redis_server.h"
 
 static RedisServer server;
 
-/* What the callback has received. */
+/* The records that the callback has received. */
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t changed;
   char text[65536];
   pthread_t last_thread;
   void *last_user_data;
-  int32_t last_level;
 } received = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void receive(int32_t level, const char *message, void *user_data) {
@@ -25,11 +24,11 @@ static void receive(int32_t level, const char *message, void *user_data) {
   snprintf(received.text + length, sizeof received.text - length, "%d %s\n", (int)level, message);
   received.last_thread = pthread_self();
   received.last_user_data = user_data;
-  received.last_level = level;
   pthread_cond_broadcast(&received.changed);
   pthread_mutex_unlock(&received.lock);
 }
 
+/* Discards records from now on, and forgets those that the callback has received. */
 static void receive_nothing(void) {
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_callback(NULL, NULL, BACKEND_LOG_LEVEL_DEBUG));
   pthread_mutex_lock(&received.lock);
@@ -38,41 +37,46 @@ static void receive_nothing(void) {
   pthread_mutex_unlock(&received.lock);
 }
 
-/* Waits until a record with `part` has come; ctest ends the program if it never does. */
+/* Waits until the callback has received a record that contains `part`. ctest ends the program if it never does. */
 static void wait_for_record(const char *part) {
   pthread_mutex_lock(&received.lock);
   while (strstr(received.text, part) == NULL) pthread_cond_wait(&received.changed, &received.lock);
   pthread_mutex_unlock(&received.lock);
 }
 
-/* The next record of the queue, which must come: its level and text. */
+static void log_an_error(void) {
+  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
+}
+
+/* Takes the next record of the queue, which must come. Returns its level and writes its text to `text`. */
 static int32_t next_record(char *text, size_t size) {
   int32_t level = 0;
   char *message = NULL;
   text[0] = '\0';
-  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_next(60.0, &level, &message));
+  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_next(60.0, &level, NULL, &message));
   if (message != NULL) snprintf(text, size, "%s", message);
   backend_string_free(message);
   return level;
 }
 
-static void expect_record(int32_t expected_level, const char *expected_text) {
+static void expect_error(void) {
   char text[256];
-  CHECK_NUMBER(expected_level, next_record(text, sizeof text));
-  CHECK_TEXT(expected_text, text);
+  CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, next_record(text, sizeof text));
+  CHECK_CONTAINS("panicked", text);
 }
 
 static void expect_empty_queue(void) {
   int32_t level = 42;
+  double time = 42;
   char *message = NULL;
-  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, backend_log_next(0.0, &level, &message));
+  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, backend_log_next(0.0, &level, &time, &message));
   CHECK_NUMBER(42, level);
+  CHECK_NUMBER(42, time);
   CHECK(message == NULL);
 }
 
-static void nothing_is_logged_before_it_is_asked_for(void) {
-  Backend *backend = open_backend(server.url);
-  backend_free(backend);
+static void records_are_discarded_by_default(void) {
+  log_an_error();
   expect_empty_queue();
 }
 
@@ -84,58 +88,67 @@ static void opening_a_backend_logs_nothing(void) {
 }
 
 static void records_above_the_level_are_left_out(void) {
-  char text[256];
+  char reply[256], text[256];
+  redis_server_ask(&server, reply, sizeof reply, "LPUSH", "requests_total", "x", (char *)NULL);
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
   Backend *backend = open_backend(server.url);
-  expect_empty_queue();
-  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
+  MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
+  Metric *metric = make_metric(family, NULL);
+  metric_inc(metric, 1);
+  CHECK_STATUS(BACKEND_STATUS_STORE, backend_flush(backend, 30.0, NULL));
   CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, next_record(text, sizeof text));
-  CHECK_CONTAINS("panicked", text);
+  CHECK_CONTAINS("\"requests_total\" is refused: WRONGTYPE", text);
+  /* The engine logs at level info that the key is accepted again. */
+  redis_server_ask(&server, reply, sizeof reply, "DEL", "requests_total", (char *)NULL);
+  CHECK_OK(backend_flush(backend, 30.0, &error));
   expect_empty_queue();
+  metric_free(metric);
+  metric_family_free(family);
   backend_free(backend);
 }
 
-static void a_full_queue_drops_records_and_says_how_many(void) {
+static void a_record_has_the_time_at_which_it_was_made(void) {
+  int32_t level = 0;
+  double made = 0;
+  char *message = NULL;
+  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
+  double before = (double)time(NULL);
+  log_an_error();
+  double after = (double)time(NULL) + 1;
+  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_next(0.0, &level, &made, &message));
+  CHECK(before <= made && made <= after);
+  backend_string_free(message);
+}
+
+static void a_full_queue_drops_records_and_counts_them(void) {
   char text[256];
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
-  for (int index = 0; index < 1007; index++) CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
-  for (int index = 0; index < 1000; index++) {
-    CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, next_record(text, sizeof text));
-  }
-  expect_record(BACKEND_LOG_LEVEL_WARNING, "7 log records were dropped: the queue was full");
+  for (int index = 0; index < 1007; index++) log_an_error();
+  for (int index = 0; index < 1000; index++) expect_error();
+  CHECK_NUMBER(BACKEND_LOG_LEVEL_WARNING, next_record(text, sizeof text));
+  CHECK_TEXT("7 log records were dropped: the queue was full", text);
   expect_empty_queue();
 }
 
 static void *read_the_queue(void *result) {
   char *message = NULL;
   int32_t level = 0;
-  *(BackendStatus *)result = backend_log_next(1000000.0, &level, &message);
+  *(BackendStatus *)result = backend_log_next(1000000.0, &level, NULL, &message);
   backend_string_free(message);
   return NULL;
 }
 
-static void whoever_waits_for_the_queue_is_woken_by_a_record(void) {
+static void a_record_wakes_a_thread_that_waits_for_it(void) {
   pthread_t reader;
   BackendStatus status = BACKEND_STATUS_PANIC;
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
   pthread_create(&reader, NULL, read_the_queue, &status);
-  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
+  log_an_error();
   pthread_join(reader, NULL);
   CHECK_STATUS(BACKEND_STATUS_OK, status);
 }
 
-static void waiting_for_a_record_leaves_it_in_the_queue(void) {
-  char text[256];
-  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
-  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, backend_log_wait(0.0));
-  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
-  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_wait(60.0));
-  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_wait(0.0));
-  CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, next_record(text, sizeof text));
-  CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, backend_log_wait(0.0));
-}
-
-static void whoever_waits_for_the_queue_is_woken_when_records_go_elsewhere(void) {
+static void a_change_of_the_output_wakes_a_thread_that_waits_for_a_record(void) {
   pthread_t reader;
   BackendStatus status = BACKEND_STATUS_PANIC;
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
@@ -145,44 +158,63 @@ static void whoever_waits_for_the_queue_is_woken_when_records_go_elsewhere(void)
   CHECK_STATUS(BACKEND_STATUS_NOT_FOUND, status);
 }
 
-static void *wait_for_the_queue(void *unused) {
-  backend_log_wait(1000000.0);
-  return unused;
+/* --- Without a thread ----------------------------------------------------------------------------------- */
+
+static bool records_wait(void) {
+  return __atomic_load_n(backend_log_waiting(), __ATOMIC_RELAXED) != 0;
 }
 
-/* If the one that only looks were woken alone, the one that takes would sleep on, and this test hang. */
-static void whoever_takes_a_record_is_woken_though_others_only_look(void) {
-  enum { LOOKING = 3 };
-  int repetitions = check_repetitions(100);
-  for (int index = 0; index < repetitions; index++) {
-    pthread_t taking, looking[LOOKING];
-    BackendStatus status = BACKEND_STATUS_PANIC;
-    CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
-    for (int each = 0; each < LOOKING; each++) pthread_create(&looking[each], NULL, wait_for_the_queue, NULL);
-    pthread_create(&taking, NULL, read_the_queue, &status);
-    CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
-    pthread_join(taking, NULL);
-    CHECK_STATUS(BACKEND_STATUS_OK, status);
-    receive_nothing();
-    for (int each = 0; each < LOOKING; each++) pthread_join(looking[each], NULL);
-  }
+static void a_claim_hides_waiting_records_from_all_others_until_its_release(void) {
+  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
+  CHECK(!records_wait());
+  CHECK_NUMBER(0, backend_log_claim());
+  log_an_error();
+  log_an_error();
+  CHECK(records_wait());
+  CHECK_NUMBER(2, backend_log_claim());
+  CHECK(!records_wait());
+  CHECK_NUMBER(0, backend_log_claim());
+  expect_error();
+  backend_log_release();
+  CHECK(records_wait());
+  expect_error();
+  CHECK(!records_wait());
 }
+
+static void a_forked_child_has_neither_the_records_nor_the_claim_of_its_parent(void) {
+  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
+  log_an_error();
+  CHECK_NUMBER(1, backend_log_claim());
+  pid_t child = fork_child();
+  if (child == 0) {
+    CHECK(!records_wait());
+    expect_empty_queue();
+    log_an_error();
+    CHECK(records_wait());
+    CHECK_NUMBER(1, backend_log_claim());
+    leave();
+  }
+  wait_for(child);
+  backend_log_release();
+  CHECK(records_wait());
+  expect_error();
+}
+
+/* --- Callbacks ------------------------------------------------------------------------------------------ */
 
 static void a_callback_receives_level_text_and_its_user_data(void) {
   int user_data = 0;
-  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_callback(receive, &user_data, BACKEND_LOG_LEVEL_INFO));
-  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
-  pthread_mutex_lock(&received.lock);
-  CHECK_CONTAINS("backend_panic was called", received.text);
+  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_callback(receive, &user_data, BACKEND_LOG_LEVEL_ERROR));
+  log_an_error();
+  CHECK_CONTAINS("1 ", received.text);
+  CHECK_CONTAINS("panicked", received.text);
   CHECK(received.last_user_data == &user_data);
-  CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, received.last_level);
-  pthread_mutex_unlock(&received.lock);
   receive_nothing();
-  CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
+  log_an_error();
   CHECK_TEXT("", received.text);
 }
 
-static void threads_of_the_engine_call_back_when_the_store_is_lost_and_back(void) {
+static void threads_of_the_library_call_back_when_the_store_is_lost_and_back(void) {
   char lost[64], back[64];
   snprintf(lost, sizeof lost, "1 the store is lost: cannot connect to Redis at 127.0.0.1:%d", server.port);
   snprintf(back, sizeof back, "3 Redis at 127.0.0.1:%d is back\n", server.port);
@@ -203,37 +235,11 @@ static void threads_of_the_engine_call_back_when_the_store_is_lost_and_back(void
   backend_free(backend);
 }
 
-static void a_refused_key_is_reported_once(void) {
-  char reply[256], text[256];
-  redis_server_ask(&server, reply, sizeof reply, "FLUSHALL", (char *)NULL);
-  redis_server_ask(&server, reply, sizeof reply, "LPUSH", "requests_total", "x", (char *)NULL);
-  Backend *backend = open_backend(server.url);
-  MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
-  CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_INFO));
-  Metric *metric = make_metric(family, NULL);
-  for (int index = 0; index < 5; index++) {
-    metric_inc(metric, 1);
-    CHECK_STATUS(BACKEND_STATUS_STORE, backend_flush(backend, 30.0, NULL));
-  }
-  CHECK_NUMBER(BACKEND_LOG_LEVEL_ERROR, next_record(text, sizeof text));
-  CHECK_CONTAINS("\"requests_total\" is refused: WRONGTYPE", text);
-  expect_empty_queue();
-  redis_server_ask(&server, reply, sizeof reply, "DEL", "requests_total", (char *)NULL);
-  CHECK_OK(backend_flush(backend, 30.0, &error));
-  expect_record(BACKEND_LOG_LEVEL_INFO, "Redis key \"requests_total\" is accepted again");
-  expect_empty_queue();
-  receive_nothing();
-  metric_free(metric);
-  metric_family_free(family);
-  backend_free(backend);
-}
-
-static void what_could_not_be_sent_is_told_when_a_backend_is_freed(void) {
+static void freeing_a_backend_logs_the_number_of_unsent_changes(void) {
   char url[128], text[256];
-  Backend *backend = NULL;
   redis_server_kill(&server);
   snprintf(url, sizeof url, "%s?required=false&shutdown_timeout=0.05", server.url);
-  backend = open_backend(url);
+  Backend *backend = open_backend(url);
   MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
   Metric *metric = make_metric(family, NULL);
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_ERROR));
@@ -249,7 +255,7 @@ static void what_could_not_be_sent_is_told_when_a_backend_is_freed(void) {
   redis_server_restart(&server);
 }
 
-/* A callback that uses the library, as one that counts its log records does. */
+/* A callback that counts records with the library. */
 static void count_record(int32_t level, const char *message, void *user_data) {
   const MetricFamily *family = user_data;
   Metric *metric = make_metric(family, level == BACKEND_LOG_LEVEL_ERROR ? "error" : "other");
@@ -258,9 +264,9 @@ static void count_record(int32_t level, const char *message, void *user_data) {
   metric_free(metric);
 }
 
-static void *panic_often(void *unused) {
+static void *log_errors(void *unused) {
   int repetitions = check_repetitions(100);
-  for (int index = 0; index < repetitions; index++) CHECK_STATUS(BACKEND_STATUS_PANIC, backend_panic(NULL));
+  for (int index = 0; index < repetitions; index++) log_an_error();
   return unused;
 }
 
@@ -269,7 +275,7 @@ static void a_callback_may_call_the_library_from_many_threads(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *family = declare_labelled(backend, METRIC_TYPE_COUNTER, "log_records_total");
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_callback(count_record, family, BACKEND_LOG_LEVEL_DEBUG));
-  for (int index = 0; index < 8; index++) pthread_create(&threads[index], NULL, panic_often, NULL);
+  for (int index = 0; index < 8; index++) pthread_create(&threads[index], NULL, log_errors, NULL);
   for (int index = 0; index < 8; index++) pthread_join(threads[index], NULL);
   receive_nothing();
   Metric *metric = make_metric(family, "error");
@@ -281,18 +287,18 @@ static void a_callback_may_call_the_library_from_many_threads(void) {
 
 int main(void) {
   redis_server_start(&server);
-  CHECK_RUN(nothing_is_logged_before_it_is_asked_for);
+  CHECK_RUN(records_are_discarded_by_default);
   CHECK_RUN(opening_a_backend_logs_nothing);
   CHECK_RUN(records_above_the_level_are_left_out);
-  CHECK_RUN(a_full_queue_drops_records_and_says_how_many);
-  CHECK_RUN(whoever_waits_for_the_queue_is_woken_by_a_record);
-  CHECK_RUN(waiting_for_a_record_leaves_it_in_the_queue);
-  CHECK_RUN(whoever_waits_for_the_queue_is_woken_when_records_go_elsewhere);
-  CHECK_RUN(whoever_takes_a_record_is_woken_though_others_only_look);
+  CHECK_RUN(a_record_has_the_time_at_which_it_was_made);
+  CHECK_RUN(a_full_queue_drops_records_and_counts_them);
+  CHECK_RUN(a_record_wakes_a_thread_that_waits_for_it);
+  CHECK_RUN(a_change_of_the_output_wakes_a_thread_that_waits_for_a_record);
+  CHECK_RUN(a_claim_hides_waiting_records_from_all_others_until_its_release);
+  CHECK_RUN(a_forked_child_has_neither_the_records_nor_the_claim_of_its_parent);
   CHECK_RUN(a_callback_receives_level_text_and_its_user_data);
-  CHECK_RUN(threads_of_the_engine_call_back_when_the_store_is_lost_and_back);
-  CHECK_RUN(a_refused_key_is_reported_once);
-  CHECK_RUN(what_could_not_be_sent_is_told_when_a_backend_is_freed);
+  CHECK_RUN(threads_of_the_library_call_back_when_the_store_is_lost_and_back);
+  CHECK_RUN(freeing_a_backend_logs_the_number_of_unsent_changes);
   CHECK_RUN(a_callback_may_call_the_library_from_many_threads);
   redis_server_stop(&server);
   return check_result();

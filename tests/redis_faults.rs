@@ -533,6 +533,24 @@ fn a_child_without_threads_sends_everything_when_it_can_start_them() {
 }
 
 #[test]
+fn a_store_opened_without_threads_sends_everything_when_it_can_start_them() {
+    let server = Server::start();
+    fork(|| {
+        forbid_threads();
+        let backend = open(&server, "flush_interval_ms=1");
+        let requests = counter(&backend, "requests_total");
+        requests.inc(1.0).unwrap();
+        let error = requests.get().unwrap_err();
+        assert!(error.message().contains("cannot start a thread"), "{error}");
+        allow_threads();
+        flush_at_last(&backend);
+        true
+    })
+    .join();
+    assert_eq!(server.value("requests_total"), 1.0);
+}
+
+#[test]
 fn a_child_without_threads_reports_its_loss_when_it_closes() {
     let server = Server::start();
     let backend = open(&server, "");

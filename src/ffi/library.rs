@@ -1,13 +1,11 @@
 //! The library as a whole: its version, and what concerns all backends of the process.
 
-use std::ffi::{CString, c_char, c_void};
-use std::sync::Arc;
+use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::BackendError;
 use super::guard::{guard, guard_void};
 use super::status::BackendStatus;
-use super::user_data::UserData;
 
 /// Returns the version of this library, for example "0.1.0". The text is static: never free it.
 #[unsafe(no_mangle)]
@@ -34,26 +32,6 @@ pub extern "C" fn backend_abi_version() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn backend_close_all() {
     guard_void(crate::process::exit::close_all);
-}
-
-/// Receives the `user_data` that was registered with it. It must not unwind or jump out.
-pub type BackendRestartCallback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
-
-/// Registers a function that is called whenever a forked child starts the threads of a store anew,
-/// which it does when it first uses the store. NULL registers none. The thread whose call started
-/// them calls it, before that call returns. Bindings use it to start threads of their own.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn backend_restart_callback(callback: BackendRestartCallback, user_data: *mut c_void) {
-    guard_void(|| {
-        let user_data = UserData::new(user_data);
-        crate::process::fork::on_restart(callback.map(|callback| {
-            let call: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
-                // SAFETY: the program registered this function for such calls.
-                unsafe { callback(user_data.get()) }
-            });
-            call
-        }));
-    });
 }
 
 /// Panics within the library and returns BACKEND_STATUS_PANIC, so that a program can test how it

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use log::{Level, LevelFilter};
 
 use super::backend::timeout;
-use super::guard::guard_status;
+use super::guard::{guard_status, guard_void};
 use super::options::choose;
 use super::status::BackendStatus;
 use super::string::to_c_string;
@@ -66,23 +66,10 @@ pub extern "C" fn backend_log_queue(max_level: i32) -> BackendStatus {
     direct(max_level, || Output::Queue)
 }
 
-/// Waits until the queue has a record, for at most `timeout_seconds` (0 to 1000000), and leaves the
-/// record there.
-///
-/// BACKEND_STATUS_NOT_FOUND: the queue is still empty, or records go to a callback by now.
-/// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is out of range.
-#[unsafe(no_mangle)]
-pub extern "C" fn backend_log_wait(timeout_seconds: f64) -> BackendStatus {
-    guard_status(|| match timeout(timeout_seconds) {
-        Ok(timeout) if logging::wait_for_record(timeout) => BackendStatus::Ok,
-        Ok(_) => BackendStatus::NotFound,
-        Err(failure) => failure.status,
-    })
-}
-
 /// Takes the next record from the queue, for which it waits for at most `timeout_seconds` (0 to
-/// 1000000). It writes the level to `*level` and the text to `*message`; free the text with
-/// `backend_string_free`.
+/// 1000000). It writes the level to `*level`, the time at which the record was made (seconds since
+/// 1970) to `*time` unless `time` is NULL, and the text to `*message`; free the text with
+/// `backend_string_free`. The text is one line: control characters are escaped.
 ///
 /// BACKEND_STATUS_NOT_FOUND: the queue is still empty, or records go to a callback by now.
 /// BACKEND_STATUS_INVALID_ARGUMENT: the timeout is out of range.
@@ -90,24 +77,56 @@ pub extern "C" fn backend_log_wait(timeout_seconds: f64) -> BackendStatus {
 pub unsafe extern "C" fn backend_log_next(
     timeout_seconds: f64,
     level: *mut i32,
+    time: *mut f64,
     message: *mut *mut c_char,
 ) -> BackendStatus {
     guard_status(|| {
         if level.is_null() || message.is_null() {
             return BackendStatus::NullPointer;
         }
-        match timeout(timeout_seconds) {
-            Ok(timeout) => logging::wait_for_record(timeout),
+        let timeout = match timeout(timeout_seconds) {
+            Ok(timeout) => timeout,
             Err(failure) => return failure.status,
         };
-        let Some(record) = logging::next_record() else { return BackendStatus::NotFound };
+        let Some(record) = logging::next_record(timeout) else { return BackendStatus::NotFound };
         // SAFETY: not NULL, and the program's promises.
         unsafe {
             level.write(level_number(record.level));
+            if !time.is_null() {
+                time.write(record.time);
+            }
             message.write(to_c_string(record.message).into_raw());
         }
         BackendStatus::Ok
     })
+}
+
+/// Returns the address of a byte that is 1 while records wait in the queue and no thread has claimed
+/// them, and 0 otherwise. The address is never NULL and stays valid as long as the process.
+///
+/// With it a program needs no thread for its log. It reads the byte, with a relaxed atomic load,
+/// after each of its calls of this library. If the byte is 1, the program calls `backend_log_claim`,
+/// takes that many records with `backend_log_next`, logs them, and calls `backend_log_release`.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_log_waiting() -> *const u8 {
+    logging::waiting().as_ptr()
+}
+
+/// Claims the waiting records for the calling thread and returns their number. End the claim with
+/// `backend_log_release`.
+///
+/// Returns 0, without a claim, if no record waits or a claim is held: by another thread, or by an
+/// outer call of this one, when a log handler of the program calls this library. A forked child
+/// begins without a claim.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_log_claim() -> usize {
+    std::panic::catch_unwind(logging::claim).unwrap_or(0)
+}
+
+/// Ends a claim of `backend_log_claim`.
+#[unsafe(no_mangle)]
+pub extern "C" fn backend_log_release() {
+    guard_void(logging::release);
 }
 
 /// Directs log records to the output that `output` makes, unless there is no such level.

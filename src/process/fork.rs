@@ -5,8 +5,7 @@
 //! both sides release them. The child first calls [`ForkGuard::forked`] on each, which forgets what belongs to
 //! the parent. Participants register themselves; this file knows none of them.
 //!
-//! The lock order, outermost first: the list of participants below, then the participants by rank, then the
-//! restart callback. No participant may hold its lock while it waits for the network, the disk or another
+//! The lock order, outermost first: the list of participants below, then the participants by rank. No participant may hold its lock while it waits for the network, the disk or another
 //! thread, or while it calls the program: a fork would wait as long.
 //!
 //! The hot path pays nothing for this: the child finds its cells empty and its flags clear.
@@ -95,7 +94,6 @@ struct Held {
 struct AllHeld {
     participants: Vec<Held>,
     _list: MutexGuard<'static, Vec<(Rank, Entry)>>,
-    _restarted: MutexGuard<'static, Option<Restarted>>,
 }
 
 thread_local! {
@@ -147,31 +145,11 @@ fn lock_list() -> MutexGuard<'static, Vec<(Rank, Entry)>> {
     PARTICIPANTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the program does when a store's threads start anew in a forked child.
-type Restarted = Arc<dyn Fn() + Send + Sync>;
-
-static RESTARTED: Mutex<Option<Restarted>> = Mutex::new(None);
-
-/// Sets what the program does when a store's threads start anew in a forked child.
-pub(crate) fn on_restart(callback: Option<Restarted>) {
-    *RESTARTED.lock().unwrap_or_else(PoisonError::into_inner) = callback;
-}
-
-/// Tells the program that a store's threads have started anew in a forked child. The caller must hold no lock:
-/// the program's own code runs.
-pub(crate) fn restarted() {
-    let callback = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(callback) = callback {
-        callback();
-    }
-}
-
 extern "C" fn before() {
     guarded(|| {
         let list = lock_list();
         let participants = list.iter().filter_map(|(_, entry)| entry.hold()).collect();
-        let restarted = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = AllHeld { participants, _list: list, _restarted: restarted };
+        let held = AllHeld { participants, _list: list };
         HELD.with(|slot| *slot.borrow_mut() = Some(held));
     });
 }

@@ -88,6 +88,7 @@ class Backend:
             raise self._no_number("inc", value, error) from None
         if status:
             self._refuse(status, "inc", value)
+        _logging.deliver()
 
     def dec(self, value: float) -> None:
         """Subtracts `value` from a gauge."""
@@ -97,6 +98,7 @@ class Backend:
             raise self._no_number("dec", value, error) from None
         if status:
             self._refuse(status, "dec", value)
+        _logging.deliver()
 
     def set(self, value: float) -> None:
         """Sets a gauge to `value`."""
@@ -106,6 +108,7 @@ class Backend:
             raise self._no_number("set", value, error) from None
         if status:
             self._refuse(status, "set", value)
+        _logging.deliver()
 
     def get(self) -> float:
         """Returns the value in the store, after sending what this process has pending. It may wait for a
@@ -113,6 +116,7 @@ class Backend:
         value = ffi.new("double *")
         error = ErrorSlot()
         error.check(self._read(self._handle, *self._part, value, error.pointer))
+        _logging.deliver()
         result: float = value[0]
         return result
 
@@ -133,8 +137,11 @@ class Backend:
         """pytheus' hook: `load_backend` was called with this configuration."""
         internals.warn_if_untested()
         base = cls._base()
-        base._current, base._current_config = cls._open(config), config
-        base._announce()
+        try:
+            base._current, base._current_config = cls._open(config), config
+            base._announce()
+        finally:
+            _logging.deliver()
 
     @classmethod
     def _announce(cls) -> None:
@@ -146,11 +153,10 @@ class Backend:
 
     @classmethod
     def _open(cls, config: Mapping[str, Any]) -> Engine:
+        # Records are not delivered here: pytheus may be constructing a metric, which a log handler could not
+        # render.
         _logging.start()
-        try:
-            engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
-        finally:
-            _logging.drain()
+        engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
         cls._base()._opened[_fingerprint(config)] = engine
         return engine
 
@@ -251,8 +257,10 @@ class _SharedBackend(Backend):
         # Imported here, because a scrape needs the classes.
         from pytheus_backend_rs.pytheus import scrape
 
-        _logging.drain()
-        return scrape.samples(cls._base()._current, registry)
+        try:
+            return scrape.samples(cls._base()._current, registry)
+        finally:
+            _logging.deliver()
 
 
 class RedisBackend(_SharedBackend):

@@ -64,4 +64,4 @@ def start_http_server(
     try:
         return MetricsServer(engine, port, addr, registry.prefix)
     finally:
-        _logging.drain()
+        _logging.deliver()

@@ -52,12 +52,14 @@ def render(registry: Registry | None, accept: str | None, include_others: bool |
     engine = loaded_engine()
     if engine is None:
         return _rendered_by_pytheus(registry)
-    _logging.drain()
-    families, foreign = _families(engine, registry)
-    _flush_others(engine)
-    if include_others is None:
-        include_others = registry is default
-    return engine.render(families, foreign, accept, registry.prefix, include_others)
+    try:
+        families, foreign = _families(engine, registry)
+        _flush_others(engine)
+        if include_others is None:
+            include_others = registry is default
+        return engine.render(families, foreign, accept, registry.prefix, include_others)
+    finally:
+        _logging.deliver()
 
 
 def _rendered_by_pytheus(registry: Registry) -> Rendered:

@@ -51,7 +51,7 @@ module PytheusBackend
       def take
         level = FFI::MemoryPointer.new(:int32)
         message = FFI::MemoryPointer.new(:pointer)
-        return unless Library.backend_log_next(0, level, message).zero?
+        return unless Library.backend_log_next(0, level, nil, message).zero?
 
         text = message.read_pointer
         [level.read_int32, text.read_string.force_encoding(Encoding::UTF_8)]

@@ -76,6 +76,7 @@ struct Core {
 
 impl RedisStore {
     /// Connects, and starts the threads. Fails if the server cannot be reached and the options say that it is required.
+    /// Threads that cannot be started are logged, and started at a later use: see [`RuntimeSlot`].
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
         let deadline = Instant::now() + options.connect_timeout;
@@ -95,8 +96,7 @@ impl RedisStore {
             connected_or_not => connected_or_not,
         };
         let shared = Arc::new(Shared { options, table, tally });
-        let runtime = Runtime::start(&shared, Some(connection))?;
-        let slot = RuntimeSlot::new(runtime);
+        let slot = RuntimeSlot::new(Runtime::start(&shared, Some(connection)));
         Ok(Self { core: Arc::new(Core { shared, slot }) })
     }
 

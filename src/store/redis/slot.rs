@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::message::Event;
 use super::runtime::Runtime;
 use crate::model::error::{Error, Result};
-use crate::process::fork::{self, ForkGuard};
+use crate::process::fork::ForkGuard;
 
 /// After threads could not be started, how long an increment does not try again.
 const AFTER_FAILED_START: Duration = Duration::from_secs(1);
@@ -31,8 +31,15 @@ enum State {
 }
 
 impl RuntimeSlot {
-    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
-        Self(Mutex::new(State::Running(runtime)))
+    /// Holds the result of the first start. An error is logged, as that of a later start.
+    pub(crate) fn new(started: Result<Arc<Runtime>>) -> Self {
+        Self(Mutex::new(match started.map_err(kept) {
+            Ok(runtime) => State::Running(runtime),
+            Err(error) => {
+                log::error!("{error}");
+                State::NotStarted { failed_at: Some(Instant::now()) }
+            }
+        }))
     }
 
     /// Returns the runtime, and starts it if need be. `None` if the store is closed, or if the runtime cannot be
@@ -60,10 +67,7 @@ impl RuntimeSlot {
             State::Closed => return Ok(None),
             State::NotStarted { failed_at } => failed_at.is_some(),
         };
-        let started = start().map_err(|error| {
-            let promise = "what this process counts is kept, and sent when a thread can be started";
-            Error::new(error.kind(), format!("{error}; {promise}"))
-        });
+        let started = start().map_err(kept);
         *state = match &started {
             Ok(runtime) => State::Running(Arc::clone(runtime)),
             Err(_) => State::NotStarted { failed_at: Some(Instant::now()) },
@@ -75,7 +79,6 @@ impl RuntimeSlot {
                 if had_failed {
                     runtime.push(Event::StartedLate);
                 }
-                fork::restarted();
             }
             Err(error) if !had_failed => log::error!("{error}"),
             Err(_) => {}
@@ -138,4 +141,10 @@ fn close_inherited(socket: RawFd) {
     unsafe {
         libc::close(socket);
     }
+}
+
+/// Adds to the error of a start what happens to the changes of this process.
+fn kept(error: Error) -> Error {
+    let promise = "what this process counts is kept, and sent when a thread can be started";
+    Error::new(error.kind(), format!("{error}; {promise}"))
 }

@@ -1,0 +1,117 @@
+"""uwsgi, which forks its workers in C, without Python's fork hooks: they count, and end when they are told to. With
+`--lazy-apps` each worker loads the application itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from http_client import get
+from programs import HANG
+from shared_stores import SOURCE, SharedStore
+from waiting import wait_until
+
+WORKERS = 2
+
+APPLICATION = f"""{SOURCE}
+logging.basicConfig(level=logging.INFO)
+def application(environ, start_response):
+    count(str(os.getpid()))
+    body = generate_metrics().encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+class Uwsgi:
+    """A running uwsgi with two workers."""
+
+    def __init__(self, directory: Path, store: SharedStore, options: list[str]) -> None:
+        (directory / "application.py").write_text(APPLICATION, encoding="utf-8")
+        self._log = directory / "uwsgi.log"
+        self._is_lazy = "--lazy-apps" in options
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+            command = [
+                str(Path(sys.executable).with_name("uwsgi")),
+                "--http-socket",
+                "fd://" + str(listener.fileno()),
+            ]
+            command += [
+                "--master",
+                "--processes",
+                str(WORKERS),
+                "--die-on-term",
+                "--need-app",
+                "--module",
+                "application",
+            ]
+            command += ["--home", sys.prefix, *options]
+            with self._log.open("wb") as log:
+                self.process = subprocess.Popen(
+                    command,
+                    cwd=directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=[listener.fileno()],
+                    env={**os.environ, "TEST_CONFIG": json.dumps(store.config())},
+                )
+
+    @property
+    def text(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for_workers(self) -> None:
+        """Waits until both workers run and have the application."""
+
+        def are_ready() -> bool:
+            assert self.process.poll() is None, self.text
+            spawned = len(re.findall(r"spawned uWSGI worker \d", self.text))
+            loaded = len(re.findall(r"WSGI app 0 .* ready in", self.text))
+            return spawned == WORKERS and loaded == (WORKERS if self._is_lazy else 1)
+
+        wait_until(are_ready, f"uwsgi has {WORKERS} workers; see {self._log}")
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def uwsgi(directory: Path, store: SharedStore, options: list[str]) -> Iterator[Uwsgi]:
+    running = Uwsgi(directory, store, options)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--lazy-apps"], ["--enable-threads"], ["--enable-threads", "--lazy-apps"]],
+    ids=lambda options: " ".join(options) or "preloaded",
+)
+def test_workers_count_and_end(store: SharedStore, tmp_path: Path, options: list[str]) -> None:
+    with uwsgi(tmp_path, store, options) as server:
+        server.wait_for_workers()
+        for _ in range(20):
+            assert get(server.port, "/").status == 200, server.text
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(HANG) == 0, server.text
+        # uwsgi kills a worker that does not end within a minute, and says so.
+        assert "MERCY" not in server.text and "too much time to die" not in server.text, server.text
+    assert store.counted()["total"] == 20
