@@ -1,6 +1,6 @@
 """`SharedMemoryBackend` with a path: its options, and what its processes see of each other.
 
-What all classes have in common is in test_protocol.py, the file without a path in test_private_file.py. Crashes,
+What all classes have in common is in test_protocol.py, the file without a path in test_service_file.py. Crashes,
 damage and limits are tested in Rust (tests/shared_memory*.rs). Amounts are chosen so that doubles add up without
 rounding, and sums are compared exactly.
 """
@@ -30,6 +30,7 @@ from pytheus_backend_rs import (
 
 import programs
 from programs import run_program, running
+from waiting import wait_until
 
 PRELUDE = programs.PRELUDE + "\nfrom pytheus_backend_rs import SharedMemoryBackend\n"
 
@@ -164,7 +165,6 @@ def test_the_size_limit_is_an_error_that_names_the_file_and_spoils_nothing(
 BAD_OPTIONS: list[dict[str, Any]] = [
     {"path": 5},
     {"path": ""},
-    {"path": b"metrics"},
     {"path": ["metrics"]},
     {"path": "a\0b"},
     {"path": "a\ud800"},
@@ -441,3 +441,33 @@ def test_metrics_of_a_file_that_was_replaced_stay_in_the_scrape(
     new.inc()
     assert "\nold_total 2.0\n" in generate_metrics()
     assert "\nnew_total 1.0\n" in generate_metrics()
+
+
+def test_a_daemon_keeps_its_files_and_counts_on(tmp_path: Path) -> None:
+    """`DaemonContext` closes all descriptors; then the program opens its own files under their numbers."""
+    result = tmp_path / "result"
+    run_program(
+        """
+        import daemon
+        load_backend(SharedMemoryBackend, config)
+        requests = Counter("requests_total", "help", required_labels=["path"])
+        requests.labels({"path": "before"}).inc()
+        folder = os.path.dirname(config["path"])
+        with daemon.DaemonContext(working_directory=folder):
+            own = [open(os.path.join(folder, f"own-{number}"), "w+b") for number in range(20)]
+            for file in own:
+                file.write(b"contents of the program")
+                file.flush()
+            for number in range(9_000):
+                requests.labels({"path": str(number)}).inc()
+            shown = generate_metrics().count('\\nrequests_total{')
+            damaged = [file.name for file in own if file.seek(0) or file.read() != b"contents of the program"]
+            with open("draft", "w") as draft:
+                draft.write(f"{shown} {damaged}")
+            os.rename("draft", "result")
+        """,
+        {"path": str(tmp_path / "metrics")},
+        prelude=PRELUDE,
+    )
+    wait_until(result.exists, "the daemon has counted")
+    assert result.read_text() == "9001 []"

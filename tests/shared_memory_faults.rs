@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use pytheus_backend_rs::{Backend, ErrorKind, MetricType};
 
-use support::process::{SharedNumbers, fork};
+use support::process::{SharedNumbers, as_nobody, fork, is_root};
 use support::shared_file::{COMMITTED_AT, HEADER, SEGMENT, TestFile, filled, fnv};
 use support::*;
 
@@ -164,36 +164,6 @@ fn a_missing_folder_is_named() {
     let long = file.folder().join("x".repeat(300));
     let error = Backend::open(&format!("shm://{}", long.display())).unwrap_err();
     assert!(error.message().contains("name too long"), "{error}");
-}
-
-fn is_root() -> bool {
-    // SAFETY: a plain system call.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Runs `body` in a child as the user nobody.
-fn as_nobody(body: impl FnOnce() -> bool) {
-    fork(|| {
-        // SAFETY: plain system calls.
-        let done = !is_root() || unsafe { libc::setgid(65534) == 0 && libc::setuid(65534) == 0 };
-        done && body()
-    })
-    .join();
-}
-
-#[test]
-fn a_file_of_another_user_is_refused() {
-    if !is_root() {
-        eprintln!("not root: nobody else's file can be made");
-        return;
-    }
-    let file = filled();
-    std::os::unix::fs::chown(&file.path, Some(65534), Some(65534)).unwrap();
-    assert_refused(&file, &["belongs to the user 65534", "runs as 0"]);
-    std::os::unix::fs::chown(&file.path, Some(0), Some(0)).unwrap();
-    fs::set_permissions(&file.path, fs::Permissions::from_mode(0o666)).unwrap();
-    let url = file.url("");
-    as_nobody(|| Backend::open(&url).unwrap_err().message().contains("belongs to the user 0"));
 }
 
 #[test]
@@ -364,4 +334,99 @@ fn a_limit_below_the_size_of_a_new_file_is_an_error_and_leaves_no_draft() {
     })
     .join();
     assert_eq!(fs::read_dir(file.folder()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_sparse_file_of_gibibytes_does_not_fill_the_disk() {
+    const LENGTH: u64 = 4 << 30;
+    let file = TestFile::new();
+    with_small_disk(file.folder(), "size=8m", |folder| {
+        let used = || {
+            let disk = rustix::fs::statvfs(folder).unwrap();
+            (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        };
+        let family = declare(
+            &Backend::open(&file.url("size_limit=4294967296")).unwrap(),
+            "hits",
+            MetricType::Counter,
+            &["a"],
+        );
+        family.metric(&["one"]).unwrap().inc(1.0).unwrap();
+        file.handle().set_len(LENGTH).unwrap();
+        let backend = file.open();
+        let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
+        family.metric(&["two"]).unwrap().inc(1.0).unwrap();
+        assert_eq!(backend.collect(None).unwrap().families[0].series().len(), 2);
+        assert!(used() < 2 * SEGMENT, "{} bytes are used", used());
+        // A committed end that leads through the hole: each segment of it would be filled.
+        file.set_word(COMMITTED_AT, LENGTH);
+        for options in ["", "start=attach"] {
+            let error =
+                Backend::open(&file.url(options)).and_then(|backend| backend.collect(None)).unwrap_err();
+            assert!(error.message().contains("are a hole"), "{error}");
+        }
+        used() < 2 * SEGMENT
+    });
+}
+
+#[test]
+fn odd_and_long_names_are_names() {
+    let folder = TestFile::new();
+    for name in ["x".repeat(255).as_str(), "a b%20#?&=\\:@\"'", "line\nfeed", "%ff%fe", "..."] {
+        let name = name.replace('%', "%25").replace('#', "%23").replace('?', "%3F").replace('@', "%40");
+        let name = name.replace("%25ff", "%ff").replace("%25fe", "%fe").replace('\n', "%0A");
+        let url = format!("shm://{}/{name}", folder.folder().display());
+        for value in [1.0, 2.0] {
+            let backend = Backend::open(&url).unwrap();
+            let counter = counter(&backend, "hits");
+            counter.inc(1.0).unwrap();
+            assert_eq!(counter.get().unwrap(), value, "{url}");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.folder()).unwrap().count(), 5, "one file for each, and no draft");
+}
+
+/// Makes system calls fail in this process, a forked child, as a file system that lacks them does.
+fn without_system_calls(calls: &[(i64, i32)]) {
+    let statement = |code: u32, jump_false: u8, value: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump_false,
+        k: value,
+    };
+    // Loads the number of the call; for each of `calls`, compares it and returns the error.
+    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (call, error) in calls {
+        filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, *call as u32));
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | *error as u32));
+    }
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: plain system calls; the kernel copies the program.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+/// FAT, and some file systems of FUSE and of network servers.
+#[test]
+fn a_volume_without_hard_links_permissions_and_fallocate_holds_a_file() {
+    for error in [libc::EPERM, libc::EOPNOTSUPP] {
+        let file = TestFile::new();
+        fork(|| {
+            without_system_calls(&[
+                (libc::SYS_linkat, error),
+                (libc::SYS_fchmod, error),
+                (libc::SYS_fallocate, libc::EOPNOTSUPP),
+            ]);
+            let (backend, other) = (file.open(), file.open());
+            let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
+            let is_made = (0..10_000).all(|index| family.metric(&[&index.to_string()]).is_ok());
+            is_made && other.collect(None).unwrap().families[0].series().len() == 10_000
+        })
+        .join();
+        assert_eq!(fs::read_dir(file.folder()).unwrap().count(), 1);
+        assert!(file.size() > SEGMENT);
+    }
 }

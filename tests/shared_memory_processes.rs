@@ -445,3 +445,27 @@ fn a_process_stopped_while_holding_the_lock_costs_others_only_a_timeout() {
     stopped.kill();
     family.metric(&["new"]).unwrap();
 }
+
+/// A service starts with hundreds of workers, each of which makes its series. They all want the lock at once.
+#[test]
+fn a_burst_of_processes_that_make_metrics_is_refused_nothing() {
+    const PROCESSES: usize = 100;
+    const METRICS: usize = 200;
+    let file = TestFile::new();
+    let workers: Vec<Process> = (0..PROCESSES)
+        .map(|worker| {
+            let file = &file;
+            fork(move || {
+                let backend = file.open();
+                let family = hits(&backend);
+                (0..METRICS).all(|index| {
+                    let metric = family.metric(&[&format!("{worker}-{index}")]);
+                    metric.unwrap().inc(1.0).is_ok()
+                })
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(Process::join);
+    assert_eq!(all_hits(&file).len(), PROCESSES * METRICS);
+    assert!(file.open().check().unwrap().faults().is_empty());
+}

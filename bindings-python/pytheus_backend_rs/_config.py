@@ -7,6 +7,7 @@ engine is the one that knows the options, and that refuses unknown ones by name.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -52,9 +53,9 @@ def redis_url(config: Mapping[str, Any]) -> str:
 
 
 def shared_memory_url(config: Mapping[str, Any]) -> str:
-    """The store URL for the options of a `SharedMemoryBackend` that has a path.
+    """The store URL for the options of a `SharedMemoryBackend`.
 
-    `path`, or `url`; `size_limit`; `start`; `mode`, as a number (0o600) or in octal digits ("0600").
+    `path`, or `url`, or neither; `size_limit`; `start`; `mode`, as a number (0o600) or in octal digits ("0600").
     """
     options = {name: value for name, value in config.items() if value is not None}
     path, url = options.pop("path", None), options.pop("url", None)
@@ -71,8 +72,30 @@ def shared_memory_url(config: Mapping[str, Any]) -> str:
                 f"option 'mode' is {mode}: write permissions in octal, as in 0o660 or \"660\""
             )
         options["mode"] = f"{mode:o}"
-    absolute = os.path.abspath(_text("path", os.fspath(path) if isinstance(path, os.PathLike) else path))
-    return with_options("shm://" + quote(absolute), options)
+    if path is None:
+        return with_options("shm:", {**_multiprocessing_parent(), **options})
+    return with_options("shm://" + quote(_absolute(path)), options)
+
+
+def _multiprocessing_parent() -> dict[str, int]:
+    """The process that has started this one through `multiprocessing`, as the engine's option `parent`."""
+    # Not imported here: a process that was started so has imported it.
+    process: Any = sys.modules.get("multiprocessing.process")
+    parent = process.parent_process() if process is not None else None
+    return {} if parent is None else {"parent": parent.pid}
+
+
+def _absolute(path: Any) -> bytes:
+    """The bytes of the path. A file may have a name that is no text."""
+    if not isinstance(path, (str, bytes, os.PathLike)) or not path:
+        raise ConfigurationError(f"option 'path' is {path!r}: expected a path")
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"option 'path' is {path!r}: a lone surrogate is no text") from None
+    if b"\0" in name:
+        raise ConfigurationError(f"option 'path' is {path!r}: expected a path without a NUL character")
+    return os.path.abspath(name)
 
 
 def with_options(base: str, options: Mapping[str, Any]) -> str:

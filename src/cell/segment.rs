@@ -22,7 +22,8 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Maps `length` bytes at `offset` for reading and writing. The file must be at least that long, and
-    /// `offset` a multiple of the page size. Set `has_holes` if the file system has not reserved all of the bytes.
+    /// `offset` a multiple of the page size. Set `has_holes` if the file system has not reserved all of the
+    /// bytes.
     pub(crate) fn map(file: RawFd, offset: u64, length: u64, has_holes: bool) -> io::Result<Arc<Self>> {
         let map = MmapOptions::new().offset(offset).len(length as usize).map_raw(file)?;
         Self::populated(map, has_holes)
@@ -39,8 +40,8 @@ impl Segment {
         Self::populated(map, has_holes)
     }
 
-    /// Reading a hole on a full tmpfs raises SIGBUS, because the kernel has no page for it. Populating the map
-    /// first turns that signal into an error.
+    /// Reading a hole on a full tmpfs raises SIGBUS, because the kernel has no page for it. Populating the
+    /// map first turns that signal into an error.
     fn populated(map: MmapRaw, has_holes: bool) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
         if has_holes {

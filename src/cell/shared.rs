@@ -1,8 +1,8 @@
 //! The cells of one metric in a mapped file, where several processes change them.
 //!
-//! A metric of the shared-memory store counts here: a compare-and-swap of one word, without a lock or a system
-//! call. When the metric is removed, its record may be given to another metric. The record's generation
-//! changes then, and every operation checks it first, so that a stale handle changes nothing.
+//! A metric of the shared-memory store counts here: a compare-and-swap of one word, without a lock or a
+//! system call. When the metric is removed, its record may be given to another metric. The record's
+//! generation changes then, and every operation checks it first, so that a stale handle changes nothing.
 
 #![allow(unsafe_code)]
 
@@ -28,8 +28,8 @@ unsafe impl Send for SharedCells {}
 unsafe impl Sync for SharedCells {}
 
 impl SharedCells {
-    /// Returns the `count` cells at `cells_at`. They belong to the metric while the word at `generation_at` is
-    /// `expected`. Returns `None` if a cell or the generation is outside the segment.
+    /// Returns the `count` cells at `cells_at`. They belong to the metric while the word at `generation_at`
+    /// is `expected`. Returns `None` if a cell or the generation is outside the segment.
     pub(crate) fn new(
         segment: &Arc<Segment>,
         generation_at: u64,
@@ -73,11 +73,11 @@ impl SharedCells {
     /// Replaces the value of a cell by `next(value)` with a compare-and-swap, if the metric is live.
     ///
     /// A process that gives the record to another metric changes the generation first, and then zeroes the
-    /// cells with Release stores. `change` loads the cell with Acquire and checks the generation afterwards. If
-    /// it loaded the zero of the new metric, it sees the new generation and returns. If it loaded a value of
-    /// the old metric, the exchange fails once the cell is zeroed. One case is left: the thread is suspended
-    /// between the check and the exchange while the record is removed, reused, and the cell reaches the
-    /// bit-identical value again. `docs/shared-memory-layout.md` lists it under "What is not promised".
+    /// cells with Release stores. `change` loads the cell with Acquire and checks the generation afterwards.
+    /// If it loaded the zero of the new metric, it sees the new generation and returns. If it loaded a value
+    /// of the old metric, the exchange fails once the cell is zeroed. One case is left: the thread is
+    /// suspended between the check and the exchange while the record is removed, reused, and the cell reaches
+    /// the bit-identical value again. `docs/shared-memory-layout.md` lists it under "What is not promised".
     #[inline]
     fn change(&self, index: usize, next: impl Fn(f64) -> f64) {
         let cell = self.cell(index);
@@ -87,8 +87,8 @@ impl SharedCells {
                 return;
             }
             let wanted = next(f64::from_bits(current)).to_bits();
-            // Relaxed on success: the cell publishes nothing but its own value. Acquire on failure, as for the
-            // load above.
+            // Relaxed on success: the cell publishes nothing but its own value. Acquire on failure, as for
+            // the load above.
             match cell.compare_exchange_weak(current, wanted, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(seen) => current = seen,

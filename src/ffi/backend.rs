@@ -20,12 +20,16 @@ use crate::backend::Backend;
 ///
 /// - `cell` (atomic): accepted for programs written for 0.0.9; both values mean atomic operations
 ///
-/// `shm:///path/of/a/file`: a file that all processes of a service on this machine map.
+/// `shm:///path/of/a/file`: a file that all processes of a service on this machine map. `shm:`
+/// without a path: a file that the processes which descend from one program by fork, or by
+/// Python's multiprocessing, find by themselves.
 ///
 /// - `size_limit` (67108864): how large a new file may grow
 /// - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to
 ///   a file that others have made and only read it
 /// - `mode` (0600): the permissions of a new file, in octal
+/// - `parent`: without a path: an ancestor of this process that belongs to the same service, though
+///   it has started this process by exec
 /// - `required`: with start=attach: whether a file that cannot be read is an error when the store
 ///   is opened (true), or an error of each scrape until the file is there (false)
 ///

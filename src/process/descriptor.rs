@@ -5,6 +5,8 @@
 //! keeps its [`Identity`] too, and checks it first.
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// The device and inode of an open file. Each socket, pipe and file has its own for as long as it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,11 @@ pub(crate) struct Identity {
 impl Identity {
     /// Returns the identity of what `number` refers to now; `None` if it is closed.
     pub(crate) fn of(number: RawFd) -> Option<Self> {
+        Self::with_length(number).map(|(identity, _)| identity)
+    }
+
+    /// Returns the identity of what `number` refers to now, and its length in bytes; `None` if it is closed.
+    pub(crate) fn with_length(number: RawFd) -> Option<(Self, u64)> {
         if number < 0 {
             return None;
         }
@@ -24,7 +31,13 @@ impl Identity {
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         let stat = rustix::fs::fstat(borrowed).ok()?;
         #[allow(clippy::unnecessary_cast)] // the types differ between systems
-        Some(Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
+        Some((Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }, stat.st_size as u64))
+    }
+
+    /// Returns the identity of the file at `path`; `None` if there is none. Does not follow a symbolic link.
+    pub(crate) fn of_path(path: &Path) -> Option<Self> {
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino() })
     }
 }
 

@@ -8,4 +8,5 @@ pub(crate) mod exit;
 pub(crate) mod fork;
 pub(crate) mod logging;
 pub(crate) mod random;
+pub(crate) mod service;
 pub(crate) mod thread;

@@ -15,7 +15,13 @@ use crate::model::statistics::Tally;
 pub(crate) fn open(url: StoreUrl, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Box<dyn Store>> {
     Ok(match url.store {
         StoreOptions::Memory => Box::new(MemoryStore::new(table)),
-        StoreOptions::SharedMemory(options) => shared_memory::open(&options)?,
+        StoreOptions::SharedMemory(options) => match &options.path {
+            Some(path) => shared_memory::open(path, &options)?,
+            None => match shared_memory::open_for_service(&options) {
+                Some(store) => store,
+                None => Box::new(MemoryStore::new(table)),
+            },
+        },
         StoreOptions::Redis(options) => Box::new(RedisStore::open(*options, table, tally)?),
     })
 }

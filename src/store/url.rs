@@ -82,13 +82,26 @@ fn parse_memory(url: &Url) -> Result<StoreUrl> {
 
 fn parse_shared_memory(url: &Url) -> Result<StoreUrl> {
     let is_absolute = url.path().starts_with('/') && url.path().len() > 1;
-    if has_host(url) || !is_absolute {
-        return Err(configuration("shm:// needs the absolute path of a file, as in shm:///dev/shm/metrics"));
+    let has_no_path = url.path().is_empty() && !url.has_authority();
+    if has_host(url) || !(is_absolute || has_no_path) {
+        return Err(configuration(
+            "shm:// needs the absolute path of a file, as in shm:///dev/shm/metrics; shm: without slashes is \
+             the file of this process's service",
+        ));
     }
-    let mut options = SharedMemoryOptions { path: decode_path(url.path()), ..SharedMemoryOptions::default() };
+    let path = is_absolute.then(|| decode_path(url.path()));
+    let mut options = SharedMemoryOptions { path, ..SharedMemoryOptions::default() };
     let common = read_query("shm", url, shared_memory::OPTIONS, &mut options)?;
     if options.required.is_some() && options.start != Start::Attach {
         return Err(configuration("option \"required\" of the shm store needs start=attach"));
+    }
+    if options.start == Start::Attach && options.path.is_none() {
+        return Err(configuration(
+            "start=attach needs the absolute path of a file, as in shm:///dev/shm/metrics",
+        ));
+    }
+    if options.parent.is_some() && options.path.is_some() {
+        return Err(configuration("option \"parent\" of the shm store goes without a path"));
     }
     Ok(StoreUrl { store: StoreOptions::SharedMemory(options), common })
 }
@@ -241,7 +254,7 @@ mod tests {
         assert_eq!(shared("shm:///m?start=reset").start, Start::Reset);
         let attached = shared("shm:///m%20n?start=attach&required=false");
         assert_eq!((attached.start, attached.required), (Start::Attach, Some(false)));
-        assert_eq!(attached.path, std::path::Path::new("/m n"));
+        assert_eq!(attached.path.as_deref(), Some(std::path::Path::new("/m n")));
         assert!(shared("shm:///m?start=attach").required.is_none());
         assert!(refusal("shm:///m?start=attached").contains("continue, reset or attach"));
         assert!(refusal("shm:///m?required=false").contains("needs start=attach"));

@@ -31,6 +31,29 @@ pub fn fork(body: impl FnOnce() -> bool) -> Process {
     }
 }
 
+/// Returns whether this process runs as root.
+pub fn is_root() -> bool {
+    // SAFETY: a plain system call.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs `body` in a forked child that runs as another user.
+pub fn as_user(user: u32, group: u32, body: impl FnOnce() -> bool) {
+    fork(|| {
+        // SAFETY: plain system calls.
+        let done = unsafe {
+            libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(group) == 0 && libc::setuid(user) == 0
+        };
+        done && body()
+    })
+    .join();
+}
+
+/// Runs `body` in a forked child without privileges.
+pub fn as_nobody(body: impl FnOnce() -> bool) {
+    if is_root() { as_user(65534, 65534, body) } else { fork(body).join() }
+}
+
 impl Process {
     /// Waits for the end of the child. Panics unless it exited with 0.
     pub fn join(self) {

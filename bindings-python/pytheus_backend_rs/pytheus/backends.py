@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytheus_backend_rs import _config, _logging, _private_file
+from pytheus_backend_rs import _config, _logging
 from pytheus_backend_rs._engine import Engine, Family, Statistics
 from pytheus_backend_rs._errors import ErrorSlot, exception_class
 from pytheus_backend_rs._labels import labels_json
@@ -312,13 +312,15 @@ class SharedMemoryBackend(_SharedBackend):
     An `inc` changes the value in place, visible to all at once: nothing has to be sent, and a process that
     is killed has lost nothing.
 
-    `path` is the file. Without one, a private file is made for this process and its children, and removed
-    when this process ends. Options:
+    `path` is the file. Without one, all processes that descend from one program by fork or by `multiprocessing` find
+    one file by themselves. Options:
 
     - `size_limit` (67108864): how large a new file may grow
     - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to
       a file that others have made and only read it
     - `mode` (0600): the permissions of a new file, in octal
+    - `parent`: without a path: an ancestor of this process that belongs to the same service, though
+      it has started this process by exec
     - `required`: with start=attach: whether a file that cannot be read is an error when the store
       is opened (true), or an error of each scrape until the file is there (false)
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
@@ -327,12 +329,6 @@ class SharedMemoryBackend(_SharedBackend):
 
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
-        if config.get("path") is None and config.get("url") is None:
-            path = _private_file.path()
-            config = {**config, "path": path}
-            if config.get("start") == "reset" and not _private_file.is_own(path):
-                # Whoever made it, and put it here for us, counts in it.
-                config["start"] = "continue"
         return _config.shared_memory_url(config)
 
 

@@ -1,10 +1,10 @@
 //! The store of a process that only reads a metrics file, as the side-car does.
 //!
-//! It never makes a file, and maps the file so that it cannot be changed. It goes by the file's name: when the
-//! application has replaced the file, the next scrape reads the new one. Nothing can be declared here.
+//! It never makes a file, and maps the file so that it cannot be changed. It goes by the file's name: when
+//! the application has replaced the file, the next scrape reads the new one. Nothing can be declared here.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::families::read_families;
@@ -33,8 +33,8 @@ pub(super) struct AttachedStore {
 impl AttachedStore {
     /// Opens the file. A file that is absent or cannot be read is an error if it is required. Otherwise it is
     /// an error of each scrape until the file is there.
-    pub(super) fn open(options: &SharedMemoryOptions) -> Result<Self> {
-        let store = Self { path: options.path.clone(), current: Mutex::new(None) };
+    pub(super) fn open(path: &Path, options: &SharedMemoryOptions) -> Result<Self> {
+        let store = Self { path: path.to_owned(), current: Mutex::new(None) };
         match store.file() {
             Err(error) if options.required.unwrap_or(true) => return Err(error),
             Err(error) => log::warn!("{error}; it is read as soon as it can be"),

@@ -2,14 +2,14 @@
 //!
 //! Other processes that open the name at any time find either no file or a complete one.
 
-use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::layout::{Header, SEGMENT_SIZE};
 use super::options::SharedMemoryOptions;
@@ -20,11 +20,7 @@ use crate::process::random::random_bits;
 /// Makes the file of `options.path`. Fails with [`io::ErrorKind::AlreadyExists`] if there is one.
 pub(super) fn create(path: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
     let draft = draft_of(path)?;
-    // A link, unlike a rename, does not replace a file that another process has made meanwhile.
-    let made = write_draft(&draft, options).and_then(|()| {
-        rustix::fs::linkat(rustix::fs::CWD, &draft, rustix::fs::CWD, path, AtFlags::empty())
-            .map_err(io::Error::from)
-    });
+    let made = write_draft(&draft, options).and_then(|()| give_name(&draft, path));
     // Removes the second name of a file that was made, and what a failure has left.
     let _ = std::fs::remove_file(&draft);
     made
@@ -32,11 +28,27 @@ pub(super) fn create(path: &Path, options: &SharedMemoryOptions) -> io::Result<(
 
 /// Returns a name in the same folder that no other process uses.
 fn draft_of(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut draft = OsString::from(".");
-    draft.push(name);
-    draft.push(format!(".{}.{:x}", std::process::id(), random_bits()));
-    Ok(path.with_file_name(draft))
+    path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // Without the name of the file, which may already be as long as a name can be.
+    Ok(path.with_file_name(format!(".pytheus-backend-rs.{}.{:x}", std::process::id(), random_bits())))
+}
+
+/// Gives the draft its name. Never replaces a file that another process has made meanwhile.
+fn give_name(draft: &Path, path: &Path) -> io::Result<()> {
+    let linked = rustix::fs::linkat(CWD, draft, CWD, path, AtFlags::empty());
+    match linked {
+        // File systems without hard links: FAT, and some of FUSE and of network servers.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
+        _ => return Ok(linked?),
+    }
+    // An exclusive lock of the folder stands in for what a link does: to look and to rename in one step.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = File::open(folder)?;
+    rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
+    if path.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    std::fs::rename(draft, path)
 }
 
 fn write_draft(draft: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
@@ -46,8 +58,11 @@ fn write_draft(draft: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
         .mode(options.mode)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(draft)?;
-    // The umask may have taken bits away.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(options.mode as rustix::fs::RawMode))?;
+    // The umask may have taken bits away. A file system without permissions of its own refuses.
+    match rustix::fs::fchmod(&file, Mode::from_raw_mode(options.mode as rustix::fs::RawMode)) {
+        Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+        result => result?,
+    }
     space::reserve(file.as_fd(), 0, SEGMENT_SIZE)?;
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&random_bits().to_le_bytes());

@@ -1,9 +1,9 @@
 //! The one descriptor that a metrics file keeps open.
 //!
 //! The file needs it to grow, to be locked, and to see whether it was cut off. The program may close every
-//! descriptor (a daemon does, and so does `os.closerange`) and then open its own files under the same numbers.
-//! So the descriptor lies above the standard ones, and each use first checks that the number still refers to the
-//! metrics file. If it does not, the file is opened again by its name.
+//! descriptor (a daemon does, and so does `os.closerange`) and then open its own files under the same
+//! numbers. So the descriptor lies above the standard ones, and each use first checks that the number still
+//! refers to the metrics file. If it does not, the file is opened again by its name.
 
 #![allow(unsafe_code)]
 
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::fs::OFlags;
 
+use crate::process::descriptor::Identity;
+
 /// What a process does with a file that it opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -23,14 +25,12 @@ pub(super) enum Access {
     ReadOnly,
 }
 
-/// The device and inode of a file. They are its own while it is mapped or open.
-type Identity = (u64, u64);
-
 /// A descriptor that is checked before each use.
 #[derive(Debug)]
 pub(super) struct FileDescriptor {
     number: AtomicI32,
     access: Access,
+    /// The file's own, for as long as it is mapped or open.
     identity: Identity,
     /// Whether another process uses the same open file description, and so the same lock.
     is_shared: AtomicBool,
@@ -40,7 +40,7 @@ impl FileDescriptor {
     /// Opens `path`. Does not follow a symbolic link, and does not wait for the writer of a pipe.
     pub(super) fn open(path: &Path, access: Access) -> io::Result<Self> {
         let file = open(path, access, OFlags::NOFOLLOW)?;
-        let identity = identity_of(file.as_raw_fd())
+        let identity = Identity::of(file.as_raw_fd())
             .ok_or_else(|| io::Error::other("its descriptor was closed by the program"))?;
         let number = AtomicI32::new(above_standard(file)?);
         Ok(Self { number, access, identity, is_shared: AtomicBool::new(false) })
@@ -50,13 +50,14 @@ impl FileDescriptor {
     pub(super) fn get(&self, path: &Path) -> io::Result<BorrowedFd<'_>> {
         // Relaxed: the number publishes nothing. A thread that uses an old one checks it like any other.
         let number = self.number.load(Ordering::Relaxed);
-        if identity_of(number) == Some(self.identity) {
-            // SAFETY: the number is open, which is checked above. If the program closes it before it is used, the
-            // use fails or, in a race that no check can close, meets a file that the program opened just then.
+        if Identity::of(number) == Some(self.identity) {
+            // SAFETY: the number is open, which is checked above. If the program closes it before it is used,
+            // the use fails or, in a race that no check can close, meets a file that the program opened just
+            // then.
             return Ok(unsafe { BorrowedFd::borrow_raw(number) });
         }
         let file = open(path, self.access, OFlags::NOFOLLOW)?;
-        if identity_of(file.as_raw_fd()) != Some(self.identity) {
+        if Identity::of(file.as_raw_fd()) != Some(self.identity) {
             let reason = "the program has closed its descriptor, and its name leads to another file";
             return Err(io::Error::other(reason));
         }
@@ -75,11 +76,17 @@ impl FileDescriptor {
         Ok(unsafe { BorrowedFd::borrow_raw(fresh) })
     }
 
+    /// Returns the length of the file, with the same check in one system call.
+    pub(super) fn length(&self, path: &Path) -> io::Result<u64> {
+        match Identity::with_length(self.number.load(Ordering::Relaxed)) {
+            Some((identity, length)) if identity == self.identity => Ok(length),
+            _ => Ok(rustix::fs::fstat(self.get(path)?)?.st_size as u64),
+        }
+    }
+
     /// Returns whether `path` still leads to the file: it may have been removed, or replaced by another one.
     pub(super) fn is_named(&self, path: &Path) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::symlink_metadata(path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+        Identity::of_path(path) == Some(self.identity)
     }
 
     /// Returns whether another process has the same open file description. An `flock` would not keep it out.
@@ -89,11 +96,11 @@ impl FileDescriptor {
 
     /// Opens the file anew in a forked child.
     ///
-    /// A lock belongs to an open file description, which the child shares with its parent. The child opens the
-    /// file while it is still the user that the parent is, before the program gives up privileges.
+    /// A lock belongs to an open file description, which the child shares with its parent. The child opens
+    /// the file while it is still the user that the parent is, before the program gives up privileges.
     pub(super) fn forked(&self, path: &Path) {
         let number = self.number.load(Ordering::Relaxed);
-        if identity_of(number) != Some(self.identity) {
+        if Identity::of(number) != Some(self.identity) {
             return;
         }
         // The name may lead to another file by now, or nowhere; the open file leads to itself.
@@ -101,7 +108,7 @@ impl FileDescriptor {
         let fresh = open(Path::new(&by_number), self.access, OFlags::empty())
             .or_else(|_| open(path, self.access, OFlags::NOFOLLOW))
             .ok()
-            .filter(|file| identity_of(file.as_raw_fd()) == Some(self.identity))
+            .filter(|file| Identity::of(file.as_raw_fd()) == Some(self.identity))
             .and_then(|file| above_standard(file).ok());
         match fresh {
             Some(fresh) => {
@@ -117,7 +124,7 @@ impl FileDescriptor {
 impl Drop for FileDescriptor {
     fn drop(&mut self) {
         let number = *self.number.get_mut();
-        if identity_of(number) == Some(self.identity) {
+        if Identity::of(number) == Some(self.identity) {
             // SAFETY: it refers to the metrics file, and `self` was its owner.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
@@ -139,14 +146,4 @@ fn above_standard(file: File) -> io::Result<RawFd> {
         return Ok(file.into_raw_fd());
     }
     Ok(rustix::io::fcntl_dupfd_cloexec(&file, 3)?.into_raw_fd())
-}
-
-fn identity_of(number: RawFd) -> Option<Identity> {
-    if number < 0 {
-        return None;
-    }
-    // SAFETY: the number is only passed to fstat, which reports a closed one as an error; it is not -1.
-    let stat = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) }).ok()?;
-    #[allow(clippy::unnecessary_cast)] // the types differ between systems
-    Some((stat.st_dev as u64, stat.st_ino as u64))
 }

@@ -15,7 +15,8 @@ use crate::model::sample::FamilySamples;
 
 /// Returns all families of the file with their series, in the order of declaration.
 ///
-/// Families that cannot be read are left out, and so is each series that would make a scraper refuse the response.
+/// Families that cannot be read are left out, and so is each series that would make a scraper refuse the
+/// response.
 pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
     let records = live_records(file)?;
     let mut families: Vec<FamilySamples> = Vec::new();
@@ -75,7 +76,8 @@ pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
     Ok(families)
 }
 
-/// Returns the `wanted` families as this process has declared them: their help text may differ from the file's.
+/// Returns the `wanted` families as this process has declared them: their help text may differ from the
+/// file's.
 pub(super) fn pick(found: Vec<FamilySamples>, wanted: &[Arc<Family>]) -> Vec<FamilySamples> {
     let by_name = |family: FamilySamples| (family.definition.name().to_owned(), family);
     let mut found: HashMap<String, FamilySamples> = found.into_iter().map(by_name).collect();

@@ -1,11 +1,11 @@
 //! The metrics file of one process: opened, checked, mapped and grown.
 //!
-//! It maps a segment when the segment is first needed, and never unmaps it before the store goes. Everything that
-//! can be wrong with the file as a whole is found here; [`super::record`] judges what is in it.
+//! It maps a segment when the segment is first needed, and never unmaps it before the store goes. Everything
+//! that can be wrong with the file as a whole is found here; [`super::record`] judges what is in it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +60,10 @@ impl SharedFile {
         // Another process may make or remove the file between the two calls.
         for _ in 0..OPEN_ATTEMPTS {
             match FileDescriptor::open(path, Access::ReadWrite) {
-                Ok(descriptor) => return Self::new(path, descriptor, Access::ReadWrite),
+                Ok(descriptor) => {
+                    check_owner(path, &descriptor, options.mode)?;
+                    return Self::new(path, descriptor, Access::ReadWrite);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(not_opened(path, "cannot be opened for reading and writing", error));
@@ -121,9 +124,9 @@ impl SharedFile {
 
     /// Returns the length of the file in bytes.
     pub(super) fn length(&self) -> Result<u64> {
-        let stat = rustix::fs::fstat(self.descriptor()?)
-            .map_err(|error| failed(&self.path, "cannot be read", error))?;
-        Ok(stat.st_size as u64)
+        self.descriptor
+            .length(&self.path)
+            .map_err(|error| failed(&self.path, "cannot be opened again", error))
     }
 
     /// Returns the descriptor, checked.
@@ -173,8 +176,8 @@ impl SharedFile {
         Ok(slot.segment.get_or_init(|| Box::new(segment)))
     }
 
-    /// Returns the segment that holds the byte at `offset`, to be written. Fills its holes, which a copied file may
-    /// have, so that no write can fail later.
+    /// Returns the segment that holds the byte at `offset`, to be written. Fills its holes, which a copied
+    /// file may have, so that no write can fail later.
     pub(super) fn writable_segment(&self, offset: u64) -> Result<&Arc<Segment>> {
         let segment = self.segment(offset)?;
         let slot = self.slot(offset)?;
@@ -198,8 +201,8 @@ impl SharedFile {
             .ok_or_else(|| unusable(&self.path, "it refers to a place behind its size limit"))
     }
 
-    /// Checks that the file has at least `needed` bytes. A read behind the end of a file that was cut off would
-    /// raise SIGBUS.
+    /// Checks that the file has at least `needed` bytes. A read behind the end of a file that was cut off
+    /// would raise SIGBUS.
     pub(super) fn check_length(&self, needed: u64) -> Result<()> {
         let length = self.length()?;
         if length >= needed {
@@ -227,14 +230,28 @@ fn read_header(path: &Path, file: BorrowedFd<'_>) -> Result<Header> {
     if !metadata.is_file() {
         return Err(unusable(path, "it is no regular file"));
     }
-    let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user {
-        let reason = format!("it belongs to the user {}, and this process runs as {user}", metadata.uid());
-        return Err(unusable(path, reason));
-    }
     let mut bytes = vec![0; HEADER_SIZE.min(metadata.len()) as usize];
     file.read_exact_at(&mut bytes, 0).map_err(cannot_be_read)?;
     Header::decode(&bytes).map_err(|error| unusable(path, error.message()))
+}
+
+/// Refuses to count in a file of another user, unless that is the user root or `mode` says that other users
+/// take part.
+///
+/// The owner of a file can cut it off, which ends the processes that count in it. So a file that another user
+/// has put into `/tmp` or `/dev/shm` is not used by mistake. Reading needs permission only.
+fn check_owner(path: &Path, descriptor: &FileDescriptor, mode: u32) -> Result<()> {
+    let file = descriptor.get(path).map_err(|error| failed(path, "cannot be read", error))?;
+    let owner = rustix::fs::fstat(file).map_err(|error| failed(path, "cannot be read", error))?.st_uid;
+    let user = rustix::process::geteuid().as_raw();
+    if owner == user || owner == 0 || mode & 0o022 != 0 {
+        return Ok(());
+    }
+    let reason = format!(
+        "it belongs to the user {owner}, and this process runs as {user}: set the option \"mode\" to 0660 or 0666 in \
+         all processes that count in it"
+    );
+    Err(unusable(path, reason))
 }
 
 fn not_opened(path: &Path, what: &str, error: io::Error) -> Error {
@@ -251,8 +268,8 @@ fn has_holes(file: BorrowedFd<'_>) -> io::Result<bool> {
     Ok((stat.st_blocks as u64) * 512 < stat.st_size as u64)
 }
 
-/// Returns whether the segment at `start` has any data. Each segment in use begins with a record, so one without
-/// data was never written; to read it could fill a tmpfs with empty pages.
+/// Returns whether the segment at `start` has any data. Each segment in use begins with a record, so one
+/// without data was never written; to read it could fill a tmpfs with empty pages.
 fn has_data(file: BorrowedFd<'_>, start: u64) -> bool {
     match rustix::fs::seek(file, SeekFrom::Data(start)) {
         Ok(data) => data < start + SEGMENT_SIZE,

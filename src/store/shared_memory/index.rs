@@ -1,8 +1,8 @@
 //! Where the records of the file are, as far as this process has looked.
 //!
-//! A writer needs it to see whether a series exists, and to find a free record. An entry is the record checksum
-//! and the offset, 16 bytes: the record itself is read from the file when a look-up needs it. Labels never stay in
-//! the memory of the process.
+//! A writer needs it to see whether a series exists, and to find a free record. An entry is the record
+//! checksum and the offset, 16 bytes: the record itself is read from the file when a look-up needs it. Labels
+//! never stay in the memory of the process.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +11,7 @@ use super::file::SharedFile;
 use super::layout::{
     CHANGES_AT, GENERATION_AT, HEADER_SIZE, KIND_FAMILY, KIND_METRIC, RECORD_CHECKSUM_AT, SEGMENT_SIZE,
 };
-use super::record::{Contents, Place, Record, committed, place_at, read, word};
+use super::record::{Contents, Place, Record, place_at, read, word};
 use crate::cell::segment::load;
 use crate::model::error::Result;
 
@@ -33,30 +33,29 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Returns how many bytes of the file the index does not know. They are all, if records were removed or reused
-    /// since it was begun.
-    pub(super) fn unknown_bytes(&self, file: &SharedFile) -> Result<u64> {
-        let end = committed(file)?;
-        Ok(if self.is_valid(file)? { end.saturating_sub(self.scanned) } else { end })
+    /// Returns how many of the bytes before `end` the index does not know.
+    pub(super) fn unknown_bytes(&self, end: u64) -> u64 {
+        end.saturating_sub(self.scanned)
     }
 
-    /// Returns whether no record was removed or reused since the index was begun.
+    /// Returns whether no record was removed or reused since the index was begun. The caller has checked the
+    /// length of the file.
     pub(super) fn is_valid(&self, file: &SharedFile) -> Result<bool> {
         Ok(self.scanned > 0 && current_changes(file)? == self.changes)
     }
 
-    /// Forgets everything. The caller holds the lock, so that no change is half done at this moment.
+    /// Forgets everything. The caller holds the lock, so no change is half done at this moment.
     pub(super) fn restart(&mut self, file: &SharedFile) -> Result<()> {
         *self = Self { changes: current_changes(file)?, scanned: HEADER_SIZE, ..Self::default() };
         Ok(())
     }
 
-    /// Reads the bytes that the index does not know.
+    /// Reads the bytes before `end` that the index does not know.
     ///
-    /// It needs no lock. What it reads while another process reuses records may be wrong, and then the counter of
-    /// changes is another one: the caller checks [`Index::is_valid`] under the lock before it writes.
-    pub(super) fn catch_up(&mut self, file: &SharedFile) -> Result<()> {
-        let end = committed(file)?;
+    /// It needs no lock. What it reads while another process reuses records may be wrong, and then the
+    /// counter of changes is another one: the caller checks [`Index::is_valid`] under the lock before it
+    /// writes.
+    pub(super) fn catch_up(&mut self, file: &SharedFile, end: u64) -> Result<()> {
         while self.scanned < end {
             let (place, next) = place_at(file, self.scanned, end)?;
             if let Some(place) = place {
@@ -81,6 +80,11 @@ impl Index {
             self.free.entry(place.size).or_default().push(place.offset);
         }
         Ok(())
+    }
+
+    /// Notes that this process has appended a record that ends at `end`.
+    pub(super) fn appended(&mut self, end: u64) {
+        self.scanned = end;
     }
 
     /// Adds a live record.
@@ -151,6 +155,5 @@ fn read_at(file: &SharedFile, offset: u64) -> Result<Option<Record>> {
 }
 
 fn current_changes(file: &SharedFile) -> Result<u64> {
-    file.check_length(SEGMENT_SIZE)?;
     Ok(load(word(file, file.segment(0)?, 0, CHANGES_AT)?))
 }

@@ -1,7 +1,8 @@
 //! The bytes of the file: `docs/shared-memory-layout.md` in code.
 //!
 //! A header is followed by records. The size of a record is a multiple of 64 bytes, and no record crosses the
-//! border of a segment. All numbers are little-endian. A value that several processes change is one aligned word.
+//! border of a segment. All numbers are little-endian. A value that several processes change is one aligned
+//! word.
 
 use crate::model::error::{Error, ErrorKind, Result};
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::errors::failed;
 use super::file::SharedFile;
-use super::layout::{SEGMENT_SIZE, TURNS_AT};
+use super::layout::TURNS_AT;
 use super::record::word;
 use crate::model::error::{Error, ErrorKind, Result};
 
@@ -18,23 +18,23 @@ use crate::model::error::{Error, ErrorKind, Result};
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pauses between two attempts: each is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock, held until it is dropped.
 pub(super) struct FileLock<'file>(&'file SharedFile);
 
 impl<'file> FileLock<'file> {
-    /// Takes the lock. The caller holds the process's own lock of its records.
+    /// Takes the lock. The caller holds the process's own lock of its records, and has checked the file's
+    /// length.
     ///
-    /// Waits for as long as other processes take turns. A burst of thousands of new series is thereby slow for
-    /// some, and refused for none. Fails if no process has taken the lock for [`STALL_TIMEOUT`].
+    /// Waits for as long as other processes take turns. A burst of thousands of new series is thereby slow
+    /// for some, and refused for none. Fails if no process has taken the lock for [`STALL_TIMEOUT`].
     pub(super) fn take(file: &'file SharedFile) -> Result<Self> {
         if !file.has_own_lock() {
-            let reason = "this process shares the lock of its parent: set the option \"mode\" so that its user may \
-                          read and write the file";
+            let reason = "this process shares the lock of its parent: set the option \"mode\" so \
+                          that its user may read and write the file";
             return Err(failed(file.path(), "cannot be locked", reason));
         }
-        file.check_length(SEGMENT_SIZE)?;
         let descriptor = file.descriptor()?;
         let turns = word(file, file.writable_segment(0)?, 0, TURNS_AT)?;
         // Relaxed: the number only tells that time was not spent in vain.
@@ -70,8 +70,8 @@ impl<'file> FileLock<'file> {
 
 impl Drop for FileLock<'_> {
     fn drop(&mut self) {
-        // Checked again: the program may have closed the descriptor, which has released the lock, and the number
-        // may be that of a file that the program itself has locked.
+        // Checked again: the program may have closed the descriptor, which has released the lock, and the
+        // number may be that of a file that the program itself has locked.
         if let Ok(descriptor) = self.0.descriptor() {
             let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
         }

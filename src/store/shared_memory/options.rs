@@ -19,7 +19,10 @@ pub(crate) enum Start {
 /// What a store URL can say about a shared-memory store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SharedMemoryOptions {
-    pub(crate) path: PathBuf,
+    /// The file. `None` stands for the file of this process's service: see [`super::service_file`].
+    pub(crate) path: Option<PathBuf>,
+    /// A process that is known to belong to the service. Only without a path.
+    pub(crate) parent: Option<i32>,
     /// The most bytes that a new file may grow to.
     pub(crate) size_limit: u64,
     pub(crate) start: Start,
@@ -75,12 +78,24 @@ pub(crate) const OPTIONS: &[StoreOption<SharedMemoryOptions>] = &[
         },
     },
     StoreOption {
+        name: "parent",
+        alias: None,
+        expected: "a process id",
+        default: None,
+        help: "without a path: an ancestor of this process that belongs to the same service, though it has \
+               started this process by exec",
+        set: |options, value| {
+            options.parent = Some(value.parse().ok().filter(|pid| *pid > 0)?);
+            Some(())
+        },
+    },
+    StoreOption {
         name: "required",
         alias: None,
         expected: "true or false",
         default: None,
-        help: "with start=attach: whether a file that cannot be read is an error when the store is opened (true), \
-               or an error of each scrape until the file is there (false)",
+        help: "with start=attach: whether a file that cannot be read is an error when the store is opened \
+               (true), or an error of each scrape until the file is there (false)",
         set: |options, value| {
             options.required = Some(boolean(value)?);
             Some(())

@@ -1,8 +1,9 @@
 //! One record of the file: read and written as words of a segment.
 //!
-//! Readers take no lock. A record is valid once the committed end is behind it. A reader checks the generation
-//! before and after, because the record may be given to another metric meanwhile. Nothing that the file says is
-//! trusted, because another program may have written it: each size and offset is checked before it is used.
+//! Readers take no lock. A record is valid once the committed end is behind it. A reader checks the
+//! generation before and after, because the record may be given to another metric meanwhile. Nothing that the
+//! file says is trusted, because another program may have written it: each size and offset is checked before
+//! it is used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,8 +47,8 @@ impl Contents<'_> {
     pub(super) fn size(&self, file: &SharedFile) -> Result<u32> {
         record_size(self.cell_count, self.text.len()).ok_or_else(|| {
             let message = format!(
-                "a record of {} bytes of text and {} values is too large for the metrics file {}: expected less \
-                 than {}",
+                "a record of {} bytes of text and {} values is too large for the metrics file {}: expected \
+                 less than {}",
                 self.text.len(),
                 self.cell_count,
                 file.path().display(),
@@ -217,13 +218,20 @@ pub(super) fn kind_and_size(file: &SharedFile, segment: &Arc<Segment>, offset: u
 /// Returns the committed end. Fails if it makes no sense, or if the file is shorter.
 pub(super) fn committed(file: &SharedFile) -> Result<u64> {
     // Before the first word is read: a read of bytes that were cut off ends the process by SIGBUS.
-    file.check_length(SEGMENT_SIZE)?;
+    let length = file.length()?;
+    if length < SEGMENT_SIZE {
+        file.check_length(SEGMENT_SIZE)?;
+    }
     let end = load(word(file, file.segment(0)?, 0, COMMITTED_AT)?);
     if end < HEADER_SIZE || !end.is_multiple_of(RECORD_ALIGNMENT) {
         return Err(damaged(file.path(), COMMITTED_AT));
     }
     // The file grows by whole segments, so a part of one means that it was cut off.
-    file.check_length(end.checked_next_multiple_of(SEGMENT_SIZE).unwrap_or(u64::MAX))?;
+    let needed = end.checked_next_multiple_of(SEGMENT_SIZE).unwrap_or(u64::MAX);
+    if length < needed {
+        // It may have grown since its length was read.
+        file.check_length(needed)?;
+    }
     Ok(end)
 }
 

@@ -1,7 +1,7 @@
 //! The records of the file as a writer changes them: found, appended, removed and reused.
 //!
-//! All changes happen under the lock of the file, in an order that leaves a good file when the process is killed
-//! between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
+//! All changes happen under the lock of the file, in an order that leaves a good file when the process is
+//! killed between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,8 +19,8 @@ use crate::model::error::Result;
 
 /// How many bytes of records a writer may index while it holds the lock: some 30 µs of work.
 const INDEXED_UNDER_LOCK: u64 = 64 << 10;
-/// How often a writer indexes without the lock before it does so under the lock, where nothing can change.
-const CATCH_UPS: usize = 4;
+/// How often a writer takes the lock before it indexes under the lock, where nothing can change.
+const MOST_ROUNDS: usize = 4;
 
 /// The records of the file, and where this process knows them to be.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Records {
             return Ok(record);
         }
         let Self { file, index } = self;
-        let _lock = lock(file, index)?;
+        let (_lock, end) = lock(file, index)?;
         if let Some(record) = index.find(file, wanted)? {
             return Ok(record);
         }
@@ -57,7 +57,7 @@ impl Records {
         }
         let (offset, generation) = match reuse(file, index, wanted)? {
             Some(reused) => reused,
-            None => append(file, wanted)?,
+            None => append(file, index, end, wanted)?,
         };
         index.insert(wanted.kind, wanted.checksum(wanted.size(file)?), offset);
         Ok(Record {
@@ -73,7 +73,7 @@ impl Records {
     /// Removes the record with these contents. Returns false if there is none.
     pub(super) fn remove(&mut self, wanted: &Contents<'_>) -> Result<bool> {
         let Self { file, index } = self;
-        let _lock = lock(file, index)?;
+        let (_lock, _) = lock(file, index)?;
         match index.find(file, wanted)? {
             Some(record) => free(file, index, &record).map(|()| true),
             None => Ok(false),
@@ -83,7 +83,7 @@ impl Records {
     /// Removes all metric records of the family whose record is at `family`.
     pub(super) fn remove_all(&mut self, family: u64) -> Result<()> {
         let Self { file, index } = self;
-        let _lock = lock(file, index)?;
+        let (_lock, _) = lock(file, index)?;
         for record in live_records(file)? {
             if record.kind == KIND_METRIC && record.family == family {
                 free(file, index, &record)?;
@@ -98,44 +98,42 @@ impl Records {
     }
 }
 
-/// Takes the lock, with an index that knows all records.
+/// Takes the lock, with an index that knows all records. Returns the committed end, too.
 ///
-/// A process that starts beside many others has much to index. It does so without the lock, as long as that makes
-/// progress, so that the others need not wait for it.
-fn lock<'file>(file: &'file SharedFile, index: &mut Index) -> Result<FileLock<'file>> {
-    for _ in 0..CATCH_UPS {
+/// A process that starts beside many others has much to index. It does so without the lock, so that the
+/// others need not wait for it. Under the lock it reads what was appended meanwhile, which is little after
+/// the first round.
+fn lock<'file>(file: &'file SharedFile, index: &mut Index) -> Result<(FileLock<'file>, u64)> {
+    let mut rounds = 0;
+    loop {
+        let end = committed(file)?;
         if index.is_valid(file)? {
-            index.catch_up(file)?;
+            index.catch_up(file, end)?;
         }
         let lock = FileLock::take(file)?;
-        if index.unknown_bytes(file)? <= INDEXED_UNDER_LOCK {
-            return refreshed(file, index, lock);
-        }
+        let end = committed(file)?;
         if !index.is_valid(file)? {
-            // Under the lock: its counter of changes then belongs to a moment at which no change is half done.
+            // Under the lock: its counter of changes then belongs to a moment at which no change is half
+            // done.
             index.restart(file)?;
         }
+        rounds += 1;
+        if index.unknown_bytes(end) <= INDEXED_UNDER_LOCK || rounds == MOST_ROUNDS {
+            index.catch_up(file, end)?;
+            return Ok((lock, end));
+        }
     }
-    refreshed(file, index, FileLock::take(file)?)
-}
-
-fn refreshed<'file>(file: &SharedFile, index: &mut Index, lock: FileLock<'file>) -> Result<FileLock<'file>> {
-    if !index.is_valid(file)? {
-        index.restart(file)?;
-    }
-    index.catch_up(file)?;
-    Ok(lock)
 }
 
 /// Tells other processes that their indexes are out of date.
 ///
-/// It comes before the change. Other processes look at the counter under the lock only, so they see it after the
-/// change, or after the death of the process that was about to make it. In the other order, a process killed
-/// between the two would leave them an index that takes a live record for free.
+/// It comes before the change. Other processes look at the counter under the lock only, so they see it after
+/// the change, or after the death of the process that was about to make it. In the other order, a process
+/// killed between the two would leave them an index that takes a live record for free.
 fn count_change(file: &SharedFile, index: &mut Index) -> Result<()> {
     let changes = word(file, file.writable_segment(0)?, 0, CHANGES_AT)?;
-    // Release: with the store of the generation, which follows, it keeps this order. Wrapping: the number comes
-    // from the file.
+    // Release: with the store of the generation, which follows, it keeps this order. Wrapping: the number
+    // comes from the file.
     changes.store(load(changes).wrapping_add(1), Ordering::Release);
     index.changed();
     Ok(())
@@ -147,7 +145,8 @@ fn free(file: &SharedFile, index: &mut Index, record: &Record) -> Result<()> {
     let get = |at: u64| Ok(load(word(file, segment, record.offset, at)?));
     let (size, checksum) = ((get(KIND_AND_SIZE_AT)? >> 32) as u32, get(RECORD_CHECKSUM_AT)?);
     count_change(file, index)?;
-    // Release: a process that sees the record free sees all that was written to it before, and the change counted.
+    // Release: a process that sees the record free sees all that was written to it before, and the change
+    // counted.
     word(file, segment, record.offset, GENERATION_AT)?
         .store(record.generation.wrapping_add(1), Ordering::Release);
     index.free(checksum, size, record.offset);
@@ -183,24 +182,25 @@ fn reuse(file: &SharedFile, index: &mut Index, wanted: &Contents<'_>) -> Result<
 }
 
 /// Appends a record behind the committed end, and publishes it. Returns its offset and generation.
-fn append(file: &SharedFile, wanted: &Contents<'_>) -> Result<(u64, u64)> {
+fn append(file: &SharedFile, index: &mut Index, committed: u64, wanted: &Contents<'_>) -> Result<(u64, u64)> {
     let size = wanted.size(file)?;
-    let mut offset = committed(file)?;
+    let mut offset = committed;
     let left = SEGMENT_SIZE - offset % SEGMENT_SIZE;
     if left < u64::from(size) {
         let padding = Contents { kind: KIND_PADDING, family: 0, cell_count: 0, text: "" };
         padding.write(file, offset, left as u32)?;
         offset += left;
     }
+    let end = offset + u64::from(size);
     if offset.is_multiple_of(SEGMENT_SIZE) {
         file.grow(offset)?;
+        file.check_length(end)?;
     }
-    let end = offset + u64::from(size);
-    file.check_length(end)?;
     // A writer that was killed may have left anything here, so the generation is written too.
     word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?.store(1, Ordering::Relaxed);
     wanted.write(file, offset, size)?;
     // Release: a process that sees this end sees the records before it whole.
     word(file, file.segment(0)?, 0, COMMITTED_AT)?.store(end, Ordering::Release);
+    index.appended(end);
     Ok((offset, 1))
 }

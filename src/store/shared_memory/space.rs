@@ -1,8 +1,8 @@
 //! Space of the file: reserved before it is used.
 //!
-//! A write to a mapped page for which the file system has no space raises SIGBUS. Reserving the space first turns
-//! a full disk into an error. The limit of the process for file sizes is checked before each call, because the
-//! kernel raises SIGXFSZ, which ends a program by default, when a call exceeds it.
+//! A write to a mapped page for which the file system has no space raises SIGBUS. Reserving the space first
+//! turns a full disk into an error. The limit of the process for file sizes is checked before each call,
+//! because the kernel raises SIGXFSZ, which ends a program by default, when a call exceeds it.
 
 use std::fs::File;
 use std::io;

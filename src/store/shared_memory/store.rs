@@ -1,14 +1,17 @@
 //! The store of a process that counts in a metrics file.
 
 use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::families::{definition_of, pick, read_families};
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
-use super::options::SharedMemoryOptions;
+use super::options::{SharedMemoryOptions, Start};
 use super::record::{Contents, Record, cells, committed};
 use super::records::Records;
+use super::service_file::ServiceFile;
 use super::survey;
 use crate::cell::Cells;
 use crate::metric::Metric;
@@ -27,14 +30,42 @@ pub(super) struct SharedMemoryStore {
     file: Arc<SharedFile>,
     /// Making and removing metrics takes this lock. Counting and reading values do not.
     records: Mutex<Records>,
+    /// Set if the file was found, and not named by the program.
+    service: Option<ServiceFile>,
+    /// Whether the log has said that the file lost its name.
+    is_renamed: AtomicBool,
 }
 
 impl SharedMemoryStore {
-    /// Opens the file that `options` name, or makes it.
-    pub(super) fn open(options: &SharedMemoryOptions) -> Result<Self> {
-        let file = Arc::new(SharedFile::open(&options.path, options)?);
+    /// Opens the file, or makes it.
+    pub(super) fn open(path: &Path, options: &SharedMemoryOptions) -> Result<Self> {
+        let file = Arc::new(SharedFile::open(path, options)?);
         committed(&file)?;
-        Ok(Self { records: Mutex::new(Records::new(Arc::clone(&file))), file })
+        let records = Mutex::new(Records::new(Arc::clone(&file)));
+        Ok(Self { file, records, service: None, is_renamed: AtomicBool::new(false) })
+    }
+
+    /// Opens the file of this process's service, or makes it.
+    pub(super) fn open_for_service(service: ServiceFile, options: &SharedMemoryOptions) -> Result<Self> {
+        service.sweep();
+        // A worker that starts later must not empty the file in which others count.
+        let start = if service.is_of_root() { options.start } else { Start::Continue };
+        let store = Self::open(&service.path, &SharedMemoryOptions { start, ..options.clone() })?;
+        log::info!("this service counts in the metrics file {}", service.path.display());
+        Ok(Self { service: Some(service), ..store })
+    }
+
+    /// Logs once that the file has lost its name.
+    fn check_name(&self) {
+        if self.file.has_its_name() {
+            self.is_renamed.store(false, Ordering::Relaxed);
+        } else if !self.is_renamed.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "the metrics file {} was removed or replaced while this process uses it: processes that start \
+                 from now on count in another file; restart the service",
+                self.file.path().display()
+            );
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
@@ -93,12 +124,14 @@ impl Store for SharedMemoryStore {
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
+        self.check_name();
         let found = read_families(&self.file)?;
         let Some(families) = families else { return Ok(Snapshot { families: found }) };
         Ok(Snapshot { families: pick(found, &families) })
     }
 
     fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+        self.check_name();
         let found = read_families(&self.file)?.into_iter();
         let (own, others): (Vec<_>, Vec<_>) =
             found.partition(|family| declared.contains(family.definition.name()));
@@ -119,7 +152,18 @@ impl Store for SharedMemoryStore {
     }
 
     fn check(&self) -> Result<Report> {
-        survey::survey(&self.file)
+        let mut report = survey::survey(&self.file)?;
+        if !self.file.has_its_name() {
+            report.fault("it was removed or replaced: other processes of the service count in another file");
+        }
+        Ok(report)
+    }
+
+    fn close(&self) -> Result<()> {
+        if let Some(service) = &self.service {
+            service.leave();
+        }
+        Ok(())
     }
 
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
@@ -149,7 +193,8 @@ fn known_family(families: Vec<Record>, wanted: &Definition) -> Result<Option<Rec
             return Ok(Some(record));
         }
         let message = format!(
-            "metric family {:?} is already declared in the metrics file as {}; it cannot be declared again as {}",
+            "metric family {:?} is already declared in the metrics file as {}; it cannot be declared again \
+             as {}",
             wanted.name(),
             known.describe(),
             wanted.describe()

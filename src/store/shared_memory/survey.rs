@@ -1,7 +1,7 @@
 //! A check of every record of the file: what it holds, and what is wrong with it.
 //!
-//! The store's `check` calls it. It takes no lock and changes nothing, so processes may count meanwhile. A record
-//! that seems damaged is read again before it is reported.
+//! The store's `check` calls it. It takes no lock and changes nothing, so processes may count meanwhile. A
+//! record that seems damaged is read again before it is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
