@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 
-from programs import run_program
+from programs import PRELUDE, run_program
 from shared_stores import LAZY, LOAD, SOURCE, SharedStore, counted_in
 
 #: Gives programs `Children`, which forks children and waits for them for a bounded time. Each must end with 0.
-CHILDREN = SOURCE + """
+CHILDREN = (
+    SOURCE
+    + """
 import signal
 # Threads switch often, so that a fork finds them everywhere and the forking thread does not wait for long.
 sys.setswitchinterval(0.0005)
@@ -56,6 +58,7 @@ class Children:
         while self.running:
             self.reap_one()
 """
+)
 
 #: Each of the seven kinds of children four times.
 FORKS, THREADS = 28, 3
@@ -284,3 +287,59 @@ def test_a_program_started_by_fork_and_exec_starts_no_thread_and_inherits_nothin
         store.config(),
     )
     assert output == ""
+
+
+#: Every kind of call once, on a backend that it loads.
+USE_EVERYTHING = """
+from pytheus.metrics import Counter, Gauge, Histogram, Summary
+from pytheus.registry import REGISTRY, CollectorRegistry
+import pytheus_backend_rs
+def use_everything():
+    load_backend(getattr(pytheus_backend_rs, config["class"]), config["options"])
+    registry = CollectorRegistry()
+    counter = Counter("requests_total", "help", required_labels=["who"], registry=registry)
+    counter.labels(who="all").inc()
+    Gauge("level", "help", registry=registry).set(1)
+    Histogram("size", "help", registry=registry).observe(1)
+    Summary("latency", "help", registry=registry).observe(1)
+    try:
+        counter.labels(who="all").inc(-1)
+    except ValueError:
+        pass
+    assert "requests_total" in pytheus_backend_rs.generate_metrics(registry)
+    request = {"REQUEST_METHOD": "GET", "HTTP_ACCEPT_ENCODING": "gzip"}
+    list(pytheus_backend_rs.make_wsgi_app(registry)(request, lambda *_: None))
+    pytheus_backend_rs.start_http_server(0).close()
+"""
+
+
+def test_no_call_imports_a_module(store: SharedStore) -> None:
+    """A child that another thread forks during an import inherits a module lock that nothing releases."""
+    output = run_program(
+        """
+        before = set(sys.modules)
+        use_everything()
+        print(sorted(set(sys.modules) - before))
+        """,
+        store.config(),
+        prelude=PRELUDE + USE_EVERYTHING,
+    )
+    assert output == "[]\n"
+
+
+def test_forks_while_a_thread_loads_its_first_backend_hang_no_child(store: SharedStore) -> None:
+    output = run_program(
+        """
+        thread = threading.Thread(target=use_everything)
+        thread.start()
+        children = Children(most_at_once=1)
+        for number in range(20):
+            children.fork(f"child {number}", lambda: (use_everything(), os._exit(0)))
+        children.reap_all()
+        thread.join()
+        print("the end")
+        """,
+        store.config(),
+        prelude=PRELUDE + USE_EVERYTHING + CHILDREN[len(SOURCE) :],
+    )
+    assert output == "the end\n"

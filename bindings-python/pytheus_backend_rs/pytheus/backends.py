@@ -312,8 +312,8 @@ class SharedMemoryBackend(_SharedBackend):
     An `inc` changes the value in place, visible to all at once: nothing has to be sent, and a process that
     is killed has lost nothing.
 
-    `path` is the file. Without one, all processes that descend from one program by fork or by `multiprocessing` find
-    one file by themselves. Options:
+    `path` is the file. Without one, all processes that descend from one program by fork or by
+    `multiprocessing` find one file by themselves. Options:
 
     - `size_limit` (67108864): how large a new file may grow
     - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to

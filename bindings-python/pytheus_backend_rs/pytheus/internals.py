@@ -11,6 +11,8 @@ metric is complete, and adds children while a scrape walks over them.
 from __future__ import annotations
 
 import functools
+import os
+import re
 import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -55,12 +57,8 @@ _WALKS = 1000
 @functools.cache
 def warn_if_untested() -> None:
     """Logs a warning, once, if the installed pytheus is older or newer than what the tests cover."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        installed = version("pytheus")
-    except PackageNotFoundError:
-        # A frozen program may come without the metadata of its packages.
+    installed = _installed_version()
+    if installed is None:
         return
     numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdecimal())
     oldest, too_new = TESTED_VERSIONS
@@ -72,6 +70,25 @@ def warn_if_untested() -> None:
             _dotted(oldest),
             _dotted(too_new),
         )
+
+
+def _installed_version() -> str | None:
+    """Returns the version of pytheus from the name of its metadata folder. A frozen program may have none.
+
+    `importlib.metadata` would import forty modules at the first load. A child that another thread forks in
+    the meantime would inherit a module lock that nothing releases.
+    """
+    (package, *_) = sys.modules["pytheus"].__path__
+    try:
+        names = os.listdir(os.path.dirname(package))
+    except OSError:
+        # It was not imported from a folder.
+        return None
+    for name in names:
+        found = re.fullmatch(r"pytheus-(\d[^-]*)\.(dist|egg)-info", name)
+        if found is not None:
+            return found.group(1)
+    return None
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:
