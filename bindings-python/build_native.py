@@ -60,6 +60,9 @@ ffibuilder.set_source(
     + "".join(released(function) for function in blocking)
     + (HERE / "native_methods.c").read_text(encoding="utf-8"),
     include_dirs=[str(HEADER.parent)],
+    # The stable ABI of the oldest CPython that the wheel is for; cffi's default is an older one.
+    define_macros=[("Py_LIMITED_API", "0x03090000")],
+    extra_compile_args=["-Werror=implicit-function-declaration"],
     # The engine's symbols are the extension's own: another copy in the process must not meet them.
     # It has threads and fork handlers, so it cannot be unloaded.
     extra_link_args=["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete"] if sys.platform == "linux" else [],

@@ -95,22 +95,32 @@ static void target_dealloc(PyObject *self) {
   Py_DECREF(type);
 }
 
-/* The byte that the engine sets while log records wait (see backend_log_waiting), and the function that logs them. */
+/* The byte that the engine sets while log records wait (see backend_log_waiting). */
 static const uint8_t *logs_wait;
-static PyObject *deliver_logs;
+
+/* The function that logs the records is kept by its interpreter, under this name: a sub-interpreter has one of its own,
+ * which must not outlive it. */
+static const char DELIVER_LOGS[] = "pytheus_backend_rs.deliver_logs";
 
 static PyObject *deliver_logs_by(PyObject *module, PyObject *function) {
   (void)module;
-  Py_INCREF(function);
-  Py_XDECREF(deliver_logs);
-  deliver_logs = function;
+  PyObject *kept = PyInterpreterState_GetDict(PyInterpreterState_Get());
+  if (kept == NULL || PyDict_SetItemString(kept, DELIVER_LOGS, function) != 0) return PyErr_NoMemory();
   Py_INCREF(Py_None);
   return Py_None;
 }
 
+static PyObject *is_main_interpreter(PyObject *module, PyObject *unused) {
+  (void)module;
+  (void)unused;
+  return PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == 0);
+}
+
 /* Logs the waiting records and returns `result`, or NULL if a handler was interrupted (KeyboardInterrupt). */
 static PyObject *deliver_and_return(PyObject *result) {
-  PyObject *none = deliver_logs == NULL ? NULL : PyObject_CallObject(deliver_logs, NULL);
+  PyObject *kept = PyInterpreterState_GetDict(PyInterpreterState_Get());
+  PyObject *function = kept == NULL ? NULL : PyDict_GetItemString(kept, DELIVER_LOGS);
+  PyObject *none = function == NULL ? NULL : PyObject_CallObject(function, NULL);
   if (none == NULL && PyErr_Occurred()) Py_CLEAR(result);
   Py_XDECREF(none);
   return result;
@@ -338,6 +348,7 @@ static PyMethodDef module_functions[] = {
     {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
     {"own_backend", own_backend, METH_O, NULL},            {"own_family", own_family, METH_O, NULL},
     {"own_metric", own_metric, METH_O, NULL},              {"deliver_logs_by", deliver_logs_by, METH_O, NULL},
+    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -14,12 +14,20 @@ import sys
 from typing import Any
 
 from pytheus_backend_rs import _logging
+from pytheus_backend_rs._callables import callables
 from pytheus_backend_rs._native import lib
 
 
 def install() -> None:
     """Registers the handlers, once, when the package is imported: what is registered later runs earlier,
-    so the program's own handlers can still count."""
+    so the program's own handlers can still count.
+
+    The end of a sub-interpreter is not the end of the process, because others may go on counting. The engine's
+    threads send what the sub-interpreter has counted.
+    """
+    if not callables.is_main_interpreter():
+        atexit.register(_logging.deliver)
+        return
     atexit.register(_close_all)
     os.register_at_fork(before=_prepare_children)
     _prepare_children()
