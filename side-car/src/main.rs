@@ -6,6 +6,7 @@
 mod check;
 mod dump;
 mod failure;
+mod migrate;
 mod rates;
 mod screen;
 mod serve;
@@ -51,6 +52,7 @@ fn run() -> Result<(), Failure> {
         "serve" => serve::run(matches),
         "dump" => dump::run(matches),
         "top" => top::run(matches),
+        "migrate" => migrate::run(matches),
         _ => check::run(matches),
     }
 }
@@ -61,7 +63,7 @@ fn command() -> Command {
         .about("Looks at the metrics of a service from outside: in its shared-memory file, or on its Redis server.")
         .after_help(
             "Exit codes: 0 done, 1 failed (or not sound, for check), 2 not understood.\n\
-             The store is never changed; but on Redis a scrape (serve, dump, top) renews the expiry of what it reads.",
+             Only migrate changes the store; but on Redis a scrape (serve, dump, top) renews the expiry of what it reads.",
         )
         .max_term_width(100)
         .subcommand_required(true)
@@ -70,6 +72,7 @@ fn command() -> Command {
         .subcommand(dump::command())
         .subcommand(top::command())
         .subcommand(check::command())
+        .subcommand(migrate::command())
 }
 
 /// What every command has.

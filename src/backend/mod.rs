@@ -141,6 +141,14 @@ impl Backend {
         self.parts.store.check()
     }
 
+    /// Moves values that an older version has laid out in another way, and returns what was done.
+    ///
+    /// On a Redis server these are the histograms and summaries of pytheus-backend-rs 0.0.9 and of pytheus' own backend,
+    /// if a process of this version has declared them. It may be repeated, and run while old programs still count.
+    pub fn migrate(&self) -> Result<Report> {
+        self.parts.store.migrate()
+    }
+
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over; what is left is
     /// kept, and sent later.
     pub fn flush(&self, timeout: Duration) -> Result<()> {

@@ -76,6 +76,13 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Examines everything that the store holds.
     fn check(&self) -> Result<Report>;
 
+    /// Moves values that an older version has laid out in another way.
+    fn migrate(&self) -> Result<Report> {
+        let mut report = Report::default();
+        report.fact("this store has no older layout");
+        Ok(report)
+    }
+
     /// Sends what is pending.
     fn flush(&self, _deadline: Instant) -> Result<()> {
         Ok(())

@@ -17,6 +17,9 @@ use crate::model::error::{Error, ErrorKind, Result};
 /// How often an idle thread looks whether the server has ended the connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often events are taken while the store is lost. They keep metrics alive that the program has removed.
+const TAKE_EVERY: Duration = Duration::from_millis(100);
+
 /// The state of the thread.
 #[derive(Debug)]
 pub(crate) struct Action {
@@ -76,7 +79,7 @@ impl Action {
         let interval = self.shared.options.flush_interval;
         let backlog = &self.sender.backlog;
         let until = match self.sender.link.retry_at() {
-            Some(retry_at) => retry_at,
+            Some(retry_at) => retry_at.min(now + TAKE_EVERY),
             None if backlog.is_busy(now) || backlog.has_work() => now + interval,
             None => match backlog.outbox.retry_at() {
                 Some(retry_at) => retry_at.max(now + interval),

@@ -12,6 +12,7 @@ use super::assembly::has_good_names;
 use super::connection::{Connection, LARGE, command, refused};
 use super::epoch;
 use super::layout;
+use super::old_layout;
 use super::options::RedisOptions;
 use super::reply::{concerns_key, describe, pairs};
 use super::socket::Terms;
@@ -80,15 +81,23 @@ impl Check<'_> {
 
     fn families(&mut self, definitions: &[Definition]) -> Result<()> {
         let mut found = Found::default();
+        let names: BTreeSet<&str> = definitions.iter().map(Definition::name).collect();
         for definitions in definitions.chunks(FAMILIES_AT_ONCE) {
             let commands: Vec<_> =
                 definitions.iter().flat_map(|definition| self.questions(definition)).collect();
             let commands: Vec<_> = commands.iter().map(|(name, key)| (*name, key.as_str())).collect();
             let mut replies = self.ask(&commands)?.into_iter();
             let mut next = || replies.next().unwrap_or_default();
-            for (definition, keys) in definitions.iter().zip(commands.chunks(3)) {
-                let (key, writers_key) = (keys[0].1, keys[2].1);
-                let (values, ttl, writers) = (next(), next(), next());
+            for (definition, keys) in definitions.iter().zip(commands.chunks(4)) {
+                let (key, writers_key, old_key) = (keys[0].1, keys[2].1, keys[3].1);
+                let (values, ttl, writers, old) = (next(), next(), next(), next());
+                let is_declared = names.contains(old_layout::count_key(definition.name()).as_str());
+                if old_layout::differs(definition) && !is_declared && old_layout::has_observations(old) {
+                    self.report.fault(format!(
+                        "Redis key {old_key:?} is of the layout of pytheus-backend-rs 0.0.9: run \"pytheus-backend-rs \
+                         migrate\" to move it"
+                    ));
+                }
                 if let Some(values) = self.accept(key, values)? {
                     found.metrics += self.values(key, definition, values);
                 }
@@ -106,12 +115,15 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Returns the questions about a family: its values, their time to live, and its writers.
-    fn questions(&self, definition: &Definition) -> [(&'static str, String); 3] {
+    /// Returns the questions about a family: its values, their time to live, its writers, and what is there of the old
+    /// layout.
+    fn questions(&self, definition: &Definition) -> [(&'static str, String); 4] {
         let key = layout::family_key(self.options.key_prefix.as_deref(), definition.name());
         let writers_key = layout::writers_key(&key);
         let get = if layout::is_hash(definition) { "HGETALL" } else { "GET" };
-        [(get, key.clone()), ("TTL", key), ("HGETALL", writers_key)]
+        let old_key = old_layout::count_key(&key);
+        let get_old = if definition.label_names().is_empty() { "GET" } else { "HGETALL" };
+        [(get, key.clone()), ("TTL", key), ("HGETALL", writers_key), (get_old, old_key)]
     }
 
     /// Checks the values of a family's key. Returns the number of metrics.

@@ -18,6 +18,7 @@ mod gauges;
 pub(crate) mod layout;
 mod link;
 mod message;
+mod old_layout;
 mod options;
 mod outbox;
 mod pipeline;
@@ -217,6 +218,10 @@ impl Store for RedisStore {
 
     fn check(&self) -> Result<Report> {
         check::check(&self.core.shared.options)
+    }
+
+    fn migrate(&self) -> Result<Report> {
+        old_layout::migrate(&self.core.shared.options)
     }
 
     fn flush(&self, deadline: Instant) -> Result<()> {
