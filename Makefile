@@ -14,7 +14,7 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-rust test-c test-python test-ruby test-ruby-client test-examples sanitize fuzz bench lint \
-	package clean
+	docs package install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,8 @@ test-rust: ## Test the engine, its Redis store against a real server included.
 	$(CARGO) test --locked
 
 test-c: ## Test the C interface: C and C++ programs with the real shared library, and under valgrind.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen
-	$(CARGO) build --release --locked
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff
+	$(CARGO) build --release --locked --workspace
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
@@ -63,7 +63,7 @@ test-examples: ## Run the examples in Go and Node, in memory and in a file that 
 	scripts/test-examples $(RELEASE)/libpytheus_backend_rs.so
 
 sanitize: ## Run the C suite against a library with AddressSanitizer.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff
 	scripts/sanitize address
 
 # How long `make fuzz` runs each target.
@@ -95,6 +95,18 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
 	$(LINT)/bin/ruff format --quiet --check bindings-python examples
 	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
+
+# Where `make install` puts the library. DESTDIR comes before it.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+install: ## Install the C library, its headers and the side-car. PREFIX=/usr/local DESTDIR=
+	@scripts/need cargo cc
+	$(CARGO) build --release --locked --workspace
+	scripts/install install $(TARGET)/release $(PREFIX) $(DESTDIR)
+
+uninstall: ## Remove what `make install` has installed.
+	scripts/install uninstall $(TARGET)/release $(PREFIX) $(DESTDIR)
 
 docs: ## Write the manual of the C interface to build/doxygen, as HTML.
 	@scripts/need doxygen

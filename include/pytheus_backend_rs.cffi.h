@@ -93,7 +93,6 @@ typedef struct {
   const MetricFamily *const *families;
   size_t family_count;
   int32_t others;
-  size_t *family_ends;
   const MetricsForeign *foreign;
 } MetricsRenderOptions;
 

@@ -462,12 +462,6 @@ typedef struct {
    */
   int32_t others;
   /**
-   * NULL, or room for `family_count` numbers, to which the position in bytes is written where
-   * the text of each of `families` ends. The others and, in OpenMetrics, `# EOF` follow the
-   * last.
-   */
-  size_t *family_ends;
-  /**
    * Families whose samples the program computes, shown between the others; NULL for none.
    */
   const MetricsForeign *foreign;

@@ -98,22 +98,15 @@ static void families_are_rendered_in_the_order_in_which_they_are_given(void) {
   MetricFamily *second = declare_plain(backend, METRIC_TYPE_GAUGE, "second");
   MetricFamily *third = declare_plain(backend, METRIC_TYPE_GAUGE, "third");
   const MetricFamily *families[] = {third, first, third};
-  size_t ends[] = {99, 99, 99, 99};
   MetricsRenderOptions options = render_options();
   options.families = families;
   options.family_count = 3;
-  options.family_ends = ends;
   options.name_prefix = "app";
   options.accept = OPEN_METRICS;
-  const char *one = "# HELP app_third Help.\n# TYPE app_third gauge\n";
+  /* A family that is given twice is shown once. */
   const char *all = "# HELP app_third Help.\n# TYPE app_third gauge\n"
                     "# HELP app_first Help.\n# TYPE app_first gauge\n# EOF\n";
   check_rendered(all, "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
-  CHECK(ends[0] == strlen(one));
-  CHECK(ends[1] == strlen(all) - strlen("# EOF\n"));
-  /* A family that is there already. */
-  CHECK(ends[2] == ends[1]);
-  CHECK(ends[3] == 99);
 
   options.family_count = 0;
   check_rendered("# EOF\n", "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
@@ -139,17 +132,14 @@ static void others_are_appended_when_they_are_wanted(void) {
   Metric *metric = make_metric(other, NULL);
   metric_set(metric, 2);
   const MetricFamily *families[] = {shown};
-  size_t end = 0;
   MetricsRenderOptions options = render_options();
   options.families = families;
   options.family_count = 1;
-  options.family_ends = &end;
   check_rendered("# HELP shown Help.\n# TYPE shown gauge\n", "text/plain; version=0.0.4; charset=utf-8", here,
                  &options);
   options.others = METRICS_OTHERS_APPEND;
   check_rendered("# HELP shown Help.\n# TYPE shown gauge\n# HELP other Help.\n# TYPE other gauge\nother 2\n",
                  "text/plain; version=0.0.4; charset=utf-8", here, &options);
-  CHECK(end == strlen("# HELP shown Help.\n# TYPE shown gauge\n"));
   metric_free(metric);
   metric_family_free(shown);
   metric_family_free(hidden);
@@ -225,15 +215,12 @@ static void wrong_arguments_are_named(void) {
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->name_prefix",
               metrics_render(backend, &options, &text, &error));
   const MetricFamily *families[] = {foreign, NULL};
-  size_t ends[] = {7, 7};
   options = render_options();
   options.families = families;
   options.family_count = 1;
-  options.family_ends = ends;
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "foreign", metrics_render(backend, &options, &text, &error));
   options.family_count = 2;
   CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "families[1]", metrics_render(other, &options, &text, &error));
-  CHECK(ends[0] == 7 && ends[1] == 7);
   CHECK(text == NULL);
   CHECK(metrics_text_data(NULL) == NULL);
   CHECK(metrics_text_length(NULL) == 0);

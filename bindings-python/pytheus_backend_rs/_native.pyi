@@ -48,7 +48,6 @@ class MetricsRenderOptions:
     families: Pointer[MetricFamily]
     family_count: int
     others: int
-    family_ends: Pointer[int]
     foreign: MetricsForeign
 
 class MetricsSeries:

@@ -24,9 +24,6 @@ pub struct Rendered {
     pub text: String,
     /// The media type, for the `Content-Type` header.
     pub content_type: String,
-    /// Where the text of each family that was asked for ends, in bytes. What follows the last are the others,
-    /// and `# EOF`.
-    pub family_ends: Vec<usize>,
 }
 
 /// The snapshot as Prometheus text 0.0.4.
@@ -67,7 +64,6 @@ pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
     let format = options.format;
     let mut text = String::new();
     let mut claims = Claims::default();
-    let mut family_ends = Vec::new();
     for index in 0..=count {
         while let Some(family) = foreign.next_if(|family| position(family) == index) {
             foreign::write_foreign(&mut text, family, format, &mut claims);
@@ -75,14 +71,11 @@ pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
         if let Some(family) = snapshot.families.get(index) {
             family::write_family(&mut text, family, format, options.name_prefix, &mut claims);
         }
-        if named.is_some_and(|named| index < named) {
-            family_ends.push(text.len());
-        }
     }
     if format.is_open_metrics() {
         text.push_str("# EOF\n");
     }
-    Rendered { text, content_type: format.content_type(), family_ends }
+    Rendered { text, content_type: format.content_type() }
 }
 
 #[cfg(test)]

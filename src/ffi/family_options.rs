@@ -94,7 +94,8 @@ unsafe impl SizeFirst for MetricFamilyOptions {
 impl MetricFamilyOptions {
     /// Returns the definition, the label names in the program's order, and the lifetime.
     ///
-    /// # Safety Each pointer is NULL or points to what its field says.
+    /// # Safety
+    /// Each pointer is NULL or points to what its field says.
     pub(super) unsafe fn read(&self) -> Result<(Definition, Vec<&str>, Lifetime), Failure> {
         // SAFETY: the caller's promise.
         let (name, help, labels, buckets, unit) = unsafe {

@@ -163,7 +163,8 @@ impl MetricsForeign {
 }
 
 impl MetricsForeignFamily {
-    /// # Safety Each pointer is NULL or points to what its field says.
+    /// # Safety
+    /// Each pointer is NULL or points to what its field says.
     unsafe fn read(&self) -> Result<ForeignFamily, Failure> {
         // SAFETY: the caller's promise.
         let (name, help, unit) = unsafe {
@@ -184,7 +185,8 @@ impl MetricsForeignFamily {
 }
 
 impl MetricsForeignSample {
-    /// # Safety Each pointer is NULL or points to what its field says.
+    /// # Safety
+    /// Each pointer is NULL or points to what its field says.
     unsafe fn add_to(&self, family: &mut ForeignFamily) -> Result<(), Failure> {
         // SAFETY: the caller's promise.
         let (suffix, names, values) = unsafe {

@@ -9,7 +9,8 @@ use super::status::BackendStatus;
 
 /// Runs the body of a function that reports through an error out-parameter.
 ///
-/// # Safety `error` is NULL or points to a pointer that may be written.
+/// # Safety
+/// `error` is NULL or points to a pointer that may be written.
 pub(super) unsafe fn guard(
     error: *mut *mut BackendError,
     body: impl FnOnce() -> Result<(), Failure>,
@@ -30,7 +31,8 @@ pub(super) unsafe fn guard(
 /// Runs the body of a function that writes one result to `*place`. The body only runs if `place` is
 /// not NULL.
 ///
-/// # Safety As [`guard`], and `place` is NULL or points to memory for a `T`.
+/// # Safety
+/// As [`guard`], and `place` is NULL or points to memory for a `T`.
 pub(super) unsafe fn guard_value<T>(
     place: *mut T,
     parameter: &str,
@@ -53,7 +55,8 @@ pub(super) unsafe fn guard_value<T>(
 /// Runs the body of a function that makes a handle, and writes the handle to `*handle`. [`free`]
 /// takes it back.
 ///
-/// # Safety As [`guard_value`].
+/// # Safety
+/// As [`guard_value`].
 pub(super) unsafe fn guard_new<T>(
     handle: *mut *mut T,
     parameter: &str,
@@ -66,7 +69,8 @@ pub(super) unsafe fn guard_new<T>(
 
 /// Drops the value of a handle. NULL has none.
 ///
-/// # Safety `handle` is NULL or came from [`guard_new`], and was not freed before.
+/// # Safety
+/// `handle` is NULL or came from [`guard_new`], and was not freed before.
 pub(super) unsafe fn free<T>(handle: *mut T) {
     // SAFETY: the caller's promise.
     guard_void(|| drop(unsafe { take(handle) }));

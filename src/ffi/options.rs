@@ -9,7 +9,8 @@ use super::error::Failure;
 
 /// A struct that begins with its size.
 ///
-/// # Safety The type is `repr(C)`, begins with a `usize` for its size, has no padding between its
+/// # Safety
+/// The type is `repr(C)`, begins with a `usize` for its size, has no padding between its
 /// fields, and may be all zeros.
 pub(super) unsafe trait SizeFirst: Sized {
     /// Its name in C.
@@ -24,7 +25,8 @@ const MOST_NEWER_BYTES: usize = 1024;
 /// Reads options. Fields that an older program does not have are zero. Fields that the library does
 /// not know must be zero.
 ///
-/// # Safety `options` is NULL or points to as many bytes as its first field says.
+/// # Safety
+/// `options` is NULL or points to as many bytes as its first field says.
 pub(super) unsafe fn read<T: SizeFirst>(options: *const T, parameter: &str) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
     let size = unsafe { read_size(options, parameter) }?;
@@ -45,7 +47,8 @@ pub(super) unsafe fn read<T: SizeFirst>(options: *const T, parameter: &str) -> R
 
 /// Reads options that the program may leave out as NULL, which is as good as zeros.
 ///
-/// # Safety As [`read`].
+/// # Safety
+/// As [`read`].
 pub(super) unsafe fn read_or_zeros<T: SizeFirst>(options: *const T, parameter: &str) -> Result<T, Failure> {
     if options.is_null() {
         // SAFETY: `T` may be all zeros.
@@ -58,7 +61,8 @@ pub(super) unsafe fn read_or_zeros<T: SizeFirst>(options: *const T, parameter: &
 /// Fills a struct whose size the program has set. An older program gets the fields that it knows; a
 /// newer one gets zeros in the fields that the library does not know.
 ///
-/// # Safety `place` is NULL or points to as many bytes as its first field says, which may be
+/// # Safety
+/// `place` is NULL or points to as many bytes as its first field says, which may be
 /// written.
 pub(super) unsafe fn fill<T: SizeFirst>(
     place: *mut T,

@@ -4,7 +4,8 @@ use super::error::Failure;
 
 /// Borrows what an argument points to.
 ///
-/// # Safety `pointer` is NULL or points to a `T` that lives for `'call`.
+/// # Safety
+/// `pointer` is NULL or points to a `T` that lives for `'call`.
 pub(super) unsafe fn borrow<'call, T>(pointer: *const T, parameter: &str) -> Result<&'call T, Failure> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(parameter))
@@ -12,7 +13,8 @@ pub(super) unsafe fn borrow<'call, T>(pointer: *const T, parameter: &str) -> Res
 
 /// Borrows what an argument points to, to change it.
 ///
-/// # Safety As [`borrow`], and nothing else uses the `T` for `'call`.
+/// # Safety
+/// As [`borrow`], and nothing else uses the `T` for `'call`.
 pub(super) unsafe fn borrow_mut<'call, T>(pointer: *mut T, parameter: &str) -> Result<&'call mut T, Failure> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_mut() }.ok_or_else(|| Failure::null(parameter))
@@ -20,7 +22,8 @@ pub(super) unsafe fn borrow_mut<'call, T>(pointer: *mut T, parameter: &str) -> R
 
 /// Borrows `count` values. NULL is an empty list if `count` is 0.
 ///
-/// # Safety `values` is NULL or points to `count` values that live for `'call`.
+/// # Safety
+/// `values` is NULL or points to `count` values that live for `'call`.
 pub(super) unsafe fn borrow_slice<'call, T>(
     values: *const T,
     count: usize,
@@ -41,7 +44,8 @@ pub(super) unsafe fn borrow_slice<'call, T>(
 
 /// Borrows what each of `count` pointers points to.
 ///
-/// # Safety As [`borrow_slice`], and each pointer as in [`borrow`].
+/// # Safety
+/// As [`borrow_slice`], and each pointer as in [`borrow`].
 pub(super) unsafe fn borrow_each<'call, T>(
     pointers: *const *const T,
     count: usize,
@@ -56,7 +60,8 @@ pub(super) unsafe fn borrow_each<'call, T>(
 
 /// Takes the value of a handle back from the program. NULL has none.
 ///
-/// # Safety `handle` is NULL or came from `Box::into_raw`, and was not taken back before.
+/// # Safety
+/// `handle` is NULL or came from `Box::into_raw`, and was not taken back before.
 pub(super) unsafe fn take<T>(handle: *mut T) -> Option<Box<T>> {
     // SAFETY: the caller's promise.
     (!handle.is_null()).then(|| unsafe { Box::from_raw(handle) })

@@ -2,7 +2,6 @@
 
 use std::ffi::c_char;
 use std::mem::offset_of;
-use std::ptr;
 
 use super::error::Failure;
 use super::foreign::MetricsForeign;
@@ -44,10 +43,6 @@ pub struct MetricsRenderOptions {
     pub family_count: usize,
     /// A MetricsOthers. It has no effect if `families` is NULL.
     pub others: i32,
-    /// NULL, or room for `family_count` numbers, to which the position in bytes is written where
-    /// the text of each of `families` ends. The others and, in OpenMetrics, `# EOF` follow the
-    /// last.
-    pub family_ends: *mut usize,
     /// Families whose samples the program computes, shown between the others; NULL for none.
     pub foreign: *const MetricsForeign,
 }
@@ -61,7 +56,8 @@ unsafe impl SizeFirst for MetricsRenderOptions {
 impl MetricsRenderOptions {
     /// Renders the metrics of `backend`.
     ///
-    /// # Safety Each pointer is NULL or points to what its field says.
+    /// # Safety
+    /// Each pointer is NULL or points to what its field says.
     pub(super) unsafe fn render(&self, backend: &Backend) -> Result<Rendered, Failure> {
         // SAFETY: the caller's promise.
         let (accept, name_prefix, families, foreign) = unsafe {
@@ -74,25 +70,20 @@ impl MetricsRenderOptions {
         };
         let others =
             [(MetricsOthers::None as i32, Others::None), (MetricsOthers::Append as i32, Others::Append)];
-        let rendered = backend.render(&RenderOptions {
+        Ok(backend.render(&RenderOptions {
             format: Format::negotiate(accept.as_deref()),
             name_prefix,
             families: families.as_deref(),
             others: choose(self.others, "options->others", "MetricsOthers", &others)?,
             foreign,
-        })?;
-        if !self.family_ends.is_null() {
-            let ends = &rendered.family_ends;
-            // SAFETY: the caller's promise; there are `family_count` ends.
-            unsafe { ptr::copy_nonoverlapping(ends.as_ptr(), self.family_ends, ends.len()) };
-        }
-        Ok(rendered)
+        })?)
     }
 }
 
 /// Clones the families that a scrape is asked for. NULL asks for the whole store.
 ///
-/// # Safety `families` is NULL or points to `count` handles.
+/// # Safety
+/// `families` is NULL or points to `count` handles.
 pub(super) unsafe fn wanted(
     families: *const *const MetricFamily,
     count: usize,

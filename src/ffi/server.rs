@@ -112,7 +112,8 @@ pub unsafe extern "C" fn metrics_server_free(server: *mut MetricsServer) {
 impl MetricsServeOptions {
     /// Returns the options with defaults in place of NULL and 0.
     ///
-    /// # Safety Each pointer is NULL or points to what its field says.
+    /// # Safety
+    /// Each pointer is NULL or points to what its field says.
     unsafe fn read(&self) -> Result<ExporterOptions, Failure> {
         // SAFETY: the caller's promise.
         let (address, name_prefix) = unsafe {

@@ -16,7 +16,8 @@ pub(super) fn to_c_string(text: String) -> CString {
 
 /// Borrows a string argument.
 ///
-/// # Safety `text` is NULL or a NUL-terminated string that lives for `'call`.
+/// # Safety
+/// `text` is NULL or a NUL-terminated string that lives for `'call`.
 pub(super) unsafe fn string<'call>(text: *const c_char, parameter: &str) -> Result<&'call str, Failure> {
     if text.is_null() {
         return Err(Failure::null(parameter));
@@ -28,7 +29,8 @@ pub(super) unsafe fn string<'call>(text: *const c_char, parameter: &str) -> Resu
 
 /// Borrows a string argument that the program may leave out as NULL.
 ///
-/// # Safety As [`string`].
+/// # Safety
+/// As [`string`].
 pub(super) unsafe fn optional_string<'call>(
     text: *const c_char,
     parameter: &str,
@@ -40,7 +42,8 @@ pub(super) unsafe fn optional_string<'call>(
 /// Reads the value of an HTTP header, or NULL for a request without it. Bytes that are not UTF-8
 /// become U+FFFD, which no header that this library understands contains.
 ///
-/// # Safety As [`string`].
+/// # Safety
+/// As [`string`].
 pub(super) unsafe fn header(text: *const c_char) -> Option<String> {
     // SAFETY: not NULL, and the caller's promise.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
@@ -48,7 +51,8 @@ pub(super) unsafe fn header(text: *const c_char) -> Option<String> {
 
 /// Borrows `count` strings. NULL is an empty list if `count` is 0.
 ///
-/// # Safety `texts` is NULL or points to `count` pointers, each as in [`string`].
+/// # Safety
+/// `texts` is NULL or points to `count` pointers, each as in [`string`].
 pub(super) unsafe fn strings<'call>(
     texts: *const *const c_char,
     count: usize,

@@ -1,0 +1,363 @@
+/**
+ * @file
+ * C++17 classes over the C interface in pytheus_backend_rs.h.
+ *
+ * @code{.cpp}
+ * #include <pytheus_backend_rs.hpp>
+ * #include <iostream>
+ *
+ * int main() {
+ *   pytheus::Backend backend("memory:");
+ *   auto requests = backend.counter("requests_total", "Requests served.", {"method"});
+ *   auto seconds = backend.histogram("request_seconds", "How long a request took.").with();
+ *
+ *   pytheus::Counter gets = requests.with({"GET"});  // look up once, keep
+ *   {
+ *     pytheus::Timer timer(seconds);  // observes when it goes out of scope
+ *     gets.inc();
+ *   }
+ *   std::cout << backend.render().text;
+ * }
+ * @endcode
+ *
+ * The objects own their handles: they can be moved, not copied, and free the handle in their
+ * destructor. They may be destroyed in any order. A failure throws pytheus::Error. For threads,
+ * forks and the end of the process see pytheus_backend_rs.h.
+ */
+#ifndef PYTHEUS_BACKEND_RS_HPP
+#define PYTHEUS_BACKEND_RS_HPP
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "pytheus_backend_rs.h"
+
+namespace pytheus {
+
+/** A call that failed. `what()` says why. */
+class Error : public std::runtime_error {
+ public:
+  /** An error with the status and the reason of a call. */
+  Error(BackendStatus status, const std::string &reason)
+      : std::runtime_error(reason), status_(status) {}
+
+  /** Returns the status of the call. */
+  BackendStatus status() const noexcept { return status_; }
+
+ private:
+  BackendStatus status_;
+};
+
+/** What the classes below share. */
+namespace detail {
+
+/** Frees a handle. */
+struct Free {
+  void operator()(::Backend *handle) const noexcept { backend_free(handle); }
+  void operator()(::BackendError *handle) const noexcept { backend_error_free(handle); }
+  void operator()(::MetricFamily *handle) const noexcept { metric_family_free(handle); }
+  void operator()(::Metric *handle) const noexcept { metric_free(handle); }
+  void operator()(::MetricsText *handle) const noexcept { metrics_text_free(handle); }
+  void operator()(::MetricsServer *handle) const noexcept { metrics_server_free(handle); }
+};
+
+/** A handle that is freed with its owner. */
+template <class T>
+using Handle = std::unique_ptr<T, Free>;
+
+/** Calls a function that takes a `BackendError **` last, and throws its failure. */
+template <class Call>
+void check(Call &&call) {
+  ::BackendError *error = nullptr;
+  const auto status = static_cast<BackendStatus>(call(&error));
+  if (status == BACKEND_STATUS_OK) return;
+  const Handle<::BackendError> owner(error);
+  throw Error(status,
+              error == nullptr ? backend_status_name(status) : backend_error_message(error));
+}
+
+/** Throws the failure of a function that only returns a status. */
+inline void check_status(BackendStatus status) {
+  if (status != BACKEND_STATUS_OK) throw Error(status, backend_status_name(status));
+}
+
+/** Calls a function that makes a handle. */
+template <class T, class Call>
+Handle<T> make(Call &&call) {
+  T *handle = nullptr;
+  check([&](::BackendError **error) { return call(&handle, error); });
+  return Handle<T>(handle);
+}
+
+/** NUL-terminated copies of some texts, as C takes them. */
+class Texts {
+ public:
+  explicit Texts(std::initializer_list<std::string_view> texts)
+      : owned_(texts.begin(), texts.end()) {
+    for (const auto &text : owned_) pointers_.push_back(text.c_str());
+  }
+  const char *const *data() const noexcept { return pointers_.data(); }
+  std::size_t size() const noexcept { return pointers_.size(); }
+
+ private:
+  std::vector<std::string> owned_;
+  std::vector<const char *> pointers_;
+};
+
+}  // namespace detail
+
+/** One metric: what all types have in common. */
+class Metric {
+ public:
+  /** Returns the handle for the C functions. It lives as long as this object. */
+  ::Metric *get_handle() const noexcept { return handle_.get(); }
+
+ protected:
+  /** Takes a handle over. */
+  explicit Metric(detail::Handle<::Metric> handle) : handle_(std::move(handle)) {}
+
+  /** Reads a number with one of the `metric_get` functions. */
+  template <class Read>
+  double read(Read &&function) const {
+    double value = 0;
+    detail::check([&](::BackendError **error) { return function(get_handle(), &value, error); });
+    return value;
+  }
+
+ private:
+  detail::Handle<::Metric> handle_;
+};
+
+/** A counter: it only goes up. */
+class Counter : public Metric {
+ public:
+  /** Takes a handle over. */
+  explicit Counter(detail::Handle<::Metric> handle) : Metric(std::move(handle)) {}
+  /** Adds `amount`. Throws if it is negative or NaN. */
+  void inc(double amount = 1) { detail::check_status(metric_inc(get_handle(), amount)); }
+  /** Returns the value in the store. */
+  double value() const { return read(metric_get); }
+};
+
+/** A gauge: it goes up and down. */
+class Gauge : public Metric {
+ public:
+  /** Takes a handle over. */
+  explicit Gauge(detail::Handle<::Metric> handle) : Metric(std::move(handle)) {}
+  /** Adds `amount`. */
+  void inc(double amount = 1) { detail::check_status(metric_inc(get_handle(), amount)); }
+  /** Subtracts `amount`. */
+  void dec(double amount = 1) { detail::check_status(metric_dec(get_handle(), amount)); }
+  /** Replaces the value. */
+  void set(double value) { detail::check_status(metric_set(get_handle(), value)); }
+  /** Returns the value in the store. */
+  double value() const { return read(metric_get); }
+};
+
+/** A summary: it counts and sums observations. */
+class Summary : public Metric {
+ public:
+  /** Takes a handle over. */
+  explicit Summary(detail::Handle<::Metric> handle) : Metric(std::move(handle)) {}
+  /** Counts `value`. */
+  void observe(double value) { detail::check_status(metric_observe(get_handle(), value)); }
+  /** Returns the number of observations in the store. */
+  double count() const { return read(metric_get_count); }
+  /** Returns the sum of the observations in the store. */
+  double sum() const { return read(metric_get_sum); }
+};
+
+/** A histogram: a summary that also counts observations in buckets. */
+class Histogram : public Summary {
+ public:
+  /** Takes a handle over. */
+  explicit Histogram(detail::Handle<::Metric> handle) : Summary(std::move(handle)) {}
+  /** Returns the cumulative count of the bucket with this upper bound; `INFINITY` is the last. */
+  double bucket(double upper_bound) const {
+    return read([&](const ::Metric *metric, double *value, ::BackendError **error) {
+      return metric_get_bucket(metric, upper_bound, value, error);
+    });
+  }
+};
+
+/**
+ * Observes how many seconds it has lived when it is destroyed. The summary or histogram must live
+ * longer.
+ */
+class Timer {
+ public:
+  /** Starts the clock. */
+  explicit Timer(Summary &metric) : metric_(metric.get_handle()), start_(Clock::now()) {}
+  /** Stops the clock and observes, which cannot fail. */
+  ~Timer() { (void)metric_observe(metric_, seconds()); }
+  Timer(const Timer &) = delete;
+  Timer &operator=(const Timer &) = delete;
+
+  /** Returns how many seconds have passed. */
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const ::Metric *metric_;
+  Clock::time_point start_;
+};
+
+/** A metric family, whose metrics are of the class `M`. */
+template <class M>
+class Family {
+ public:
+  /** Takes a handle over. */
+  explicit Family(detail::Handle<::MetricFamily> handle) : handle_(std::move(handle)) {}
+
+  /** Returns the metric with these label values, in the order of the declared names. */
+  M with(std::initializer_list<std::string_view> label_values = {}) const {
+    const detail::Texts values(label_values);
+    return M(detail::make<::Metric>([&](auto **metric, auto **error) {
+      return metric_new(get_handle(), values.data(), values.size(), metric, error);
+    }));
+  }
+
+  /** Removes the metric with these label values from the store. */
+  void remove(std::initializer_list<std::string_view> label_values = {}) {
+    const detail::Texts values(label_values);
+    detail::check([&](::BackendError **error) {
+      return metric_remove(get_handle(), values.data(), values.size(), error);
+    });
+  }
+
+  /** Removes all metrics of the family from the store. */
+  void clear() {
+    detail::check([&](::BackendError **error) { return metric_family_clear(get_handle(), error); });
+  }
+
+  /** Returns the handle for the C functions. It lives as long as this object. */
+  ::MetricFamily *get_handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Handle<::MetricFamily> handle_;
+};
+
+/** The text of a scrape, and the value for the HTTP header `Content-Type`. */
+struct Text {
+  /** The text. */
+  std::string text;
+  /** The value for the HTTP header. */
+  std::string content_type;
+};
+
+/** An HTTP server for scrapes, which stops when it is destroyed. */
+class Server {
+ public:
+  /** Takes a handle over. */
+  explicit Server(detail::Handle<::MetricsServer> handle) : handle_(std::move(handle)) {}
+  /** Returns the port at which it listens. */
+  std::uint16_t port() const noexcept { return metrics_server_port(handle_.get()); }
+  /** Returns the address and port at which it listens. */
+  std::string address() const { return metrics_server_address(handle_.get()); }
+
+ private:
+  detail::Handle<::MetricsServer> handle_;
+};
+
+/** An open store. */
+class Backend {
+ public:
+  /** Opens the store that `url` names: see backend_new. */
+  explicit Backend(const std::string &url)
+      : handle_(detail::make<::Backend>([&](auto **backend, auto **error) {
+          return backend_new(url.c_str(), backend, error);
+        })) {}
+
+  /** Declares a family of counters. */
+  Family<Counter> counter(const std::string &name, const std::string &help,
+                          std::initializer_list<std::string_view> label_names = {}) {
+    return declare<Counter>(METRIC_TYPE_COUNTER, name, help, label_names, {});
+  }
+  /** Declares a family of gauges. */
+  Family<Gauge> gauge(const std::string &name, const std::string &help,
+                      std::initializer_list<std::string_view> label_names = {}) {
+    return declare<Gauge>(METRIC_TYPE_GAUGE, name, help, label_names, {});
+  }
+  /** Declares a family of summaries. */
+  Family<Summary> summary(const std::string &name, const std::string &help,
+                          std::initializer_list<std::string_view> label_names = {}) {
+    return declare<Summary>(METRIC_TYPE_SUMMARY, name, help, label_names, {});
+  }
+  /** Declares a family of histograms. No buckets: the default ones of MetricFamilyOptions. */
+  Family<Histogram> histogram(const std::string &name, const std::string &help,
+                              std::initializer_list<std::string_view> label_names = {},
+                              const std::vector<double> &buckets = {}) {
+    return declare<Histogram>(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets);
+  }
+
+  /** Renders all families in the format that an HTTP `Accept` header asks for. */
+  Text render(const std::string &accept = "") const {
+    MetricsRenderOptions options = {};
+    options.size = sizeof options;
+    options.accept = accept.c_str();
+    const auto rendered = detail::make<::MetricsText>([&](auto **text, auto **error) {
+      return metrics_render(get_handle(), &options, text, error);
+    });
+    return {{metrics_text_data(rendered.get()), metrics_text_length(rendered.get())},
+            metrics_text_content_type(rendered.get())};
+  }
+
+  /** Serves scrapes by HTTP at a port of 127.0.0.1; 0: a free one. */
+  Server serve(std::uint16_t port = 0) const {
+    MetricsServeOptions options = {};
+    options.size = sizeof options;
+    options.port = port;
+    return Server(detail::make<::MetricsServer>([&](auto **server, auto **error) {
+      return metrics_serve(get_handle(), &options, server, error);
+    }));
+  }
+
+  /** Sends what is pending, and waits for at most `timeout_seconds`. */
+  void flush(double timeout_seconds) {
+    detail::check([&](::BackendError **error) {
+      return backend_flush(get_handle(), timeout_seconds, error);
+    });
+  }
+
+  /** Sends what is pending, and closes the store. */
+  void close() {
+    detail::check([&](::BackendError **error) { return backend_close(get_handle(), error); });
+  }
+
+  /** Returns the handle for the C functions. It lives as long as this object. */
+  ::Backend *get_handle() const noexcept { return handle_.get(); }
+
+ private:
+  template <class M>
+  Family<M> declare(MetricType type, const std::string &name, const std::string &help,
+                    std::initializer_list<std::string_view> label_names,
+                    const std::vector<double> &buckets) {
+    const detail::Texts names(label_names);
+    MetricFamilyOptions options = {};
+    options.size = sizeof options;
+    options.name = name.c_str();
+    options.help = help.c_str();
+    options.metric_type = static_cast<std::int32_t>(type);
+    options.label_names = names.data();
+    options.label_count = names.size();
+    options.buckets = buckets.empty() ? nullptr : buckets.data();
+    options.bucket_count = buckets.size();
+    return Family<M>(detail::make<::MetricFamily>([&](auto **family, auto **error) {
+      return metric_family_new(get_handle(), &options, family, error);
+    }));
+  }
+
+  detail::Handle<::Backend> handle_;
+};
+
+}  // namespace pytheus
+
+#endif

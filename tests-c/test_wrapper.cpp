@@ -1,0 +1,117 @@
+// The C++ classes over the C interface.
+#include <cmath>
+#include <iostream>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "pytheus_backend_rs.hpp"
+
+namespace {
+
+int failures = 0;
+
+void check(bool condition, const std::string &what) {
+  if (condition) return;
+  ++failures;
+  std::cerr << "FAILED: " << what << "\n";
+}
+
+template <class Call>
+void check_throws(BackendStatus status, const std::string &part, Call call) {
+  try {
+    call();
+    check(false, "expected " + part);
+  } catch (const pytheus::Error &error) {
+    check(error.status() == status, std::string("the status of ") + error.what());
+    check(std::string(error.what()).find(part) != std::string::npos, error.what());
+  }
+}
+
+void every_type_counts() {
+  pytheus::Backend backend("memory:");
+  auto requests = backend.counter("requests_total", "Requests.", {"method", "path"});
+  pytheus::Counter gets = requests.with({"GET", "/\"x\""});
+  gets.inc();
+  gets.inc(2.5);
+  pytheus::Gauge size = backend.gauge("size_bytes", "Size.").with();
+  size.set(8);
+  size.inc();
+  size.dec(4);
+  pytheus::Summary bytes = backend.summary("body_bytes", "Body.").with();
+  bytes.observe(3);
+  pytheus::Histogram seconds = backend.histogram("seconds", "Time.", {"step"}, {0.5, 2}).with({"load"});
+  seconds.observe(1);
+  check(gets.value() == 3.5 && size.value() == 5, "a counter and a gauge are read");
+  check(bytes.count() == 1 && bytes.sum() == 3, "a summary is read");
+  check(seconds.bucket(0.5) == 0 && seconds.bucket(2) == 1 && seconds.bucket(INFINITY) == 1, "buckets are read");
+  const pytheus::Text scrape = backend.render("application/openmetrics-text;version=1.0.0");
+  check(scrape.content_type.find("application/openmetrics-text") == 0, "the format is the one of the header");
+  check(scrape.text.find("requests_total{method=\"GET\",path=\"/\\\"x\\\"\"} 3.5\n") != std::string::npos,
+        scrape.text);
+  check(backend.render().text.find("seconds_bucket{step=\"load\",le=\"2\"} 1\n") != std::string::npos, "text");
+}
+
+void a_timer_observes_its_lifetime() {
+  pytheus::Backend backend("memory:");
+  pytheus::Histogram seconds = backend.histogram("seconds", "Time.").with();
+  double passed = 0;
+  {
+    pytheus::Timer timer(seconds);
+    check(seconds.count() == 0, "a timer observes at its end");
+    passed = timer.seconds();
+  }
+  check(seconds.count() == 1 && seconds.sum() >= passed, "a timer observes once");
+}
+
+void failures_are_exceptions() {
+  check_throws(BACKEND_STATUS_CONFIGURATION, "mysql", [] { pytheus::Backend backend("mysql://h"); });
+  pytheus::Backend backend("memory:");
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "with-dash", [&] { backend.counter("with-dash", ""); });
+  auto family = backend.counter("requests_total", "", {"method"});
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "1 labels", [&] { family.with(); });
+  check_throws(BACKEND_STATUS_NOT_FOUND, "no metric", [&] { family.remove({"GET"}); });
+  check_throws(BACKEND_STATUS_CONFLICT, "requests_total", [&] { backend.gauge("requests_total", ""); });
+  pytheus::Counter counter = family.with({"GET"});
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "INVALID_ARGUMENT", [&] { counter.inc(-1); });
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "timeout_seconds", [&] { backend.flush(-1); });
+  family.remove({"GET"});
+  family.clear();
+  backend.flush(1);
+  backend.close();
+}
+
+void handles_move_and_die_in_any_order() {
+  static_assert(!std::is_copy_constructible_v<pytheus::Backend>);
+  static_assert(!std::is_copy_constructible_v<pytheus::Counter>);
+  static_assert(std::is_nothrow_move_constructible_v<pytheus::Family<pytheus::Gauge>>);
+  auto backend = std::make_unique<pytheus::Backend>("memory:");
+  auto family = backend->counter("requests_total", "");
+  pytheus::Counter first = family.with();
+  pytheus::Counter counter = std::move(first);
+  counter.inc();
+  backend.reset();
+  counter.inc();
+}
+
+void a_server_stops_with_its_object() {
+  pytheus::Backend backend("memory:");
+  std::uint16_t port = 0;
+  {
+    pytheus::Server server = backend.serve();
+    port = server.port();
+    check(port != 0 && server.address() == "127.0.0.1:" + std::to_string(port), server.address());
+  }
+  check(backend.serve(port).port() == port, "the port is free again");
+}
+
+}  // namespace
+
+int main() {
+  every_type_counts();
+  a_timer_observes_its_lifetime();
+  failures_are_exceptions();
+  handles_move_and_die_in_any_order();
+  a_server_stops_with_its_object();
+  return failures == 0 ? 0 : 1;
+}
