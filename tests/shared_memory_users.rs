@@ -5,11 +5,12 @@
 mod support;
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use pytheus_backend_rs::{Backend, MetricType};
 
-use support::process::{as_nobody, as_user, fork, is_root};
+use support::process::{SharedNumbers, as_nobody, as_user, fork, is_root};
 use support::shared_file::{SEGMENT, TestFile, filled};
 use support::*;
 
@@ -141,28 +142,84 @@ fn workers_that_give_up_the_rights_of_root_make_metrics_and_let_the_file_grow() 
     assert!(backend.check().unwrap().faults().is_empty());
 }
 
+/// The workers of a server that has given up the rights of root before it forks. A worker cannot open the file
+/// anew, and has its parent's `flock`.
 #[test]
-fn a_child_that_may_not_lock_the_file_says_which_option_helps() {
+fn children_that_cannot_open_the_file_anew_make_metrics() {
     if lacks_root() {
         return;
     }
-    for (mode, is_refused) in [("0600", true), ("0666", false)] {
-        let file = TestFile::new();
-        let backend = Backend::open(&file.url(&format!("mode={mode}"))).unwrap();
-        let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
-        let known = family.metric(&["known"]).unwrap();
-        as_nobody(|| {
-            // The fork is after the change of the user, so the child cannot open the file anew.
-            fork(|| {
-                known.inc(1.0).unwrap();
-                match family.metric(&["new"]) {
-                    Ok(_) => !is_refused,
-                    Err(error) => is_refused && error.message().contains("set the option \"mode\""),
-                }
-            })
-            .join();
+    let file = TestFile::new();
+    let backend = file.open();
+    let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
+    as_nobody(|| {
+        let killed = fork(|| {
+            for index in 0.. {
+                let _ = family.metric(&[&format!("killed-{index}")]);
+                let _ = family.remove(&[&format!("killed-{index}")]);
+            }
             true
         });
-        assert_eq!(known.get().unwrap(), 1.0);
+        let family = &family;
+        let make =
+            |writer: usize| (0..500).all(|index| family.metric(&[&format!("{writer}-{index}")]).is_ok());
+        let writers: Vec<_> = (1..4).map(|writer| fork(move || make(writer))).collect();
+        let is_made = make(0);
+        killed.kill();
+        writers.into_iter().for_each(support::process::Process::join);
+        is_made && make(4)
+    });
+    let snapshot = backend.collect(None).unwrap();
+    let series = snapshot.families[0].series();
+    assert_eq!(series.filter(|series| !series.key().contains("killed")).count(), 2_500);
+    assert!(backend.check().unwrap().faults().is_empty());
+}
+
+/// Every user who may read a file can take its `flock`, and keep it.
+#[test]
+fn a_reader_who_keeps_the_flock_does_not_stop_new_series() {
+    if lacks_root() {
+        return;
+    }
+    for operation in [libc::LOCK_SH, libc::LOCK_EX] {
+        let file = TestFile::new();
+        fs::set_permissions(file.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+        let backend = Backend::open(&file.url("mode=0644")).unwrap();
+        let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
+        let steps = SharedNumbers::new(1);
+        let outsider = fork(|| {
+            // SAFETY: plain system calls.
+            let is_other = unsafe { libc::setgid(NOBODY) == 0 && libc::setuid(NOBODY) == 0 };
+            let handle = fs::File::open(&file.path).unwrap();
+            // SAFETY: a plain system call.
+            let is_locked = unsafe { libc::flock(handle.as_raw_fd(), operation) == 0 };
+            steps.add(0, u64::from(is_other && is_locked));
+            loop {
+                std::thread::park();
+            }
+        });
+        wait_until("the reader has the lock", || steps.get(0) == 1);
+        // Several writers exclude each other, and one that is killed leaves no lock.
+        let killed = fork(|| {
+            for index in 0.. {
+                let _ = family.metric(&[&format!("killed-{index}")]);
+                let _ = family.remove(&[&format!("killed-{index}")]);
+            }
+            true
+        });
+        let family = &family;
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                fork(move || (0..200).all(|index| family.metric(&[&format!("{writer}-{index}")]).is_ok()))
+            })
+            .collect();
+        killed.kill();
+        writers.into_iter().for_each(support::process::Process::join);
+        outsider.kill();
+        assert!((0..200).all(|index| family.metric(&[&format!("late-{index}")]).is_ok()));
+        let snapshot = backend.collect(None).unwrap();
+        let keys: Vec<&str> = snapshot.families[0].series().map(|series| series.key()).collect();
+        assert!(keys.iter().filter(|key| !key.contains("killed")).count() == 800, "{}", keys.len());
+        assert!(backend.check().unwrap().faults().is_empty());
     }
 }

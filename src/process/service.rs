@@ -83,10 +83,27 @@ impl Service {
 pub(crate) fn may_run(pid: i32, start_time: u64) -> bool {
     match Process::read(pid) {
         Some(process) => process.start_time == start_time && !process.is_zombie,
-        // It may be hidden. Only "no such process" proves that it has ended.
-        None => Pid::from_raw(pid)
-            .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)),
+        None => exists(pid),
     }
+}
+
+/// Returns whether no process of this pid namespace has this number any more. A zombie has ended.
+pub(crate) fn has_ended(pid: i32) -> bool {
+    match Process::read(pid) {
+        Some(process) => process.is_zombie,
+        None => !exists(pid),
+    }
+}
+
+/// Returns whether the number is that of a process. `/proc` may hide it.
+fn exists(pid: i32) -> bool {
+    Pid::from_raw(pid)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Returns the inode of this process's pid namespace; 0 if the system does not tell.
+pub(crate) fn pid_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
 /// Returns whether the process runs the executable that this process runs.

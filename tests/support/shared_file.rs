@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,7 @@ pub const SEGMENT: u64 = 1 << 20;
 pub const HEADER: u64 = 4096;
 pub const COMMITTED_AT: u64 = 64;
 pub const CHANGES_AT: u64 = 128;
+pub const GUARD_AT: u64 = 256;
 
 /// A folder in memory with the path of a metrics file. Dropping it removes the folder.
 pub struct TestFile {
@@ -146,6 +147,9 @@ impl TestFile {
         let file = self.handle();
         // SAFETY: a plain system call on an open file.
         assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+        let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino() & 0x7f_ffff;
+        let guard = 0xa5 << 56 | 1 << 55 | namespace << 32 | u64::from(std::process::id());
+        file.write_all_at(&guard.to_le_bytes(), GUARD_AT).unwrap();
         Locked(file)
     }
 }
@@ -156,6 +160,7 @@ pub struct Locked(pub File);
 
 impl Drop for Locked {
     fn drop(&mut self) {
+        self.0.write_all_at(&[0; 8], GUARD_AT).unwrap();
         // SAFETY: a plain system call on an open file.
         unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 use rustix::fs::SeekFrom;
@@ -22,6 +22,7 @@ use super::options::{SharedMemoryOptions, Start};
 use super::space;
 use crate::cell::segment::Segment;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::service::pid_namespace;
 
 /// How often an open is tried while other processes make and remove the file.
 const OPEN_ATTEMPTS: usize = 100;
@@ -35,6 +36,10 @@ pub(super) struct SharedFile {
     header: Header,
     /// One slot for each segment that the file may ever have.
     slots: Box<[Slot]>,
+    /// The inode of this process's pid namespace; 0 if the system does not tell.
+    namespace: AtomicU64,
+    /// Whether another program held the `flock` when this process last took the lock.
+    has_outsider: AtomicBool,
 }
 
 /// A segment that is mapped when it is first needed.
@@ -101,7 +106,9 @@ impl SharedFile {
             return Err(unusable(path, format!("its size limit is {} bytes", header.size_limit)));
         }
         let slots = (0..count).map(|_| Slot::default()).collect();
-        let shared = Self { path: path.to_owned(), descriptor, access, header, slots };
+        let (namespace, has_outsider) = (AtomicU64::new(pid_namespace()), AtomicBool::new(false));
+        let path = path.to_owned();
+        let shared = Self { path, descriptor, access, header, slots, namespace, has_outsider };
         // The first segment holds the words that every operation needs.
         shared.segment(0)?;
         Ok(shared)
@@ -134,13 +141,30 @@ impl SharedFile {
         self.descriptor.get(&self.path).map_err(|error| failed(&self.path, "cannot be opened again", error))
     }
 
-    /// Returns whether an `flock` of the descriptor keeps other processes out.
-    pub(super) fn has_own_lock(&self) -> bool {
+    /// Returns whether an `flock` of the descriptor keeps all other processes out.
+    pub(super) fn has_own_flock(&self) -> bool {
         !self.descriptor.is_shared()
+    }
+
+    /// Returns the inode of this process's pid namespace.
+    pub(super) fn namespace(&self) -> u64 {
+        // Relaxed, here and below: the values publish nothing.
+        self.namespace.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether another program held the `flock` when this process last took the lock.
+    pub(super) fn has_outsider(&self) -> bool {
+        self.has_outsider.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether another program holds the `flock`.
+    pub(super) fn set_outsider(&self, is_there: bool) {
+        self.has_outsider.store(is_there, Ordering::Relaxed);
     }
 
     /// Prepares the file for a forked child.
     pub(super) fn forked(&self) {
+        self.namespace.store(pid_namespace(), Ordering::Relaxed);
         self.descriptor.forked(&self.path);
     }
 

@@ -31,6 +31,12 @@ pub(crate) const COMMITTED_AT: u64 = 64;
 pub(crate) const CHANGES_AT: u64 = 128;
 /// How often the lock was taken (u64, changed under the lock).
 pub(crate) const TURNS_AT: u64 = 192;
+/// Which process changes records (u64); 0: none.
+pub(crate) const GUARD_AT: u64 = 256;
+/// The highest byte of each guard that is not 0.
+pub(crate) const GUARD_MARK: u64 = 0xa5 << 56;
+/// Set in a guard whose process has the `flock`, too.
+pub(crate) const GUARD_WITH_FLOCK: u64 = 1 << 55;
 
 /// The part of a record before its cells. The text follows the cells.
 pub(crate) const RECORD_HEADER_SIZE: u64 = 64;

@@ -1,61 +1,72 @@
 //! The lock of the file, under which records are appended, removed and reused.
 //!
-//! It is an `flock`, which ends with the process that holds it. Counting and reading take no lock.
+//! It has two parts. The **guard**, a word of the file, keeps writers apart: only a process that may write
+//! the file can set it. An `flock` of the file tells that a writer was killed, because the kernel releases
+//! it. The `flock` alone would not do: every process that may read the file can take it, and keep it. A
+//! writer that finds the `flock` taken while the guard stays free goes in with the guard alone.
+//!
+//! Counting and reading take no lock.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::getpid;
 
 use super::errors::failed;
 use super::file::SharedFile;
-use super::layout::TURNS_AT;
+use super::layout::{GUARD_AT, GUARD_MARK, GUARD_WITH_FLOCK, TURNS_AT};
 use super::record::word;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::service::has_ended;
 
 /// How long a writer waits while the lock makes no progress.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the `flock` may be taken without a writer at work before it is taken to be another program's.
+const OUTSIDER_TIMEOUT: Duration = Duration::from_millis(100);
 /// The pauses between two attempts: each is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock, held until it is dropped.
-pub(super) struct FileLock<'file>(&'file SharedFile);
+pub(super) struct FileLock<'file> {
+    file: &'file SharedFile,
+    guard: &'file AtomicU64,
+    has_flock: bool,
+}
 
 impl<'file> FileLock<'file> {
     /// Takes the lock. The caller holds the process's own lock of its records, and has checked the file's
     /// length.
     ///
     /// Waits for as long as other processes take turns. A burst of thousands of new series is thereby slow
-    /// for some, and refused for none. Fails if no process has taken the lock for [`STALL_TIMEOUT`].
+    /// for some, and refused for none. Fails if no process has taken a turn for [`STALL_TIMEOUT`].
     pub(super) fn take(file: &'file SharedFile) -> Result<Self> {
-        if !file.has_own_lock() {
-            let reason = "this process shares the lock of its parent: set the option \"mode\" so \
-                          that its user may read and write the file";
-            return Err(failed(file.path(), "cannot be locked", reason));
-        }
-        let descriptor = file.descriptor()?;
-        let turns = word(file, file.writable_segment(0)?, 0, TURNS_AT)?;
-        // Relaxed: the number only tells that time was not spent in vain.
+        let header = file.writable_segment(0)?;
+        let (turns, guard) = (word(file, header, 0, TURNS_AT)?, word(file, header, 0, GUARD_AT)?);
+        // Relaxed: the number only tells that other processes make progress.
         let mut seen = turns.load(Ordering::Relaxed);
-        let mut give_up_at = Instant::now() + STALL_TIMEOUT;
+        let mut since = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match rustix::fs::flock(descriptor, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-                    return Ok(Self(file));
-                }
-                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
-                Err(error) => return Err(failed(file.path(), "cannot be locked", error)),
-            }
-            let now = Instant::now();
+            let has_flock = file.has_own_flock() && try_flock(file)?;
             let current = turns.load(Ordering::Relaxed);
             if current != seen {
-                seen = current;
-                give_up_at = now + STALL_TIMEOUT;
-            } else if now >= give_up_at {
+                (seen, since) = (current, Instant::now());
+            }
+            let stalled = since.elapsed();
+            let may_enter =
+                has_flock || !file.has_own_flock() || file.has_outsider() || stalled >= OUTSIDER_TIMEOUT;
+            if may_enter && enter(guard, file.namespace(), has_flock, stalled) {
+                file.set_outsider(!has_flock);
+                turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+                return Ok(Self { file, guard, has_flock });
+            }
+            if has_flock {
+                unlock(file);
+            }
+            if stalled >= STALL_TIMEOUT {
                 let message = format!(
                     "the metrics file {} is locked by another process for more than {STALL_TIMEOUT:?}",
                     file.path().display()
@@ -70,10 +81,62 @@ impl<'file> FileLock<'file> {
 
 impl Drop for FileLock<'_> {
     fn drop(&mut self) {
-        // Checked again: the program may have closed the descriptor, which has released the lock, and the
-        // number may be that of a file that the program itself has locked.
-        if let Ok(descriptor) = self.0.descriptor() {
-            let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
+        // Release: the next writer sees what this one has written.
+        self.guard.store(0, Ordering::Release);
+        if self.has_flock {
+            unlock(self.file);
         }
     }
+}
+
+/// Takes the `flock` if it is free.
+fn try_flock(file: &SharedFile) -> Result<bool> {
+    match rustix::fs::flock(file.descriptor()?, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
+        Err(error) => Err(failed(file.path(), "cannot be locked", error)),
+    }
+}
+
+fn unlock(file: &SharedFile) {
+    // Checked again: the program may have closed the descriptor, which has released the lock, and the number
+    // may be that of a file that the program itself has locked.
+    if let Ok(descriptor) = file.descriptor() {
+        let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
+    }
+}
+
+/// Sets the guard, if it is free or the process that has set it is gone.
+fn enter(guard: &AtomicU64, namespace: u64, has_flock: bool, stalled: Duration) -> bool {
+    let pid = getpid().as_raw_nonzero().get() as u64;
+    let with_flock = if has_flock { GUARD_WITH_FLOCK } else { 0 };
+    let own = GUARD_MARK | with_flock | of_namespace(namespace) | pid;
+    let current = guard.load(Ordering::Relaxed);
+    // Acquire: this writer sees what the last one has written.
+    (current == 0 || is_left(current, namespace, has_flock, stalled))
+        && guard.compare_exchange(current, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
+}
+
+/// Returns whether the process that has set the guard to `value` is gone, so that no writer is at work.
+fn is_left(value: u64, namespace: u64, has_flock: bool, stalled: Duration) -> bool {
+    const MARK: u64 = 0xff << 56;
+    if value & MARK != GUARD_MARK {
+        // No writer leaves such a value: the file was damaged.
+        return true;
+    }
+    // It had the `flock` that this process has now, so it was killed.
+    (has_flock && value & GUARD_WITH_FLOCK != 0)
+        || (stalled >= OUTSIDER_TIMEOUT
+            && value & NAMESPACE_BITS == of_namespace(namespace)
+            && has_ended(value as i32))
+        // A process of another pid namespace cannot be seen, and a process id may be used again. It went in
+        // without the `flock`, and has been still for so long that it was killed, or stopped.
+        || (has_flock && stalled >= STALL_TIMEOUT)
+}
+
+/// The bits of a guard that stand for the pid namespace.
+const NAMESPACE_BITS: u64 = 0x7f_ffff << 32;
+
+fn of_namespace(namespace: u64) -> u64 {
+    namespace << 32 & NAMESPACE_BITS
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use crate::process::service::{Service, may_run, runs_this_program};
+use crate::process::service::{Service, may_run, pid_namespace, runs_this_program};
 
 const PREFIX: &str = "pytheus-backend-rs-";
 /// Memory that all processes of a machine or container share.
@@ -80,8 +80,7 @@ impl Name {
     fn of_this_system() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().split('-').next().filter(|boot| !boot.is_empty()).unwrap_or("0").to_owned();
-        let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
-        Self { boot, namespace, pid: 0, start_time: 0 }
+        Self { boot, namespace: pid_namespace(), pid: 0, start_time: 0 }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -151,8 +150,8 @@ fn is_mapped_by_others(path: &Path, own: i32) -> bool {
         }
         match mapped_files(pid) {
             Ok(files) => files.iter().any(|file| file == path),
-            // A process that gave up privileges hides its maps. It may have the file if it runs the same program.
-            // Processes that are about to end have no maps.
+            // A process that gave up privileges hides its maps. It may have the file if it runs the same
+            // program. Processes that are about to end have no maps.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 user_of(pid) == Some(owner) && runs_this_program(pid)
             }

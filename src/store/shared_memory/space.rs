@@ -20,7 +20,8 @@ pub(super) fn reserve(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Res
     if grows && getrlimit(Resource::Fsize).current.is_some_and(|limit| end > limit) {
         return Err(Errno::FBIG.into());
     }
-    // Apple's systems can only reserve behind the end, and rustix sets the end to that of the new space. So holes stay.
+    // Apple's systems can only reserve behind the end, and rustix sets the end to that of the new space. So
+    // holes stay.
     if cfg!(target_vendor = "apple") && !grows {
         return Ok(());
     }
