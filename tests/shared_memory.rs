@@ -487,6 +487,8 @@ fn at_the_size_limit_only_new_metrics_are_refused() {
     for part in [file.path.to_str().unwrap(), "size limit", &limit.to_string()] {
         assert!(error.message().contains(part), "{error}");
     }
+    let faults = backend.check().unwrap().faults().to_vec();
+    assert!(matches!(&faults[..], [fault] if fault.contains("it is full: its size limit")), "{faults:?}");
     first.inc(1.0).unwrap();
     assert_eq!(first.get().unwrap(), 1.0);
     assert_eq!(lines(&backend, "hits").len(), made);

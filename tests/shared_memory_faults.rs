@@ -261,6 +261,11 @@ fn when_the_disk_fills_up_only_new_metrics_are_refused() {
         assert!(made > 8_000, "the first segment existed before: {made}");
         assert!(error.message().contains("cannot grow: No space left on device"), "{error}");
         assert!(error.message().contains(file.path.to_str().unwrap()), "{error}");
+        let faults = backend.check().unwrap().faults().to_vec();
+        assert!(
+            matches!(&faults[..], [fault] if fault.contains("file system has no space left")),
+            "{faults:?}"
+        );
         first.inc(1.0).unwrap();
         assert_eq!(first.get().unwrap(), 1.0);
         assert_eq!(backend.collect(None).unwrap().families[0].series().len(), made as usize);

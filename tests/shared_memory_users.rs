@@ -1,5 +1,5 @@
-//! The shared-memory store with several users: reading needs permission, counting needs what `mode` gives, and
-//! a process that gives up its privileges goes on. The tests need root, to become other users.
+//! The shared-memory store with several users: reading needs permission, counting needs what `mode` gives,
+//! and a process that gives up its privileges goes on. The tests need root, to become other users.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 mod support;
@@ -142,8 +142,8 @@ fn workers_that_give_up_the_rights_of_root_make_metrics_and_let_the_file_grow() 
     assert!(backend.check().unwrap().faults().is_empty());
 }
 
-/// The workers of a server that has given up the rights of root before it forks. A worker cannot open the file
-/// anew, and has its parent's `flock`.
+/// The workers of a server that has given up the rights of root before it forks. A worker cannot open the
+/// file anew, and has its parent's `flock`.
 #[test]
 fn children_that_cannot_open_the_file_anew_make_metrics() {
     if lacks_root() {

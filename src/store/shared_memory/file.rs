@@ -235,6 +235,13 @@ impl SharedFile {
         Err(unusable(&self.path, format!("it was cut off: {length} bytes, expected at least {needed}")))
     }
 
+    /// Returns how many bytes the file system has left for this user.
+    pub(super) fn space_left(&self) -> Result<u64> {
+        let system = rustix::fs::fstatvfs(self.descriptor()?)
+            .map_err(|error| failed(&self.path, "cannot be read", error))?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
     /// Adds the segment that begins at `offset` to the file.
     pub(super) fn grow(&self, offset: u64) -> Result<()> {
         let limit = self.header.size_limit;
@@ -272,8 +279,8 @@ fn check_owner(path: &Path, descriptor: &FileDescriptor, mode: u32) -> Result<()
         return Ok(());
     }
     let reason = format!(
-        "it belongs to the user {owner}, and this process runs as {user}: set the option \"mode\" to 0660 or 0666 in \
-         all processes that count in it"
+        "it belongs to the user {owner}, and this process runs as {user}: set the option \"mode\" to 0660 or \
+         0666 in all processes that count in it"
     );
     Err(unusable(path, reason))
 }

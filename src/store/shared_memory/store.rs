@@ -61,8 +61,8 @@ impl SharedMemoryStore {
             self.is_renamed.store(false, Ordering::Relaxed);
         } else if !self.is_renamed.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "the metrics file {} was removed or replaced while this process uses it: processes that start \
-                 from now on count in another file; restart the service",
+                "the metrics file {} was removed or replaced while this process uses it: processes that \
+                 start from now on count in another file; restart the service",
                 self.file.path().display()
             );
         }

@@ -7,13 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::families::definition_of;
 use super::file::SharedFile;
-use super::layout::{GENERATION_AT, HEADER_SIZE, KIND_FAMILY, KIND_METRIC, KIND_PADDING, RECORD_ALIGNMENT};
+use super::layout::{
+    GENERATION_AT, HEADER_SIZE, KIND_FAMILY, KIND_METRIC, KIND_PADDING, RECORD_ALIGNMENT, SEGMENT_SIZE,
+};
 use super::record::{Record, committed, place_at, read, word};
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::report::{Report, counted};
+
+/// The bytes that a metric with labels of usual length takes.
+const ROOM_FOR_A_METRIC: u64 = 256;
 
 /// How often a record that seems damaged is read. It may be changing hands.
 const ATTEMPTS: u32 = 100;
@@ -58,6 +63,7 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
         offset = next;
     }
     report_lost(&mut report, lost, end);
+    report_full(file, end, &mut report)?;
     let mut good = 0;
     for record in metrics {
         good += usize::from(families.admit(file, record, &mut report)?);
@@ -69,6 +75,23 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
         counted(free, "free record")
     ));
     Ok(report)
+}
+
+/// Reports that the file has no room for another metric of usual size.
+fn report_full(file: &SharedFile, end: u64, report: &mut Report) -> Result<()> {
+    let (length, limit) = (file.length()?, file.header().size_limit);
+    if length.saturating_sub(end) >= ROOM_FOR_A_METRIC {
+        return Ok(());
+    }
+    if length + SEGMENT_SIZE > limit {
+        report.fault(format!(
+            "it is full: its size limit of {limit} bytes is reached, and new metrics find no room; remove \
+             metrics, or make a new file with a larger size_limit"
+        ));
+    } else if file.space_left()? < SEGMENT_SIZE {
+        report.fault("it is full: it cannot grow, because its file system has no space left");
+    }
+    Ok(())
 }
 
 /// Returns what is at `offset`, and where the next record may begin.
