@@ -19,6 +19,7 @@ def compare(compiled: int, loaded: int) -> None:
     if compiled != loaded:
         version = ffi.string(lib.backend_version()).decode()
         raise ImportError(
-            f"pytheus_backend_rs was built for the binary interface {compiled} of its engine, but the loaded engine "
-            f"(version {version}) has the interface {loaded}: install the package and the engine of one release"
+            f"pytheus_backend_rs was built for the binary interface {compiled} of its engine, but the loaded "
+            f"engine (version {version}) has the interface {loaded}: install the package and the engine of "
+            "one release"
         )

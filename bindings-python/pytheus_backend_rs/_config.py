@@ -55,7 +55,8 @@ def redis_url(config: Mapping[str, Any]) -> str:
 def shared_memory_url(config: Mapping[str, Any]) -> str:
     """The store URL for the options of a `SharedMemoryBackend`.
 
-    `path`, or `url`, or neither; `size_limit`; `start`; `mode`, as a number (0o600) or in octal digits ("0600").
+    `path`, or `url`, or neither; `size_limit`; `start`; `mode`, as a number (0o600) or in octal digits
+    ("0600").
     """
     options = {name: value for name, value in config.items() if value is not None}
     path, url = options.pop("path", None), options.pop("url", None)

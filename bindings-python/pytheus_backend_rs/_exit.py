@@ -22,8 +22,8 @@ def install() -> None:
     """Registers the handlers, once, when the package is imported: what is registered later runs earlier,
     so the program's own handlers can still count.
 
-    The end of a sub-interpreter is not the end of the process, because others may go on counting. The engine's
-    threads send what the sub-interpreter has counted.
+    The end of a sub-interpreter is not the end of the process, because others may go on counting. The
+    engine's threads send what the sub-interpreter has counted.
     """
     if not callables.is_main_interpreter():
         atexit.register(_logging.deliver)
