@@ -11,7 +11,7 @@ import gc
 
 from pytheus import backends
 from pytheus.registry import REGISTRY, CollectorRegistry
-from pytheus_backend_rs import BackendError, RedisBackend
+from pytheus_backend_rs import BackendError, RedisBackend, SharedMemoryBackend
 from pytheus_backend_rs._engine import open_engines
 
 
@@ -22,7 +22,6 @@ def forget_engines() -> None:
     for engine in open_engines():
         with contextlib.suppress(BackendError):
             engine.flush(5)
-    if hasattr(RedisBackend, "_current"):
-        del RedisBackend._current
-    RedisBackend._current_config = None
+    for backend_class in (RedisBackend, SharedMemoryBackend):
+        backend_class._loaded = None
     gc.collect()

@@ -27,11 +27,11 @@ def free_port() -> int:
 class Server:
     """A running redis-server."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, port: int | None = None) -> None:
         self._options = options
         self._directory = Path(tempfile.mkdtemp(prefix="tests-py-redis-"))
         self.socket_path = self._directory / "redis.sock"
-        self.port = free_port()
+        self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -500,11 +500,10 @@ def test_a_metric_that_is_gone_keeps_no_engine(backend_class: Any, config: dict[
     metrics.append(Gauge("level", "help", registry=None))
     counter.labels(a="x").inc()
     gone = [weakref.ref(metric) for metric in metrics]
-    engine = weakref.ref(backend_class._current)
+    engine = weakref.ref(backend_class._engine())
     del counter, metrics
     backends.load_backend()
-    del backend_class._current
-    backend_class._current_config = None
+    backend_class._loaded = None
     gc.collect()
     assert [reference() for reference in gone] == [None] * len(gone)
     assert engine() is None and engine() not in open_engines()

@@ -260,7 +260,7 @@ def test_redis_is_reached_by_socket_and_by_url(server: Server) -> None:
     for place in places:
         backends.load_backend(RedisBackend, place)
         Counter("requests_total", "help", registry=None).inc()
-        RedisBackend._current.flush(5)
+        RedisBackend._engine().flush(5)
     assert server.client().get("requests_total") == str(len(places))
 
 
@@ -276,7 +276,7 @@ def test_key_prefix_stands_in_front_of_the_name(server: Server, redis_backend: A
 def test_values_are_where_0_0_9_has_them(server: Server, redis_backend: Any) -> None:
     Counter("plain_total", "help").inc(2)
     Counter("labelled_total", "help", required_labels=["bob"]).labels(bob="cat").inc(3)
-    RedisBackend._current.flush(5)
+    RedisBackend._engine().flush(5)
     client = server.client()
     assert client.get("plain_total") == "2"
     assert client.hgetall("labelled_total") == {'{"bob":"cat"}': "3"}
@@ -285,5 +285,5 @@ def test_values_are_where_0_0_9_has_them(server: Server, redis_backend: Any) -> 
 def test_keys_expire_after_the_time_that_was_asked_for(server: Server, redis_backend: Any) -> None:
     redis_backend(expire_key_time=77)
     Counter("requests_total", "help").inc(2)
-    RedisBackend._current.flush(5)
+    RedisBackend._engine().flush(5)
     assert 70 <= server.client().ttl("requests_total") <= 77

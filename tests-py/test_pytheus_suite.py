@@ -1,18 +1,14 @@
 """pytheus' own test-suite on each of the classes.
 
-Its source distribution is fetched from the package index at test time; nothing of it is in this
-repository. The tests run against the installed pytheus, in a process of their own.
+The tests run against the installed pytheus, in a process of their own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ from typing import Any
 import pytest
 
 from redis_server import Server
+from sdists import suite_of
 
 VERSION = "0.6.1"
 TESTS = 149
@@ -35,19 +32,8 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """pytheus' tests, alone: beside its source they would import that instead of what is installed."""
-    cache = Path(tempfile.gettempdir()) / f"tests-py-sdists-{os.getuid()}"
-    archive = cache / f"pytheus-{VERSION}.tar.gz"
-    if not archive.exists():
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
-        subprocess.run([*command, "--dest", str(cache), f"pytheus=={VERSION}"], check=True, timeout=300)
-    directory = tmp_path_factory.mktemp("pytheus")
-    with tarfile.open(archive) as sdist:
-        sdist.extractall(directory)
-    tests = directory / "tests"
-    shutil.move(directory / f"pytheus-{VERSION}" / "tests", tests)
-    shutil.rmtree(directory / f"pytheus-{VERSION}")
-    return tests
+    """pytheus' tests."""
+    return suite_of("pytheus", VERSION, tmp_path_factory.mktemp("pytheus"))
 
 
 @pytest.mark.parametrize(

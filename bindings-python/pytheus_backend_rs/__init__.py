@@ -14,7 +14,7 @@ know none.
 """
 
 from pytheus_backend_rs import _abi, _exit
-from pytheus_backend_rs._engine import Statistics
+from pytheus_backend_rs._engine import Statistics, close, flush
 from pytheus_backend_rs._engine import version as _version
 from pytheus_backend_rs._errors import (
     BackendError,
@@ -57,6 +57,8 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "WrongTypeError",
+    "close",
+    "flush",
     "generate_metrics",
     "make_asgi_app",
     "make_wsgi_app",

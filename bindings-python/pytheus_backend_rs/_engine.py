@@ -7,12 +7,13 @@ themselves.
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytheus_backend_rs._callables import callables
-from pytheus_backend_rs._errors import ConflictError, ErrorSlot
+from pytheus_backend_rs._errors import BackendError, ConflictError, ErrorSlot
 from pytheus_backend_rs._native import ffi, lib
 from pytheus_backend_rs._text import c_text, header_text
 
@@ -36,6 +37,35 @@ _engines: dict[int, weakref.ref[Engine]] = {}
 def open_engines() -> list[Engine]:
     """Returns all engines of this process."""
     return [engine for reference in list(_engines.values()) if (engine := reference()) is not None]
+
+
+def flush(timeout: float = 10.0) -> None:
+    """Sends what this process has counted, and waits until every store has it, for at most `timeout` seconds.
+
+    Raises `UnavailableError` or `BackendTimeoutError` if a store could not be reached; nothing is lost then.
+    """
+    give_up_at = time.monotonic() + timeout
+    failure: BackendError | None = None
+    for engine in open_engines():
+        if not engine.is_closed:
+            try:
+                engine.flush(max(give_up_at - time.monotonic(), 0.0))
+            except BackendError as error:
+                # The other stores may be well.
+                failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def close() -> None:
+    """Sends what this process has counted, and closes every store of this process, all at the same time.
+
+    Changes that could not be sent within the option `shutdown_timeout` are logged. Operations on metrics are
+    discarded from then on. A process that ends normally does this by itself.
+    """
+    for engine in open_engines():
+        engine.is_closed = True
+    lib.released_backend_close_all()
 
 
 class Definition(NamedTuple):
@@ -105,7 +135,11 @@ class Engine:
         self._owner = callables.own_backend(address(self._handle))
         self.url = url
         self._families: weakref.WeakKeyDictionary[Any, Family] = weakref.WeakKeyDictionary()
+        #: The owners whose definitions conflict with another one. They stay refused, so that all metrics of
+        #: one owner count in one place.
+        self._conflicts: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self.is_shared = is_shared
+        self.is_closed = False
         key = id(self)
         _engines[key] = weakref.ref(self, lambda _: _engines.pop(key, None))
 
@@ -116,13 +150,23 @@ class Engine:
         return self if self.url.startswith(("shm:", "memory:")) else self.url
 
     def family(self, owner: object, definition: Definition) -> Family:
-        """Returns the metric family of an object of the client library, and declares it at first use."""
+        """Returns the metric family of an object of the client library, and declares it at first use.
+
+        Raises `ConflictError` if the name has another type or other buckets in the store.
+        """
         family = self._families.get(owner)
         if family is None:
+            conflict = self._conflicts.get(owner)
+            if conflict is not None:
+                raise ConflictError(conflict)
             # Declaring releases the GIL, so several threads may get here: all of them take the first one's
             # family.
-            family = self._families.setdefault(owner, self._declare(definition))
+            family = self._families.setdefault(owner, self._declare(owner, definition))
         return family
+
+    def has_refused(self, owner: object) -> bool:
+        """Tells whether the definition of this object conflicts with another one."""
+        return owner in self._conflicts
 
     def knows(self, owner: object) -> bool:
         """Tells whether a family has been declared for this object."""
@@ -191,6 +235,7 @@ class Engine:
 
     def close(self) -> None:
         """Sends what is pending, for at most `shutdown_timeout`, and ends the engine's threads."""
+        self.is_closed = True
         error = ErrorSlot()
         error.check(lib.released_backend_close(self._handle, error.pointer))
 
@@ -198,13 +243,17 @@ class Engine:
         # Not the URL: it may hold a password.
         return f"<Engine {self.url.partition(':')[0]}>"
 
-    def _declare(self, definition: Definition) -> Family:
+    def _declare(self, owner: object, definition: Definition) -> Family:
         try:
             return Family(self, definition)
         except ConflictError:
             # The family in the way may be uncollected garbage: client libraries have reference cycles.
             gc.collect()
+        try:
             return Family(self, definition)
+        except ConflictError as error:
+            self._conflicts[owner] = str(error)
+            raise
 
 
 class Family:

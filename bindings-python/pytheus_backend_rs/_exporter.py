@@ -15,6 +15,12 @@ from pytheus_backend_rs._native import ffi, lib
 if TYPE_CHECKING:
     from types import TracebackType
 
+
+def running_servers() -> list[MetricsServer]:
+    """Returns the exporters of this process that run."""
+    return list(_serving.copy())
+
+
 #: The servers that run. They keep serving when the program drops the object.
 _serving: set[MetricsServer] = set()
 
@@ -34,6 +40,7 @@ class MetricsServer:
         error = ErrorSlot()
         error.check(lib.released_metrics_serve(engine._handle, options, server, error.pointer))
         self._handle: Any = ffi.gc(server[0], lib.released_metrics_server_free)
+        self.engine = engine
         self.addr = addr
         #: The port; if 0 was asked for, the free one that the system chose.
         self.port: int = lib.metrics_server_port(self._handle)

@@ -4,7 +4,7 @@
 //! never across the network, and never on the hot path. The forking thread holds it during a fork, so that a child
 //! never inherits it in the hands of another thread.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use super::Metric;
@@ -25,6 +25,8 @@ pub(crate) struct Records {
     families: BTreeMap<u64, Record>,
     by_name: HashMap<String, Vec<u64>>,
     next_id: u64,
+    /// The names whose differing declarations have been logged.
+    warned: HashSet<String>,
     /// The number of families at which dead ones are removed next.
     sweep_at: usize,
 }
@@ -70,8 +72,8 @@ impl<T> Held<T> {
 const FIRST_SWEEP: usize = 64;
 
 impl FamilyTable {
-    /// Declares a family. If `names_are_shared`, the store keeps one family per name, so that even two families
-    /// of [`Lifetime::Handle`] must agree.
+    /// Declares a family. If `names_are_shared`, the store keeps one family per name, so even two families of
+    /// [`Lifetime::Handle`] must be compatible. If those differ in labels or help, this logs one warning per name.
     pub(crate) fn declare(
         &self,
         definition: Definition,
@@ -80,6 +82,7 @@ impl FamilyTable {
         reader: Weak<dyn ReadCells>,
     ) -> Result<Arc<Family>> {
         let mut records = self.write();
+        let mut warning = None;
         for known in records.named(definition.name()) {
             let both_kept = lifetime == Lifetime::Backend && known.lifetime == Lifetime::Backend;
             if both_kept && known.definition == definition {
@@ -89,8 +92,18 @@ impl FamilyTable {
             if conflict {
                 return Err(conflict_error(&known.definition, &definition));
             }
+            if names_are_shared && known.definition.looks_different(&definition) {
+                warning = Some(twice(&known.definition, &definition));
+            }
         }
-        Ok(records.insert(definition, lifetime, reader))
+        let warning = warning.filter(|_| records.warned.insert(definition.name().to_owned()));
+        let family = records.insert(definition, lifetime, reader);
+        // The program's own callback may receive the record, so the lock must be free.
+        drop(records);
+        if let Some(message) = warning {
+            log::warn!("{message}; their series stand side by side in one family");
+        }
+        Ok(family)
     }
 
     /// Returns the metric of `family` whose canonical labels are `key`.
@@ -242,14 +255,17 @@ impl Records {
 }
 
 fn conflict_error(known: &Definition, wanted: &Definition) -> Error {
-    let mut message = format!(
-        "metric family {:?} is already declared as {}; it cannot be declared again as {}",
-        known.name(),
-        known.describe(),
-        wanted.describe()
-    );
-    if known.describe() == wanted.describe() {
-        message += &format!(": the help texts differ ({:?} and {:?})", known.help(), wanted.help());
-    }
+    let message = format!("{}; it cannot be both", twice(known, wanted));
     Error::new(ErrorKind::Conflict, message)
+}
+
+/// Says how two declarations of one name differ.
+fn twice(known: &Definition, wanted: &Definition) -> String {
+    let (first, second) = (known.describe(), wanted.describe());
+    let name = known.name();
+    if first == second {
+        let (first, second) = (known.help(), wanted.help());
+        return format!("metric family {name:?} is declared with two help texts: {first:?} and {second:?}");
+    }
+    format!("metric family {name:?} is declared twice: as {first}, and as {second}")
 }

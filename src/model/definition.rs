@@ -130,11 +130,17 @@ impl Definition {
         }
     }
 
-    /// What other processes must agree on to share the family's values; help text and unit may differ.
+    /// Tells whether two declarations of one name can share a store: type and buckets must agree.
+    ///
+    /// Help text, unit and label names may differ, as they do while a new version of a program replaces the old
+    /// one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
-        self.metric_type == other.metric_type
-            && self.label_names == other.label_names
-            && self.buckets == other.buckets
+        self.metric_type == other.metric_type && self.buckets == other.buckets
+    }
+
+    /// Tells whether two declarations of one name would not look the same to a reader of the exposition.
+    pub(crate) fn looks_different(&self, other: &Self) -> bool {
+        self.label_names != other.label_names || self.help != other.help
     }
 
     /// The definition in one line, for error messages.

@@ -8,20 +8,43 @@ engine once, through the sum; the engine derives the count and the buckets, so a
 from __future__ import annotations
 
 import functools
+import os
+import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytheus_backend_rs import _config, _logging
 from pytheus_backend_rs._engine import Engine, Family, Statistics
-from pytheus_backend_rs._errors import ErrorSlot, exception_class
+from pytheus_backend_rs._errors import ConflictError, ErrorSlot, exception_class
+from pytheus_backend_rs._exporter import running_servers
 from pytheus_backend_rs._labels import labels_json
 from pytheus_backend_rs._native import ffi, lib
 from pytheus_backend_rs.pytheus import custom, internals, native_methods
 
 if TYPE_CHECKING:
-    from pytheus.metrics import Sample, _Metric
+    from pytheus.metrics import Sample, _Metric, _MetricCollector
     from pytheus.registry import Collector, Registry
+
+
+class _Loaded(NamedTuple):
+    """What `load_backend` has loaded."""
+
+    config: Mapping[str, Any]
+    engine: Engine
+
+
+#: The locks of `_opening`, by process.
+_locks: dict[int, threading.RLock] = {}
+
+
+def _opening() -> threading.RLock:
+    """Returns the lock to hold while an engine is opened or loaded.
+
+    It belongs to one process: a thread that does not exist in a forked child may have held its parent's. It
+    is reentrant, because the garbage collector may run a `__del__` there that makes a metric.
+    """
+    return _locks.setdefault(os.getpid(), threading.RLock())
 
 
 class Backend:
@@ -29,8 +52,10 @@ class Backend:
 
     #: Whether the values are shared with other processes, so that reading them may wait.
     _IS_SHARED: ClassVar[bool] = False
-    _current: ClassVar[Engine]
-    _current_config: ClassVar[Mapping[str, Any] | None] = None
+    #: What `load_backend` loaded last. One attribute, so that other threads see engine and configuration
+    #: change together.
+    _loaded: ClassVar[_Loaded | None] = None
+    #: The open engines of the class, by their options.
     _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
     #: The family in the engine.
     _family: Family
@@ -74,7 +99,7 @@ class Backend:
         collector = internals.collector_of(self.metric)
         labels = internals.labels_of(self.metric)
         self.labels_hash = labels_json(labels) if labels else None
-        self._family = engine.family(collector, internals.definition_of(collector))
+        self._family = _family_in(engine, collector)
         missing = [label for label in self._family.label_names if label not in labels]
         if missing:
             raise ValueError(f"metric {collector.name!r} has no value for the labels {', '.join(missing)}")
@@ -128,9 +153,35 @@ class Backend:
     def statistics(cls) -> Statistics:
         """Returns what this backend has sent and served in this process, since `load_backend` loaded it
         last."""
-        if cls._current_config is None:
+        return cls._engine().statistics()
+
+    @classmethod
+    def flush(cls, timeout: float = 10.0) -> None:
+        """Sends what this process has counted, and waits until the store has it, for at most `timeout`
+        seconds.
+
+        Raises `UnavailableError` or `BackendTimeoutError`; nothing is lost then. Only a server has to be
+        waited for: a file and memory have every change at once.
+        """
+        cls._engine().flush(timeout)
+
+    @classmethod
+    def close(cls) -> None:
+        """Sends what this process has counted, for at most the option `shutdown_timeout`, and ends the
+        threads of the store.
+
+        Operations on the metrics of a closed backend are discarded. `load_backend` opens the store anew.
+        """
+        for engine in list(cls._base()._opened.values()):
+            engine.close()
+
+    @classmethod
+    def _engine(cls) -> Engine:
+        """Returns the engine that `load_backend` loaded last."""
+        loaded = cls._base()._loaded
+        if loaded is None:
             raise RuntimeError(f"{cls.__name__} is not loaded: call load_backend first")
-        return cls._current.statistics()
+        return loaded.engine
 
     @classmethod
     def _initialize(cls, config: Mapping[str, Any]) -> None:
@@ -138,8 +189,13 @@ class Backend:
         internals.warn_if_untested()
         base = cls._base()
         try:
-            base._current, base._current_config = cls._open(config), config
+            with _opening():
+                # The same store is not opened twice: metrics that exist would be cut off from one that is
+                # reset.
+                engine = (base._find(config) if cls._IS_SHARED else None) or cls._open(config)
+                base._loaded = _Loaded(config, engine)
             base._announce()
+            _warn_of_left_behind(engine)
         finally:
             _logging.deliver()
 
@@ -148,11 +204,23 @@ class Backend:
         """Logs that the backend is loaded."""
 
     @classmethod
+    def _generate_samples(cls, registry: Registry) -> Mapping[Collector, list[Sample]]:
+        """pytheus' hook: returns the samples of a registry's collectors, in pytheus' own order.
+
+        pytheus would walk over metrics that other threads are still constructing, and raise.
+        """
+        # Imported here, because a scrape needs the classes.
+        from pytheus_backend_rs.pytheus import scrape
+
+        return scrape.samples_in_memory(registry)
+
+    @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
         raise NotImplementedError
 
     @classmethod
     def _open(cls, config: Mapping[str, Any]) -> Engine:
+        """Opens an engine. The caller holds the lock, so that two threads do not open one store."""
         # Records are not delivered here: pytheus may be constructing a metric, which a log handler could not
         # render.
         _logging.start()
@@ -161,11 +229,19 @@ class Backend:
         return engine
 
     @classmethod
+    def _find(cls, config: Mapping[str, Any]) -> Engine | None:
+        """Returns the open engine for a configuration."""
+        engine = cls._base()._opened.get(_fingerprint(config))
+        return None if engine is None or engine.is_closed else engine
+
+    @classmethod
     def _engine_for(cls, config: Mapping[str, Any], metric: _Metric) -> Engine:
-        """The engine for a configuration, opened now if `load_backend` was not called with it."""
-        if config is cls._current_config:
-            return cls._current
-        return cls._opened.get(_fingerprint(config)) or cls._open(config)
+        """Returns the engine for a configuration, and opens it if `load_backend` was not called with it."""
+        loaded = cls._base()._loaded
+        if loaded is not None and config is loaded.config:
+            return loaded.engine
+        with _opening():
+            return cls._find(config) or cls._open(config)
 
     @classmethod
     def _base(cls) -> type[Backend]:
@@ -216,7 +292,8 @@ def loaded_engine() -> Engine | None:
     loaded = internals.loaded_class()
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         return None
-    return getattr(loaded._base(), "_current", None)
+    found = loaded._base()._loaded
+    return None if found is None else found.engine
 
 
 class SingleProcessBackend(Backend):
@@ -247,7 +324,7 @@ class _SharedBackend(Backend):
         if not engine.knows(collector) and custom.is_collecting() and not internals.is_registered(collector):
             # A metric that a custom collector makes for one scrape is a value of this process, not a shared
             # one.
-            return _values_of_scrapes()
+            return _values_of_this_process()
         return engine
 
     @classmethod
@@ -258,7 +335,7 @@ class _SharedBackend(Backend):
         from pytheus_backend_rs.pytheus import scrape
 
         try:
-            return scrape.samples(cls._base()._current, registry)
+            return scrape.samples(cls._engine(), registry)
         finally:
             _logging.deliver()
 
@@ -300,7 +377,7 @@ class RedisBackend(_SharedBackend):
     @classmethod
     def _announce(cls) -> None:
         """Logs the lines of pytheus-backend-rs 0.0.9, which users look for."""
-        for index in range(_config.pipeline_threads(cls._current.url)):
+        for index in range(_config.pipeline_threads(cls._engine().url)):
             _logging.logger.info("Starting pipeline thread....%d", index)
         _logging.logger.info("Starting BackendAction thread....")
         _logging.logger.info("RedisBackend initialized")
@@ -333,8 +410,54 @@ class SharedMemoryBackend(_SharedBackend):
 
 
 @functools.cache
-def _values_of_scrapes() -> Engine:
+def _values_of_this_process() -> Engine:
+    """Returns the engine of values that are not shared: those of one scrape, and those that no store
+    takes."""
     return Engine("memory:", is_shared=False)
+
+
+def _family_in(engine: Engine, collector: _MetricCollector[Any]) -> Family:
+    """Returns the family of a collector in an engine, or in this process if the name has another type
+    there."""
+    definition = internals.definition_of(collector)
+    is_known = engine.has_refused(collector)
+    try:
+        return engine.family(collector, definition)
+    except ConflictError as error:
+        # pytheus allows this, so the import of a program must not fail.
+        if not is_known:
+            _logging.logger.error("metric %r counts in this process alone: %s", definition.name, error)
+        return _values_of_this_process().family(collector, definition)
+
+
+def _warn_of_left_behind(engine: Engine) -> None:
+    """Logs what still uses another store after `load_backend`: pytheus does not move it."""
+    if not engine.is_shared:
+        return
+    elsewhere = [
+        collector.name
+        for collector in internals.collectors_of(internals.default_registry())
+        if internals.is_metric_collector(collector) and not _is_in(engine, collector)
+    ]
+    if elsewhere:
+        _logging.logger.warning(
+            "these metrics were made before load_backend and keep counting where they were made: %s; make "
+            "metrics after load_backend",
+            ", ".join(sorted(elsewhere)),
+        )
+    for server in running_servers():
+        if server.engine is not engine:
+            _logging.logger.warning("%s still serves the store that was loaded before", server.url)
+
+
+def _is_in(engine: Engine, collector: _MetricCollector[Any]) -> bool:
+    """Tells whether all metrics of a collector count in the engine's store."""
+    views = [internals.value_of(metric) for metric in internals.observable_metrics(collector)]
+    return all(
+        isinstance(view, Backend) and view._family.engine.store == engine.store
+        for view in views
+        if view is not None
+    )
 
 
 def _bound(part: str | None) -> float:

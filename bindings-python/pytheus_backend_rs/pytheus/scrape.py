@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs import _logging
 from pytheus_backend_rs._engine import Engine, Family, Rendered, Series, open_engines
-from pytheus_backend_rs._errors import BackendError
+from pytheus_backend_rs._errors import BackendError, ConflictError
 from pytheus_backend_rs._foreign import ForeignFamilies
 from pytheus_backend_rs._labels import labels_json
 from pytheus_backend_rs.pytheus import custom, internals
@@ -86,8 +86,7 @@ def _families(engine: Engine, registry: Registry) -> tuple[list[Family], Foreign
                 _counts_in(engine, one) for one in internals.observable_metrics(collector)
             ):
                 families.append(family)
-            elif family is not None:
-                samples = _read(engine, [collector])[collector]
+            elif samples := _read(engine, [collector])[collector]:
                 _add_foreign(foreign, len(families), collector, registry.prefix, samples)
     return families, foreign
 
@@ -149,6 +148,9 @@ def _family(engine: Engine, collector: _MetricCollector[Any]) -> Family | None:
     except AttributeError:
         # Another thread is still constructing it.
         return None
+    except ConflictError:
+        # It counts in this process alone, which was logged when its first metric was made.
+        return None
     except (BackendError, ValueError) as error:
         _report(collector.name, error)
         return None
@@ -173,7 +175,18 @@ def samples(engine: Engine, registry: Registry) -> dict[Collector, list[Sample]]
     sorted by their labels JSON, and the samples of a histogram by bound, then `_count`, then `_sum`.
     """
     collectors = internals.collectors_of(registry)
-    read = _read(engine, [one for one in collectors if _is_plain(one)])
+    return _collected(collectors, _read(engine, [one for one in collectors if _is_plain(one)]))
+
+
+def samples_in_memory(registry: Registry) -> dict[Collector, list[Sample]]:
+    """Returns the samples of a registry whose values are in this process, in the order in which pytheus has
+    them."""
+    collectors = internals.collectors_of(registry)
+    return _collected(collectors, {one: internals.samples_of(one) for one in collectors if _is_plain(one)})
+
+
+def _collected(collectors: list[Any], read: dict[Any, list[Sample]]) -> dict[Collector, list[Sample]]:
+    """Returns the samples of collectors in their order; those that are in `read` have been read."""
     found: dict[Any, list[Sample]] = {}
     for collector in collectors:
         if internals.is_custom_collector(collector):

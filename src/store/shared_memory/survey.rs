@@ -169,9 +169,7 @@ impl Families {
             return Ok(false);
         };
         let text = labels::encode(&labels);
-        if !labels.keys().eq(definition.label_names()) {
-            report.fault(format!("the metric {name}{text} at byte {at} has other labels than its family"));
-        } else if record.cell_count as usize != definition.cell_count() {
+        if record.cell_count as usize != definition.cell_count() {
             report.fault(format!(
                 "the metric {name}{text} at byte {at} has {}, expected {}",
                 counted(record.cell_count as usize, "cell"),
