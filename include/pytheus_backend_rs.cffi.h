@@ -140,6 +140,7 @@ typedef struct {
   uint64_t batches_refused;
   uint64_t operations_sent;
   uint64_t metrics_pending;
+  uint64_t metrics_held_back;
   uint64_t scrapes;
   uint64_t scrape_errors;
   double last_flush_timestamp;

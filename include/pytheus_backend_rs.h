@@ -638,6 +638,11 @@ typedef struct {
    */
   uint64_t metrics_pending;
   /**
+   * Metrics that the store could not take yet, because it is full or cannot be used. They count in
+   * this process, and no scrape shows them; the log says why.
+   */
+  uint64_t metrics_held_back;
+  /**
    * The scrapes, including those that failed.
    */
   uint64_t scrapes;

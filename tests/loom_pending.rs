@@ -14,16 +14,18 @@ use std::sync::Arc;
 use loom::sync::Mutex;
 use loom::thread;
 
+use gathered::Change;
 use metric::Metric;
 use metric_type::MetricType;
-use pending::Change;
 
+#[path = "../src/cell/gathered.rs"]
+mod gathered;
 #[path = "../src/cell/pending.rs"]
 mod pending;
 
 /// The paths by which the included source imports its stand-ins.
 mod cell {
-    pub(crate) use super::atomic;
+    pub(crate) use super::{atomic, gathered};
 }
 
 mod model {

@@ -7,7 +7,9 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use log::Level;
 use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType, NameRule};
 
 use support::process::{EndOnDrop, fork};
@@ -466,62 +468,53 @@ fn records_of_any_size_never_cross_a_segment() {
 }
 
 #[test]
-fn at_the_size_limit_only_new_metrics_are_refused() {
+fn at_the_size_limit_only_new_metrics_are_held_back() {
+    remember_log();
     let file = TestFile::new();
     let limit = 2 << 20;
     let backend = Backend::open(&file.url(&format!("size_limit={limit}"))).unwrap();
     let family = labelled(&backend, "hits");
     let first = family.metric(&["0"]).unwrap();
-    let mut made = 1;
-    let error = loop {
-        match family.metric(&[&made.to_string()]) {
-            Ok(metric) => metric.inc(1.0).unwrap(),
-            Err(error) => break error,
-        }
+    let is_full = || !log_records(Level::Error, &[file.path.to_str().unwrap(), "size limit"]).is_empty();
+    let mut made = 0;
+    while !is_full() {
         made += 1;
-    };
-    assert!((16_000..17_000).contains(&made), "{made} metrics of 128 bytes");
-    assert_eq!(error.kind(), ErrorKind::Store);
-    for part in [file.path.to_str().unwrap(), "size limit", &limit.to_string()] {
-        assert!(error.message().contains(part), "{error}");
+        family.metric(&[&made.to_string()]).unwrap().inc(1.0).unwrap();
     }
+    assert!((16_000..17_000).contains(&made), "{made} metrics of 128 bytes");
+    let path = file.path.to_str().unwrap();
+    assert_eq!(log_records(Level::Error, &[path, "size limit", &limit.to_string()]).len(), 1);
     let faults = backend.check().unwrap().faults().to_vec();
     assert!(matches!(&faults[..], [fault] if fault.contains("it is full: its size limit")), "{faults:?}");
     first.inc(1.0).unwrap();
     assert_eq!(first.get().unwrap(), 1.0);
     assert_eq!(lines(&backend, "hits").len(), made);
     assert!(labelled(&backend, "hits").metric(&["7"]).is_ok(), "existing metrics are found");
-    let definition = Definition::new("late", "", MetricType::Counter, &[], &[]).unwrap();
-    let error = backend.declare(definition, &[], Lifetime::Backend).unwrap_err();
-    assert!(error.message().contains("size limit"), "{error}");
     // The limit belongs to the file. A later backend cannot change it.
     let other = Backend::open(&file.url("size_limit=99999999")).unwrap();
     let others = labelled(&other, "hits");
-    assert!(others.metric(&["one more"]).unwrap_err().message().contains(&limit.to_string()));
+    let one_more = others.metric(&["one more"]).unwrap();
+    one_more.inc(1.0).unwrap();
+    assert_eq!(other.statistics().metrics_held_back, 1);
     family.remove(&["5"]).unwrap();
-    others.metric(&["one more"]).unwrap().inc(1.0).unwrap();
-    assert_eq!(lines(&backend, "hits{a=\"one"), ["hits{a=\"one more\"} 1"]);
+    assert_eq!(lines(&other, "hits{a=\"one"), ["hits{a=\"one more\"} 1"]);
     assert_eq!(file.size(), limit);
 }
 
 #[test]
-fn a_record_larger_than_a_segment_is_refused_with_both_sizes() {
+fn a_record_larger_than_a_segment_is_held_back_with_both_sizes() {
+    remember_log();
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
     let too_long = "x".repeat(SEGMENT as usize);
-    let error = family.metric(&[&too_long]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    for part in ["1048584 bytes", file.path.to_str().unwrap()] {
-        assert!(error.message().contains(part), "{error}");
-    }
-    let definition = Definition::new("late", &too_long, MetricType::Counter, &[], &[]).unwrap();
-    let error = backend.declare(definition, &[], Lifetime::Backend).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    family.metric(&[&too_long]).unwrap().inc(1.0).unwrap();
+    assert_eq!(log_records(Level::Error, &["1048584 bytes", file.path.to_str().unwrap()]).len(), 1);
     // The header takes 4096 bytes, the record 64 + 8 and the 8 of {"a":""}.
     let longest = "x".repeat(SEGMENT as usize - 4096 - 80);
     family.metric(&[&longest]).unwrap().inc(1.0).unwrap();
-    assert!(family.metric(&[&format!("{longest}x")]).is_err());
+    family.metric(&[&format!("{longest}x")]).unwrap().inc(1.0).unwrap();
+    assert_eq!(backend.statistics().metrics_held_back, 2);
     family.metric(&["short"]).unwrap().inc(1.0).unwrap();
     assert_eq!(lines(&file.open(), "hits").len(), 2);
 }
@@ -629,7 +622,7 @@ fn a_scrape_does_not_wait_for_a_process_that_appends() {
         for _ in 0..100 {
             known.inc(1.0).unwrap();
             assert_eq!(lines(&backend, "hits"), [format!("hits{{a=\"x\"}} {}", known.get().unwrap())]);
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert!(!is_done.load(Ordering::Relaxed), "the scrapes ended while the other thread waited");
         drop(lock);
@@ -639,16 +632,17 @@ fn a_scrape_does_not_wait_for_a_process_that_appends() {
 }
 
 #[test]
-fn waiting_too_long_for_the_lock_is_an_error() {
+fn a_metric_that_waits_too_long_for_the_lock_is_held_back() {
+    remember_log();
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
     let lock = file.lock();
-    let error = family.metric(&["x"]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    for part in [file.path.to_str().unwrap(), "locked", "5s"] {
-        assert!(error.message().contains(part), "{error}");
-    }
+    family.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    assert_eq!(log_records(Level::Error, &[file.path.to_str().unwrap(), "locked", "5s"]).len(), 1);
+    let start = Instant::now();
+    family.metric(&["y"]).unwrap().inc(1.0).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(4), "the next look-up waits for the lock again");
     drop(lock);
-    family.metric(&["x"]).unwrap();
+    assert_eq!(lines(&backend, "hits").len(), 2);
 }

@@ -23,7 +23,7 @@ fn shown(backend: &Backend, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }
 
-const SELF_METRICS: [&str; 8] = [
+const SELF_METRICS: [&str; 9] = [
     "pytheus_backend_batches_sent_total",
     "pytheus_backend_batches_resent_total",
     "pytheus_backend_batches_refused_total",
@@ -32,6 +32,7 @@ const SELF_METRICS: [&str; 8] = [
     "pytheus_backend_scrape_errors_total",
     "pytheus_backend_last_flush_timestamp_seconds",
     "pytheus_backend_metrics_pending",
+    "pytheus_backend_metrics_held_back",
 ];
 
 // As numbers.

@@ -108,6 +108,8 @@ class Statistics(NamedTuple):
     operations_sent: int
     #: Metrics with changes that the server has not confirmed.
     metrics_pending: int
+    #: Metrics that the store could not take yet. They count in this process, and the log says why.
+    metrics_held_back: int
     #: Scrapes, those that failed included.
     scrapes: int
     #: Scrapes that failed.

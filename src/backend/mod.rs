@@ -3,6 +3,7 @@
 //! This is the engine's front door. The C boundary, the exporter and Rust programs come through here to declare,
 //! read, flush and close. It knows no particular store.
 
+mod held_back;
 mod metric_family;
 mod parts;
 mod render_options;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use self::held_back::HeldBack;
 pub use self::metric_family::MetricFamily;
 use self::parts::BackendParts;
 pub use self::render_options::{Others, RenderOptions};
@@ -51,8 +53,14 @@ impl Backend {
         let table = Arc::new(FamilyTable::default());
         let tally = Arc::new(Tally::default());
         let store = store::open::open(url, Arc::clone(&table), Arc::clone(&tally))?;
-        let (self_metrics, is_closed) = (OnceLock::new(), AtomicBool::new(false));
-        let parts = Arc::new(BackendParts { store, table, tally, self_metrics, is_closed });
+        let parts = Arc::new(BackendParts {
+            store,
+            table,
+            tally,
+            held_back: HeldBack::new(),
+            self_metrics: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+        });
         fork::register(Rank::Backend, weak(&parts));
         exit::register(Phase::Send, weak(&parts));
         let backend = Self { parts };
@@ -95,7 +103,13 @@ impl Backend {
         lifetime: Lifetime,
     ) -> Result<MetricFamily> {
         let shared = self.parts.store.names_are_shared();
-        self.parts.store.admit(&definition)?;
+        match self.parts.store.admit(&definition) {
+            // The store gets the family with its first metric, when it has room.
+            Err(error) if held_back::is_environment(&error) => {
+                self.parts.held_back.refused(definition.name(), &error);
+            }
+            admitted => admitted?,
+        }
         let family = self.parts.table.declare(definition, lifetime, shared, weak(&self.parts))?;
         self.parts.store.declared(&family);
         Ok(MetricFamily::new(Arc::clone(&self.parts), family, label_order))
@@ -152,7 +166,7 @@ impl Backend {
     /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over; what is left is
     /// kept, and sent later.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
-        self.parts.refresh_self_metrics();
+        self.parts.prepare_to_send();
         self.parts.store.flush(deadline_after(timeout))
     }
 
@@ -169,7 +183,7 @@ impl Backend {
 
     /// Returns what this backend has done in this process so far.
     pub fn statistics(&self) -> Statistics {
-        self.parts.tally.statistics(self.parts.table.dirty_count())
+        self.parts.tally.statistics(self.parts.table.waiting())
     }
 
     /// Reads what a scrape shows.
@@ -177,7 +191,7 @@ impl Backend {
         let BackendParts { store, table, tally, self_metrics, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
         tally.scrape_begins();
-        self.parts.refresh_self_metrics();
+        self.parts.prepare_to_send();
         tally.scrape_ends(match (families, others) {
             (Some(mut families), Others::Append) => {
                 // The registry of a program does not have the families of the statistics.

@@ -5,7 +5,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLockWriteGuard};
 
+use super::held_back::{HeldBack, is_lasting};
 use super::self_metrics::SelfMetrics;
+use crate::cell::Cells;
+use crate::cell::held::HeldCells;
 use crate::metric::Metric;
 use crate::metric::family::{Family, ReadCells};
 use crate::metric::table::{FamilyTable, Records};
@@ -21,6 +24,7 @@ pub(super) struct BackendParts {
     pub(super) store: Box<dyn Store>,
     pub(super) table: Arc<FamilyTable>,
     pub(super) tally: Arc<Tally>,
+    pub(super) held_back: HeldBack,
     /// Set when the backend is opened, and only read later, as [`Tally`]'s follower.
     pub(super) self_metrics: OnceLock<Arc<SelfMetrics>>,
     pub(super) is_closed: AtomicBool,
@@ -32,25 +36,104 @@ impl BackendParts {
         // The flag is set early: a reader that sees it before the store is closed only gives up too early.
         // Relaxed: nothing is published with it.
         self.is_closed.store(true, Ordering::Relaxed);
-        self.refresh_self_metrics();
+        self.prepare_to_send();
         self.store.close()
     }
 
-    pub(super) fn refresh_self_metrics(&self) {
+    /// Offers the metrics that are held back to the store, and brings the statistics' metrics up to date. Call it
+    /// before a flush, a scrape and a close.
+    pub(super) fn prepare_to_send(&self) {
+        self.offer_held_back();
         if let Some(metrics) = self.self_metrics.get() {
             metrics.refresh();
         }
     }
 
-    /// Returns the metric of `family` with these labels, made if there is none.
+    /// Returns the metric of `family` with these labels, made if there is none. It never fails because of the store:
+    /// see [`held_back`](super::held_back).
     pub(super) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let Self { store, table, .. } = self;
-        if let Some(known) = table.metric(family, &labels::encode(&labels)) {
+        let key = labels::encode(&labels);
+        if let Some(known) = self.table.metric(family, &key) {
+            if known.cells.held_back().is_some() && !self.held_back.has_just_refused() {
+                self.offer_held_back();
+            }
             return Ok(known);
         }
-        let metric = table.insert_metric(store.new_metric(family, labels)?);
-        store.created(&metric);
-        Ok(metric)
+        if self.held_back.is_active() && !self.held_back.has_just_refused() {
+            self.offer_held_back();
+        }
+        if self.held_back.has_just_refused() {
+            return Ok(self.hold_back(family, &key));
+        }
+        match self.store.new_metric(family, labels) {
+            Ok(metric) => {
+                let metric = self.table.insert_metric(metric);
+                self.store.created(&metric);
+                Ok(metric)
+            }
+            Err(error) => {
+                self.held_back.refused(family.definition.name(), &error);
+                Ok(self.hold_back(family, &key))
+            }
+        }
+    }
+
+    /// Makes a metric that counts in this process until the store takes it.
+    fn hold_back(&self, family: &Arc<Family>, key: &str) -> Arc<Metric> {
+        let labels = labels::decode(key).unwrap_or_default();
+        let cells = Cells::Held(Box::new(HeldCells::new(&family.definition)));
+        let metric = self.table.insert_metric(Arc::new(Metric::new(Arc::clone(family), labels, cells)));
+        self.held_back.holds();
+        metric
+    }
+
+    /// Offers the metrics that are held back to the store, up to the first that it refuses. Locks nothing while the
+    /// store works.
+    fn offer_held_back(&self) {
+        if !self.held_back.is_active() {
+            return;
+        }
+        self.held_back.begin();
+        let (mut moved, mut has_left) = (0, false);
+        for metric in self.table.held_back() {
+            let Some(held) = metric.cells.held_back() else { continue };
+            if !held.may_be_stored() {
+                has_left = true;
+                continue;
+            }
+            match self.store.cells_of(&metric) {
+                Ok(cells) => {
+                    held.store_in(cells);
+                    moved += 1;
+                    // Removed meanwhile: its record must not stay. See `removed`.
+                    if held.is_removed() {
+                        let _ = self.store.removed(&metric);
+                    }
+                }
+                Err(error) => {
+                    has_left = true;
+                    self.held_back.refused(metric.family.definition.name(), &error);
+                    if is_lasting(&error) {
+                        held.give_up();
+                    } else {
+                        break;
+                    }
+                }
+            }
+        }
+        self.held_back.end(moved, has_left);
+    }
+
+    /// Has the store remove a metric that was taken out of the table.
+    fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
+        if let Some(held) = metric.cells.held_back() {
+            held.remove();
+            // Either the thread that offers it sees that it is removed, or this one sees that it was stored.
+            if held.stored().is_none() {
+                return Ok(());
+            }
+        }
+        self.store.removed(metric)
     }
 
     /// Removes the metric of `family` with these labels.
@@ -58,7 +141,7 @@ impl BackendParts {
         let Self { store, table, .. } = self;
         let key = labels::encode(labels);
         store.make_ready();
-        if let Some(result) = table.remove_metric(family, &key, |metric| store.removed(metric)) {
+        if let Some(result) = table.remove_metric(family, &key, |metric| self.removed(metric)) {
             return result;
         }
         if store.remove_unknown(family, &key)? {
@@ -73,7 +156,10 @@ impl BackendParts {
     pub(super) fn clear_family(&self, family: &Arc<Family>) -> Result<()> {
         let Self { store, table, .. } = self;
         store.make_ready();
-        table.clear(family, store.names_are_shared(), |metrics| store.cleared(family, metrics))
+        table.clear(family, store.names_are_shared(), |metrics| {
+            metrics.iter().filter_map(|metric| metric.cells.held_back()).for_each(HeldCells::remove);
+            store.cleared(family, metrics)
+        })
     }
 }
 

@@ -33,7 +33,7 @@ enum Value {
 }
 
 /// Every statistic, in the order in which they are shown.
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     Figure {
         name: "pytheus_backend_batches_sent_total",
         help: "Batches of changes that the store has confirmed.",
@@ -73,6 +73,11 @@ const FIGURES: [Figure; 8] = [
         name: "pytheus_backend_metrics_pending",
         help: "Metrics with changes that the store had not confirmed, of the process that wrote this last.",
         value: Value::Gauge(|statistics| statistics.metrics_pending as f64),
+    },
+    Figure {
+        name: "pytheus_backend_metrics_held_back",
+        help: "Metrics that the store could not take yet, of the process that wrote this last.",
+        value: Value::Gauge(|statistics| statistics.metrics_held_back as f64),
     },
 ];
 
@@ -128,7 +133,7 @@ impl SelfMetrics {
     pub(crate) fn refresh(&self) {
         self.refreshed.store(self.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.tally.is_followed();
-        let statistics = self.tally.statistics(self.table.dirty_count());
+        let statistics = self.tally.statistics(self.table.waiting());
         for (Followed { metric, shown }, figure) in self.followed.iter().zip(&FIGURES) {
             match figure.value {
                 Value::Counter(value) => {

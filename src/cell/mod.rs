@@ -10,6 +10,8 @@
 
 pub(crate) mod atomic;
 pub(crate) mod counter;
+pub(crate) mod gathered;
+pub(crate) mod held;
 pub(crate) mod observed;
 pub(crate) mod pending;
 pub(crate) mod segment;
@@ -17,6 +19,8 @@ pub(crate) mod shared;
 pub(crate) mod value;
 
 use self::counter::CounterCell;
+use self::gathered::Change;
+use self::held::HeldCells;
 use self::observed::ObservedCells;
 use self::pending::PendingCells;
 use self::shared::SharedCells;
@@ -36,6 +40,8 @@ pub(crate) enum Cells {
     Observed(ObservedCells),
     Pending(PendingCells),
     Shared(SharedCells),
+    /// Of a metric that its store could not take yet.
+    Held(Box<HeldCells>),
 }
 
 impl Cells {
@@ -59,6 +65,7 @@ impl Cells {
             Self::Observed(_) => {}
             Self::Pending(cells) => cells.add(VALUE_CELL, amount),
             Self::Shared(cells) => cells.add(VALUE_CELL, amount),
+            Self::Held(cells) => cells.add(VALUE_CELL, amount),
         }
     }
 
@@ -70,6 +77,7 @@ impl Cells {
             Self::Value(cell) => cell.set(value),
             Self::Pending(cells) => cells.set(value),
             Self::Shared(cells) => cells.set(VALUE_CELL, value),
+            Self::Held(cells) => cells.set(value),
         }
     }
 
@@ -87,7 +95,24 @@ impl Cells {
                 cells.add(count_cell, 1.0);
                 cells.add(VALUE_CELL, value);
             }
+            Self::Held(cells) => {
+                cells.add(count_cell, 1.0);
+                cells.add(VALUE_CELL, value);
+            }
         }
+    }
+
+    /// Applies a change that was gathered elsewhere to the cell with this index.
+    fn apply(&self, index: usize, change: Change) {
+        match (self, change) {
+            (_, Change::Set(value)) => self.set(value),
+            (Self::Counter(_) | Self::Value(_), Change::Add(amount)) => self.add(amount),
+            (Self::Observed(cells), Change::Add(amount)) => cells.add(index, amount),
+            (Self::Pending(cells), Change::Add(amount)) => cells.add(index, amount),
+            (Self::Shared(cells), Change::Add(amount)) => cells.add(index, amount),
+            (Self::Held(cells), Change::Add(amount)) => cells.add(index, amount),
+        }
+        self.changed();
     }
 
     /// Tells the store that there is something to send. Call it after the change, never before.
@@ -105,13 +130,18 @@ impl Cells {
             Self::Value(cell) => values[VALUE_CELL] = cell.get(),
             Self::Observed(cells) => cells.read(values),
             Self::Shared(cells) => cells.read(values),
+            Self::Held(cells) => cells.read(values),
             Self::Pending(_) => {}
         }
     }
 
     /// Whether the store still has the metric; `false` if another process has removed it.
     pub(crate) fn is_live(&self) -> bool {
-        !matches!(self, Self::Shared(cells) if !cells.is_live())
+        match self {
+            Self::Shared(cells) => cells.is_live(),
+            Self::Held(cells) => cells.stored().is_none_or(Self::is_live),
+            _ => true,
+        }
     }
 
     /// Whether there are changes that the store has not taken.
@@ -119,11 +149,21 @@ impl Cells {
         matches!(self, Self::Pending(cells) if cells.is_dirty())
     }
 
-    /// In a forked child: discards what the parent has to send. Other cells have nothing to send: the child has
-    /// a copy of those in memory, and shares mapped ones.
+    /// In a forked child: discards what the parent will send or move to the store. Other cells have nothing to send:
+    /// the child has a copy of those in memory, and shares mapped ones.
     pub(crate) fn discard_pending(&self) {
-        if let Self::Pending(cells) = self {
-            cells.discard();
+        match self {
+            Self::Pending(cells) => cells.discard(),
+            Self::Held(cells) => cells.discard(),
+            _ => {}
+        }
+    }
+
+    /// Returns the cells of a metric that still waits for its store.
+    pub(crate) fn held_back(&self) -> Option<&HeldCells> {
+        match self {
+            Self::Held(cells) if cells.waits() => Some(cells),
+            _ => None,
         }
     }
 }

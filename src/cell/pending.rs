@@ -15,83 +15,13 @@
 
 use std::fmt;
 
-use crate::cell::atomic::{AtomicBool, AtomicChangeWord, AtomicU8, AtomicU64, ChangeWord, Ordering};
+use crate::cell::atomic::{AtomicBool, AtomicU8, Ordering};
+use crate::cell::gathered::{Change, Gathered};
 use crate::model::metric_type::MetricType;
 
 /// Queues the metric of some cells in their store. Returns `false` if that is not possible now: the next change
 /// then asks again.
 pub(crate) type Queue = Box<dyn Fn() -> bool + Send + Sync>;
-
-/// One change of one cell.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Change {
-    Add(f64),
-    Set(f64),
-}
-
-/// Gathers additions: their sum.
-#[derive(Debug, Default)]
-struct AddedCell(AtomicU64);
-
-impl AddedCell {
-    #[inline]
-    fn add(&self, amount: f64) {
-        let mut current = self.0.load(Ordering::Relaxed);
-        loop {
-            let next = (f64::from_bits(current) + amount).to_bits();
-            // AcqRel: see the top of this file. The load before it needs nothing: it is a guess.
-            match self.0.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(seen) => current = seen,
-            }
-        }
-    }
-
-    fn take(&self) -> f64 {
-        f64::from_bits(self.0.swap(0, Ordering::AcqRel))
-    }
-}
-
-/// Gathers additions and settings, whose order matters: the last setting, plus what was added since.
-///
-/// The kind of the change and its value share one word, so that each operation is one compare-and-swap. Two words
-/// could not be taken together without a lock.
-#[derive(Debug, Default)]
-struct GaugeCell(AtomicChangeWord);
-
-impl GaugeCell {
-    #[inline]
-    fn add(&self, amount: f64) {
-        let mut current = self.0.load(Ordering::Relaxed);
-        loop {
-            // Adding to a set value is a set value; adding to an addition is an addition.
-            let next = ChangeWord::new(current.is_set(), current.value() + amount);
-            match self.0.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(seen) => current = seen,
-            }
-        }
-    }
-
-    #[inline]
-    fn set(&self, value: f64) {
-        // A read-modify-write, because it must acquire (see the top of this file); a store cannot.
-        self.0.swap(ChangeWord::new(true, value), Ordering::AcqRel);
-    }
-
-    fn take(&self) -> Change {
-        let taken = self.0.swap(ChangeWord::default(), Ordering::AcqRel);
-        if taken.is_set() { Change::Set(taken.value()) } else { Change::Add(taken.value()) }
-    }
-}
-
-#[derive(Debug)]
-enum Gathered {
-    /// Of a counter, summary or histogram, which are only added to.
-    Added(Box<[AddedCell]>),
-    /// Of a gauge or untyped metric.
-    Gauge(GaugeCell),
-}
 
 /// Nothing is pending, or the change that is being made will queue the metric.
 const CLEAN: u8 = 0;
@@ -115,12 +45,8 @@ pub(crate) struct PendingCells {
 impl PendingCells {
     /// Makes cells without changes. `queue` queues their metric.
     pub(crate) fn new(metric_type: MetricType, cell_count: usize, queue: Queue) -> Self {
-        let gathered = match metric_type {
-            MetricType::Gauge | MetricType::Untyped => Gathered::Gauge(GaugeCell::default()),
-            _ => Gathered::Added((0..cell_count).map(|_| AddedCell::default()).collect()),
-        };
         Self {
-            gathered,
+            gathered: Gathered::new(metric_type, cell_count),
             state: AtomicU8::new(CLEAN),
             is_new: AtomicBool::new(true),
             removed: AtomicBool::new(false),
@@ -131,18 +57,13 @@ impl PendingCells {
     /// Adds `amount` to the cell with this index.
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: f64) {
-        match &self.gathered {
-            Gathered::Added(cells) => cells[index].add(amount),
-            Gathered::Gauge(cell) => cell.add(amount),
-        }
+        self.gathered.add(index, amount);
     }
 
     /// Replaces the value of a gauge or untyped metric.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
-        if let Gathered::Gauge(cell) = &self.gathered {
-            cell.set(value);
-        }
+        self.gathered.set(value);
     }
 
     /// Queues the metric, unless it is queued. Call it after the change.
@@ -182,20 +103,11 @@ impl PendingCells {
         }
         // "Add 0" tells the store of a new metric, so that a scrape shows it before it is counted.
         let is_new = self.is_new.swap(false, Ordering::Relaxed);
-        let worth_sending = |index: usize, amount: f64| amount != 0.0 || (is_new && index == 0);
-        match &self.gathered {
-            Gathered::Added(cells) => cells
-                .iter()
-                .map(AddedCell::take)
-                .enumerate()
-                .filter(|&(index, amount)| worth_sending(index, amount))
-                .map(|(index, amount)| (index, Change::Add(amount)))
-                .collect(),
-            Gathered::Gauge(cell) => match cell.take() {
-                Change::Add(amount) if !worth_sending(0, amount) => Vec::new(),
-                change => vec![(0, change)],
-            },
-        }
+        let worth_sending = |&(index, change): &(usize, Change)| match change {
+            Change::Add(amount) => amount != 0.0 || (is_new && index == 0),
+            Change::Set(_) => true,
+        };
+        self.gathered.take().filter(worth_sending).collect()
     }
 
     /// Discards this and every later change: the metric was removed from the store.
@@ -217,10 +129,7 @@ impl PendingCells {
     /// In a forked child: discards what gathered before the fork. It belongs to the parent, which sends it. Only
     /// this thread exists, so no ordering matters.
     pub(crate) fn discard(&self) {
-        match &self.gathered {
-            Gathered::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
-            Gathered::Gauge(cell) => cell.0.store(ChangeWord::default(), Ordering::Relaxed),
-        }
+        self.gathered.discard();
         self.is_new.store(false, Ordering::Relaxed);
         self.state.store(CLEAN, Ordering::Relaxed);
     }

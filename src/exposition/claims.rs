@@ -3,8 +3,9 @@
 //! Prometheus refuses a scrape, or mixes up its series, if two families have samples of one name. Each family
 //! claims its names before it is written; one whose names are taken is left out, which is logged once.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Mutex;
+use std::collections::HashSet;
+
+use crate::process::once::Once;
 
 /// The names that are taken in one exposition.
 #[derive(Debug, Default)]
@@ -24,18 +25,12 @@ impl Claims {
     }
 }
 
-/// So many are remembered: a store of another program may have any number.
-const MOST_REPORTS: usize = 1000;
-
-static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static REPORTED: Once = Once::new();
 
 /// Logs that something is left out of scrapes, the first time.
 pub(super) fn report(message: String) {
-    // Never waiting: a forked child may have inherited the lock from a thread that it does not have.
-    let Ok(mut reported) = REPORTED.try_lock() else { return };
-    if reported.len() < MOST_REPORTS && !reported.contains(&message) {
+    if REPORTED.is_new(&message) {
         log::error!("{message}");
-        reported.insert(message);
     }
 }
 

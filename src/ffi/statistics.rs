@@ -28,6 +28,9 @@ pub struct BackendStatistics {
     /// The metrics with changes that the server has not confirmed. A metric that has changed again
     /// while its last changes are on their way counts twice.
     pub metrics_pending: u64,
+    /// Metrics that the store could not take yet, because it is full or cannot be used. They count in
+    /// this process, and no scrape shows them; the log says why.
+    pub metrics_held_back: u64,
     /// The scrapes, including those that failed.
     pub scrapes: u64,
     /// The scrapes that failed.
@@ -72,6 +75,7 @@ impl BackendStatistics {
             batches_refused: engine.batches_refused,
             operations_sent: engine.operations_sent,
             metrics_pending: engine.metrics_pending,
+            metrics_held_back: engine.metrics_held_back,
             scrapes: engine.scrapes,
             scrape_errors: engine.scrape_errors,
             last_flush_timestamp: engine.last_flush_timestamp,

@@ -11,6 +11,7 @@ use super::Metric;
 use super::family::{Family, Lifetime, ReadCells};
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::statistics::Waiting;
 
 /// The families of a backend and their metrics.
 #[derive(Debug, Default)]
@@ -33,20 +34,20 @@ pub(crate) struct Records {
 
 #[derive(Debug)]
 struct Record {
-    family: Held<Family>,
+    family: Entry<Family>,
     /// By canonical labels, and so sorted as the exposition shows them.
-    metrics: BTreeMap<String, Held<Metric>>,
+    metrics: BTreeMap<String, Entry<Metric>>,
     sweep_at: usize,
 }
 
 /// An entry. The table keeps what lives as long as the backend, and watches what lives as long as its handles.
 #[derive(Debug)]
-enum Held<T> {
+enum Entry<T> {
     Kept(Arc<T>),
     Watched(Weak<T>),
 }
 
-impl<T> Held<T> {
+impl<T> Entry<T> {
     fn new(value: &Arc<T>, lifetime: Lifetime) -> Self {
         match lifetime {
             Lifetime::Backend => Self::Kept(Arc::clone(value)),
@@ -116,7 +117,7 @@ impl FamilyTable {
         let mut records = self.write();
         let Some(record) = records.families.get_mut(&metric.family.id) else { return metric };
         if let Some(known) =
-            record.metrics.get(&metric.key).and_then(Held::get).filter(|known| known.cells.is_live())
+            record.metrics.get(&metric.key).and_then(Entry::get).filter(|known| known.cells.is_live())
         {
             return known;
         }
@@ -125,7 +126,7 @@ impl FamilyTable {
             record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.cells.is_live()));
             record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
         }
-        record.metrics.insert(metric.key.clone(), Held::new(&metric, metric.family.lifetime));
+        record.metrics.insert(metric.key.clone(), Entry::new(&metric, metric.family.lifetime));
         metric
     }
 
@@ -181,21 +182,28 @@ impl FamilyTable {
     pub(crate) fn metrics(&self, family: &Family) -> Vec<Arc<Metric>> {
         let records = self.read();
         let Some(record) = records.families.get(&family.id) else { return Vec::new() };
-        record.metrics.values().filter_map(Held::get).collect()
+        record.metrics.values().filter_map(Entry::get).collect()
     }
 
-    /// Returns how many metrics have changes that the store has not taken.
-    pub(crate) fn dirty_count(&self) -> usize {
+    /// Counts the metrics that wait for their store.
+    pub(crate) fn waiting(&self) -> Waiting {
         let records = self.read();
-        let metrics = records.families.values().flat_map(|record| record.metrics.values());
-        metrics.filter_map(Held::get).filter(|metric| metric.cells.is_dirty()).count()
+        let mut waiting = Waiting::default();
+        for metric in records.live_metrics() {
+            waiting.dirty += u64::from(metric.cells.is_dirty());
+            waiting.held_back += u64::from(metric.cells.held_back().is_some());
+        }
+        waiting
+    }
+
+    /// Returns the metrics that the store could not take yet.
+    pub(crate) fn held_back(&self) -> Vec<Arc<Metric>> {
+        self.read().live_metrics().filter(|metric| metric.cells.held_back().is_some()).collect()
     }
 
     /// Returns the metrics that have changes which the store has not taken.
     pub(crate) fn dirty_metrics(&self) -> Vec<Arc<Metric>> {
-        let records = self.read();
-        let metrics = records.families.values().flat_map(|record| record.metrics.values());
-        metrics.filter_map(Held::get).filter(|metric| metric.cells.is_dirty()).collect()
+        self.read().live_metrics().filter(|metric| metric.cells.is_dirty()).collect()
     }
 
     /// Holds the lock across a fork.
@@ -214,6 +222,10 @@ impl FamilyTable {
 }
 
 impl Records {
+    fn live_metrics(&self) -> impl Iterator<Item = Arc<Metric>> + '_ {
+        self.families.values().flat_map(|record| record.metrics.values()).filter_map(Entry::get)
+    }
+
     fn named(&self, name: &str) -> Vec<Arc<Family>> {
         let ids = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
         ids.iter().filter_map(|id| self.families.get(id)?.family.get()).collect()
@@ -239,18 +251,14 @@ impl Records {
         let family = Arc::new(Family { id, lifetime, definition, reader });
         self.by_name.entry(family.definition.name().to_owned()).or_default().push(id);
         let record =
-            Record { family: Held::new(&family, lifetime), metrics: BTreeMap::new(), sweep_at: FIRST_SWEEP };
+            Record { family: Entry::new(&family, lifetime), metrics: BTreeMap::new(), sweep_at: FIRST_SWEEP };
         self.families.insert(id, record);
         family
     }
 
     /// In a forked child: discards the pending changes of every metric. The parent sends them.
     pub(crate) fn discard_pending(&self) {
-        for metric in self.families.values().flat_map(|record| record.metrics.values()) {
-            if let Some(metric) = metric.get() {
-                metric.cells.discard_pending();
-            }
-        }
+        self.live_metrics().for_each(|metric| metric.cells.discard_pending());
     }
 }
 

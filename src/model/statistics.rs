@@ -37,6 +37,9 @@ pub struct Statistics {
     /// Metrics with changes that the server has not confirmed. A metric that has changed again while its last
     /// changes are on their way counts twice.
     pub metrics_pending: u64,
+    /// Metrics that the store could not take yet, because it is full or cannot be used. They count in this process,
+    /// and no scrape shows them; the log says why.
+    pub metrics_held_back: u64,
     /// Scrapes, those that failed included.
     pub scrapes: u64,
     /// Scrapes that failed.
@@ -44,6 +47,15 @@ pub struct Statistics {
     /// When the server last confirmed what was sent, or a flush found nothing left to send: in seconds since
     /// 1970; 0 if it never has.
     pub last_flush_timestamp: f64,
+}
+
+/// How many metrics of a table wait for their store.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    /// With changes that the store has not taken.
+    pub(crate) dirty: u64,
+    /// Which the store could not take yet.
+    pub(crate) held_back: u64,
 }
 
 /// Shows the statistics as metrics.
@@ -74,15 +86,16 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Returns the numbers as they are now. `dirty`: how many metrics have changes that the store has not taken.
-    pub(crate) fn statistics(&self, dirty: usize) -> Statistics {
+    /// Returns the numbers as they are now. `waiting` tells what the table has for the store.
+    pub(crate) fn statistics(&self, waiting: Waiting) -> Statistics {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
         Statistics {
             batches_sent: read(&self.batches_sent),
             batches_resent: read(&self.batches_resent),
             batches_refused: read(&self.batches_refused),
             operations_sent: read(&self.operations_sent),
-            metrics_pending: read(&self.taken) + dirty as u64,
+            metrics_pending: read(&self.taken) + waiting.dirty,
+            metrics_held_back: waiting.held_back,
             scrapes: read(&self.scrapes),
             scrape_errors: read(&self.scrape_errors),
             last_flush_timestamp: read(&self.last_flush) as f64 / 1e3,

@@ -7,6 +7,7 @@ pub(crate) mod descriptor;
 pub(crate) mod exit;
 pub(crate) mod fork;
 pub(crate) mod logging;
+pub(crate) mod once;
 pub(crate) mod random;
 pub(crate) mod service;
 pub(crate) mod thread;

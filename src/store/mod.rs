@@ -15,6 +15,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::cell::Cells;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -39,8 +40,14 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Learns of a family that was declared.
     fn declared(&self, _family: &Arc<Family>) {}
 
-    /// Makes a metric, which is not in the table yet.
+    /// Makes a metric, which is not in the table yet. An error has the front door hold the metric back.
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>>;
+
+    /// Makes the cells of a metric that [`new_metric`](Self::new_metric) has refused. A store that refuses none has
+    /// none to make.
+    fn cells_of(&self, metric: &Metric) -> Result<Cells> {
+        Ok(Cells::in_memory(&metric.family.definition))
+    }
 
     /// Learns that a metric is in the table now.
     fn created(&self, _metric: &Arc<Metric>) {}

@@ -14,7 +14,7 @@ use super::gauges::{ConfirmedGauges, restoring_add};
 use super::layout;
 use super::link::ServerRun;
 use crate::cell::Cells;
-use crate::cell::pending::Change;
+use crate::cell::gathered::Change;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;

@@ -84,6 +84,16 @@ impl SharedMemoryStore {
         let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
         records.find_or_append(&wanted, |families| known_family(families, definition))
     }
+
+    /// Returns the cells of the metric with the labels `key`. Appends its record if the file has none.
+    fn cells(&self, definition: &Definition, key: &str) -> Result<Cells> {
+        let mut records = self.lock();
+        let family_record = self.family_record(&mut records, definition)?;
+        let wanted = metric_record(&family_record, definition, key);
+        let record = records.find_or_append(&wanted, |_| Ok(None))?;
+        let segment = self.file.writable_segment(record.offset)?;
+        Ok(Cells::Shared(cells(segment, &self.file, &record)?))
+    }
 }
 
 impl Store for SharedMemoryStore {
@@ -92,17 +102,22 @@ impl Store for SharedMemoryStore {
     }
 
     fn admit(&self, definition: &Definition) -> Result<()> {
-        self.family_record(&mut self.lock(), definition).map(drop)
+        match self.family_record(&mut self.lock(), definition) {
+            // Too large, like a metric with a long label value, is no mistake of the program.
+            Err(error) if error.kind() == ErrorKind::InvalidArgument && !definition.name().contains('\n') => {
+                Err(Error::new(ErrorKind::Store, error.message()))
+            }
+            admitted => admitted.map(drop),
+        }
     }
 
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let mut records = self.lock();
-        let family_record = self.family_record(&mut records, &family.definition)?;
-        let key = labels::encode(&labels);
-        let wanted = metric_record(&family_record, &family.definition, &key);
-        let record = records.find_or_append(&wanted, |_| Ok(None))?;
-        let cells = cells(self.file.writable_segment(record.offset)?, &self.file, &record)?;
-        Ok(Arc::new(Metric::new(Arc::clone(family), labels, Cells::Shared(cells))))
+        let cells = self.cells(&family.definition, &labels::encode(&labels))?;
+        Ok(Arc::new(Metric::new(Arc::clone(family), labels, cells)))
+    }
+
+    fn cells_of(&self, metric: &Metric) -> Result<Cells> {
+        self.cells(&metric.family.definition, &metric.key)
     }
 
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {

@@ -1,0 +1,135 @@
+//! Changes that gather in a metric until they are taken.
+//!
+//! Each operation is one read-modify-write that acquires and releases. So if a take comes before a change in the order
+//! of a cell, everything that the taker did before the take happens before what the writer does after the change:
+//! [`pending`](crate::cell::pending) and [`held`](crate::cell::held) build on that.
+
+use crate::cell::atomic::{AtomicChangeWord, AtomicU64, ChangeWord, Ordering};
+use crate::model::metric_type::MetricType;
+
+/// One change of one cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Change {
+    Add(f64),
+    Set(f64),
+}
+
+/// Gathers additions: their sum.
+#[derive(Debug, Default)]
+pub(crate) struct AddedCell(AtomicU64);
+
+impl AddedCell {
+    #[inline]
+    fn add(&self, amount: f64) {
+        let mut current = self.0.load(Ordering::Relaxed);
+        loop {
+            let next = (f64::from_bits(current) + amount).to_bits();
+            match self.0.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(seen) => current = seen,
+            }
+        }
+    }
+
+    fn take(&self) -> f64 {
+        f64::from_bits(self.0.swap(0, Ordering::AcqRel))
+    }
+}
+
+/// Gathers additions and settings, whose order matters: the last setting, plus what was added since.
+///
+/// The kind of the change and its value share one word, so that each operation is one compare-and-swap. Two words
+/// could not be taken together without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct GaugeCell(AtomicChangeWord);
+
+impl GaugeCell {
+    #[inline]
+    fn add(&self, amount: f64) {
+        let mut current = self.0.load(Ordering::Relaxed);
+        loop {
+            // Adding to a set value is a set value; adding to an addition is an addition.
+            let next = ChangeWord::new(current.is_set(), current.value() + amount);
+            match self.0.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(seen) => current = seen,
+            }
+        }
+    }
+
+    #[inline]
+    fn set(&self, value: f64) {
+        // A swap, because a store cannot acquire.
+        self.0.swap(ChangeWord::new(true, value), Ordering::AcqRel);
+    }
+
+    fn take(&self) -> Change {
+        let taken = self.0.swap(ChangeWord::default(), Ordering::AcqRel);
+        if taken.is_set() { Change::Set(taken.value()) } else { Change::Add(taken.value()) }
+    }
+}
+
+/// The changes of all cells of a metric.
+#[derive(Debug)]
+pub(crate) enum Gathered {
+    /// Of a counter, summary or histogram, which are only added to.
+    Added(Box<[AddedCell]>),
+    /// Of a gauge or untyped metric.
+    Gauge(GaugeCell),
+}
+
+impl Gathered {
+    /// Makes cells without changes.
+    pub(crate) fn new(metric_type: MetricType, cell_count: usize) -> Self {
+        match metric_type {
+            MetricType::Gauge | MetricType::Untyped => Self::Gauge(GaugeCell::default()),
+            _ => Self::Added((0..cell_count).map(|_| AddedCell::default()).collect()),
+        }
+    }
+
+    /// Adds `amount` to the cell with this index.
+    #[inline]
+    pub(crate) fn add(&self, index: usize, amount: f64) {
+        match self {
+            Self::Added(cells) => cells[index].add(amount),
+            Self::Gauge(cell) => cell.add(amount),
+        }
+    }
+
+    /// Replaces the value of a gauge or untyped metric.
+    #[inline]
+    pub(crate) fn set(&self, value: f64) {
+        if let Self::Gauge(cell) = self {
+            cell.set(value);
+        }
+    }
+
+    /// Takes the changes, by cell. A cell that did not change gives "add 0".
+    pub(crate) fn take(&self) -> impl Iterator<Item = (usize, Change)> {
+        let (added, gauge) = match self {
+            Self::Added(cells) => (&cells[..], None),
+            Self::Gauge(cell) => (&[][..], Some(cell)),
+        };
+        let added = added.iter().map(|cell| Change::Add(cell.take()));
+        added.chain(gauge.map(GaugeCell::take)).enumerate()
+    }
+
+    /// Drops the changes. For a thread that is alone, as in a forked child: no ordering matters.
+    pub(crate) fn discard(&self) {
+        match self {
+            Self::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
+            Self::Gauge(cell) => cell.0.store(ChangeWord::default(), Ordering::Relaxed),
+        }
+    }
+
+    /// Writes what the changes come to, from 0 on, to `values`.
+    pub(crate) fn read(&self, values: &mut [f64]) {
+        match self {
+            Self::Added(cells) => {
+                let read = cells.iter().map(|cell| f64::from_bits(cell.0.load(Ordering::Relaxed)));
+                values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
+            }
+            Self::Gauge(cell) => values[0] = cell.0.load(Ordering::Relaxed).value(),
+        }
+    }
+}

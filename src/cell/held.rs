@@ -1,0 +1,182 @@
+//! The cells of a metric that its store could not take yet: the file is full, or its lock cannot be had.
+//!
+//! The metric counts in this process, so that the program notices nothing. When the store has room, the front door
+//! gives the metric its cells in the store, and the counted changes move there.
+//!
+//! # Why no change is lost or moved twice
+//!
+//! A writer that sees no cells of the store changes a gathered cell (A), and then looks for them again (B). The mover
+//! publishes them (C), and then takes the gathered cells (D). If D comes before A in the order of a cell, C happens
+//! before B (see [`gathered`](super::gathered)): the writer sees the cells of the store, and moves its change itself.
+//! Otherwise D takes the change. A take leaves 0, so two movers at once move each change once.
+//!
+//! A gauge that is set by one thread while another one moves it may end with the value that was set just before.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use once_cell::race::OnceBox;
+
+use super::Cells;
+use super::gathered::{Change, Gathered};
+use crate::model::definition::Definition;
+
+/// Changes that wait in this process, and the cells of the store once it has given some.
+#[derive(Debug)]
+pub(crate) struct HeldCells {
+    gathered: Gathered,
+    /// Not a `OnceLock`: a forked child must not wait for a thread of its parent.
+    stored: OnceBox<Cells>,
+    /// Whether the metric was removed. Its changes are then discarded.
+    removed: AtomicBool,
+    /// Whether the store can never take the metric.
+    hopeless: AtomicBool,
+}
+
+impl HeldCells {
+    /// Makes cells without changes.
+    pub(crate) fn new(definition: &Definition) -> Self {
+        Self {
+            gathered: Gathered::new(definition.metric_type(), definition.cell_count()),
+            stored: OnceBox::new(),
+            removed: AtomicBool::new(false),
+            hopeless: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the cells in the store, if it has taken the metric.
+    pub(crate) fn stored(&self) -> Option<&Cells> {
+        self.stored.get()
+    }
+
+    /// Adds `amount` to the cell with this index.
+    #[cold]
+    pub(crate) fn add(&self, index: usize, amount: f64) {
+        match self.stored() {
+            Some(cells) => cells.apply(index, Change::Add(amount)),
+            None => {
+                self.gathered.add(index, amount);
+                self.move_gathered();
+            }
+        }
+    }
+
+    /// Replaces the value of a gauge or untyped metric.
+    #[cold]
+    pub(crate) fn set(&self, value: f64) {
+        match self.stored() {
+            Some(cells) => cells.set(value),
+            None => {
+                self.gathered.set(value);
+                self.move_gathered();
+            }
+        }
+    }
+
+    /// Gives the metric its cells in the store, and moves what it has counted there.
+    pub(crate) fn store_in(&self, cells: Cells) {
+        // If another thread was faster, its cells stay. They are words of the same record.
+        self.stored.get_or_init(|| Box::new(cells));
+        self.move_gathered();
+    }
+
+    fn move_gathered(&self) {
+        let Some(cells) = self.stored() else { return };
+        for (index, change) in self.gathered.take() {
+            if change != Change::Add(0.0) {
+                cells.apply(index, change);
+            }
+        }
+    }
+
+    /// Writes the values to `values`: those in the store if it has the metric, and those counted here otherwise.
+    pub(crate) fn read(&self, values: &mut [f64]) {
+        match self.stored() {
+            Some(cells) => cells.read(values),
+            None => self.gathered.read(values),
+        }
+    }
+
+    /// Whether the metric still waits for its store.
+    pub(crate) fn waits(&self) -> bool {
+        self.stored().is_none() && !self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Whether another attempt may succeed.
+    pub(crate) fn may_be_stored(&self) -> bool {
+        self.waits() && !self.hopeless.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the store can never take the metric. It counts in this process for good.
+    pub(crate) fn give_up(&self) {
+        self.hopeless.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the metric was removed: it must not come to the store any more.
+    pub(crate) fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+        // With the fence in `is_removed`: of a thread that removes the metric and one that stores it, at least one
+        // sees what the other did.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the metric was removed. Call it after [`store_in`](Self::store_in).
+    pub(crate) fn is_removed(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// In a forked child: drops what the parent will move to the store.
+    pub(crate) fn discard(&self) {
+        self.gathered.discard();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::metric_type::MetricType;
+
+    #[test]
+    fn what_threads_count_while_the_metric_moves_arrives_once() {
+        let definition = Definition::new("h", "", MetricType::Histogram, &[], &[1.0]).unwrap();
+        for _ in 0..200 {
+            let held = HeldCells::new(&definition);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        for _ in 0..500 {
+                            held.add(1, 1.0);
+                            held.add(0, 0.5);
+                        }
+                    });
+                }
+                for _ in 0..2 {
+                    scope.spawn(|| held.store_in(Cells::in_memory(&definition)));
+                }
+            });
+            let mut values = [0.0; 3];
+            held.read(&mut values);
+            assert_eq!(values, [500.0, 1000.0, 0.0]);
+            let mut left = [0.0; 3];
+            held.gathered.read(&mut left);
+            assert_eq!(left, [0.0; 3]);
+        }
+    }
+
+    #[test]
+    fn a_gauge_moves_as_it_was_set_or_added_to() {
+        let definition = Definition::new("g", "", MetricType::Gauge, &[], &[]).unwrap();
+        let moved = |count: fn(&HeldCells)| {
+            let (held, cells) = (HeldCells::new(&definition), Cells::in_memory(&definition));
+            cells.add(10.0);
+            count(&held);
+            held.store_in(cells);
+            let mut values = [0.0];
+            held.read(&mut values);
+            values[0]
+        };
+        assert_eq!(moved(|held| held.add(0, 2.0)), 12.0, "other processes have added 10");
+        assert_eq!(moved(|held| held.set(2.0)), 2.0);
+        assert_eq!(moved(|_| ()), 10.0);
+    }
+}

@@ -1,0 +1,53 @@
+//! Messages that are logged once, however often their cause returns.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+/// The most messages that one [`Once`] remembers. Further ones are not logged: their number may be unbounded.
+const CAPACITY: usize = 1000;
+
+/// The messages that were logged already.
+#[derive(Debug, Default)]
+pub(crate) struct Once(Mutex<BTreeSet<String>>);
+
+impl Once {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(BTreeSet::new()))
+    }
+
+    /// Returns whether `cause` is new, and remembers it.
+    ///
+    /// It never waits: a forked child may have inherited the lock from a thread that does not exist in the child. A
+    /// cause that meets a locked list counts as known.
+    pub(crate) fn is_new(&self, cause: &str) -> bool {
+        let mut known = match self.0.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(known)) => known.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        known.len() < CAPACITY && known.insert(cause.to_owned())
+    }
+
+    /// Forgets all causes: when one returns, it is new.
+    pub(crate) fn clear(&self) {
+        match self.0.try_lock() {
+            Ok(mut known) => known.clear(),
+            Err(TryLockError::Poisoned(known)) => PoisonError::into_inner(known).clear(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_new_once_and_again_when_it_was_forgotten() {
+        let once = Once::new();
+        assert!(once.is_new("a") && once.is_new("b"));
+        assert!(!once.is_new("a"));
+        once.clear();
+        assert!(once.is_new("a"));
+    }
+}
