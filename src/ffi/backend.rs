@@ -3,7 +3,8 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use super::error::{BackendError, Failure};
+use super::error::BackendError;
+use super::failure::Failure;
 use super::guard::{guard, guard_new, guard_void};
 use super::library::log_panics;
 use super::pointer::{borrow, take};

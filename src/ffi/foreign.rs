@@ -3,7 +3,8 @@
 use std::ffi::c_char;
 use std::mem::offset_of;
 
-use super::error::{BackendError, Failure};
+use super::error::BackendError;
+use super::failure::Failure;
 use super::family_options::{metric_type, name_rule};
 use super::guard::{free, guard, guard_new};
 use super::options::{self, SizeFirst};

@@ -3,7 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::{BackendError, Failure};
+use super::error::BackendError;
+use super::failure::Failure;
 use super::pointer::take;
 use super::status::BackendStatus;
 

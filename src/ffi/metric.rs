@@ -4,7 +4,8 @@ use std::ffi::c_char;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use super::error::{BackendError, Failure};
+use super::error::BackendError;
+use super::failure::Failure;
 use super::guard::{guard, guard_status, guard_value, guard_void};
 use super::pointer::borrow;
 use super::status::BackendStatus;

@@ -47,4 +47,5 @@ pub mod statistics;
 pub mod log;
 
 pub mod error;
+mod failure;
 pub mod status;

@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::error::Failure;
+use super::failure::Failure;
 
 /// A struct that begins with its size.
 ///

@@ -1,6 +1,6 @@
 //! Pointer arguments. Each helper checks one argument and names it in the error.
 
-use super::error::Failure;
+use super::failure::Failure;
 
 /// Borrows what an argument points to.
 ///

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::mem::offset_of;
 
-use super::error::Failure;
+use super::failure::Failure;
 use super::foreign::MetricsForeign;
 use super::options::{SizeFirst, choose};
 use super::pointer::borrow_each;

@@ -5,7 +5,8 @@ use std::mem::offset_of;
 use std::ptr;
 use std::time::Duration;
 
-use super::error::{BackendError, Failure};
+use super::error::BackendError;
+use super::failure::Failure;
 use super::guard::{free, guard_new};
 use super::options::{self, SizeFirst};
 use super::pointer::borrow;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 
-use super::error::Failure;
+use super::failure::Failure;
 use super::pointer::borrow_slice;
 
 /// Converts `text` to a C string. A NUL inside, which a label of another program may hold, would

@@ -3,7 +3,8 @@
 use std::ffi::{CString, c_char};
 use std::ptr;
 
-use super::error::{BackendError, Failure};
+use super::error::BackendError;
+use super::failure::Failure;
 use super::guard::{free, guard, guard_new, guard_void};
 use super::options;
 use super::pointer::borrow;
