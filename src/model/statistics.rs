@@ -78,8 +78,7 @@ pub(crate) struct Tally {
     scrape_errors: AtomicU64,
     /// In milliseconds since 1970.
     last_flush: AtomicU64,
-    /// Set when the backend is opened, and only read later: a forked child must not wait for a thread that it
-    /// lacks.
+    /// Set when the backend is opened, and only read later: no forked child can find it half set.
     follower: OnceLock<Weak<dyn Follower>>,
     /// Whether the store has taken changes of the program's own metrics since this was last asked.
     has_news: AtomicBool,

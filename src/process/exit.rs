@@ -43,7 +43,7 @@ pub(crate) fn register(phase: Phase, participant: Weak<dyn AtExit>) {
 /// Installs the handler, once in a process.
 fn install() {
     fork::register_static(Rank::Leaf, &LockedList);
-    // A flag and not a `Once`: a child that is forked meanwhile must not wait for a thread that it lacks.
+    // A flag and not a `Once`: a child that is forked meanwhile would wait for ever for a thread of its parent.
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;

@@ -5,8 +5,8 @@
 //! both sides release them. The child first calls [`ForkGuard::forked`] on each, which forgets what belongs to
 //! the parent. Participants register themselves; this file knows none of them.
 //!
-//! The lock order, outermost first: the list of participants below, then the participants by rank. No participant may hold its lock while it waits for the network, the disk or another
-//! thread, or while it calls the program: a fork would wait as long.
+//! The lock order, outermost first: the list of participants below, then the participants by rank. No participant may
+//! hold its lock while it waits for the network or calls the program: a fork would wait as long.
 //!
 //! The hot path pays nothing for this: the child finds its cells empty and its flags clear.
 
@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Has locks that a forked child must not inherit in the hands of a thread that it lacks.
+/// Has locks that a forked child must not inherit while another thread of the parent holds them.
 pub(crate) trait Participant: Send + Sync {
     /// Takes the locks. They are held until the guard is dropped.
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
@@ -39,7 +39,7 @@ pub(crate) enum Rank {
     Leaf,
 }
 
-/// A registered participant. What is dropped leaves the list by itself.
+/// A registered participant. The entry of a dropped one is removed with the next registration.
 #[derive(Clone)]
 enum Entry {
     Fixed(TypeId, &'static dyn Participant),
@@ -103,7 +103,7 @@ thread_local! {
 
 /// Installs the handlers, once in a process.
 fn install() {
-    // A flag and not a `Once`: a child that is forked meanwhile must not wait for a thread that it lacks.
+    // A flag and not a `Once`: a child that is forked meanwhile would wait for ever for a thread of its parent.
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;
