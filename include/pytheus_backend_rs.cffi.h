@@ -131,6 +131,7 @@ typedef struct {
   double read_timeout;
   double write_timeout;
   uint16_t port;
+  const char *allowed_hosts;
 } MetricsServeOptions;
 
 typedef struct {

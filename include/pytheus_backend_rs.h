@@ -587,8 +587,8 @@ typedef struct {
    */
   const char *name_prefix;
   /**
-   * The largest number of connections at a time; 0: 64. More clients wait until a connection
-   * ends, and meanwhile no connection is kept open after its answer.
+   * The largest number of connections at a time; 0: 64. When another client comes, the connection
+   * is closed that has waited longest for its own client to ask or to read.
    */
   size_t max_connections;
   /**
@@ -604,6 +604,12 @@ typedef struct {
    * The port to listen at; 0: a free one, which `metrics_server_port` returns.
    */
   uint16_t port;
+  /**
+   * The host names by which clients may ask, without ports and separated by commas; other names
+   * get 421. NULL: every name. It keeps web pages from reading the metrics through a browser on
+   * this machine (DNS rebinding).
+   */
+  const char *allowed_hosts;
 } MetricsServeOptions;
 
 /**

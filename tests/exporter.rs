@@ -10,6 +10,7 @@ use std::time::Duration;
 use log::Level;
 use pytheus_backend_rs::{Backend, Definition, ErrorKind, Exporter, ExporterOptions, Lifetime, MetricType};
 use support::http::{Client, wait_until_free};
+use support::process::fork;
 use support::*;
 
 fn memory() -> Backend {
@@ -293,37 +294,126 @@ fn a_client_that_does_not_read_its_answer_is_disconnected() {
     assert!(taken < LARGE);
 }
 
+/// Serves with timeouts that no test lives to see, so that only room for others ends a connection.
+fn serve_patiently(backend: &Backend, max_connections: usize) -> Exporter {
+    serve_with(backend, |options| {
+        options.max_connections = max_connections;
+        options.read_timeout = Duration::from_secs(3600);
+        options.write_timeout = Duration::from_secs(3600);
+    })
+}
+
 #[test]
-fn a_connection_beyond_the_limit_waits_for_another_to_end() {
-    let exporter = serve_with(&memory(), |options| options.max_connections = 2);
+fn clients_that_ask_for_nothing_make_room_for_one_that_asks() {
+    let exporter = serve_patiently(&memory(), 64);
+    let mut silent: Vec<Client> = (0..100).map(|_| Client::connect(exporter.address())).collect();
+    for _ in 0..3 {
+        assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+    }
+    silent[0].wait_for_end();
+    assert_eq!(silent[99].get("/metrics").text(), REQUESTS, "the youngest keep their place");
+}
+
+#[test]
+fn the_connection_that_has_waited_longest_makes_room() {
+    let exporter = serve_patiently(&memory(), 2);
     let half = || {
         let mut client = Client::connect(exporter.address());
         client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n");
         client
     };
-    let (mut first, mut second) = (half(), half());
-    let mut third = Client::connect(exporter.address());
-    third.send("GET /-/healthy HTTP/1.1\r\nHost: test\r\n\r\n");
-    assert!(third.hears_nothing());
-    // While another client waits, a connection ends after one request.
-    first.send("\r\n");
-    let answer = first.answer();
-    assert_eq!((answer.text(), answer.header("connection")), (REQUESTS, "close"));
+    let mut first = half();
+    let mut kept_open = Client::connect(exporter.address());
+    assert_eq!(kept_open.get("/metrics").header("connection"), "");
+    let mut third = half();
     first.wait_for_end();
-    assert_eq!(third.answer().text(), "ok\n");
-    second.send("\r\n");
-    assert_eq!(second.answer().text(), REQUESTS);
+    let mut fourth = Client::connect(exporter.address());
+    assert_eq!(fourth.get("/metrics").text(), REQUESTS);
+    kept_open.wait_for_end();
+    third.send("\r\n");
+    assert_eq!(third.answer().text(), REQUESTS);
 }
 
 #[test]
-fn idle_connections_make_room_for_others() {
-    let exporter = serve_with(&memory(), |options| options.max_connections = 2);
-    let mut idle = Client::connect(exporter.address());
-    assert_eq!(idle.get("/metrics").header("connection"), "");
-    assert_eq!(idle.get("/metrics").header("connection"), "");
-    let mut second = Client::connect(exporter.address());
-    idle.wait_for_end();
-    assert_eq!(second.get("/metrics").text(), REQUESTS);
+fn a_client_that_does_not_read_makes_room_for_one_that_does() {
+    let exporter = serve_patiently(&large(LARGE), 1);
+    let mut silent = Client::connect_with_a_small_buffer(exporter.address());
+    silent.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
+    assert!(silent.read_answer(true).is_err());
+}
+
+#[test]
+fn a_client_that_waits_for_its_answer_makes_no_room() {
+    let mut server = Server::start();
+    let backend = open(&server, "collect_timeout=60&socket_timeout=60");
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    backend.flush(PATIENCE).unwrap();
+    let exporter = serve_patiently(&backend, 1);
+    assert_eq!(get(&exporter, "/metrics").text(), REQUESTS);
+    server.stop();
+    let mut asking = Client::connect(exporter.address());
+    asking.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut other = Client::connect(exporter.address());
+    other.send("GET /-/healthy HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert!(other.hears_nothing());
+    server.go_on();
+    assert_eq!(asking.answer().text(), REQUESTS);
+    assert_eq!(other.answer().text(), "ok\n");
+    server.kill();
+}
+
+/// Bytes of memory that this process uses.
+fn memory_used() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn clients_that_do_not_read_hold_no_more_than_a_few_answers() {
+    // In a process of its own, whose memory no other test uses.
+    fork(|| {
+        let exporter = serve_patiently(&large(LARGE), 64);
+        let mut fresh = Client::connect(exporter.address());
+        assert!(fresh.get("/metrics").body.len() > LARGE);
+        let before = memory_used();
+        let mut silent = Vec::new();
+        for _ in 0..24 {
+            let mut client = Client::connect_with_a_small_buffer(exporter.address());
+            client.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+            // Each gets an answer of its own, and reads the beginning.
+            let _ = client.socket.read(&mut [0; 16]);
+            silent.push(client);
+        }
+        let used = memory_used().saturating_sub(before);
+        let is_served = || fresh.get("/metrics").body.len() > LARGE;
+        wait_until("a client that reads is served", is_served);
+        // Without a bound: 24 answers of 8 MiB.
+        used < 14 * LARGE
+    })
+    .join();
+}
+
+#[test]
+fn only_allowed_hosts_are_answered() {
+    let exporter = serve_with(&memory(), |options| {
+        options.allowed_hosts = ["metrics.example", "::1"].map(str::to_owned).to_vec();
+    });
+    let status = |head: &str| {
+        let mut client = Client::connect(exporter.address());
+        client.send(&format!("{head}\r\n\r\n"));
+        client.answer().status
+    };
+    for host in ["metrics.example", "METRICS.example:9464", "[::1]:80"] {
+        assert_eq!(status(&format!("GET /metrics HTTP/1.1\r\nHost: {host}")), 200, "{host}");
+    }
+    assert_eq!(status("GET http://metrics.example/metrics HTTP/1.1\r\nHost: other"), 200);
+    for host in ["evil.example", "metrics.example.evil.example", "127.0.0.1", "", "a b"] {
+        assert_eq!(status(&format!("GET /metrics HTTP/1.1\r\nHost: {host}")), 421, "{host}");
+    }
+    for head in ["GET /metrics HTTP/1.0", "GET / HTTP/1.1\r\nHost: evil.example"] {
+        assert_eq!(status(head), 421, "{head}");
+    }
 }
 
 #[test]

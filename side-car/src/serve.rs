@@ -2,7 +2,7 @@
 //!
 //! It ends when it is told to by a signal, and not because the store is away.
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use pytheus_backend_rs::{Exporter, ExporterOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -20,6 +20,16 @@ pub(crate) fn command() -> Command {
              there (yet) is 503 with the reason, until it is there. SIGTERM and SIGINT end it, with exit code 0.",
         );
     with_common_options(command).arg(
+        Arg::new("allowed-host")
+            .long("allowed-host")
+            .value_name("HOST")
+            .action(ArgAction::Append)
+            .help(
+                "A host name by which clients may ask, without a port; others get 421. Repeat it for several. Default: \
+                 every name",
+            ),
+    )
+    .arg(
         Arg::new("listen")
             .long("listen")
             .short('l')
@@ -39,7 +49,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     let backend = store::open(matches, Presence::Awaited)?;
     let (address, port) = matches.get_one("listen").cloned().unwrap_or_default();
-    let exporter = Exporter::start(&backend, ExporterOptions { address, port, ..Default::default() })?;
+    let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
+    let options = ExporterOptions { address, port, allowed_hosts, ..Default::default() };
+    let exporter = Exporter::start(&backend, options)?;
     // Whoever started it may have closed stdout; it serves all the same.
     let _ = print(&format!("serving {} on http://{}/metrics\n", store::shown(matches), exporter.address()))?;
     signals.forever().next();

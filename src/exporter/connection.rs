@@ -1,10 +1,11 @@
-//! One connection, which its client cannot keep busy for ever: an answer must be taken within a time.
+//! One connection, and the deadline for reading an answer.
 //!
-//! How long a client may take to ask is hyper's to bound; how long it may take to read the answer is bounded
-//! here. A connection is a socket that forked children close: see [`descriptors`](super::descriptors).
+//! hyper bounds how long a client may take to ask; this file bounds how long it may take to read the answer. A
+//! connection is a socket that forked children close: see [`descriptors`](super::descriptors).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,20 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::crowd::Member;
 use super::descriptors::Guarded;
 
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Guarded<TcpStream>,
+    member: Arc<Member>,
     write_timeout: Duration,
-    /// Runs from when an answer had to wait for its reader until all of it is sent: a reader that takes a byte
-    /// now and then does not prolong it.
+    /// Runs from the first write that had to wait until the answer is complete. A client that reads a byte now and
+    /// then does not prolong it.
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    pub(super) fn new(socket: Guarded<TcpStream>, write_timeout: Duration) -> Self {
-        Self { socket, write_timeout, write_deadline: None }
+    pub(super) fn new(socket: Guarded<TcpStream>, member: Arc<Member>, write_timeout: Duration) -> Self {
+        Self { socket, member, write_timeout, write_deadline: None }
     }
 
     fn poll_socket<T>(
@@ -73,14 +76,15 @@ impl AsyncWrite for Connection {
         self.poll_socket(context, |socket, context| socket.poll_write_vectored(context, slices))
     }
 
-    /// The body then goes from where it was rendered into the socket, without a copy.
+    /// Lets hyper write the body from where it was rendered, without a copy.
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// Called when all of an answer is written.
+    /// hyper calls this when it has written everything that it has.
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.write_deadline = None;
+        self.member.is_written();
         Poll::Ready(Ok(()))
     }
 

@@ -1,11 +1,12 @@
 //! The HTTP exporter: serves the metrics of a backend to scrapers.
 //!
 //! [`Exporter`] is the handle. Behind it are two [`threads`], which call the program only to log: one talks to
-//! clients ([`server`], with [`connection`] and the pages of [`site`]), and one reads and renders ([`scrape`]), so
+//! clients ([`server`], with [`connection`], [`crowd`] and the pages of [`site`]), and one reads and renders ([`scrape`]), so
 //! that a slow store delays no other page. A forked child has no exporter, and closes the sockets that it has
 //! inherited ([`descriptors`]).
 
 mod connection;
+mod crowd;
 mod descriptors;
 mod options;
 mod scrape;

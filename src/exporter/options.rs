@@ -11,21 +11,24 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 86_400);
 /// How an [`Exporter`](crate::Exporter) serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterOptions {
-    /// The IPv4 or IPv6 address to listen at, as in `127.0.0.1` (the default), `::1`, `0.0.0.0` (all that are
-    /// IPv4) or `::` (all); or `localhost`, which is `127.0.0.1`.
+    /// The IPv4 or IPv6 address to listen at: `127.0.0.1` (the default), `::1`, `0.0.0.0` (every IPv4 address of the
+    /// machine), `::` (every address), or `localhost`, which is `127.0.0.1`.
     pub address: String,
     /// The port to listen at; 0 (the default) for a free one: see [`Exporter::port`](crate::Exporter::port).
     pub port: u16,
     /// Stands in front of the name of each family, with an underscore.
     pub name_prefix: Option<String>,
-    /// The most connections at a time, 64 by default. Others wait until one ends; meanwhile none is kept open
-    /// for a next request.
+    /// The most connections at a time, 64 by default. When all are taken and another client comes, the connection that
+    /// has waited longest for its own client is closed, whether that one asks for nothing or does not read its answer.
     pub max_connections: usize,
-    /// How long a client may take to send the headers of a request, from when it has connected or its last answer
-    /// was sent: 30 s by default. So it is also how long an idle connection is kept open.
+    /// How long a client may take to send the headers of a request, from the connection or its last answer on: 30 s by
+    /// default. So it is also how long an idle connection is kept open.
     pub read_timeout: Duration,
     /// How long a client may take to read an answer: 30 s by default.
     pub write_timeout: Duration,
+    /// The host names by which the exporter may be asked, without ports: others get 421. Empty (the default): all. It
+    /// keeps web pages from reading the metrics through a browser on this machine (DNS rebinding).
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for ExporterOptions {
@@ -37,6 +40,7 @@ impl Default for ExporterOptions {
             max_connections: 64,
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            allowed_hosts: Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that reads the store and renders what it holds, so that the exporter's thread never waits.
 //!
-//! It scrapes once for all requests that wait for the same thing: a slow store is not asked more often because
-//! more clients ask, and they share one text. It never touches a socket.
+//! It scrapes once for all requests that wait for the same format, and those clients share the text: more clients do
+//! not mean more work for a slow store. It never touches a socket.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::oneshot;
 
+use super::crowd::Answers;
 use crate::backend::Backend;
 use crate::backend::RenderOptions;
 use crate::exposition::{Format, Rendered};
@@ -42,19 +43,24 @@ pub(super) struct Scrape {
     pub(super) body: Bytes,
 }
 
-/// Answers requests until nobody is left who could make one.
-pub(super) fn answer_requests(backend: Backend, name_prefix: Option<String>, requests: &Receiver<Request>) {
-    let mut source = Source { backend: Some(backend), name_prefix, is_failing: false };
+/// Answers requests until the exporter's thread has ended.
+pub(super) fn answer_requests(
+    backend: Backend,
+    name_prefix: Option<String>,
+    answers: Answers,
+    requests: &Receiver<Request>,
+) {
+    let mut source = Source { backend: Some(backend), name_prefix, answers, is_failing: false };
     while let Ok(first) = requests.recv() {
         let mut waiting: Vec<Request> = [first].into_iter().chain(requests.try_iter()).collect();
-        // A client that has gone is not scraped for.
+        // A client that has disconnected needs no scrape.
         waiting.retain(|request| !request.answer.is_closed());
         while let Some(wanted) = waiting.first().map(|request| request.wanted) {
             let answer = source.scrape(wanted);
             let (same, others) = waiting.into_iter().partition(|request| request.wanted == wanted);
             waiting = others;
             for request in same {
-                // Unless it has gone meanwhile.
+                // Sending fails if the client has disconnected meanwhile.
                 let _ = request.answer.send(answer.clone());
             }
         }
@@ -62,14 +68,15 @@ pub(super) fn answer_requests(backend: Backend, name_prefix: Option<String>, req
 }
 
 struct Source {
-    /// None as soon as it is known to be closed, so that nothing of it is kept.
+    /// `None` once it is known to be closed, so that its memory is freed.
     backend: Option<Backend>,
     name_prefix: Option<String>,
+    answers: Answers,
     is_failing: bool,
 }
 
 impl Source {
-    /// One scrape. Failures are told to the log when they begin and when they end.
+    /// Scrapes once. Logs when failures begin and when they end.
     fn scrape(&mut self, wanted: Wanted) -> Answer {
         if self.backend.as_ref().is_some_and(Backend::is_closed) {
             self.backend = None;
@@ -96,7 +103,8 @@ impl Source {
         let options = RenderOptions { format: wanted.format, name_prefix, ..RenderOptions::default() };
         let Rendered { text, content_type, .. } = backend.render(&options)?;
         let body = if wanted.gzip { gzip(text.as_bytes())? } else { text.into_bytes() };
-        Ok(Scrape { content_type, is_gzipped: wanted.gzip, body: Bytes::from(body) })
+        let body = Bytes::from_owner(self.answers.count(body));
+        Ok(Scrape { content_type, is_gzipped: wanted.gzip, body })
     }
 }
 

@@ -1,8 +1,7 @@
 //! The exporter's thread: accepts connections and lets hyper speak HTTP on them.
 //!
-//! One thread serves all connections, on a runtime of its own that starts no others. What a client may take of
-//! it is bounded: header size, time to ask, time to take the answer, number of connections. A connection too
-//! many waits to be accepted, and while there is no room for another one, none is kept open for a next request.
+//! One thread serves all connections, on a tokio runtime that starts no others. What a client may take is bounded: the
+//! size of its headers, the time to ask, the time to read the answer, and the number of connections ([`super::crowd`]).
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -26,21 +25,24 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::connection::Connection;
+use super::crowd::{Answers, Crowd, Member};
 use super::descriptors::Guarded;
 use super::options::ExporterOptions;
 use super::site::Site;
 
 /// How long requests in flight have to be answered when the exporter stops.
 const GRACE: Duration = Duration::from_secs(1);
-/// What the headers of a request may take, in bytes: no client that means it well comes near.
+/// The most bytes that the headers of a request may have. Prometheus sends a few hundred.
 const HEADER_SIZE: usize = 16 * 1024;
-/// How many headers a request may have.
+/// The most headers that a request may have.
 const HEADER_COUNT: usize = 100;
-/// What hyper reads ahead, of pipelined requests and of bodies, which nobody looks at.
+/// How much hyper reads ahead, of pipelined requests and of bodies. The exporter ignores bodies.
 const BUFFER_SIZE: usize = 4 * HEADER_SIZE;
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 128;
-/// After a failure to accept, which is most often one to get a descriptor.
+/// While all connections are taken and none may be closed, how often that is looked at again.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a failure to accept. Most often there are no descriptors left, and trying at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An exporter that listens.
@@ -61,20 +63,20 @@ impl HttpServer {
         Ok(Self { listener, runtime })
     }
 
-    /// Where it listens: with the port that the system chose, if it was asked to.
+    /// Returns the address at which it listens, with the port that the system chose.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.get()?.local_addr()
     }
 
-    /// Serves until `stop` is notified; requests in flight then have a moment to be answered.
-    pub(super) fn serve(self, site: Site, options: &ExporterOptions, stop: &Notify) {
-        self.runtime.block_on(serve(self.listener, site, options, stop));
+    /// Serves until `stop` is notified. Requests in flight then have [`GRACE`] to be answered.
+    pub(super) fn serve(self, site: Site, answers: Answers, options: &ExporterOptions, stop: &Notify) {
+        self.runtime.block_on(serve(self.listener, site, answers, options, stop));
     }
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A port may be used again while connections of its last user still wait to be forgotten.
+    // Connections of the last user of the port may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -86,38 +88,51 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 struct Shared {
     site: Site,
     http: http1::Builder,
-    /// There is no room for another connection.
-    is_full: AtomicBool,
+    crowd: Crowd,
     is_stopping: AtomicBool,
-    /// One of the two has become true.
-    changed: Notify,
+    /// `is_stopping` has become true.
+    stopping: Notify,
 }
 
-async fn serve(listener: Guarded<TcpListener>, site: Site, options: &ExporterOptions, stop: &Notify) {
+async fn serve(
+    listener: Guarded<TcpListener>,
+    site: Site,
+    answers: Answers,
+    options: &ExporterOptions,
+    stop: &Notify,
+) {
     let shared = Arc::new(Shared {
         site,
         http: http(options),
-        is_full: AtomicBool::new(false),
+        crowd: Crowd::new(answers),
         is_stopping: AtomicBool::new(false),
-        changed: Notify::new(),
+        stopping: Notify::new(),
     });
     let mut connections = JoinSet::new();
     let mut acceptor = Acceptor { listener, pause: None, is_failing: false };
     let mut stopped = pin!(stop.notified());
+    let mut full = None;
     while let Some(socket) = poll_fn(|context| {
         if stopped.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
         while let Poll::Ready(Some(_)) = connections.poll_join_next(context) {}
-        match shared.is_full(connections.len() >= options.max_connections) {
-            true => Poll::Pending,
-            false => acceptor.poll(context).map(Some),
+        // Another client waits in the backlog until a connection ends, or can be closed.
+        while connections.len() >= options.max_connections && !shared.crowd.can_make_room() {
+            let pause = full.get_or_insert_with(|| Box::pin(sleep(FULL_PAUSE)));
+            ready!(pause.as_mut().poll(context));
+            full = None;
         }
+        acceptor.poll(context).map(Some)
     })
     .await
     {
-        let connection = Connection::new(socket, options.write_timeout);
-        connections.spawn(converse(connection, Arc::clone(&shared)));
+        if connections.len() >= options.max_connections {
+            shared.crowd.make_room();
+        }
+        let member = shared.crowd.join();
+        let connection = Connection::new(socket, Arc::clone(&member), options.write_timeout);
+        connections.spawn(converse(connection, member, Arc::clone(&shared)));
     }
     drop(acceptor);
     shared.stop();
@@ -128,69 +143,56 @@ async fn serve(listener: Guarded<TcpListener>, site: Site, options: &ExporterOpt
 fn http(options: &ExporterOptions) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        // From when a connection is there, or its last answer was sent, to the end of the headers.
+        // From the connection, or from its last answer, to the end of the headers.
         .header_read_timeout(options.read_timeout)
         .max_header_size(HEADER_SIZE)
         .max_headers(HEADER_COUNT)
         .max_buf_size(BUFFER_SIZE)
-        // A client that has said all it wants to say may still listen.
+        // A client that has shut down its sending side may still read.
         .half_close(true);
     http
 }
 
-/// Speaks HTTP on a connection, for as long as it is kept open.
-async fn converse(connection: Connection, shared: Arc<Shared>) {
-    let has_answered = AtomicBool::new(false);
+/// Speaks HTTP on a connection, until it ends or makes room for another one.
+async fn converse(connection: Connection, member: Arc<Member>, shared: Arc<Shared>) {
     let service = service_fn(|request| {
-        let (shared, has_answered) = (&shared, &has_answered);
+        let (shared, member) = (&shared, &member);
         async move {
-            let mut reply = shared.site.answer(request).await;
-            if shared.keeps_nothing_open() {
+            member.has_asked();
+            let mut reply = shared.site.answer(request, &shared.crowd).await;
+            if shared.is_stopping.load(Ordering::Relaxed) {
                 reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            has_answered.store(true, Ordering::Relaxed);
+            member.is_answered();
             Ok::<_, Infallible>(reply)
         }
     });
     let mut conversation = pin!(shared.http.serve_connection(TokioIo::new(connection), service));
-    let mut changed = pin!(shared.changed.notified());
-    let ending = poll_fn(|context| {
-        while changed.as_mut().poll(context).is_ready() {
-            changed.set(shared.changed.notified());
-            // One that has not asked yet is not sent away for others; hyper ends it in any case.
-            if shared.is_stopping.load(Ordering::Relaxed) || has_answered.load(Ordering::Relaxed) {
-                conversation.as_mut().graceful_shutdown();
-            }
+    let mut stopping = pin!(shared.stopping.notified());
+    let mut is_stopping = false;
+    let mut closing = pin!(member.closing());
+    let end = poll_fn(|context| {
+        if closing.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !is_stopping && stopping.as_mut().poll(context).is_ready() {
+            is_stopping = true;
+            conversation.as_mut().graceful_shutdown();
         }
         conversation.as_mut().poll(context)
     });
-    // A client that breaks off, is too slow, or speaks no HTTP: nothing that we could do, or tell.
-    let _ = ending.await;
+    // A client that breaks off, is too slow, or does not speak HTTP is its own affair.
+    let _ = end.await;
 }
 
-// The flags are read and written by one thread; they are atomic only because tasks must be fit to move.
 impl Shared {
-    /// Notes whether there is room for another connection. If there is none, connections that only wait for a
-    /// next request are closed.
-    fn is_full(&self, is_full: bool) -> bool {
-        if is_full && !self.is_full.load(Ordering::Relaxed) {
-            self.changed.notify_waiters();
-        }
-        self.is_full.store(is_full, Ordering::Relaxed);
-        is_full
-    }
-
     fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
-        self.changed.notify_waiters();
-    }
-
-    fn keeps_nothing_open(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed) || self.is_stopping.load(Ordering::Relaxed)
+        self.stopping.notify_waiters();
     }
 }
 
-/// Accepts connections, and pauses when it cannot: what is short then does not come by asking more often.
+/// Accepts connections, and pauses after a failure.
 struct Acceptor {
     listener: Guarded<TcpListener>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -224,23 +226,23 @@ impl Acceptor {
     fn accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Guarded<TcpStream>>> {
         let accepted = Guarded::open(|| match self.listener.get()?.poll_accept(context) {
             Poll::Ready(result) => result.map(|(socket, _)| socket).map_err(Refusal::Failed),
-            Poll::Pending => Err(Refusal::NobodyThere),
+            Poll::Pending => Err(Refusal::NoClient),
         });
         match accepted {
             Ok(socket) => {
-                // An answer that is sent late because of this is still an answer.
+                // Without it an answer is late, but arrives.
                 let _ = socket.get().map(|socket| socket.set_nodelay(true));
                 Poll::Ready(Ok(socket))
             }
             Err(Refusal::Failed(error)) => Poll::Ready(Err(error)),
-            Err(Refusal::NobodyThere) => Poll::Pending,
+            Err(Refusal::NoClient) => Poll::Pending,
         }
     }
 }
 
 /// Why no connection was accepted.
 enum Refusal {
-    NobodyThere,
+    NoClient,
     Failed(io::Error),
 }
 

@@ -1,18 +1,20 @@
 //! What the exporter answers: the metrics, a landing page, and whether it is alive.
 //!
-//! It knows paths, methods and pages, and nothing of sockets. It never waits by itself: the metrics come from
-//! the [thread that scrapes](super::scrape).
+//! It knows paths, methods and pages, and nothing of sockets. The metrics come from the
+//! [thread that scrapes](super::scrape), so it never waits for a store.
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use http_body_util::Full;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap,
+    HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
+use super::crowd::Crowd;
 use super::scrape::{Request, Scrape, Wanted};
 use crate::exposition::{Format, accepts_gzip};
 use crate::model::error::{Error, ErrorKind};
@@ -26,16 +28,23 @@ const HTML: &str = "text/html; charset=utf-8";
 #[derive(Debug)]
 pub(super) struct Site {
     scrapes: Sender<Request>,
+    /// In lower case. Empty: every host.
+    allowed_hosts: Vec<String>,
 }
 
 impl Site {
-    /// `scrapes` leads to the thread that scrapes.
-    pub(super) fn new(scrapes: Sender<Request>) -> Self {
-        Self { scrapes }
+    /// `scrapes` leads to the thread that scrapes. `allowed_hosts`: see [`ExporterOptions`](crate::ExporterOptions).
+    pub(super) fn new(scrapes: Sender<Request>, allowed_hosts: &[String]) -> Self {
+        let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        Self { scrapes, allowed_hosts }
     }
 
-    /// The answer to a request. For HEAD it is that to GET; hyper leaves the body out.
-    pub(super) async fn answer<B>(&self, request: hyper::Request<B>) -> Reply {
+    /// Answers a request. The answer to HEAD is that to GET; hyper leaves the body out.
+    pub(super) async fn answer<B>(&self, request: hyper::Request<B>, crowd: &Crowd) -> Reply {
+        if !self.allows_host(&request) {
+            let text = "this host name is not in allowed_hosts of the exporter\n".to_owned();
+            return plain(StatusCode::MISDIRECTED_REQUEST, text);
+        }
         let path = request.uri().path();
         if !matches!(path, "/" | "/metrics" | "/metrics/" | "/-/healthy") {
             return plain(StatusCode::NOT_FOUND, "not found: the metrics are at /metrics\n".to_owned());
@@ -45,18 +54,38 @@ impl Site {
             return with(plain(StatusCode::METHOD_NOT_ALLOWED, text), ALLOW, "GET, HEAD");
         }
         match path {
-            "/metrics" | "/metrics/" => self.metrics(request.headers()).await,
+            "/metrics" | "/metrics/" => self.metrics(request.headers(), crowd).await,
             "/-/healthy" => plain(StatusCode::OK, "ok\n".to_owned()),
             _ => reply(StatusCode::OK, HTML, Bytes::from_static(LANDING_PAGE.as_bytes())),
         }
     }
 
-    async fn metrics(&self, headers: &HeaderMap) -> Reply {
+    /// Whether the request names a host that is allowed. A page of an attacker that a browser loads reaches a server
+    /// on loopback under the name of the attacker's site (DNS rebinding).
+    fn allows_host<B>(&self, request: &hyper::Request<B>) -> bool {
+        if self.allowed_hosts.is_empty() {
+            return true;
+        }
+        let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let authority = request.uri().authority().map(Authority::as_str).or(header);
+        let host = authority.and_then(|text| text.parse::<Authority>().ok());
+        let host = host.map(|authority| authority.host().to_ascii_lowercase());
+        host.is_some_and(|host| {
+            let literal = host.trim_start_matches('[').trim_end_matches(']');
+            self.allowed_hosts.iter().any(|allowed| *allowed == host || allowed == literal)
+        })
+    }
+
+    async fn metrics(&self, headers: &HeaderMap, crowd: &Crowd) -> Reply {
+        if !crowd.admits_answer() {
+            let message = "too many clients have not read their answers yet";
+            return failure(&Error::new(ErrorKind::Unavailable, message));
+        }
         let accepts_gzip = all_of(headers, &ACCEPT_ENCODING).is_some_and(|accepted| accepts_gzip(&accepted));
         let wanted =
             Wanted { format: Format::negotiate(all_of(headers, &ACCEPT).as_deref()), gzip: accepts_gzip };
         let (answer, answers) = oneshot::channel();
-        // A thread that is gone drops the question, which is an answer too.
+        // If the thread has ended, the request is dropped, and so the answer is an error.
         let _ = self.scrapes.send(Request { wanted, answer });
         match answers.await {
             Ok(Ok(scrape)) => metrics(scrape),
@@ -72,7 +101,7 @@ fn metrics(scrape: Scrape) -> Reply {
     if scrape.is_gzipped { with(response, CONTENT_ENCODING, "gzip") } else { response }
 }
 
-/// The store's trouble is 503: it may pass. What is wrong here is 500.
+/// A store that cannot be read is 503, because that may pass. A defect of the exporter is 500.
 fn failure(error: &Error) -> Reply {
     let status = match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Store => StatusCode::SERVICE_UNAVAILABLE,
@@ -100,7 +129,7 @@ fn with(mut response: Reply, name: HeaderName, value: &str) -> Reply {
     response
 }
 
-/// All headers of this name as one list, which is what several of them mean.
+/// Joins all headers of this name into one list, which is what several of them mean.
 fn all_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))

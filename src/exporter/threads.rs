@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{bounded, unbounded};
 use tokio::sync::Notify;
 
+use super::crowd::Answers;
 use super::descriptors;
 use super::options::ExporterOptions;
 use super::scrape;
@@ -65,18 +66,21 @@ impl Threads {
             Error::new(ErrorKind::Unavailable, message)
         };
         let (requests, waiting) = unbounded();
+        let answers = Answers::default();
+        let counted = answers.clone();
         let (opened, address_or_error) = bounded(1);
         let (threads, name_prefix) = (Arc::clone(self), options.name_prefix.clone());
         let talk = move || match HttpServer::open(address).and_then(|http| Ok((http.address()?, http))) {
             Ok((address, http)) => {
                 let _ = opened.send(Ok(address));
-                http.serve(Site::new(requests), &options, &threads.stop);
+                let site = Site::new(requests, &options.allowed_hosts);
+                http.serve(site, counted, &options, &threads.stop);
             }
             Err(error) => {
                 let _ = opened.send(Err(error));
             }
         };
-        let scrape = move || scrape::answer_requests(backend, name_prefix, &waiting);
+        let scrape = move || scrape::answer_requests(backend, name_prefix, answers, &waiting);
         self.spawn("exporter-scrape", scrape).and_then(|()| self.spawn("exporter", talk)).map_err(refused)?;
         match address_or_error.recv() {
             Ok(Ok(address)) => Ok(address),

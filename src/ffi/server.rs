@@ -28,8 +28,8 @@ pub struct MetricsServeOptions {
     pub address: *const c_char,
     /// The prefix of the name of each family, to which an underscore is added; NULL for none.
     pub name_prefix: *const c_char,
-    /// The largest number of connections at a time; 0: 64. More clients wait until a connection
-    /// ends, and meanwhile no connection is kept open after its answer.
+    /// The largest number of connections at a time; 0: 64. When another client comes, the connection
+    /// is closed that has waited longest for its own client to ask or to read.
     pub max_connections: usize,
     /// How many seconds a client may take to send the headers of a request, counted from the
     /// connection or from the last answer; 0: 30. An idle connection is kept open for so long.
@@ -38,6 +38,10 @@ pub struct MetricsServeOptions {
     pub write_timeout: f64,
     /// The port to listen at; 0: a free one, which `metrics_server_port` returns.
     pub port: u16,
+    /// The host names by which clients may ask, without ports and separated by commas; other names
+    /// get 421. NULL: every name. It keeps web pages from reading the metrics through a browser on
+    /// this machine (DNS rebinding).
+    pub allowed_hosts: *const c_char,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -117,12 +121,14 @@ impl MetricsServeOptions {
     /// Each pointer is NULL or points to what its field says.
     unsafe fn read(&self) -> Result<ExporterOptions, Failure> {
         // SAFETY: the caller's promise.
-        let (address, name_prefix) = unsafe {
+        let (address, name_prefix, allowed_hosts) = unsafe {
             (
                 optional_string(self.address, "options->address")?,
                 optional_string(self.name_prefix, "options->name_prefix")?,
+                optional_string(self.allowed_hosts, "options->allowed_hosts")?,
             )
         };
+        let hosts = allowed_hosts.unwrap_or_default().split(',').map(str::trim);
         let default = ExporterOptions::default();
         Ok(ExporterOptions {
             address: address.map_or(default.address, str::to_owned),
@@ -134,6 +140,7 @@ impl MetricsServeOptions {
             },
             read_timeout: timeout("read_timeout", self.read_timeout, default.read_timeout)?,
             write_timeout: timeout("write_timeout", self.write_timeout, default.write_timeout)?,
+            allowed_hosts: hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
         })
     }
 }
