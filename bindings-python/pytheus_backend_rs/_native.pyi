@@ -82,6 +82,7 @@ class MetricsServeOptions:
     read_timeout: float
     write_timeout: float
     port: int
+    allowed_hosts: Pointer[bytes]
 
 class BackendStatistics:
     size: int
@@ -90,6 +91,7 @@ class BackendStatistics:
     batches_refused: int
     operations_sent: int
     metrics_pending: int
+    metrics_held_back: int
     scrapes: int
     scrape_errors: int
     last_flush_timestamp: float
