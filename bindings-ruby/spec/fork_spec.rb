@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 RSpec.describe "Forked processes" do
-  # Counts in a child until it is killed at some moment. After each increment the child writes a byte: what was
-  # counted is then known from outside, but for the one increment that the kill may have interrupted.
+  # Counts in a child until it is killed at some moment. After each increment the child writes a byte: what
+  # was counted is then known from outside, but for the one increment that the kill may have interrupted.
   def count_until_killed(counter, backend, confirmed)
     reader, writer = IO.pipe
     child = fork do

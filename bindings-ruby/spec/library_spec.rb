@@ -42,8 +42,7 @@ RSpec.describe "The library" do
   it "has the numbers of the header" do
     types = library::METRIC_TYPES.map { |name, number| ["METRIC_TYPE_#{name.upcase}", number] }
     lifetimes = library::METRIC_LIFETIMES.map { |name, number| ["METRIC_LIFETIME_#{name.upcase}", number] }
-    others = [["BACKEND_STATUS_NOT_FOUND", library::NOT_FOUND], ["BACKEND_ABI_VERSION", library::ABI_VERSION]]
-    numbers = types + lifetimes + others
+    numbers = types + lifetimes + [["BACKEND_ABI_VERSION", library::ABI_VERSION]]
     output = run_c(root, numbers.map { |name, _| %(  printf("%d\\n", (int)#{name});\n) }.join)
     expect(numbers.map(&:first).zip(output.lines.map(&:to_i))).to eq numbers
   end
@@ -52,7 +51,7 @@ RSpec.describe "The library" do
     statuses = File.read(header).scan(/BACKEND_STATUS_(\w+) = (\d+),/).reject { |name, _| name == "OK" }
     expect(statuses.size).to be >= 10
     statuses.each do |name, number|
-      words = name.sub(/\APANIC\z/, "PANIC").split("_").map(&:capitalize).join
+      words = name.split("_").map(&:capitalize).join
       expect(PytheusBackend.error_class(number.to_i).name).to eq "PytheusBackend::#{words}Error"
     end
   end
@@ -71,6 +70,21 @@ RSpec.describe "The library" do
     output, status = run_ruby('require "pytheus_backend"', "PYTHEUS_BACKEND_RS_LIBRARY" => other)
     expect(status).not_to be_success
     expect(output).to match(/has binary interface 99, but this version of the gem needs #{library::ABI_VERSION}/)
+  end
+
+  it "is used by the gem as it is built and installed" do
+    gem = File.join(@directory, "pytheus_backend.gem")
+    home = File.join(@directory, "gems")
+    Dir.chdir(File.join(root, "bindings-ruby")) do
+      expect(system("gem", "build", "--silent", "--output", gem, "pytheus_backend.gemspec")).to be true
+    end
+    environment = { "GEM_HOME" => home, "GEM_PATH" => [home, *Gem.path].join(":") }
+    expect(system(environment, "gem", "install", "--silent", "--local", "--no-document", gem)).to be true
+    code = 'gem "pytheus_backend"; require "pytheus_backend"; puts $LOADED_FEATURES.grep(/pytheus_backend/)'
+    output = IO.popen(environment, [RbConfig.ruby, "-e", code], &:read)
+    expect(output.lines(chomp: true)).to include("#{home}/gems/pytheus_backend-#{PytheusBackend::VERSION}/lib/" \
+                                                 "pytheus_backend/rack/exporter.rb")
+    expect(output.lines.size).to be >= 10
   end
 
   it "is found by its soname where the dynamic linker looks" do

@@ -30,7 +30,8 @@ RSpec.describe "Metrics" do
 
     it "keeps label values as they were when they counted" do
       method = +""
-      # A small Hash tells keys apart by a byte of their hash: a key that changed is mistaken in one of 256 cases.
+      # A small Hash tells keys apart by a byte of their hash: a key that changed is mistaken in one of 256
+      # cases.
       counted = Array.new(2000) do |i|
         requests.clear
         requests.increment(labels: { method: method.replace("GET#{i}"), code: 200 })
@@ -133,6 +134,11 @@ RSpec.describe "Metrics" do
       latency.observe(0.3)
       expect(latency.buckets).to eq PytheusBackend::Backend::DEFAULT_BUCKETS
       expect(latency.bucket(0.5)).to eq 1
+    end
+
+    it "needs a bucket bound" do
+      expect { backend.histogram("none_seconds", buckets: []) }
+        .to raise_error(PytheusBackend::InvalidArgumentError, "none_seconds needs at least one bucket bound")
     end
 
     it "measures a block and returns its value, also of one that raises" do

@@ -182,6 +182,9 @@ RSpec.describe PytheusBackend::Store do
     jobs = client::Histogram.new(:odd_seconds, docstring: "Jobs.", buckets: [1, 1, 2])
     jobs.observe(1.5)
     expect(jobs.get).to include("2" => 1.0, "+Inf" => 1.0, "sum" => 1.5)
+    jobs = client::Histogram.new(:no_bounds_seconds, docstring: "Jobs.", buckets: [])
+    jobs.observe(1.5)
+    expect(jobs.get).to eq("+Inf" => 1.0, "sum" => 1.5)
   end
 
   it "counts a metric that other processes have declared otherwise in its own process, and says so" do

@@ -4,14 +4,14 @@ module PytheusBackend
   # A rendered scrape: its text, and the Content-Type that says in which format.
   Exposition = Struct.new(:text, :content_type)
 
-  # An open store and the metrics that are declared in it. All threads may use it at once. It may be opened before a
-  # server forks: handles work in the children as they are.
+  # An open store and the metrics that are declared in it. All threads may use it at once. A server may open
+  # it before it forks: the workers use the same objects.
   class Backend
-    # The upper bounds of a histogram that names none, in seconds.
+    # The default upper bounds of a histogram, in seconds.
     DEFAULT_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0].freeze
 
-    # Opens the store at `url`. With a block, yields the backend, closes it at the end and returns what the block
-    # returns. Further keywords are options of the store:
+    # Opens the store at `url`. With a block, yields the backend, closes it at the end and returns what the
+    # block returns. Further keywords are options of the store:
     #
     #   PytheusBackend.open("redis://127.0.0.1:6379", key_prefix: "shop:") { |backend| … }
     def self.open(url = "memory:", **options)
@@ -51,8 +51,8 @@ module PytheusBackend
       Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets))
     end
 
-    # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the scraper's
-    # Accept header, which decides on the format; `prefix` stands in front of each name.
+    # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the
+    # scraper's Accept header, which decides on the format; `prefix` stands in front of each name.
     def render(accept: nil, prefix: nil)
       texts = [accept, prefix].map { |text| Library.string(text) }
       options = Library::MetricsRenderOptions.new
@@ -73,8 +73,8 @@ module PytheusBackend
       Log.deliver
     end
 
-    # Sends what is pending and ends the store's threads. Counting goes on to no effect. Closing twice does nothing.
-    # A process that ends normally does it by itself.
+    # Sends what is pending and ends the store's threads. What is counted afterwards is discarded. Closing
+    # twice does nothing. A process that ends normally closes its backends by itself.
     def close
       @closed = true
       Library.call(:backend_close, @handle)
@@ -86,7 +86,8 @@ module PytheusBackend
       @closed
     end
 
-    # Returns what this process has done with the store so far, as a Hash; docs/operating.md explains the entries.
+    # Returns what this process has done with the store so far, as a Hash; docs/operating.md explains the
+    # entries.
     def statistics
       statistics = Library::BackendStatistics.new
       statistics[:size] = Library::BackendStatistics.size

@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
 module PytheusBackend
-  # What every exception of this gem is, beside the built-in class that a Ruby programmer expects:
-  # `rescue PytheusBackend::Error` catches them all.
+  # Included by every exception of this gem: `rescue PytheusBackend::Error` catches them all. Each is also the
+  # built-in exception that a Ruby programmer expects.
   module Error
   end
 
-  # A defect of this gem: the engine was given no pointer where it needs one.
+  # A defect of this gem: it passed NULL where the engine needs a pointer.
   class NullPointerError < RuntimeError
     include Error
   end

@@ -3,14 +3,15 @@
 require "json"
 
 module PytheusBackend
-  # A declared metric family and the handles of its metrics, one for each label set. Metric and Store count through
-  # it.
+  # A declared metric family and the handles of its metrics, one for each label set. Metric and Store count
+  # through it.
   #
-  # There is no lock, so a signal handler can count too. Under CRuby's interpreter lock a Hash can be read while another
-  # thread adds to it. Two threads that find the same new label set make two handles of one metric, and either serves.
-  # `forget` replaces the caches: a thread that made a handle before a removal adds it to caches that nobody reads.
+  # The caches have no lock, so that a signal handler can count too: under CRuby's interpreter lock, a thread
+  # can read a Hash while another thread adds to it. Two threads that meet the same new label set make two
+  # handles of one metric, and both work. A removal replaces the caches: a thread that made its handle before
+  # the removal adds it to the old caches, which are not read again.
   class Family
-    # How long a store that refused a label set is not asked for another one, in seconds.
+    # After the store has refused a label set, the seconds until the family asks it again.
     RETRY_AFTER = 1.0
     # Label values that cannot change, so that a Hash of them can be a key.
     CONSTANT_VALUES = [String, Symbol, Integer, TrueClass, FalseClass, NilClass].freeze
@@ -29,7 +30,7 @@ module PytheusBackend
       forget
     end
 
-    # Returns the handle for a label set, which is made if it is new, or nil if the store does not take it now.
+    # Returns the handle of a label set and creates it if it is new. Returns nil if the store refuses it now.
     def metric(labels)
       @caches.by_labels[labels] || find(labels)
     end
@@ -66,7 +67,7 @@ module PytheusBackend
       snapshot&.free
     end
 
-    # Raises what a hot call says by its status alone.
+    # Raises the error of a call that returns a status only.
     def check(status, operation)
       return if status.zero?
 
@@ -77,6 +78,8 @@ module PytheusBackend
 
     def declare(type, help, unit, lifetime)
       raise InvalidArgumentError, "a metric name must not contain NUL: #{@name.inspect}" if @name.include?("\0")
+      # To the engine, no bounds would mean its default ones.
+      raise InvalidArgumentError, "#{@name} needs at least one bucket bound" if @buckets && @buckets.empty?
 
       # The engine copies what the options point to; these variables keep it alive until then.
       texts = [@name, help, unit].map { |text| Library.string(text) }
@@ -94,7 +97,7 @@ module PytheusBackend
       Library.create(:metric_family_new, @backend.handle, options)
     end
 
-    # Drops the handles: those of removed metrics count nowhere.
+    # Drops all handles: what the handle of a removed metric counts does not reach the store.
     def forget
       @caches = Caches.new({}, {})
     end
@@ -123,8 +126,9 @@ module PytheusBackend
       labels.to_h { |name, value| [name, value.is_a?(String) ? -value : value] }.freeze
     end
 
-    # A store that is full, locked or away must not break the request that counts, nor delay every one of them: it is
-    # logged, what is counted meanwhile is dropped, and the store is asked again after RETRY_AFTER.
+    # Creates the metric of a label set. A store that is full, locked or away must neither break the request
+    # that counts nor delay every request, so its refusal is logged, the family drops what new label sets
+    # count, and it asks the store again after RETRY_AFTER.
     def create(values)
       return if @refused_at && now - @refused_at < RETRY_AFTER
 
@@ -134,7 +138,7 @@ module PytheusBackend
       Library.handle(pointer, :metric_free)
     rescue StoreError, UnavailableError, TimeoutError => e
       @refused_at = now
-      Log.once("metrics of #{@name} are not counted: #{e.message}")
+      Log.once([@name, e.class], "metrics of #{@name} are not counted: #{e.message}")
       nil
     end
 

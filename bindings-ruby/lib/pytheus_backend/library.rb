@@ -3,8 +3,8 @@
 require "ffi"
 
 module PytheusBackend
-  # The functions and structs of pytheus_backend_rs.h that this gem uses, as C has them, and the few helpers that
-  # turn a failed call into an exception. Nothing outside of this gem calls it.
+  # The functions and structs of pytheus_backend_rs.h that this gem uses, and helpers that turn failed calls
+  # into exceptions. It is private to the gem.
   module Library
     extend FFI::Library
 
@@ -54,9 +54,8 @@ module PytheusBackend
 
     METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5 }.freeze
     METRIC_LIFETIMES = { backend: 0, handle: 1 }.freeze
-    NOT_FOUND = 6
 
-    # Other Ruby threads run during these calls: they may wait for a server, a file lock or a disk.
+    # These calls may wait for a server, a file lock or a disk, so they release the interpreter lock.
     attach_function :backend_new, %i[string pointer pointer], :int32, blocking: true
     attach_function :backend_free, %i[pointer], :void, blocking: true
     attach_function :backend_close, %i[pointer pointer], :int32, blocking: true
@@ -72,13 +71,12 @@ module PytheusBackend
     attach_function :metrics_render, %i[pointer pointer pointer pointer], :int32, blocking: true
     attach_function :metrics_snapshot_new, %i[pointer pointer size_t pointer pointer], :int32, blocking: true
 
-    # These take a few nanoseconds; giving up the interpreter lock around them would cost more.
+    # These calls take nanoseconds, less than releasing the interpreter lock would.
     attach_function :metric_inc, %i[pointer double], :int32
     attach_function :metric_dec, %i[pointer double], :int32
     attach_function :metric_set, %i[pointer double], :int32
     attach_function :metric_observe, %i[pointer double], :int32
 
-    attach_function :backend_version, [], :string
     attach_function :backend_statistics, %i[pointer pointer pointer], :int32
     attach_function :backend_error_message, %i[pointer], :string
     attach_function :backend_error_free, %i[pointer], :void
@@ -108,8 +106,8 @@ module PytheusBackend
       raise PytheusBackend.error_class(status), message
     end
 
-    # Makes a call whose last parameters are an out-parameter for a handle and a `BackendError **`. Returns the
-    # handle.
+    # Makes a call whose last parameters are an out-parameter for a handle and a `BackendError **`. Returns
+    # the handle.
     def self.create(function, *arguments)
       handle = FFI::MemoryPointer.new(:pointer)
       call(function, *arguments, handle)
@@ -123,13 +121,13 @@ module PytheusBackend
       value.read_double
     end
 
-    # Returns a handle that garbage collection, or `free`, gives to the function `free`.
+    # Wraps a pointer: garbage collection passes it to the C function `free`.
     def self.handle(pointer, free)
       FFI::AutoPointer.new(pointer, method(free))
     end
 
-    # Returns `text` as valid UTF-8 without NUL, which is what the engine takes: bytes that are no UTF-8, and NUL,
-    # become U+FFFD. Clients of a web server choose such bytes, so they must not raise.
+    # Returns `text` as UTF-8 without NUL, as the engine needs it. Invalid bytes and NUL become U+FFFD:
+    # clients of a web server can send them, so they must not raise.
     def self.utf8(text)
       text = text.to_s
       if text.encoding == Encoding::BINARY
@@ -140,12 +138,12 @@ module PytheusBackend
       text.scrub.tr("\0", "\uFFFD")
     end
 
-    # Returns a C string, or nil (NULL) for nil. The caller keeps it for as long as C reads it.
+    # Returns a C string, or nil (NULL) for nil. The caller keeps it alive while C reads it.
     def self.string(text)
       text && FFI::MemoryPointer.from_string(utf8(text))
     end
 
-    # An array of C strings, which it keeps alive itself.
+    # An array of C strings. It keeps the strings alive.
     class Strings < FFI::MemoryPointer
       def initialize(texts)
         super(:pointer, [texts.size, 1].max)

@@ -5,9 +5,9 @@ require "logger"
 module PytheusBackend
   # Hands the engine's log records to a Ruby logger.
   #
-  # The engine's own threads never call Ruby: their records wait in a bounded queue in the engine, and the calls of
-  # this gem that may wait anyway (open, render, flush, close, a new label set) deliver them afterwards, on the
-  # program's own thread. There is no thread for it, so nothing has to be started again after a fork.
+  # The engine's threads never call Ruby. Their records wait in a bounded queue in the engine. Calls of this
+  # gem that may wait anyway (open, render, flush, close, a new label set) deliver them before they return, on
+  # the program's own thread. No Ruby thread does this, so there is none to start again after a fork.
   module Log
     # Logger severities by BackendLogLevel, from 1.
     SEVERITIES = [nil, ::Logger::ERROR, ::Logger::WARN, ::Logger::INFO, ::Logger::DEBUG].freeze
@@ -22,7 +22,8 @@ module PytheusBackend
         Library.backend_log_queue(level || 1)
       end
 
-      # Delivers what waits. A logger that itself counts comes back here; that inner call returns at once.
+      # Delivers the records that wait. A logger that uses the gem calls this again, and that inner call does
+      # nothing.
       def deliver
         return if Thread.current[DELIVERING]
 
@@ -36,13 +37,12 @@ module PytheusBackend
         end
       end
 
-      # Logs a failure of the environment, once per text: what fails in a request fails in thousands of them.
-      def once(message)
+      # Logs a failure once per cause: what fails in one request fails in thousands of them.
+      def once(cause, message)
         deliver
-        return if (@said ||= {})[message]
+        return if (@causes ||= {})[cause]
 
-        @said.clear if @said.size >= 1000
-        @said[message] = true
+        @causes[cause] = true
         logger&.error("pytheus_backend") { message }
       end
 
@@ -74,8 +74,8 @@ module PytheusBackend
       Log.logger = logger
     end
 
-    # Delivers the log records that wait. A process that only counts and is never scraped may call it now and then;
-    # Rack::Collector does so after each request.
+    # Delivers the log records that wait. Rack::Collector does so after each request; a process that only
+    # counts and is never scraped should do so now and then.
     def deliver_log
       Log.deliver
     end

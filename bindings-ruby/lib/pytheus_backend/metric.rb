@@ -1,11 +1,11 @@
 # frozen_string_literal: true
 
 module PytheusBackend
-  # What counters, gauges, histograms and summaries share. Backend#counter and its siblings make them.
+  # The base of Counter, Gauge, Histogram and Summary, which Backend#counter and its siblings make.
   #
-  # Every call takes `labels:`, a Hash of label names (symbols or strings) and values. Counting never raises for what
-  # the environment does (a full store, a lost server); it raises for mistakes of the program: wrong label names, a
-  # negative increment.
+  # Every call takes `labels:`, a Hash of label names (symbols or strings) and values. Counting raises for
+  # mistakes of the program (wrong label names, a negative increment), but never because of the store (full,
+  # lost, locked).
   class Metric
     NO_LABELS = {}.freeze
     private_constant :NO_LABELS
@@ -15,7 +15,7 @@ module PytheusBackend
     def initialize(family, preset_labels = NO_LABELS)
       @family = family
       @preset_labels = preset_labels
-      # A metric without labels is in every scrape from now on, also before it first counts.
+      # A metric without labels appears in scrapes with the value 0 before it first counts.
       family.metric(NO_LABELS) if family.label_names.empty?
     end
 
@@ -28,7 +28,7 @@ module PytheusBackend
       @family.label_names
     end
 
-    # Returns the same metric with some labels filled in: those that its calls then need not name.
+    # Returns the same metric with some labels filled in. Its calls take the remaining labels.
     def with_labels(labels)
       copies = labels.to_h { |name, value| [name.to_sym, value.is_a?(String) ? -value : value] }
       unknown = copies.keys - label_names
@@ -37,9 +37,9 @@ module PytheusBackend
       self.class.new(@family, @preset_labels.merge(copies).freeze)
     end
 
-    # Removes a label set from the store, for all processes. Returns false if there is none; with Redis, if this process
-    # has not counted with it. Other processes that count with it bring it back with Redis; in a shared file they must
-    # have `clear` or `remove` called too, or start again.
+    # Removes a label set from the store. Returns false if there is none, and with Redis also if this process
+    # has not used it. Another process that still counts with the label set brings it back with Redis; in a
+    # shared file, what that process counts is lost until it calls `remove` or `clear` itself.
     def remove(labels = NO_LABELS)
       @family.remove(merge(labels))
     end
@@ -49,7 +49,7 @@ module PytheusBackend
       @family.clear
     end
 
-    # Returns what the store holds: a Hash from labels to the value of that series.
+    # Reads all series of the metric from the store: a Hash from labels to values.
     def values
       result = {}
       @family.each_series { |labels, samples| result[labels] = value(samples) }
@@ -129,15 +129,14 @@ module PytheusBackend
     end
   end
 
-  # What histograms and summaries share.
+  # The base of Histogram and Summary.
   class Distribution < Metric
     def observe(value, labels: NO_LABELS)
       handle = handle(labels) or return
       @family.check(Library.metric_observe(handle, value), "observe #{value}")
     end
 
-    # Runs the block, observes how long it took in seconds, and returns what it returns. A block that raises is
-    # observed too.
+    # Observes how many seconds the block takes, and returns its value. A block that raises is observed too.
     def time(labels: NO_LABELS)
       start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       begin

@@ -3,20 +3,19 @@
 require "monitor"
 
 module PytheusBackend
-  # A data store for the prometheus-client gem: the gem's metrics count in the engine, and every process of the
-  # service shows the same totals.
+  # A data store for the prometheus-client gem: the gem's metrics count in the engine, and every process of
+  # the service shows the same totals.
   #
   #   Prometheus::Client.config.data_store = PytheusBackend::Store.new("shm:///dev/shm/shop-metrics")
   #
-  # The gem tells a store a metric's name and type alone. Declared adds its labels, help and buckets, so that
-  # counters, histograms and summaries become families of their type in the engine, which any other scraper of the
-  # same store reads too. A store that is asked without them (by a program that calls `for_metric` itself) keeps
-  # untyped values.
+  # The gem tells a store only the name and type of a metric. The module Declared adds its labels, help and
+  # buckets, so that the engine has a family of the right type, which other scrapers of the same store can
+  # read too. A program that calls `for_metric` itself gives none of these, and gets untyped values.
   #
   # `store_settings: { aggregation: … }` of a metric means what it means for the gem's DirectFileStore:
   #
-  # - `:sum`, the default of all but gauges: one value, shared by all processes. A gauge has one value per process, and
-  #   the scrape shows their sum.
+  # - `:sum`, the default of all but gauges: one value, shared by all processes. A gauge has one value per
+  #   process, and the scrape shows their sum.
   # - `:all`, the default of gauges: one value per process, with the label `pid`.
   # - `:min`, `:max`: one value per process; the scrape shows the least or the greatest.
   # - `:most_recent`, for gauges: one shared value, that of the last `set` in any process.
@@ -28,8 +27,8 @@ module PytheusBackend
     # The backend, for Rack::Exporter or metrics of its own.
     attr_reader :backend
 
-    # `backend` is a Backend, or the URL of one. `process:` names this process in the `pid` label; processes on
-    # several machines that share a Redis server need more than their process id.
+    # `backend` is a Backend or a store URL. `process:` returns what identifies this process in the label
+    # `pid`. The default is not unique if processes on several machines share a Redis server.
     def initialize(backend, process: -> { Process.pid.to_s })
       @backend = backend.is_a?(Backend) ? backend : Backend.new(backend)
       @process = process
@@ -46,13 +45,14 @@ module PytheusBackend
         metric_store(@backend, metric_name, metric_type, mode, Declared.declaration)
       rescue ConflictError, StoreError, UnavailableError, TimeoutError => e
         # The program must start all the same, as it does with the gem's own stores.
-        Log.once("#{metric_name} counts in this process alone: #{e.message}")
+        Log.once([metric_name, e.class], "#{metric_name} counts in this process alone: #{e.message}")
         metric_store(local, metric_name, metric_type, mode, Declared.declaration)
       end
     end
 
-    # Removes the values that a process has of its own, its gauges: after it has ended, in Unicorn's
-    # `after_worker_exit { |_, _, status| store.forget(status.pid) }`, or before, in Puma's `on_worker_shutdown`.
+    # Removes the per-process values (gauges) of a process that has ended or is about to: in Unicorn's
+    # `after_worker_exit { |_, _, status| store.forget(status.pid) }`, in Puma's `on_worker_shutdown {
+    # store.forget }`.
     def forget(process = @process.call)
       @own_values.each_key { |values| values.forget(process.to_s) }
     end
@@ -93,8 +93,8 @@ module PytheusBackend
       mode
     end
 
-    # Prepended to the gem's Metric: tells the store what the gem does not, by the arguments and readers that the gem
-    # documents.
+    # Is prepended to the gem's Metric. It keeps the documented arguments of `initialize` for the store, which
+    # the gem calls without them.
     module Declared
       Declaration = Struct.new(:help, :labels, :buckets)
       DECLARATION = :pytheus_backend_declaration
@@ -104,7 +104,7 @@ module PytheusBackend
         Thread.current[DECLARATION]
       end
 
-      # Whether a `set(0)` is the gem's own, for a label set that is to be there.
+      # Whether the gem calls `set(0)` itself, to create a label set.
       def self.initializing?
         Thread.current[INITIALIZING]
       end
@@ -128,7 +128,7 @@ module PytheusBackend
     end
     private_constant :Declared
 
-    # One number for each label set: counters and gauges, and whatever was declared without its labels.
+    # One number for each label set: counters, gauges, and metrics whose labels are not declared.
     class Values
       def initialize(backend, process, name, type, mode, declaration)
         @backend = backend
@@ -138,7 +138,7 @@ module PytheusBackend
         @own = %i[all min max].include?(mode) || (mode == :sum && type == :gauge)
         @help = declaration&.help
         @lock = Monitor.new
-        # The values of a histogram have one more label, the bucket, which comes with the first of them.
+        # For a histogram the gem adds a label for the bucket, which only its first label set shows.
         declared = declaration && %i[counter gauge].include?(type)
         @type = declared ? type : :untyped
         @family = declare(declaration.labels + (@own ? [:pid] : [])) if declared
@@ -200,7 +200,7 @@ module PytheusBackend
                          end
       end
 
-      # Whether `set(0)` means that the label set is to be there. The gem calls it in each process that starts, so it
+      # Whether `set(0)` only creates the label set. The gem calls it in each process that starts, where it
       # must not erase what other processes have counted in a shared value.
       def only_declared?
         case @type
@@ -212,20 +212,21 @@ module PytheusBackend
 
       def metric(labels)
         labels = labels.merge(pid: @process.call) if @own
-        # The label names of a metric that nothing declared are those of its first label set.
+        # The first label set of an undeclared metric decides its label names.
         family = @family || @lock.synchronize { @family ||= declare(labels.keys.sort) }
         family.metric(labels)
       end
 
       def declare(label_names)
-        # As long as the gem's metric: the gem allows several metrics of one name.
+        # The family lives as long as the gem's metric, because the gem allows several metrics of one name.
         Family.new(@backend, @type, @name, help: @help, labels: label_names, lifetime: :handle)
       end
     end
     private_constant :Values
 
-    # A histogram or summary. The gem counts an observation by two increments, of a bucket or count and of the sum;
-    # the engine by one call, for which the sum's increment has the value.
+    # A histogram or summary. For an observation the gem increments two numbers: a bucket (or the count) by
+    # one, and the sum by the observed value. The engine does both in one call, so the increment of the sum
+    # makes that call and the other increment does nothing.
     class Observations
       def initialize(backend, name, type, declaration)
         @lock = Monitor.new
@@ -235,7 +236,8 @@ module PytheusBackend
                                                         buckets: declaration.buckets, lifetime: :handle)
       end
 
-      # The gem reads all numbers of a histogram within one block: they come from one snapshot.
+      # The gem reads all numbers of a histogram within one block. They come from one snapshot, so they are
+      # consistent.
       def synchronize
         @lock.synchronize do
           yield
@@ -244,7 +246,7 @@ module PytheusBackend
         end
       end
 
-      # The gem sets 0 only, to have the label set there.
+      # The gem only sets 0, to create the label set.
       def set(labels:, val:)
         raise ArgumentError, "a histogram or summary is observed, not set" unless val.zero?
 

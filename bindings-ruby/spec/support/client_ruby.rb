@@ -4,8 +4,8 @@
 #
 #   rspec -I lib -I GEM/lib -I GEM/spec -r ./spec/support/client_ruby.rb GEM/spec
 #
-# GEM is a checkout of github.com/prometheus/client_ruby. `make test-ruby-client GEM=…` does it. Expected failures,
-# and why, are in docs/ruby.md.
+# GEM is a checkout of github.com/prometheus/client_ruby. `make test-ruby-client GEM=…` does it. Expected
+# failures, and why, are in docs/ruby.md.
 
 require "pytheus_backend"
 require "prometheus/client"

@@ -6,12 +6,12 @@ module PytheusBackend
     #
     #   use PytheusBackend::Rack::Collector, backend: BACKEND
     #
-    # Metrics and labels are those of the collector in the prometheus-client gem, so dashboards stay as they are:
-    # `http_server_requests_total` (code, method, path), `http_server_request_duration_seconds` (method, path) and
-    # `http_server_exceptions_total` (exception).
+    # Metrics and labels are those of the collector in the prometheus-client gem, so dashboards stay as they
+    # are: `http_server_requests_total` (code, method, path), `http_server_request_duration_seconds` (method,
+    # path) and `http_server_exceptions_total` (exception).
     #
-    # Paths of clients become label values, and each makes a series: numbers and UUIDs in them are replaced, and
-    # `path:`, which is called with the Rack environment, can name the route instead.
+    # Paths of clients become label values, and each makes a series: numbers and UUIDs in them are replaced,
+    # and `path:`, which is called with the Rack environment, can name the route instead.
     class Collector
       METHODS = %w[get head post put patch delete options trace connect].to_h { |name| [name.upcase, name] }.freeze
       UUID = /\A\h{8}-\h{4}-\h{4}-\h{4}-\h{12}\z/
@@ -51,7 +51,7 @@ module PytheusBackend
       def measuring
         yield
       rescue StandardError => e
-        Log.once("a request was not counted: #{e.class}: #{e.message}")
+        Log.once(e.class, "a request was not counted: #{e.class}: #{e.message}")
       end
 
       def path_of(env)

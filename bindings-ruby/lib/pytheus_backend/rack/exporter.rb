@@ -9,8 +9,8 @@ module PytheusBackend
     #   use PytheusBackend::Rack::Exporter, backend: BACKEND            # answers /metrics, passes on the rest
     #   map("/metrics") { run PytheusBackend::Rack::Exporter.new(backend: BACKEND) }
     #
-    # The format follows the scraper's Accept header, gzip its Accept-Encoding. A store that cannot be read is a 503
-    # with the reason as text.
+    # The format follows the scraper's Accept header, gzip its Accept-Encoding. A store that cannot be read is
+    # a 503 with the reason as text.
     class Exporter
       def initialize(app = nil, backend:, path: "/metrics", prefix: nil)
         @app = app
