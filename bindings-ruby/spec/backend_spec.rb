@@ -79,9 +79,9 @@ RSpec.describe PytheusBackend::Backend do
         expect { backend.render }.to raise_error(PytheusBackend::TimeoutError)
         expect(turns - before).to be > 20
         ticking.kill
-        wait_until("the log says so") { PytheusBackend.deliver_log || log.string.include?("127.0.0.1:#{server.port}") }
+        wait_until("the log says so") { counter.increment || log.string.include?("127.0.0.1:#{server.port}") }
       end
-      wait_until("the server answers again") { backend.render.text.include?("waits_total 1") rescue false }
+      wait_until("the server answers again") { backend.render.text[/^waits_total (\d+)/, 1].to_i > 1 rescue false }
       backend.close
       server.stop
     end
@@ -108,6 +108,20 @@ RSpec.describe PytheusBackend::Backend do
     lose.call
     wait_until("records are counted") { PytheusBackend.deliver_log || records.get >= 4 }
     expect(depths.max).to eq 1
+  ensure
+    PytheusBackend.logger = Logger.new($stderr, level: Logger::WARN)
+  end
+
+  it "counts on when the logger raises" do
+    logger = Logger.new(StringIO.new)
+    calls = 0
+    logger.formatter = ->(*) { (calls += 1) && raise("no disk") }
+    PytheusBackend.logger = logger
+    counter = PytheusBackend.open.counter("counts_on_total")
+    expect do
+      PytheusBackend.open("redis://127.0.0.1:1", required: false, shutdown_timeout: 0.01)
+      wait_until("a record is delivered") { counter.increment || calls.positive? }
+    end.to output(/the logger raises RuntimeError: no disk/).to_stderr
   ensure
     PytheusBackend.logger = Logger.new($stderr, level: Logger::WARN)
   end

@@ -67,11 +67,13 @@ module PytheusBackend
       snapshot&.free
     end
 
-    # Raises the error of a call that returns a status only.
-    def check(status, operation)
+    # Ends a hot call, which returns a status only: raises its error, and delivers log records.
+    def check(status, operation, amount)
+      Log.deliver
       return if status.zero?
 
-      raise PytheusBackend.error_class(status), "#{@name}: #{operation}: #{Library.backend_status_name(status)}"
+      name = Library.backend_status_name(status)
+      raise PytheusBackend.error_class(status), "#{@name}: #{operation} #{amount}: #{name}"
     end
 
     private

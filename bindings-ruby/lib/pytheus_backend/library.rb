@@ -83,6 +83,9 @@ module PytheusBackend
     attach_function :backend_status_name, %i[int32], :string
     attach_function :backend_string_free, %i[pointer], :void
     attach_function :backend_log_queue, %i[int32], :int32
+    attach_function :backend_log_waiting, [], :pointer
+    attach_function :backend_log_claim, [], :size_t
+    attach_function :backend_log_release, [], :void
     attach_function :backend_log_next, %i[double pointer pointer pointer], :int32
     attach_function :metric_family_free, %i[pointer], :void
     attach_function :metric_free, %i[pointer], :void

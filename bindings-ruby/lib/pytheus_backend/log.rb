@@ -5,13 +5,14 @@ require "logger"
 module PytheusBackend
   # Hands the engine's log records to a Ruby logger.
   #
-  # The engine's threads never call Ruby. Their records wait in a bounded queue in the engine. Calls of this
-  # gem that may wait anyway (open, render, flush, close, a new label set) deliver them before they return, on
-  # the program's own thread. No Ruby thread does this, so there is none to start again after a fork.
+  # The engine's threads never call Ruby. Their records wait in a bounded queue in the engine, and a byte in
+  # memory says that some wait. Every call of this gem looks at the byte when its own work is done, and
+  # delivers the records on the program's own thread. No Ruby thread does this, so there is none to start
+  # again after a fork.
   module Log
     # Logger severities by BackendLogLevel, from 1.
     SEVERITIES = [nil, ::Logger::ERROR, ::Logger::WARN, ::Logger::INFO, ::Logger::DEBUG].freeze
-    DELIVERING = :pytheus_backend_delivers_log
+    WAITING = Library.backend_log_waiting
 
     class << self
       attr_reader :logger
@@ -22,18 +23,18 @@ module PytheusBackend
         Library.backend_log_queue(level || 1)
       end
 
-      # Delivers the records that wait. A logger that uses the gem calls this again, and that inner call does
-      # nothing.
+      # Delivers the records that wait, unless another thread does so, or an outer call of a logger that uses
+      # this gem.
       def deliver
-        return if Thread.current[DELIVERING]
+        return if WAITING.read_uint8.zero?
 
-        Thread.current[DELIVERING] = true
+        count = Library.backend_log_claim
+        return if count.zero?
+
         begin
-          while (record = take)
-            logger&.add(SEVERITIES.fetch(record.first), record.last, "pytheus_backend")
-          end
+          count.times { write(*take) }
         ensure
-          Thread.current[DELIVERING] = nil
+          Library.backend_log_release
         end
       end
 
@@ -43,18 +44,26 @@ module PytheusBackend
         return if (@causes ||= {})[cause]
 
         @causes[cause] = true
-        logger&.error("pytheus_backend") { message }
+        write(::Logger::ERROR, message)
       end
 
       private
 
+      # A logger that raises must not break the call that counts.
+      def write(severity, text)
+        logger&.add(severity, text, "pytheus_backend") if text
+      rescue StandardError => e
+        warn("pytheus_backend: the logger raises #{e.class}: #{e.message}")
+      end
+
+      # Takes a record from the queue: its severity and text, or nils if the queue was emptied meanwhile.
       def take
         level = FFI::MemoryPointer.new(:int32)
         message = FFI::MemoryPointer.new(:pointer)
-        return unless Library.backend_log_next(0, level, nil, message).zero?
+        return [nil, nil] unless Library.backend_log_next(0, level, nil, message).zero?
 
         text = message.read_pointer
-        [level.read_int32, text.read_string.force_encoding(Encoding::UTF_8)]
+        [SEVERITIES.fetch(level.read_int32), text.read_string.force_encoding(Encoding::UTF_8)]
       ensure
         Library.backend_string_free(text) if text
       end
@@ -74,8 +83,7 @@ module PytheusBackend
       Log.logger = logger
     end
 
-    # Delivers the log records that wait. Rack::Collector does so after each request; a process that only
-    # counts and is never scraped should do so now and then.
+    # Delivers the log records that wait, as every other call does. For a process that calls nothing else.
     def deliver_log
       Log.deliver
     end

@@ -81,7 +81,7 @@ module PytheusBackend
   class Counter < Metric
     def increment(by: 1, labels: NO_LABELS)
       handle = handle(labels) or return
-      @family.check(Library.metric_inc(handle, by), "increment by #{by}")
+      @family.check(Library.metric_inc(handle, by), "increment by", by)
     end
 
     # Reads the value from the store, as a Float.
@@ -100,7 +100,7 @@ module PytheusBackend
   class Gauge < Metric
     def set(value, labels: NO_LABELS)
       handle = handle(labels) or return
-      @family.check(Library.metric_set(handle, value), "set to #{value}")
+      @family.check(Library.metric_set(handle, value), "set to", value)
     end
 
     def set_to_current_time(labels: NO_LABELS)
@@ -109,12 +109,12 @@ module PytheusBackend
 
     def increment(by: 1, labels: NO_LABELS)
       handle = handle(labels) or return
-      @family.check(Library.metric_inc(handle, by), "increment by #{by}")
+      @family.check(Library.metric_inc(handle, by), "increment by", by)
     end
 
     def decrement(by: 1, labels: NO_LABELS)
       handle = handle(labels) or return
-      @family.check(Library.metric_dec(handle, by), "decrement by #{by}")
+      @family.check(Library.metric_dec(handle, by), "decrement by", by)
     end
 
     # Reads the value from the store, as a Float.
@@ -133,7 +133,7 @@ module PytheusBackend
   class Distribution < Metric
     def observe(value, labels: NO_LABELS)
       handle = handle(labels) or return
-      @family.check(Library.metric_observe(handle, value), "observe #{value}")
+      @family.check(Library.metric_observe(handle, value), "observe", value)
     end
 
     # Observes how many seconds the block takes, and returns its value. A block that raises is observed too.

@@ -157,7 +157,7 @@ module PytheusBackend
         metric = metric(labels) or return
         return if val.zero? && only_declared?
 
-        @family.check(Library.metric_set(metric, val), "set to #{val}")
+        @family.check(Library.metric_set(metric, val), "set to", val)
       end
 
       def increment(labels:, by: 1)
@@ -166,7 +166,7 @@ module PytheusBackend
         end
 
         metric = metric(labels) or return
-        @family.check(Library.metric_inc(metric, by), "increment by #{by}")
+        @family.check(Library.metric_inc(metric, by), "increment by", by)
       end
 
       def get(labels:)
@@ -258,7 +258,7 @@ module PytheusBackend
         return unless labels[@series] == "sum"
 
         metric = metric(labels) or return
-        @family.check(Library.metric_observe(metric, by), "observe #{by}")
+        @family.check(Library.metric_observe(metric, by), "observe", by)
       end
 
       def get(labels:)

@@ -44,7 +44,6 @@ module PytheusBackend
         labels = { method: METHODS.fetch(env["REQUEST_METHOD"], "other"), path: @path.call(env) }
         @durations.observe(duration, labels: labels)
         @requests.increment(labels: labels.merge(code: code.to_s))
-        Log.deliver
       end
 
       # A fault of the measurement (a `path:` that raises, say) must not become one of the request.
