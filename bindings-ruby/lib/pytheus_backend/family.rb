@@ -11,13 +11,11 @@ module PytheusBackend
   # handles of one metric, and both work. A removal replaces the caches: a thread that made its handle before
   # the removal adds it to the old caches, which are not read again.
   class Family
-    # After the store has refused a label set, the seconds until the family asks it again.
-    RETRY_AFTER = 1.0
     # Label values that cannot change, so that a Hash of them can be a key.
     CONSTANT_VALUES = [String, Symbol, Integer, TrueClass, FalseClass, NilClass].freeze
     # Handles by the labels as the program gives them, and by their texts in declared order.
     Caches = Struct.new(:by_labels, :by_values)
-    private_constant :RETRY_AFTER, :CONSTANT_VALUES, :Caches
+    private_constant :CONSTANT_VALUES, :Caches
 
     attr_reader :name, :label_names, :buckets
 
@@ -30,7 +28,8 @@ module PytheusBackend
       forget
     end
 
-    # Returns the handle of a label set and creates it if it is new. Returns nil if the store refuses it now.
+    # Returns the handle of a label set, and creates it if it is new. If the store cannot take it now, the engine
+    # counts it in this process until the store can.
     def metric(labels)
       @caches.by_labels[labels] || find(labels)
     end
@@ -107,7 +106,7 @@ module PytheusBackend
     def find(labels)
       values = values_of(labels)
       caches = @caches
-      handle = caches.by_values[values] ||= create(values) or return
+      handle = caches.by_values[values] ||= create(values)
       if labels.each_value.all? { |value| CONSTANT_VALUES.include?(value.class) }
         caches.by_labels[frozen(labels)] = handle
       end
@@ -128,24 +127,10 @@ module PytheusBackend
       labels.to_h { |name, value| [name, value.is_a?(String) ? -value : value] }.freeze
     end
 
-    # Creates the metric of a label set. A store that is full, locked or away must neither break the request
-    # that counts nor delay every request, so its refusal is logged, the family drops what new label sets
-    # count, and it asks the store again after RETRY_AFTER.
     def create(values)
-      return if @refused_at && now - @refused_at < RETRY_AFTER
-
       pointer = Library.create(:metric_new, @handle, Library::Strings.new(values), values.size)
       Log.deliver
-      @refused_at = nil
       Library.handle(pointer, :metric_free)
-    rescue StoreError, UnavailableError, TimeoutError => e
-      @refused_at = now
-      Log.once([@name, e.class], "metrics of #{@name} are not counted: #{e.message}")
-      nil
-    end
-
-    def now
-      Process.clock_gettime(Process::CLOCK_MONOTONIC)
     end
   end
   private_constant :Family

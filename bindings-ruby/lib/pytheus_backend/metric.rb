@@ -70,18 +70,14 @@ module PytheusBackend
 
     # Reads one value from the store, after what this process has pending was sent.
     def read(function, labels, *arguments)
-      handle = handle(labels)
-      raise UnavailableError, "#{name}: the store does not take this label set now" unless handle
-
-      Library.read(function, handle, *arguments)
+      Library.read(function, handle(labels), *arguments)
     end
   end
 
   # Only goes up.
   class Counter < Metric
     def increment(by: 1, labels: NO_LABELS)
-      handle = handle(labels) or return
-      @family.check(Library.metric_inc(handle, by), "increment by", by)
+      @family.check(Library.metric_inc(handle(labels), by), "increment by", by)
     end
 
     # Reads the value from the store, as a Float.
@@ -99,8 +95,7 @@ module PytheusBackend
   # Goes up and down.
   class Gauge < Metric
     def set(value, labels: NO_LABELS)
-      handle = handle(labels) or return
-      @family.check(Library.metric_set(handle, value), "set to", value)
+      @family.check(Library.metric_set(handle(labels), value), "set to", value)
     end
 
     def set_to_current_time(labels: NO_LABELS)
@@ -108,13 +103,11 @@ module PytheusBackend
     end
 
     def increment(by: 1, labels: NO_LABELS)
-      handle = handle(labels) or return
-      @family.check(Library.metric_inc(handle, by), "increment by", by)
+      @family.check(Library.metric_inc(handle(labels), by), "increment by", by)
     end
 
     def decrement(by: 1, labels: NO_LABELS)
-      handle = handle(labels) or return
-      @family.check(Library.metric_dec(handle, by), "decrement by", by)
+      @family.check(Library.metric_dec(handle(labels), by), "decrement by", by)
     end
 
     # Reads the value from the store, as a Float.
@@ -132,8 +125,7 @@ module PytheusBackend
   # The base of Histogram and Summary.
   class Distribution < Metric
     def observe(value, labels: NO_LABELS)
-      handle = handle(labels) or return
-      @family.check(Library.metric_observe(handle, value), "observe", value)
+      @family.check(Library.metric_observe(handle(labels), value), "observe", value)
     end
 
     # Observes how many seconds the block takes, and returns its value. A block that raises is observed too.

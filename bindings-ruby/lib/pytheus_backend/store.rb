@@ -43,9 +43,9 @@ module PytheusBackend
       mode = aggregation(metric_type, metric_settings)
       begin
         metric_store(@backend, metric_name, metric_type, mode, Declared.declaration)
-      rescue ConflictError, StoreError, UnavailableError, TimeoutError => e
+      rescue ConflictError => e
         # The program must start all the same, as it does with the gem's own stores.
-        Log.once([metric_name, e.class], "#{metric_name} counts in this process alone: #{e.message}")
+        Log.once([:conflict, metric_name], "#{metric_name} counts in this process alone: #{e.message}")
         metric_store(local, metric_name, metric_type, mode, Declared.declaration)
       end
     end
@@ -154,7 +154,7 @@ module PytheusBackend
       end
 
       def set(labels:, val:)
-        metric = metric(labels) or return
+        metric = metric(labels)
         return if val.zero? && only_declared?
 
         @family.check(Library.metric_set(metric, val), "set to", val)
@@ -165,13 +165,12 @@ module PytheusBackend
           raise InvalidStoreSettingsError, "with :most_recent a gauge can be set, but not incremented"
         end
 
-        metric = metric(labels) or return
+        metric = metric(labels)
         @family.check(Library.metric_inc(metric, by), "increment by", by)
       end
 
       def get(labels:)
-        metric = metric(labels)
-        metric ? Library.read(:metric_get, metric) : 0.0
+        Library.read(:metric_get, metric(labels))
       end
 
       def all_values
@@ -185,7 +184,10 @@ module PytheusBackend
         series = []
         @family&.each_series { |labels,| series << labels if labels[:pid] == process }
         # On a server a process can only remove what it has a handle of.
-        series.each { |labels| @family.metric(labels) && @family.remove(labels) }
+        series.each do |labels|
+          @family.metric(labels)
+          @family.remove(labels)
+        end
       end
 
       private
@@ -257,8 +259,7 @@ module PytheusBackend
       def increment(labels:, by: 1)
         return unless labels[@series] == "sum"
 
-        metric = metric(labels) or return
-        @family.check(Library.metric_observe(metric, by), "observe", by)
+        @family.check(Library.metric_observe(metric(labels), by), "observe", by)
       end
 
       def get(labels:)
