@@ -24,11 +24,18 @@ RSpec.describe "Forking servers" do
     get("/metrics")[%r{^http_server_requests_total\{code="200",method="get",path="/work"\} (\d+)$}, 1].to_i
   end
 
+  # Returns the id of the worker that answers another path, or nil while the server replaces itself.
+  def worker
+    get("/other")[/\Aworker (\d+)$/, 1].to_i
+  rescue SystemCallError, EOFError
+    nil
+  end
+
   # Makes requests in four threads; returns the ids of the workers that answered.
   def work(requests)
     @requests = @requests.to_i + requests
-    threads = Array.new(4) { Thread.new { Array.new(requests / 4) { Integer(get("/work")[/\Aworker (\d+)$/, 1]) } } }
-    threads.flat_map(&:value).uniq
+    threads = Array.new(4) { Thread.new { Array.new(requests / 4) { get("/work")[/\Aworker (\d+)$/, 1] } } }
+    threads.flat_map(&:value).uniq.map { |id| Integer(id) }
   end
 
   puma = <<~RUBY
@@ -40,15 +47,16 @@ RSpec.describe "Forking servers" do
     listen "127.0.0.1:%<port>d"
     worker_processes %<workers>d
   RUBY
+  # The signal has the server replace all workers; a preloading Puma replaces itself by exec.
   [
-    ["puma", "shared memory", "#{puma}preload_app!"],
-    ["puma", "shared memory", puma],
-    ["puma", "Redis", "#{puma}preload_app!"],
-    ["unicorn", "shared memory", "#{unicorn}preload_app true"],
-    ["unicorn", "Redis", "#{unicorn}preload_app true"]
-  ].each do |program, kind, configuration|
+    ["puma", "shared memory", "#{puma}preload_app!", :USR2],
+    ["puma", "shared memory", puma, :USR1],
+    ["puma", "Redis", "#{puma}preload_app!", :USR2],
+    ["unicorn", "shared memory", "#{unicorn}preload_app true", :HUP],
+    ["unicorn", "Redis", "#{unicorn}preload_app true", :HUP]
+  ].each do |program, kind, configuration, reload|
     context "like #{program}, #{configuration.include?("preload") ? "preloading" : "not preloading"}, with #{kind}" do
-      it "show one exact total before and after a worker is killed" do
+      it "show one exact total through a killed worker and a reload" do
         @port = free_port
         server = start(program, @port, format(configuration, port: @port, workers: workers), config_ru, library,
                        shared_stores.fetch(kind))
@@ -61,8 +69,17 @@ RSpec.describe "Forking servers" do
 
           Process.kill(:KILL, answered.first)
           wait_until("another worker takes its place") { (work(40) - answered).any? }
+          answered = work(40)
           wait_until("all is sent") { counted == @requests } if kind == "Redis"
-          # Whichever worker answers.
+          expect(Array.new(20) { counted }.uniq).to eq [@requests] # whichever worker answers
+
+          Process.kill(reload, server)
+          wait_until("new workers alone answer") do
+            ids = Array.new(20) { worker }
+            ids.all? && (ids & answered).empty?
+          end
+          work(40)
+          wait_until("all is sent") { counted == @requests } if kind == "Redis"
           expect(Array.new(20) { counted }.uniq).to eq [@requests]
         ensure
           Process.kill(:TERM, server)
