@@ -32,7 +32,7 @@ test-rust: ## Test the engine, its Redis store against a real server included.
 	$(CARGO) test --locked
 
 test-c: ## Test the C interface: C and C++ programs with the real shared library, and under valgrind.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff curl
 	$(CARGO) build --release --locked --workspace
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
@@ -63,7 +63,7 @@ test-examples: ## Run the examples in Go and Node, in memory and in a file that 
 	scripts/test-examples $(RELEASE)/libpytheus_backend_rs.so
 
 sanitize: ## Run the C suite against a library with AddressSanitizer.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff curl
 	scripts/sanitize address
 
 # How long `make fuzz` runs each target.

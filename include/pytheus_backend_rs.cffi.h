@@ -123,6 +123,8 @@ typedef struct {
   double value;
 } MetricsForeignSample;
 
+typedef void (*MetricsCollectCallback)(MetricsForeign *foreign, void *user_data);
+
 typedef struct {
   size_t size;
   const char *address;
@@ -247,6 +249,11 @@ BackendStatus metrics_foreign_family(MetricsForeign *foreign,
 BackendStatus metrics_foreign_sample(MetricsForeign *foreign,
                                      const MetricsForeignSample *sample,
                                      BackendError **error);
+
+BackendStatus metrics_collect_callback(const Backend *backend,
+                                       MetricsCollectCallback callback,
+                                       void *user_data,
+                                       BackendError **error);
 
 void metrics_foreign_free(MetricsForeign *foreign);
 

@@ -568,6 +568,14 @@ typedef struct {
 } MetricsForeignSample;
 
 /**
+ * Receives an empty list, which it fills by `metrics_foreign_family` and `metrics_foreign_sample`,
+ * and the `user_data` that was registered with it. The library owns the list and renders it when
+ * the function returns. Any thread may call the function, also several at once. It must not scrape
+ * the same backend, unwind or jump out.
+ */
+typedef void (*MetricsCollectCallback)(MetricsForeign *foreign, void *user_data);
+
+/**
  * How `metrics_serve` serves. Set the struct to zeros and `size` to `sizeof(MetricsServeOptions)`
  * first: later versions may add fields behind the last.
  */
@@ -1041,6 +1049,18 @@ BackendStatus metrics_foreign_family(MetricsForeign *foreign,
 BackendStatus metrics_foreign_sample(MetricsForeign *foreign,
                                      const MetricsForeignSample *sample,
                                      BackendError **error);
+
+/**
+ * Registers a function that computes metrics for each scrape of the whole store:
+ * `metrics_collect`, `metrics_render` without `families`, and the requests of `metrics_serve`. A
+ * backend takes one function, and may call it until the backend and its servers are freed.
+ *
+ * BACKEND_STATUS_CONFLICT: the backend has a function already.
+ */
+BackendStatus metrics_collect_callback(const Backend *backend,
+                                       MetricsCollectCallback callback,
+                                       void *user_data,
+                                       BackendError **error);
 
 /**
  * Frees the families and their samples. NULL does nothing.

@@ -189,6 +189,23 @@ static void null_pointers_are_refused(void) {
   backend_free(backend);
 }
 
+static void collect_one(MetricsForeign *foreign, void *user_data) {
+  (void)user_data;
+  MetricsForeignFamily family = {.size = sizeof family, .name = "computed", .metric_type = METRIC_TYPE_GAUGE};
+  MetricsForeignSample sample = {.size = sizeof sample, .value = 1};
+  CHECK_OK(metrics_foreign_family(foreign, &family, &error));
+  CHECK_OK(metrics_foreign_sample(foreign, &sample, &error));
+}
+
+static void computed_metrics_are_served(void) {
+  Backend *backend = open_counted();
+  CHECK_OK(metrics_collect_callback(backend, collect_one, NULL, &error));
+  MetricsServer *server = serve(backend, NULL);
+  CHECK_CONTAINS("\ncomputed 1\n", get(metrics_server_port(server), "/metrics"));
+  metrics_server_free(server);
+  backend_free(backend);
+}
+
 int main(void) {
   CHECK_STATUS(BACKEND_STATUS_OK, backend_log_queue(BACKEND_LOG_LEVEL_WARNING));
   CHECK_RUN(metrics_are_served_at_a_free_port_of_loopback);
@@ -196,5 +213,6 @@ int main(void) {
   CHECK_RUN(options_of_a_newer_program_are_read);
   CHECK_RUN(a_freed_backend_is_unavailable);
   CHECK_RUN(null_pointers_are_refused);
+  CHECK_RUN(computed_metrics_are_served);
   return check_result();
 }

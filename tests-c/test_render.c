@@ -381,6 +381,37 @@ static void a_wrong_foreign_sample_costs_itself_alone(void) {
   backend_free(backend);
 }
 
+/* Adds a gauge with the number in `user_data`. */
+static void collect_number(MetricsForeign *foreign, void *user_data) {
+  MetricsForeignFamily family = foreign_family(METRIC_TYPE_GAUGE, "computed", 0);
+  MetricsForeignSample sample = foreign_sample(NULL, NULL, *(const double *)user_data);
+  CHECK_OK(metrics_foreign_family(foreign, &family, &error));
+  CHECK_OK(metrics_foreign_sample(foreign, &sample, &error));
+}
+
+static void a_collect_callback_computes_metrics_for_each_scrape_of_the_whole_store(void) {
+  double number = 1;
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_plain(backend, METRIC_TYPE_GAUGE, "own");
+  CHECK_ERROR(BACKEND_STATUS_NULL_POINTER, "callback", metrics_collect_callback(backend, NULL, NULL, &error));
+  CHECK_OK(metrics_collect_callback(backend, collect_number, &number, &error));
+  CHECK_ERROR(BACKEND_STATUS_CONFLICT, "collect function",
+              metrics_collect_callback(backend, collect_number, &number, &error));
+  CHECK_SCRAPE("# HELP own Help.\n# TYPE own gauge\n# HELP computed Help.\n# TYPE computed gauge\ncomputed 1\n",
+               backend);
+  number = 2;
+  MetricsText *text = render(backend, NULL);
+  CHECK_CONTAINS("\ncomputed 2\n", metrics_text_data(text));
+  metrics_text_free(text);
+  const MetricFamily *families[] = {family};
+  MetricsRenderOptions options = render_options();
+  options.families = families;
+  options.family_count = 1;
+  check_rendered("# HELP own Help.\n# TYPE own gauge\n", "text/plain; version=0.0.4; charset=utf-8", backend, &options);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
 static void gzip_is_for_those_who_take_it(void) {
   CHECK(metrics_accepts_gzip("deflate, gzip;q=0.5") == 1);
   CHECK(metrics_accepts_gzip("gzip;q=0, *") == 0);
@@ -400,6 +431,7 @@ int main(void) {
   CHECK_RUN(wrong_arguments_are_named);
   CHECK_RUN(samples_of_the_program_stand_between_the_families_of_the_store);
   CHECK_RUN(a_wrong_foreign_sample_costs_itself_alone);
+  CHECK_RUN(a_collect_callback_computes_metrics_for_each_scrape_of_the_whole_store);
   CHECK_RUN(gzip_is_for_those_who_take_it);
   return check_result();
 }

@@ -253,6 +253,14 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def metrics_collect_callback(
+        self,
+        backend: Backend,
+        callback: Any,
+        user_data: Any,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def metrics_foreign_free(self, foreign: MetricsForeign, /) -> None: ...
     def metrics_serve(
         self,

@@ -3,22 +3,25 @@
 //! This is the engine's front door. The C boundary, the exporter and Rust programs come through here to declare,
 //! read, flush and close. It knows no particular store.
 
+mod collector;
 mod held_back;
 mod metric_family;
 mod parts;
 mod render_options;
 mod self_metrics;
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use self::collector::Collector;
 use self::held_back::HeldBack;
 pub use self::metric_family::MetricFamily;
 use self::parts::BackendParts;
 pub use self::render_options::{Others, RenderOptions};
 use self::self_metrics::SelfMetrics;
-use crate::exposition::{self, Rendered, Rendering};
+use crate::exposition::{self, ForeignFamily, Rendered, Rendering};
 use crate::metric::family::{Family, Lifetime};
 use crate::metric::table::FamilyTable;
 use crate::model::definition::Definition;
@@ -58,6 +61,7 @@ impl Backend {
             table,
             tally,
             held_back: HeldBack::new(),
+            collector: Collector::default(),
             self_metrics: OnceLock::new(),
             is_closed: AtomicBool::new(false),
         });
@@ -144,10 +148,38 @@ impl Backend {
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
         let snapshot = self.read(options.families, options.others)?;
         let RenderOptions { format, name_prefix, families, foreign, others: _ } = *options;
-        Ok(exposition::render(
-            &snapshot,
-            &Rendering { format, name_prefix, named: families.map(<[_]>::len), foreign },
-        ))
+        let mut foreign = Cow::Borrowed(foreign);
+        if families.is_none() {
+            let collected = self.parts.collector.collect();
+            if !collected.is_empty() {
+                foreign.to_mut().extend(collected);
+            }
+        }
+        let named = families.map(<[_]>::len);
+        Ok(exposition::render(&snapshot, &Rendering { format, name_prefix, named, foreign: &foreign }))
+    }
+
+    /// Registers a function that computes metrics for each scrape of the whole store, the exporter's included. A
+    /// backend takes one, which lives as long as the backend. Any thread may call it, also several at once. It
+    /// must not scrape the same backend.
+    ///
+    /// ```
+    /// use pytheus_backend_rs::{Backend, Definition, ForeignFamily, MetricType, NameRule};
+    ///
+    /// let backend = Backend::open("memory:")?;
+    /// let definition = Definition::new("threads", "Running threads.", MetricType::Gauge, &[], &[])?;
+    /// backend.on_collect(move || {
+    ///     let mut threads = ForeignFamily::new(definition.clone(), NameRule::Legacy, 0);
+    ///     threads.push("", &[], 3.0).unwrap();
+    ///     vec![threads]
+    /// })?;
+    /// assert_eq!(backend.collect_text()?, "# HELP threads Running threads.\n# TYPE threads gauge\nthreads 3\n");
+    /// # Ok::<(), pytheus_backend_rs::Error>(())
+    /// ```
+    ///
+    /// [`ErrorKind::Conflict`] if the backend has a function already.
+    pub fn on_collect(&self, collect: impl Fn() -> Vec<ForeignFamily> + Send + Sync + 'static) -> Result<()> {
+        self.parts.collector.set(Box::new(collect))
     }
 
     /// Examines everything that the store holds, and returns what it found. It changes nothing.

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLockWriteGuard};
 
+use super::collector::Collector;
 use super::held_back::{HeldBack, is_lasting};
 use super::self_metrics::SelfMetrics;
 use crate::cell::Cells;
@@ -27,6 +28,7 @@ pub(super) struct BackendParts {
     pub(super) held_back: HeldBack,
     /// Set when the backend is opened, and only read later, as [`Tally`]'s follower.
     pub(super) self_metrics: OnceLock<Arc<SelfMetrics>>,
+    pub(super) collector: Collector,
     pub(super) is_closed: AtomicBool,
 }
 

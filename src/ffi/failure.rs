@@ -1,4 +1,4 @@
-//! Why the body of an exported function fails, before the program gets a [`BackendError`](super::error::BackendError).
+//! `Failure`: why the body of an exported function fails. The guard converts it to a status and an error.
 
 use std::any::Any;
 

@@ -1,6 +1,6 @@
 //! `MetricsForeign`: metric families whose samples the program computes.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 
 use super::error::BackendError;
@@ -8,9 +8,11 @@ use super::failure::Failure;
 use super::family_options::{metric_type, name_rule};
 use super::guard::{free, guard, guard_new};
 use super::options::{self, SizeFirst};
-use super::pointer::borrow_mut;
+use super::pointer::{borrow, borrow_mut};
 use super::status::BackendStatus;
 use super::string::{optional_string, string, strings};
+use super::user_data::UserData;
+use crate::backend::Backend;
 use crate::exposition::ForeignFamily;
 use crate::model::definition::Definition;
 
@@ -142,6 +144,41 @@ pub unsafe extern "C" fn metrics_foreign_sample(
     };
     // SAFETY: the program's promises.
     unsafe { guard(error, add) }
+}
+
+/// Receives an empty list, which it fills by `metrics_foreign_family` and `metrics_foreign_sample`,
+/// and the `user_data` that was registered with it. The library owns the list and renders it when
+/// the function returns. Any thread may call the function, also several at once. It must not scrape
+/// the same backend, unwind or jump out.
+pub type MetricsCollectCallback =
+    Option<unsafe extern "C" fn(foreign: *mut MetricsForeign, user_data: *mut c_void)>;
+
+/// Registers a function that computes metrics for each scrape of the whole store:
+/// `metrics_collect`, `metrics_render` without `families`, and the requests of `metrics_serve`. A
+/// backend takes one function, and may call it until the backend and its servers are freed.
+///
+/// BACKEND_STATUS_CONFLICT: the backend has a function already.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metrics_collect_callback(
+    backend: *const Backend,
+    callback: MetricsCollectCallback,
+    user_data: *mut c_void,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let register = || {
+        // SAFETY: the program's promises.
+        let backend = unsafe { borrow(backend, "backend") }?;
+        let callback = callback.ok_or_else(|| Failure::null("callback"))?;
+        let user_data = UserData::new(user_data);
+        Ok(backend.on_collect(move || {
+            let mut foreign = MetricsForeign::default();
+            // SAFETY: the program registered this function for such calls.
+            unsafe { callback(&raw mut foreign, user_data.get()) };
+            foreign.families
+        })?)
+    };
+    // SAFETY: the program's promises.
+    unsafe { guard(error, register) }
 }
 
 /// Frees the families and their samples. NULL does nothing.

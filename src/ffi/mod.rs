@@ -17,6 +17,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // The module states it once, and so does the header.
 
+mod failure;
 mod guard;
 mod options;
 mod pointer;
@@ -47,5 +48,4 @@ pub mod statistics;
 pub mod log;
 
 pub mod error;
-mod failure;
 pub mod status;
