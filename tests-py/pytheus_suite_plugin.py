@@ -2,16 +2,14 @@
 
 The class and its configuration come by environment. pytheus' tests expect that every metric begins at zero. With
 Redis each of them therefore gets an empty database, by a plain FLUSHALL as programs' own tests do it, and with shared
-memory a file of its own.
+memory an empty file, by `reset`.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import pytheus_backend_rs
@@ -22,21 +20,15 @@ from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
 BACKEND_CLASS = getattr(pytheus_backend_rs, os.environ["SUITE_CLASS"])
 CONFIG = json.loads(os.environ["SUITE_CONFIG"])
 
-def configs() -> Iterator[dict[str, Any]]:
-    """Yields the configuration of one load after the other."""
-    for number in itertools.count():
-        own_file = {"path": f"{CONFIG['path']}-{number}"} if BACKEND_CLASS is SharedMemoryBackend else {}
-        yield {**CONFIG, **own_file}
-
-
-CONFIGS = configs()
-load_backend(BACKEND_CLASS, next(CONFIGS))
+load_backend(BACKEND_CLASS, CONFIG)
 
 
 @pytest.fixture(autouse=True)
 def empty_store() -> Iterator[None]:
     if os.environ.get("SUITE_LOADS_AGAIN"):
-        load_backend(BACKEND_CLASS, next(CONFIGS))
+        load_backend(BACKEND_CLASS, CONFIG)
+    if BACKEND_CLASS is SharedMemoryBackend:
+        pytheus_backend_rs.reset()
     if BACKEND_CLASS is RedisBackend:
         redis.Redis(port=CONFIG["port"]).flushall()
     yield

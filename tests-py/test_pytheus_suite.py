@@ -43,6 +43,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("SingleProcessAtomicBackend", False),
         ("RedisBackend", False),
         ("RedisBackend", True),
+        ("SharedMemoryBackend", False),
         ("SharedMemoryBackend", True),
     ],
 )

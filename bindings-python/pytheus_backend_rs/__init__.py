@@ -37,6 +37,7 @@ from pytheus_backend_rs.pytheus.backends import (
     SingleProcessBackend,
 )
 from pytheus_backend_rs.pytheus.http import make_asgi_app, make_wsgi_app, start_http_server
+from pytheus_backend_rs.pytheus.removal import clear, remove, reset
 from pytheus_backend_rs.pytheus.scrape import generate_metrics
 
 __all__ = [
@@ -57,11 +58,14 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "WrongTypeError",
+    "clear",
     "close",
     "flush",
     "generate_metrics",
     "make_asgi_app",
     "make_wsgi_app",
+    "remove",
+    "reset",
     "start_http_server",
 ]
 

@@ -140,6 +140,8 @@ class Engine:
         #: The owners whose definitions conflict with another one. They stay refused, so that all metrics of
         #: one owner count in one place.
         self._conflicts: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        #: Every definition that was accepted. A dict, because a set has no atomic copy.
+        self._definitions: dict[Definition, None] = {}
         self.is_shared = is_shared
         self.is_closed = False
         key = id(self)
@@ -164,11 +166,25 @@ class Engine:
             # Declaring releases the GIL, so several threads may get here: all of them take the first one's
             # family.
             family = self._families.setdefault(owner, self._declare(owner, definition))
+            self._definitions[definition] = None
         return family
 
     def has_refused(self, owner: object) -> bool:
         """Tells whether the definition of this object conflicts with another one."""
         return owner in self._conflicts
+
+    def owners(self) -> list[Any]:
+        """Returns the objects for which families have been declared."""
+        return [owner for reference in self._families.keyrefs() if (owner := reference()) is not None]
+
+    def clear(self) -> None:
+        """Removes all series of the families that were ever declared here, those of other processes too."""
+        families = [family for owner in self.owners() if (family := self._families.get(owner)) is not None]
+        if self.is_shared:
+            # Also those whose objects are gone: the store has their series by name.
+            families += [Family(self, definition) for definition in list(self._definitions)]
+        for family in families:
+            family.clear()
 
     def knows(self, owner: object) -> bool:
         """Tells whether a family has been declared for this object."""
@@ -288,6 +304,20 @@ class Family:
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))
         self.handle: Any = handle[0]
         self._owner = callables.own_family(address(self.handle))
+
+    def clear(self) -> None:
+        """Removes all series of the family from the store. Metrics that exist count nothing any more."""
+        error = ErrorSlot()
+        error.check(lib.released_metric_family_clear(self.handle, error.pointer))
+
+    def remove(self, labels: dict[str, str]) -> None:
+        """Removes the series with these labels from the store. Raises `NotFoundError` if there is none."""
+        values = [ffi.new("char[]", c_text(labels[name])) for name in self.label_names]
+        error = ErrorSlot()
+        status = lib.released_metric_remove(
+            self.handle, ffi.new("char *[]", values), len(values), error.pointer
+        )
+        error.check(status)
 
     def metric(self, labels: dict[str, str]) -> tuple[Any, Any]:
         """The native metric with these labels, and what it is freed with."""

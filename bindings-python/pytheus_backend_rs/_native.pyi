@@ -331,12 +331,21 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def released_metric_family_clear(self, family: MetricFamily, error: Pointer[BackendError], /) -> int: ...
     def released_metric_new(
         self,
         family: MetricFamily,
         label_values: Pointer[Pointer[bytes]],
         label_count: int,
         metric: Pointer[Metric],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
+    def released_metric_remove(
+        self,
+        family: MetricFamily,
+        label_values: Pointer[Pointer[bytes]],
+        label_count: int,
         error: Pointer[BackendError],
         /,
     ) -> int: ...

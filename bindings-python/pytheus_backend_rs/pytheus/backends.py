@@ -99,7 +99,7 @@ class Backend:
         collector = internals.collector_of(self.metric)
         labels = internals.labels_of(self.metric)
         self.labels_hash = labels_json(labels) if labels else None
-        self._family = _family_in(engine, collector)
+        self._family = family_in(engine, collector)
         missing = [label for label in self._family.label_names if label not in labels]
         if missing:
             raise ValueError(f"metric {collector.name!r} has no value for the labels {', '.join(missing)}")
@@ -324,7 +324,7 @@ class _SharedBackend(Backend):
         if not engine.knows(collector) and custom.is_collecting() and not internals.is_registered(collector):
             # A metric that a custom collector makes for one scrape is a value of this process, not a shared
             # one.
-            return _values_of_this_process()
+            return values_of_this_process()
         return engine
 
     @classmethod
@@ -410,13 +410,13 @@ class SharedMemoryBackend(_SharedBackend):
 
 
 @functools.cache
-def _values_of_this_process() -> Engine:
+def values_of_this_process() -> Engine:
     """Returns the engine of values that are not shared: those of one scrape, and those that no store
     takes."""
     return Engine("memory:", is_shared=False)
 
 
-def _family_in(engine: Engine, collector: _MetricCollector[Any]) -> Family:
+def family_in(engine: Engine, collector: _MetricCollector[Any]) -> Family:
     """Returns the family of a collector in an engine, or in this process if the name has another type
     there."""
     definition = internals.definition_of(collector)
@@ -427,7 +427,7 @@ def _family_in(engine: Engine, collector: _MetricCollector[Any]) -> Family:
         # pytheus allows this, so the import of a program must not fail.
         if not is_known:
             _logging.logger.error("metric %r counts in this process alone: %s", definition.name, error)
-        return _values_of_this_process().family(collector, definition)
+        return values_of_this_process().family(collector, definition)
 
 
 def _warn_of_left_behind(engine: Engine) -> None:

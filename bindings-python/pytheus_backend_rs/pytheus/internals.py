@@ -14,6 +14,7 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +125,37 @@ def bounds_as_shown(collector: _MetricCollector[Any]) -> list[str]:
 def labels_of(metric: _Metric) -> dict[str, str]:
     """Returns the labels of a metric with their values as text, default labels first, as pytheus shows
     them."""
-    labels: dict[str, Any] = {**(metric._collector._default_labels or {}), **(metric._labels or {})}
-    return {name: plain_text(value) for name, value in labels.items()}
+    return complete_labels(metric._collector, metric._labels or {})
+
+
+def complete_labels(collector: _MetricCollector[Any], labels: Mapping[str, Any]) -> dict[str, str]:
+    """Returns labels with their values as text, and with the default labels that they leave out."""
+    complete: dict[str, Any] = {**(collector._default_labels or {}), **labels}
+    return {name: plain_text(value) for name, value in complete.items()}
+
+
+def forget_child(collector: _MetricCollector[Any], labels: dict[str, str]) -> None:
+    """Makes pytheus construct a new metric the next time that these labels are used."""
+    for key, metric in list(collector._labeled_metrics.items()):
+        if labels_of(metric) == labels:
+            collector._labeled_metrics.pop(key, None)
+
+
+def forget_children(collector: _MetricCollector[Any]) -> None:
+    """Makes pytheus construct new metrics for all labels."""
+    collector._labeled_metrics.clear()
+
+
+def renew(metric: Any, make: Callable[[str | None], Any]) -> None:
+    """Gives a metric new backend objects, as pytheus does when it constructs one. `make` takes the part."""
+    if str(metric.type_) not in OBSERVED_TYPES:
+        metric._metric_value_backend = None
+        metric._metric_value_backend = make(None)
+        return
+    metric._sum = None
+    metric._sum, metric._count = make("sum"), make("count")
+    if str(metric.type_) == "histogram":
+        metric._buckets = [make(str(bound)) for bound in metric._upper_bounds]
 
 
 def observable_metrics(collector: _MetricCollector[Any]) -> list[_Metric]:

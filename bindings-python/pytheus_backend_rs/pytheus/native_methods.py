@@ -12,6 +12,7 @@ Only pytheus' own methods are replaced. The option `native_methods` turns this o
 
 from __future__ import annotations
 
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs._callables import callables
@@ -19,7 +20,7 @@ from pytheus_backend_rs._engine import address
 from pytheus_backend_rs.pytheus import internals
 
 if TYPE_CHECKING:
-    from pytheus.metrics import _MetricCollector
+    from pytheus.metrics import _Metric, _MetricCollector
 
 
 def install(view: Any) -> None:
@@ -45,6 +46,13 @@ def install(view: Any) -> None:
             setattr(metric, name, bind(metric, metric_address, keep))
     if view._family.label_names:
         _install_labels(internals.collector_of(metric), view._family.label_names)
+
+
+def uninstall(metric: _Metric) -> None:
+    """Takes the native method off a metric whose backend object is about to be replaced."""
+    for _, name in internals.HOT_METHODS.values():
+        if isinstance(vars(metric).get(name), BuiltinFunctionType):
+            del vars(metric)[name]
 
 
 def _install_labels(collector: _MetricCollector[Any], names: tuple[str, ...]) -> None:
