@@ -286,9 +286,13 @@ def test_places_that_exclude_each_other_are_refused() -> None:
         assert all(name in str(caught.value) for name in options)
 
 
-def test_tls_is_refused_in_a_sentence() -> None:
-    for options in ({"ssl": True}, {"url": "rediss://127.0.0.1"}):
-        with pytest.raises(ConfigurationError, match="TLS"):
+def test_a_mistake_in_the_options_for_tls_is_a_sentence() -> None:
+    for options, part in (
+        ({"ssl": True, "ssl_ca_certs": "/nowhere.pem"}, "/nowhere.pem"),
+        ({"url": "rediss://127.0.0.1", "ssl_cert_reqs": "perhaps"}, "expected required or none"),
+        ({"ssl_check_hostname": False}, "rediss://"),
+    ):
+        with pytest.raises(ConfigurationError, match=part):
             backends.load_backend(RedisBackend, options)
 
 

@@ -54,6 +54,16 @@ use crate::backend::Backend;
 /// - `pipeline_threads` (4): how many threads, each with a connection of its own, serve scrapes
 /// - `required` (true): whether a server that cannot be reached is an error when the store is
 ///   opened (true), or is connected to as soon as it can be (false)
+/// - `ssl_ca_certs`: with rediss://: a file of PEM certificates to trust instead of those of the
+///   system
+/// - `ssl_certfile`: with rediss://: the PEM certificate to show to the server
+/// - `ssl_keyfile`: with rediss://: the PEM private key of that certificate, unless it is in the
+///   same file
+/// - `ssl_cert_reqs` (required): with rediss://: whether the certificate of the server is verified
+/// - `ssl_check_hostname` (true): with rediss://: whether the certificate must be for the name of
+///   the host
+/// - `tls_server_name`: with rediss://: the name that the certificate must have, instead of that
+///   of the host
 /// - `socket_keepalive` (false): whether TCP keep-alive is on
 ///
 /// Every store:

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::memory;
 use super::option::{CommonOptions, configuration, read_query};
-use super::redis::{self, Address, RedisOptions};
+use super::redis::{self, Address, RedisOptions, Tls};
 use super::shared_memory::{self, SharedMemoryOptions, Start};
 use crate::model::error::Result;
 
@@ -31,8 +31,8 @@ pub(crate) struct StoreUrl {
     pub(crate) common: CommonOptions,
 }
 
-const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis://host:port/db or \
-     redis+unix:///path";
+const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis://host:port/db, \
+     rediss://host:port/db or redis+unix:///path";
 
 impl StoreUrl {
     /// Parses `text`.
@@ -47,12 +47,9 @@ impl StoreUrl {
         match url.scheme() {
             "memory" => parse_memory(&url),
             "shm" => parse_shared_memory(&url),
-            "redis" | "valkey" => parse_redis_tcp(&url),
-            "redis+unix" | "valkey+unix" | "unix" => parse_redis_unix(&url),
-            "rediss" | "valkeys" => Err(configuration(
-                "TLS (rediss://, ssl=True) is not supported by this version: use redis:// on a trusted \
-                 network or through a TLS tunnel",
-            )),
+            "redis" | "valkey" => parse_redis_tcp(&url).and_then(without_tls),
+            "redis+unix" | "valkey+unix" | "unix" => parse_redis_unix(&url).and_then(without_tls),
+            "rediss" | "valkeys" => parse_redis_tls(&url),
             other => Err(configuration(format!("unknown store {other:?}: {EXPECTED}"))),
         }
     }
@@ -104,6 +101,26 @@ fn parse_shared_memory(url: &Url) -> Result<StoreUrl> {
         return Err(configuration("option \"parent\" of the shm store goes without a path"));
     }
     Ok(StoreUrl { store: StoreOptions::SharedMemory(options), common })
+}
+
+fn parse_redis_tls(url: &Url) -> Result<StoreUrl> {
+    let mut parsed = parse_redis_tcp(url)?;
+    if let StoreOptions::Redis(options) = &mut parsed.store
+        && let Address::Tcp { host, .. } = &options.address
+    {
+        options.tls = Some(Tls::new(&options.tls_options, host)?);
+    }
+    Ok(parsed)
+}
+
+/// Refuses options for TLS where it is not used: the program would take the connection for a safe one.
+fn without_tls(parsed: StoreUrl) -> Result<StoreUrl> {
+    match &parsed.store {
+        StoreOptions::Redis(options) if options.tls_options.is_set() => Err(configuration(
+            "the store URL has options for TLS (ssl_…, tls_server_name), but is not rediss:// (in Python: ssl=True)",
+        )),
+        _ => Ok(parsed),
+    }
 }
 
 fn parse_redis_tcp(url: &Url) -> Result<StoreUrl> {
@@ -281,7 +298,11 @@ mod tests {
         assert!(refusal("redis://h?flush_interval_ms=0").contains("flush_interval_ms"));
         assert!(refusal("redis://h?socket_timeout=nan").contains("socket_timeout"));
         assert!(refusal("redis://h?pipeline_threads=65").contains("from 1 to 64"));
-        assert!(refusal("rediss://h").contains("TLS"));
+        assert!(refusal("redis://h?ssl_cert_reqs=none").contains("rediss://"));
+        assert!(
+            refusal("rediss://h?ssl_ca_certs=/nowhere").contains("\"ssl_ca_certs\": /nowhere cannot be used")
+        );
+        assert!(refusal("rediss://h?ssl_keyfile=/nowhere&ssl_cert_reqs=none").contains("needs ssl_certfile"));
         assert!(refusal("mysql://h").contains("\"mysql\""));
         assert!(refusal("memory:nonsense").contains("no path"));
         assert!(refusal("memory://host").contains("no host"));

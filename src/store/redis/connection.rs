@@ -3,7 +3,7 @@
 //! redis-rs encodes the commands and parses the replies. The socket is ours ([`super::socket`]), because redis-rs
 //! applies its read timeout to each reply instead of the whole exchange, and does not show the number of its socket.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +14,8 @@ use super::client_name::client_name;
 use super::options::{Address, RedisOptions};
 use super::reply::text;
 use super::socket::{Socket, SocketSlot, Terms, is_timeout, resolve};
+use super::tls;
+use super::transport::Transport;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// About how much memory the replies to a login, or to batches, may take.
@@ -24,7 +26,7 @@ pub(crate) const LARGE: usize = 512 << 20;
 
 /// A connection that is logged in and has answered a `PING`.
 pub(crate) struct Connection {
-    socket: Socket,
+    transport: Transport,
     parser: Parser,
     address: Address,
     run_id: Option<Arc<str>>,
@@ -92,9 +94,27 @@ impl Connection {
         if let (Address::Tcp { .. }, true) = (address, options.keepalive) {
             socket.keep_alive().map_err(failed)?;
         }
-        let mut connection = Self { socket, parser: Parser::new(), address: address.clone(), run_id: None };
         let mut terms = Terms { deadline, memory: SMALL, idle };
-        for reply in connection.try_exchange(&login(options), &mut terms)? {
+        let transport = Transport::new(socket, options.tls.as_ref(), &mut terms).map_err(|error| {
+            // A server without TLS waits for more, so its silence may mean that.
+            let is_silent = is_timeout(&error);
+            let hint =
+                is_silent.then(|| "no answer in time to the start of TLS: does it speak TLS at this port?");
+            let reason = tls::explain(&error).or(hint.map(str::to_owned));
+            let error = match reason {
+                Some(reason) => {
+                    Error::new(ErrorKind::Unavailable, format!("cannot connect to {address}: {reason}"))
+                }
+                None => unreachable(address, &error),
+            };
+            // A server that was reached, but must not be trusted, is no reason to try another address.
+            Failure { error, is_refusal: !is_silent }
+        })?;
+        let mut connection =
+            Self { transport, parser: Parser::new(), address: address.clone(), run_id: None };
+        let replies = connection.try_exchange(&login(options), &mut terms);
+        let replies = replies.map_err(|failure| with_hint(failure, options.tls.is_some()))?;
+        for reply in replies {
             if let Value::ServerError(error) = reply {
                 return Err(Failure { error: refused(address, &error), is_refusal: true });
             }
@@ -117,13 +137,13 @@ impl Connection {
 
     /// Notes the number of the socket in `slot`, for a child that may be forked.
     pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
-        self.socket.show_in(slot);
+        self.transport.socket.show_in(slot);
     }
 
     /// Returns whether the server has ended the connection, or has sent something unasked. It must not be called
     /// while a reply is outstanding. It does not wait.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.socket.has_ended()
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.transport.has_ended()
     }
 
     /// Sends commands and reads one reply for each.
@@ -142,7 +162,7 @@ impl Connection {
         for command in commands {
             command.write_packed_command(&mut request);
         }
-        let written = self.socket.under(terms).write_all(&request);
+        let written = self.transport.write_all(&request, terms);
         if let Err(error) = &written
             && is_timeout(error)
         {
@@ -151,7 +171,7 @@ impl Connection {
         // If the server has closed the connection, it may have said why before. That stands behind other replies.
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
-            match self.parser.parse_value(self.socket.under(terms)) {
+            match self.parser.parse_value(self.transport.reader(terms)) {
                 Ok(reply) => replies.push(reply),
                 Err(error) => {
                     let error = match (replies.last(), written) {
@@ -160,7 +180,10 @@ impl Connection {
                         }
                         (_, Err(error)) => broken(&self.address, &error),
                         _ if error.is_timeout() => late(&self.address),
-                        _ => broken(&self.address, &error),
+                        _ => match self.transport.take_explanation() {
+                            Some(reason) => broken(&self.address, &reason),
+                            None => broken(&self.address, &error),
+                        },
                     };
                     return Err(Failure { error, is_refusal: false });
                 }
@@ -168,6 +191,15 @@ impl Connection {
         }
         Ok(replies)
     }
+}
+
+/// Adds what may be wrong if the server ends a new connection without a word.
+fn with_hint(failure: Failure, is_tls: bool) -> Failure {
+    if failure.is_refusal || is_tls || failure.error.kind() == ErrorKind::Timeout {
+        return failure;
+    }
+    let message = format!("{} (if the server expects TLS, use rediss://)", failure.error);
+    Failure { error: Error::new(failure.error.kind(), message), ..failure }
 }
 
 /// Makes a command with text arguments.
@@ -224,6 +256,7 @@ fn late(address: &Address) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::net::TcpListener;
     use std::time::Duration;
 

@@ -91,7 +91,7 @@ impl Link {
     /// Returns whether the server has ended the connection, and closes it then. Everything that was sent on it has been
     /// answered, so this does not count as a failure.
     pub(crate) fn has_ended(&mut self) -> bool {
-        let has_ended = self.connection.as_ref().is_some_and(Connection::has_ended);
+        let has_ended = self.connection.as_mut().is_some_and(Connection::has_ended);
         if has_ended {
             self.connection = None;
         }

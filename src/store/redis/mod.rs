@@ -32,6 +32,8 @@ mod shared;
 mod slot;
 mod socket;
 mod throttle;
+mod tls;
+mod transport;
 mod writer;
 
 use std::collections::HashSet;
@@ -48,6 +50,7 @@ use self::runtime::Runtime;
 use self::shared::Shared;
 use self::slot::RuntimeSlot;
 use self::socket::Terms;
+pub(crate) use self::tls::Tls;
 use super::Store;
 use crate::cell::Cells;
 use crate::cell::pending::PendingCells;

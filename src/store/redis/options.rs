@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tls::{Tls, TlsOptions};
 use crate::store::option::{StoreOption, at_least_one, boolean, seconds, set_defaults};
 
 /// Where the server is.
@@ -50,6 +51,9 @@ pub(crate) struct RedisOptions {
     pub(crate) pipeline_threads: usize,
     /// Whether an unreachable server is an error when the store is opened.
     pub(crate) required: bool,
+    /// What the URL says about TLS, which is used if `tls` is there.
+    pub(crate) tls_options: TlsOptions,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl RedisOptions {
@@ -71,6 +75,8 @@ impl RedisOptions {
             shutdown_timeout: Duration::ZERO,
             pipeline_threads: 0,
             required: true,
+            tls_options: TlsOptions::default(),
+            tls: None,
         };
         set_defaults(OPTIONS, &mut options);
         options
@@ -208,6 +214,73 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         help: "whether a server that cannot be reached is an error when the store is opened (true), or is \
                connected to as soon as it can be (false)",
         set: |options, value| boolean(value).map(|required| options.required = required),
+    },
+    StoreOption {
+        name: "ssl_ca_certs",
+        alias: None,
+        expected: "the path of a file",
+        default: None,
+        help: "with rediss://: a file of PEM certificates to trust instead of those of the system",
+        set: |options, value| {
+            options.tls_options.ca_certs = Some(value.into());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "ssl_certfile",
+        alias: None,
+        expected: "the path of a file",
+        default: None,
+        help: "with rediss://: the PEM certificate to show to the server",
+        set: |options, value| {
+            options.tls_options.certificate = Some(value.into());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "ssl_keyfile",
+        alias: None,
+        expected: "the path of a file",
+        default: None,
+        help: "with rediss://: the PEM private key of that certificate, unless it is in the same file",
+        set: |options, value| {
+            options.tls_options.key = Some(value.into());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "ssl_cert_reqs",
+        alias: None,
+        expected: "required or none",
+        default: Some("required"),
+        help: "with rediss://: whether the certificate of the server is verified",
+        set: |options, value| {
+            options.tls_options.skips_verification = match value {
+                "required" => false,
+                "none" => true,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "ssl_check_hostname",
+        alias: None,
+        expected: TRUE_OR_FALSE,
+        default: Some("true"),
+        help: "with rediss://: whether the certificate must be for the name of the host",
+        set: |options, value| boolean(value).map(|checks| options.tls_options.skips_name = !checks),
+    },
+    StoreOption {
+        name: "tls_server_name",
+        alias: None,
+        expected: "a host name",
+        default: None,
+        help: "with rediss://: the name that the certificate must have, instead of that of the host",
+        set: |options, value| {
+            options.tls_options.server_name = Some(value.to_owned());
+            Some(())
+        },
     },
     StoreOption {
         name: "socket_keepalive",

@@ -130,14 +130,12 @@ impl Socket {
         self.inner.set_keepalive(true)
     }
 
-    /// Returns whether the peer has closed the connection, or has sent something unasked. It does not wait.
-    pub(crate) fn has_ended(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        match self.inner.recv_with_flags(&mut byte, flags) {
-            Ok(_) => true,
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
-        }
+    /// Reads what has arrived, without waiting.
+    pub(crate) fn read_at_once(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the bytes are initialized, and the call only writes to them.
+        #[allow(unsafe_code)]
+        let uninitialized = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
+        self.inner.recv_with_flags(uninitialized, libc::MSG_DONTWAIT)
     }
 
     /// Returns the socket for one exchange under `terms`.
@@ -191,16 +189,10 @@ impl Exchange<'_, '_> {
 
 impl Read for Exchange<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.wait(|mut socket, time| {
+        self.wait(|mut socket, time| {
             socket.set_read_timeout(Some(time))?;
             socket.read(buffer)
-        })?;
-        // Each value of a reply has at least one line, and takes memory beside its text.
-        let lines = buffer[..count].iter().filter(|&&byte| byte == b'\n').count();
-        let cost = count + lines * size_of::<redis::Value>();
-        self.terms.memory =
-            self.terms.memory.checked_sub(cost).ok_or_else(|| io::Error::other("the reply is too large"))?;
-        Ok(count)
+        })
     }
 }
 

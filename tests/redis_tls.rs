@@ -1,0 +1,230 @@
+//! The Redis store over TLS, against a real server with certificates of an authority that the test makes: the same promises
+//! as without TLS, and a refusal that says what is wrong and what to do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use pytheus_backend_rs::{Backend, ErrorKind};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+use support::process::fork;
+use support::*;
+
+/// A certification authority in a folder of its own.
+struct Authority {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("pytheus-test-tls-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(folder.join("ca.pem"), certificate.pem()).unwrap();
+        Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Makes `name.pem` and `name.key` for these host names.
+    fn certify(&self, name: &str, hosts: &[&str], expired: bool) {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        if expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(self.folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    /// Starts a server that shows the certificate `name`. It also has a port without TLS.
+    fn server(&self, name: &str, wants_client_certificate: bool) -> (Server, u16) {
+        let port = free_port();
+        let server = Server::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &self.file(&format!("{name}.pem")),
+            "--tls-key-file",
+            &self.file(&format!("{name}.key")),
+            "--tls-ca-cert-file",
+            &self.file("ca.pem"),
+            "--tls-auth-clients",
+            if wants_client_certificate { "yes" } else { "no" },
+        ]);
+        (server, port)
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn url(port: u16, options: &str) -> String {
+    format!("rediss://127.0.0.1:{port}/?connect_timeout=2&{options}")
+}
+
+fn refusal(url: &str) -> String {
+    Backend::open(url).unwrap_err().message().to_owned()
+}
+
+#[test]
+fn values_are_sent_and_read_over_tls() {
+    let authority = Authority::new("values");
+    authority.certify("server", &["127.0.0.1"], false);
+    let (server, port) = authority.server("server", false);
+    let trusted = format!("ssl_ca_certs={}", authority.file("ca.pem"));
+    let backend = Backend::open(&url(port, &trusted)).unwrap();
+    let requests = counter(&backend, "requests_total");
+    let load = Load::start(&requests, 2);
+    for _ in 0..5 {
+        load.wait_for(1_000);
+        server.run_words::<()>("CLIENT KILL TYPE normal");
+        backend.collect(None).unwrap();
+    }
+    let total = load.end();
+    flush(&backend);
+    assert_eq!(server.value("requests_total"), total);
+    assert_eq!(requests.get().unwrap(), total);
+    // The tickets that a TLS server sends unasked are no reason to connect again.
+    let connections = |info: String| {
+        info.lines().find_map(|line| line.strip_prefix("total_connections_received:")?.parse::<u64>().ok())
+    };
+    let before = connections(server.run_words("INFO stats")).unwrap();
+    for _ in 0..5 {
+        requests.inc(1.0).unwrap();
+        requests.get().unwrap();
+    }
+    let after = connections(server.run_words("INFO stats")).unwrap();
+    assert!(after - before <= 3 + 1, "{} new connections", after - before);
+    backend.close().unwrap();
+}
+
+#[test]
+fn a_certificate_that_cannot_be_trusted_is_refused_with_the_reason() {
+    let (authority, other) = (Authority::new("trusted"), Authority::new("other"));
+    authority.certify("server", &["127.0.0.1"], false);
+    authority.certify("elsewhere", &["redis.test", "cache.test"], false);
+    authority.certify("expired", &["127.0.0.1"], true);
+    let trusted = format!("ssl_ca_certs={}", authority.file("ca.pem"));
+    let (_server, port) = authority.server("server", false);
+    let untrusted = format!("ssl_ca_certs={}", other.file("ca.pem"));
+    let message = refusal(&url(port, &untrusted));
+    assert!(message.contains("unknown issuer: give the issuer's certificate by ssl_ca_certs"), "{message}");
+    assert!(message.contains(&format!("127.0.0.1:{port}")), "{message}");
+    for verification in ["ssl_cert_reqs=none", &format!("{trusted}&ssl_check_hostname=false")] {
+        assert_eq!(counter(&Backend::open(&url(port, verification)).unwrap(), "a_total").get().unwrap(), 0.0);
+    }
+    let (_elsewhere, port) = authority.server("elsewhere", false);
+    let message = refusal(&url(port, &trusted));
+    assert!(message.contains("not for 127.0.0.1, but for") && message.contains("redis.test"), "{message}");
+    assert!(message.contains("tls_server_name"), "{message}");
+    for way in ["tls_server_name=cache.test", "ssl_check_hostname=false", "ssl_cert_reqs=none"] {
+        Backend::open(&url(port, &format!("{trusted}&{way}"))).unwrap();
+    }
+    let message = refusal(&url(port, &format!("{untrusted}&ssl_check_hostname=false")));
+    assert!(message.contains("unknown issuer"), "without the name the chain is still verified: {message}");
+    let (_expired, port) = authority.server("expired", false);
+    let message = refusal(&url(port, &trusted));
+    assert!(message.contains("its certificate has expired"), "{message}");
+}
+
+#[test]
+fn a_certificate_of_the_client_is_shown_where_it_is_wanted() {
+    let authority = Authority::new("client");
+    authority.certify("server", &["127.0.0.1"], false);
+    authority.certify("me", &["me.test"], false);
+    let (_server, port) = authority.server("server", true);
+    let trusted = format!("ssl_ca_certs={}", authority.file("ca.pem"));
+    let message = refusal(&url(port, &trusted));
+    assert!(message.contains("wants a certificate of the client: give it by ssl_certfile"), "{message}");
+    let (certificate, key) = (authority.file("me.pem"), authority.file("me.key"));
+    let shown = format!("{trusted}&ssl_certfile={certificate}&ssl_keyfile={key}");
+    let backend = Backend::open(&url(port, &shown)).unwrap();
+    assert_eq!(counter(&backend, "requests_total").get().unwrap(), 0.0);
+    let message = refusal(&url(port, &format!("{trusted}&ssl_certfile={certificate}")));
+    assert!(message.contains("ssl_keyfile") && message.contains("no private key in PEM form"), "{message}");
+}
+
+#[test]
+fn the_wrong_port_and_files_without_certificates_are_named() {
+    let authority = Authority::new("wrong");
+    authority.certify("server", &["127.0.0.1"], false);
+    let (server, port) = authority.server("server", false);
+    let trusted = format!("ssl_ca_certs={}", authority.file("ca.pem"));
+    let began = Instant::now();
+    let message = refusal(&url(server.port(), &trusted));
+    assert!(message.contains("TLS at this port"), "TLS to a plain port: {message}");
+    assert!(began.elapsed() < PATIENCE);
+    let message = refusal(&format!("redis://127.0.0.1:{port}/?connect_timeout=2"));
+    assert!(message.contains("rediss://"), "plain to a TLS port: {message}");
+    for (name, content) in
+        [("empty.pem", ""), ("key.pem", &*std::fs::read_to_string(authority.file("server.key")).unwrap())]
+    {
+        std::fs::write(authority.folder.join(name), content).unwrap();
+        let error = Backend::open(&url(port, &format!("ssl_ca_certs={}", authority.file(name)))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        let message = error.message();
+        assert!(
+            message.contains("ssl_ca_certs") && message.contains("no certificate in PEM form"),
+            "{message}"
+        );
+    }
+    assert!(!Path::new(&authority.file("none.pem")).exists());
+    let message = refusal(&url(port, &format!("ssl_ca_certs={}", authority.file("none.pem"))));
+    assert!(message.contains("none.pem") && message.contains("No such file"), "{message}");
+}
+
+#[test]
+fn a_handshake_that_stalls_ends_in_time() {
+    let authority = Authority::new("stall");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let began = Instant::now();
+    let options = format!("ssl_ca_certs={}&connect_timeout=0.3", authority.file("ca.pem"));
+    let message = refusal(&format!("rediss://127.0.0.1:{port}/?{options}"));
+    assert!(message.contains("no answer in time to the start of TLS"), "{message}");
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn forked_children_count_over_tls_and_leave_the_session_of_their_parent_alone() {
+    let authority = Authority::new("forks");
+    authority.certify("server", &["127.0.0.1"], false);
+    let (server, port) = authority.server("server", false);
+    let options = format!("ssl_ca_certs={}&flush_interval_ms=1", authority.file("ca.pem"));
+    let backend = Backend::open(&url(port, &options)).unwrap();
+    let requests = counter(&backend, "requests_total");
+    // Handshakes go on in the parent's threads at every fork.
+    let load = Load::start(&requests, 2);
+    let children: Vec<_> = (0..40)
+        .map(|_| {
+            server.run_words::<()>("CLIENT KILL TYPE normal");
+            fork(|| {
+                requests.inc(1.0).unwrap();
+                // Another kill may hit the connection that is just made.
+                (0..100).any(|_| backend.flush(PATIENCE).is_ok())
+            })
+        })
+        .collect();
+    children.into_iter().for_each(|child| child.join());
+    let total = load.end() + 40.0;
+    flush_at_last(&backend);
+    assert_eq!(server.value("requests_total"), total);
+}
