@@ -99,7 +99,7 @@ impl Connection {
             // A server without TLS waits for more, so its silence may mean that.
             let is_silent = is_timeout(&error);
             let hint =
-                is_silent.then(|| "no answer in time to the start of TLS: does it speak TLS at this port?");
+                is_silent.then_some("no answer in time to the start of TLS: does it speak TLS at this port?");
             let reason = tls::explain(&error).or(hint.map(str::to_owned));
             let error = match reason {
                 Some(reason) => {
