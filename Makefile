@@ -95,6 +95,8 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
 	$(LINT)/bin/ruff format --quiet --check bindings-python examples
 	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
+	$(LINT)/bin/mypy --config-file tests-py/mypy.ini tests-py
+	$(LINT)/bin/mypy --config-file bench/mypy.ini bench
 
 # Where `make install` puts the library. DESTDIR comes before it.
 PREFIX ?= /usr/local

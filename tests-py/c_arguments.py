@@ -173,8 +173,8 @@ def invalid_fields(kind: str) -> Iterator[tuple[str, Any, int]]:
             for number in (-1, 6, 2**31 - 1, -(2**31)):
                 yield field.name, number, INVALID
         if field.type == "double" and field.name != "value":
-            for number in (-1.0, float("nan"), float("inf"), 1e300):
-                yield field.name, number, INVALID
+            for amount in (-1.0, float("nan"), float("inf"), 1e300):
+                yield field.name, amount, INVALID
         if field.name.endswith("_count"):
             yield field.name, 1, NULL_POINTER
     if any(field.name == "name" for field in header.structs[kind]):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytheus.backends import load_backend
@@ -26,7 +27,7 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def blocks(language: str) -> list[pytest.param]:
+def blocks(language: str) -> list[Any]:
     """The code blocks of all pages in one language; the parameter's id is the page and the block's number."""
     found = []
     for page in PAGES:

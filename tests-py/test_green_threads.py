@@ -104,11 +104,11 @@ def test_gunicorn_with_gevent_workers_answers_and_ends(store: SharedStore, tmp_p
         )
     try:
 
-        def listening() -> re.Match[str] | None:
+        def listening() -> list[str]:
             assert process.poll() is None, log.read_text()
-            return re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", log.read_text())
+            return re.findall(r"Listening at: http://127\.0\.0\.1:(\d+)", log.read_text())
 
-        port = int(wait_until(listening, "gunicorn listens").group(1))
+        port = int(wait_until(listening, "gunicorn listens")[0])
         for _ in range(20):
             assert get(port, "/").status == 200
         process.send_signal(signal.SIGTERM)

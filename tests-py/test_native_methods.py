@@ -182,7 +182,7 @@ def test_the_option_is_a_bool(backend_class: Any, config: dict[str, Any], value:
 
 
 def test_a_subclass_keeps_the_methods_that_it_has(memory: None) -> None:
-    calls = []
+    calls: list[Any] = []
 
     class Mine(Counter):
         def inc(self, value: float = 1.0) -> None:

@@ -303,8 +303,8 @@ def count_everything() -> str:
     plain.set(-0.0)
     plain.dec(2.5)
     special = Gauge("special", "help", required_labels=["a"])
-    for value in ("inf", "-inf", "nan", "1e-320"):
-        special.labels(a=value).set(float(value))
+    for text in ("inf", "-inf", "nan", "1e-320"):
+        special.labels(a=text).set(float(text))
     bounded = Histogram("size", "help", buckets=[0.5, 1, 1e3])
     labelled = Histogram("time", "help", required_labels=["a"], default_labels={"a": "x"})
     for value in (0.5, 0.25, 1000.0, 1e9, -1.0):

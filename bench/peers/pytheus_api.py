@@ -25,8 +25,8 @@ class Client:
         return Gauge(name, "Set by the benchmark.")
 
     def histogram(self, name: str, labels: tuple = (), buckets=Histogram.DEFAULT_BUCKETS) -> Histogram:
-        labels = list(labels) or None
-        return Histogram(name, "Observed by the benchmark.", required_labels=labels, buckets=buckets)
+        names = list(labels) or None
+        return Histogram(name, "Observed by the benchmark.", required_labels=names, buckets=buckets)
 
     def middleware(self, app):
         from pytheus.middleware import PytheusMiddlewareASGI
