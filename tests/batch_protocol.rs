@@ -119,7 +119,8 @@ impl Range {
     }
 }
 
-/// What is known of a gauge. Its process remembers it when the server loses it, but not when the server is emptied.
+/// What is known of a gauge. Its process remembers it when the server loses it, but not when the server is
+/// emptied.
 #[derive(Debug, Clone, Copy)]
 struct Level {
     /// `None` if it cannot be known which changes were applied before the server was emptied.
@@ -147,7 +148,8 @@ impl Level {
 struct Model {
     requests: [Option<Range>; 3],
     levels: [Option<Level>; 3],
-    /// Whether the server has lost its data, or was emptied, since the last scrape. The process may not have noticed.
+    /// Whether the server has lost its data, or was emptied, since the last scrape. The process may not have
+    /// noticed.
     is_unseen: bool,
     /// The sum and the three buckets.
     sizes: [Option<[Range; 4]>; 3],

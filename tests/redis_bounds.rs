@@ -1,5 +1,6 @@
-//! What the Redis store costs at most when a server is away, refuses, or never stops answering: memory is bounded by the
-//! metrics that live, the log by a number of records, and what can never be sent costs its own series only.
+//! What the Redis store costs at most when a server is away, refuses, or never stops answering: memory is
+//! bounded by the metrics that live, the log by a number of records, and what can never be sent costs its own
+//! series only.
 //!
 //! Memory is measured in forked children, because the tests of this file share their process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -149,8 +150,8 @@ fn many_long_labels_are_sent_in_small_batches() {
     );
 }
 
-/// Answers as a Redis server until the first command that is neither a login nor the start of a store, and then with
-/// `bytes` again and again.
+/// Answers as a Redis server until the first command that is neither a login nor the start of a store, and
+/// then with `bytes` again and again.
 fn hostile(listener: &TcpListener, bytes: &'static [u8]) {
     let serve = |mut client: TcpStream| {
         let mut buffer = vec![0; 64 * 1024];

@@ -1,5 +1,5 @@
-//! Coming from pytheus-backend-rs 0.0.9, or from pytheus' own Redis backend: their histograms and summaries are found,
-//! named by `check`, and moved; counters and gauges are counted on.
+//! Coming from pytheus-backend-rs 0.0.9, or from pytheus' own Redis backend: their histograms and summaries
+//! are found, named by `check`, and moved; counters and gauges are counted on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! The Redis store over TLS, against a real server with certificates of an authority that the test makes: the same promises
-//! as without TLS, and a refusal that says what is wrong and what to do.
+//! The Redis store over TLS, against a real server with certificates of an authority that the test makes: the
+//! same promises as without TLS, and a refusal that says what is wrong and what to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,8 +1,8 @@
 //! How the options of a store URL are declared and read.
 //!
-//! Each store declares its options once, in a table of [`StoreOption`]s. The parser, the defaults and the error
-//! texts come from the tables, and tests hold the documentation against them. No error repeats the whole URL,
-//! because a URL may hold a password.
+//! Each store declares its options once, in a table of [`StoreOption`]s. The parser, the defaults and the
+//! error texts come from the tables, and tests hold the documentation against them. No error repeats the
+//! whole URL, because a URL may hold a password.
 
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ pub(crate) const COMMON: &[StoreOption<CommonOptions>] = &[StoreOption {
 
 /// Reads the query of `url`: first sets all defaults of `table` in `options`, then what the query says.
 ///
-/// Returns the options that all stores have. An option that is unknown, given twice, or has a value that is not
-/// expected is an error that names it.
+/// Returns the options that all stores have. An option that is unknown, given twice, or has a value that is
+/// not expected is an error that names it.
 pub(crate) fn read_query<T>(
     store: &str,
     url: &Url,

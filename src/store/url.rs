@@ -1,7 +1,7 @@
 //! Reads a store URL.
 //!
-//! The stores declare their options ([`super::option`]); this file knows the schemes, and what stands before the
-//! query. No error repeats the URL, because it may hold a password.
+//! The stores declare their options ([`super::option`]); this file knows the schemes, and what stands before
+//! the query. No error repeats the URL, because it may hold a password.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -37,8 +37,8 @@ const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis
 impl StoreUrl {
     /// Parses `text`.
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not a store URL, or for an option
-    /// that is unknown, given twice or out of range.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not a store URL, or for an
+    /// option that is unknown, given twice or out of range.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let Ok(url) = Url::parse(text) else {
             return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
@@ -55,7 +55,8 @@ impl StoreUrl {
     }
 }
 
-/// Refuses characters that would be cut off or misread silently. Most often a password holds one of them as it is.
+/// Refuses characters that would be cut off or misread silently. Most often a password holds one of them as
+/// it is.
 fn check_parts(url: &Url) -> Result<()> {
     let has_at = url.path().contains('@') || url.query().is_some_and(|query| query.contains('@'));
     if has_at || url.fragment().is_some() {
@@ -129,8 +130,8 @@ fn parse_redis_tcp(url: &Url) -> Result<StoreUrl> {
     }
     let host = match url.host_str() {
         None | Some("") => "127.0.0.1".to_owned(),
-        // An IPv6 address stands in brackets in a URL, and without them everywhere else. Hosts of schemes that the
-        // URL standard does not list are percent-encoded.
+        // An IPv6 address stands in brackets in a URL, and without them everywhere else. Hosts of schemes
+        // that the URL standard does not list are percent-encoded.
         Some(host) => decode("host", host.trim_start_matches('[').trim_end_matches(']'))?,
     };
     let mut options = RedisOptions::new(Address::Tcp { host, port: url.port().unwrap_or(6379) });

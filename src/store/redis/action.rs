@@ -1,7 +1,7 @@
 //! The BackendAction thread: takes what metrics have gathered, and has it sent.
 //!
-//! Between sends it sleeps for `flush_interval`, so that a million increments become a few hundred commands. It takes
-//! events in the order in which they happened, and answers requests.
+//! Between sends it sleeps for `flush_interval`, so that a million increments become a few hundred commands.
+//! It takes events in the order in which they happened, and answers requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,7 +95,8 @@ impl Action {
     }
 
     fn wait_for_anything(&mut self) -> Option<Request> {
-        // The end of the connection may be the only sign that the server has lost what it had of this process.
+        // The end of the connection may be the only sign that the server has lost what it had of this
+        // process.
         let is_watching = self.sender.has_something_to_lose();
         let look = if is_watching { crossbeam_channel::after(LOOK_EVERY) } else { never() };
         let received = select! {

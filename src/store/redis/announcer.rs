@@ -1,7 +1,7 @@
 //! Writes the definitions of families to the server, where other processes find them.
 //!
-//! The BackendAction thread calls it before it sends changes. Definitions are written when they are declared, again
-//! before they would expire, and again when the server may have lost them.
+//! The BackendAction thread calls it before it sends changes. Definitions are written when they are declared,
+//! again before they would expire, and again when the server may have lost them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -78,7 +78,8 @@ impl Announcer {
         }
     }
 
-    /// Notes the definition of a family that has its first values now. It may have been deleted since it was written.
+    /// Notes the definition of a family that has its first values now. It may have been deleted since it was
+    /// written.
     pub(crate) fn require(&mut self, definition: &Definition) {
         let is_fresh = |written: &Instant| written.elapsed() < FRESH;
         if !self.known.get(definition.name()).is_some_and(is_fresh) {
@@ -86,7 +87,8 @@ impl Announcer {
         }
     }
 
-    /// Notes the definitions of all families that are alive. The server may have lost them, or never got them.
+    /// Notes the definitions of all families that are alive. The server may have lost them, or never got
+    /// them.
     pub(crate) fn note_all(&mut self) {
         self.written = None;
         self.known.clear();
@@ -100,8 +102,8 @@ impl Announcer {
         self.known.clear();
     }
 
-    /// Returns whether definitions that are missing on `server` were deleted on purpose: it has not been restarted since
-    /// they were written, so it cannot have lost them.
+    /// Returns whether definitions that are missing on `server` were deleted on purpose: it has not been
+    /// restarted since they were written, so it cannot have lost them.
     pub(crate) fn is_emptied(&self, server: &ServerRun) -> bool {
         self.written.as_ref().is_some_and(|written| written.server.is_same_run(server))
     }
@@ -116,15 +118,16 @@ impl Announcer {
         self.written.is_some()
     }
 
-    /// Returns the definitions that are to be written now, if there are any: those that are new, and all if they would
-    /// expire or `server` may not have them. `values` says what is known of the values of this process, which are sent
-    /// next.
+    /// Returns the definitions that are to be written now, if there are any: those that are new, and all if
+    /// they would expire or `server` may not have them. `values` says what is known of the values of this
+    /// process, which are sent next.
     pub(crate) fn prepare(&mut self, server: &ServerRun, values: Values) -> Option<Announcement> {
         let expiry = self.shared.options.expire_key_time;
         let refresh = Duration::from_secs(expiry) / 3;
         let is_old =
             expiry > 0 && self.written.as_ref().is_some_and(|written| written.at.elapsed() > refresh);
-        // If this is another server, the epochs of the values tell. Without values, the definitions are written again.
+        // If this is another server, the epochs of the values tell. Without values, the definitions are
+        // written again.
         let is_uncertain = !values.are_confirmed
             && self.written.as_ref().is_some_and(|written| !written.server.is_same_run(server));
         if self.waiting.is_empty() && !is_uncertain && !(is_old && values.are_waiting) {
@@ -200,8 +203,8 @@ pub(crate) struct Values {
     pub(crate) are_confirmed: bool,
 }
 
-/// Warns if another process has declared the family in another way. That is no failure, because the other process
-/// may run an old version of the program that is being replaced.
+/// Warns if another process has declared the family in another way. That is no failure, because the other
+/// process may run an old version of the program that is being replaced.
 fn warn_of_conflict(known: &Value, definition: &Definition) {
     let Value::BulkString(bytes) = known else { return };
     let text = String::from_utf8_lossy(bytes);

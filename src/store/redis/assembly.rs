@@ -1,7 +1,8 @@
 //! Makes the series of a family out of the fields that the server has.
 //!
-//! A field that other programs wrote in another spelling of the same labels belongs to the same series. Fields that
-//! cannot be a series of the family are left out, because one bad name would make Prometheus reject the scrape.
+//! A field that other programs wrote in another spelling of the same labels belongs to the same series.
+//! Fields that cannot be a series of the family are left out, because one bad name would make Prometheus
+//! reject the scrape.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use crate::model::name::{NameRule, check_label_names};
 use crate::model::number::parse_number;
 use crate::model::sample::FamilySamples;
 
-/// Returns the series of a family: those in `value`, and the metrics that this process knows, which are 0 if the
-/// server does not have them.
+/// Returns the series of a family: those in `value`, and the metrics that this process knows, which are 0 if
+/// the server does not have them.
 pub(crate) fn assemble(
     key: &str,
     definition: Definition,
@@ -31,7 +32,8 @@ pub(crate) fn assemble(
     }
     let mut left_out = LeftOut::default();
     if let Value::Nil | Value::BulkString(_) = &value {
-        // A string key: the value without labels, which a family with labels has too if other processes declare none.
+        // A string key: the value without labels, which a family with labels has too if other processes
+        // declare none.
         if let (Some((spelling, cell)), false) = (layout::parse_field(&definition, "{}"), value == Value::Nil)
         {
             let row = series.row(spelling);

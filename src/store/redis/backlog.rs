@@ -1,7 +1,8 @@
-//! Everything of this process that waits to be sent: events that were not looked at, definitions, and the outbox.
+//! Everything of this process that waits to be sent: events that were not looked at, definitions, and the
+//! outbox.
 //!
-//! The BackendAction thread owns it. While the server does not answer, the thread still takes events, because they keep
-//! metrics alive that the program has removed or dropped.
+//! The BackendAction thread owns it. While the server does not answer, the thread still takes events, because
+//! they keep metrics alive that the program has removed or dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,11 +67,11 @@ impl Backlog {
         }
     }
 
-    /// Finds every change that was made before this call, even that of a thread that has marked its metric as dirty
-    /// and has not queued it yet.
+    /// Finds every change that was made before this call, even that of a thread that has marked its metric as
+    /// dirty and has not queued it yet.
     pub(crate) fn take_everything(&mut self) {
-        // The order matters. A removal that happened before a metric appeared is queued before the metric is seen
-        // here, so the old fields are deleted before the new metric's are written.
+        // The order matters. A removal that happened before a metric appeared is queued before the metric is
+        // seen here, so the old fields are deleted before the new metric's are written.
         let dirty = self.shared.table.dirty_metrics();
         self.take_events();
         dirty.into_iter().for_each(|metric| self.outbox.note_dirty(metric));

@@ -1,16 +1,17 @@
 -- Applies a batch once, in the epoch that it was made for. KEYS: the family's key, its writers' key. ARGV:
--- writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention in seconds,
--- writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does nothing, which
--- the store uses to find out whether scripts may run.
+-- writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention in
+-- seconds, writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does
+-- nothing, which the store uses to find out whether scripts may run.
 --
--- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark is
--- a field whose value was not a number and was replaced, or a change that was refused. {2, epoch, adopted} says
--- that the family has another epoch, which begins now if there was none, and that nothing was applied. "adopted"
--- is there if the key had values before. {2} answers a question (a batch without changes) if there is no epoch.
+-- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark
+-- is a field whose value was not a number and was replaced, or a change that was refused. {2, epoch, adopted}
+-- says that the family has another epoch, which begins now if there was none, and that nothing was applied.
+-- "adopted" is there if the key had values before. {2} answers a question (a batch without changes) if there
+-- is no epoch.
 --
 -- Redis takes nothing back when a script fails, so everything that can be refused is tried before the first
--- change. Then the error is returned, and nothing was changed. After the first change the batch is recorded as
--- applied, whatever happens.
+-- change. Then the error is returned, and nothing was changed. After the first change the batch is recorded
+-- as applied, whatever happens.
 
 local key, writers = KEYS[1], KEYS[2]
 if not key then return {0} end
@@ -115,7 +116,8 @@ renew(writers)
 -- A key that had no expiry when it was adopted gets none.
 local is_kept = kind ~= 'none' and string.find(epoch, '+keep', 1, true) and redis.pcall('TTL', key) == -1
 
--- A family is a hash as soon as one process declares labels for it. The value without labels is the field "{}".
+-- A family is a hash as soon as one process declares labels for it. The value without labels is the field
+-- "{}".
 local is_hash = kind == 'hash' or ARGV[4] == 'hash'
 if is_hash and kind == 'string' then
   local value = redis.pcall('GET', key)
@@ -173,7 +175,8 @@ end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])
 if not is_kept then renew(key) end
 
--- Entries of processes that died are swept out. Each new writer looks at a few of them, which bounds the work.
+-- Entries of processes that died are swept out. Each new writer looks at a few of them, which bounds the
+-- work.
 local count = not seen and redis.pcall('HLEN', writers)
 if type(count) == 'number' and count >= tonumber(ARGV[7]) then
   local some = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')

@@ -1,12 +1,13 @@
 //! A batch: changes of one family's key that the server applies exactly once.
 //!
-//! The script `batch.lua` remembers the last batch number of each writer and skips a batch that it has seen, so a batch
-//! without an answer can be sent again, unchanged, as often as it takes. For one key and writer there is at most one
-//! unanswered batch. The server applies a batch in the [epoch](super::epoch) that it was made for and in no other, so a
-//! batch that the server has lost with everything else is told apart from one that never arrived.
+//! The script `batch.lua` remembers the last batch number of each writer and skips a batch that it has seen,
+//! so a batch without an answer can be sent again, unchanged, as often as it takes. For one key and writer
+//! there is at most one unanswered batch. The server applies a batch in the [epoch](super::epoch) that it was
+//! made for and in no other, so a batch that the server has lost with everything else is told apart from one
+//! that never arrived.
 //!
-//! A batch is refused as a whole or counts as applied. A change that is refused after another one was made is reported,
-//! and not tried again.
+//! A batch is refused as a whole or counts as applied. A change that is refused after another one was made is
+//! reported, and not tried again.
 
 use std::sync::Weak;
 
@@ -22,8 +23,8 @@ pub(crate) const MAX_OPERATIONS: usize = 1_000;
 /// The number of writers from which on a new one makes the script sweep out entries of dead processes.
 const WRITERS_BEFORE_SWEEP: u64 = 128;
 
-/// How many seconds a writer's entry outlives its last batch, at least. A batch that was applied, but stays unanswered
-/// for longer, could be applied twice.
+/// How many seconds a writer's entry outlives its last batch, at least. A batch that was applied, but stays
+/// unanswered for longer, could be applied twice.
 const WRITER_RETENTION: u64 = 86_400;
 
 static SCRIPT: Lazy<Script> = Lazy::new(|| Script::new(include_str!("batch.lua")));
@@ -64,8 +65,8 @@ pub(crate) enum Operation {
     },
     /// Deletes the whole key.
     Clear,
-    /// Sets what the server has lost, unless another process has changed it since. The value is of the time `at`, in
-    /// microseconds of unix time.
+    /// Sets what the server has lost, unless another process has changed it since. The value is of the time
+    /// `at`, in microseconds of unix time.
     Restore {
         field: String,
         value: f64,
@@ -121,8 +122,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Makes batch `number` of `target.writer` for `target.key`. The first `restoring` operations restore what the
-    /// server has lost. A batch without operations asks whether the epoch is still the same.
+    /// Makes batch `number` of `target.writer` for `target.key`. The first `restoring` operations restore
+    /// what the server has lost. A batch without operations asks whether the epoch is still the same.
     pub(crate) fn new(
         target: &Target<'_>,
         number: u64,

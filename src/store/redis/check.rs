@@ -1,7 +1,7 @@
 //! Looks at every key that the store has on the server, and reports what is there and what scrapes leave out.
 //!
-//! The store's `check` calls it. It uses a connection of its own and only reads. Unlike a scrape, it does not even renew
-//! the expiry of a key.
+//! The store's `check` calls it. It uses a connection of its own and only reads. Unlike a scrape, it does not
+//! even renew the expiry of a key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -115,8 +115,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Returns the questions about a family: its values, their time to live, its writers, and what is there of the old
-    /// layout.
+    /// Returns the questions about a family: its values, their time to live, its writers, and what is there
+    /// of the old layout.
     fn questions(&self, definition: &Definition) -> [(&'static str, String); 4] {
         let key = layout::family_key(self.options.key_prefix.as_deref(), definition.name());
         let writers_key = layout::writers_key(&key);

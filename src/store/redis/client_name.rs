@@ -13,7 +13,8 @@ pub(crate) fn client_name() -> String {
     format!("{}:{}", program(&arguments), process::id())
 }
 
-/// Returns the name of the program that was started with these arguments. For an interpreter, that is the script.
+/// Returns the name of the program that was started with these arguments. For an interpreter, that is the
+/// script.
 fn program(arguments: &[String]) -> String {
     let file = |path: &String| {
         Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

@@ -1,7 +1,8 @@
 //! One connection to the server: the login, and the exchange of commands for replies before a deadline.
 //!
-//! redis-rs encodes the commands and parses the replies. The socket is ours ([`super::socket`]), because redis-rs
-//! applies its read timeout to each reply instead of the whole exchange, and does not show the number of its socket.
+//! redis-rs encodes the commands and parses the replies. The socket is ours ([`super::socket`]), because
+//! redis-rs applies its read timeout to each reply instead of the whole exchange, and does not show the
+//! number of its socket.
 
 use std::io;
 use std::sync::Arc;
@@ -48,8 +49,9 @@ struct Failure {
 impl Connection {
     /// Connects, logs in, selects the database, and checks that the server answers.
     ///
-    /// All addresses of a host name are tried. Each may take its share of the time, so that one that does not answer
-    /// does not use it up. If there is a `slot`, a child that is forked meanwhile finds the socket in it.
+    /// All addresses of a host name are tried. Each may take its share of the time, so that one that does not
+    /// answer does not use it up. If there is a `slot`, a child that is forked meanwhile finds the socket in
+    /// it.
     pub(crate) fn open(
         options: &RedisOptions,
         deadline: Instant,
@@ -140,15 +142,16 @@ impl Connection {
         self.transport.socket.show_in(slot);
     }
 
-    /// Returns whether the server has ended the connection, or has sent something unasked. It must not be called
-    /// while a reply is outstanding. It does not wait.
+    /// Returns whether the server has ended the connection, or has sent something unasked. It must not be
+    /// called while a reply is outstanding. It does not wait.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.transport.has_ended()
     }
 
     /// Sends commands and reads one reply for each.
     ///
-    /// After an error the connection must be dropped: a late reply would be taken for that of the next command.
+    /// After an error the connection must be dropped: a late reply would be taken for that of the next
+    /// command.
     pub(crate) fn exchange(&mut self, commands: &[Cmd], mut terms: Terms<'_>) -> Result<Vec<Value>> {
         self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)
     }
@@ -168,7 +171,8 @@ impl Connection {
         {
             return Err(Failure { error: late(&self.address), is_refusal: false });
         }
-        // If the server has closed the connection, it may have said why before. That stands behind other replies.
+        // If the server has closed the connection, it may have said why before. That stands behind other
+        // replies.
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
             match self.parser.parse_value(self.transport.reader(terms)) {

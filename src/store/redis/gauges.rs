@@ -1,8 +1,10 @@
-//! What the server has confirmed of this process's gauges, so that they can be restored when the server loses them.
+//! What the server has confirmed of this process's gauges, so that they can be restored when the server loses
+//! them.
 //!
-//! The outbox keeps it by folding over confirmed operations, and the hot path knows nothing of it. A gauge that this
-//! process has set is remembered by its last value. A gauge that this process has only added to is remembered by the
-//! sum, because other processes remember what they added. A gauge is forgotten with its metric.
+//! The outbox keeps it by folding over confirmed operations, and the hot path knows nothing of it. A gauge
+//! that this process has set is remembered by its last value. A gauge that this process has only added to is
+//! remembered by the sum, because other processes remember what they added. A gauge is forgotten with its
+//! metric.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -29,15 +31,16 @@ struct Known {
 
 #[derive(Debug)]
 enum Confirmed {
-    /// The last value that was set, plus what was added since, and when that was, in microseconds of unix time.
+    /// The last value that was set, plus what was added since, and when that was, in microseconds of unix
+    /// time.
     Set { value: f64, at: u64 },
     /// The sum of everything that was added.
     Added(f64),
 }
 
 impl ConfirmedGauges {
-    /// Notes that the server has applied `operation`, which was sent at the time `at`. Deletions need no note, because a
-    /// metric that was removed is not restored, and a new one in its place is another metric.
+    /// Notes that the server has applied `operation`, which was sent at the time `at`. Deletions need no
+    /// note, because a metric that was removed is not restored, and a new one in its place is another metric.
     pub(crate) fn note(&mut self, operation: &Operation, at: u64) {
         match operation {
             Operation::Add { amount, metric, is_gauge: true, .. } => match self.known(metric) {
@@ -59,8 +62,8 @@ impl ConfirmedGauges {
         self.by_address.clear();
     }
 
-    /// Returns the operation that restores a lost gauge. With `keeps_values` the server still has everything that was
-    /// added to it.
+    /// Returns the operation that restores a lost gauge. With `keeps_values` the server still has everything
+    /// that was added to it.
     pub(crate) fn restore(&self, metric: &Arc<Metric>, field: String, keeps_values: bool) -> Operation {
         match self.by_address.get(&Arc::as_ptr(metric).addr()).map(|known| &known.confirmed) {
             Some(&Confirmed::Set { value, at }) => Operation::Restore { field, value, at },

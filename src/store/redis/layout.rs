@@ -10,8 +10,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};
 
-/// The most bytes of a field, a value or a name. A server may be told to refuse more (`proto-max-bulk-len`, which cannot
-/// be set lower), and would close the connection.
+/// The most bytes of a field, a value or a name. A server may be told to refuse more (`proto-max-bulk-len`,
+/// which cannot be set lower), and would close the connection.
 pub(crate) const MAX_TEXT: usize = (1 << 20) - 64;
 
 const DEFINITIONS: &str = "pytheus:families";
@@ -85,11 +85,11 @@ pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> Strin
     }
 }
 
-/// Reads a field: returns the labels JSON, and the cell that the value belongs to. `None` if the field does not belong to
-/// this family.
+/// Reads a field: returns the labels JSON, and the cell that the value belongs to. `None` if the field does
+/// not belong to this family.
 ///
-/// A bucket that another version of the program declares, and this one does not, counts in the next larger bucket, which
-/// keeps the cumulative counts true.
+/// A bucket that another version of the program declares, and this one does not, counts in the next larger
+/// bucket, which keeps the cumulative counts true.
 pub(crate) fn parse_field<'field>(
     definition: &Definition,
     field: &'field str,

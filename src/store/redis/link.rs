@@ -1,7 +1,7 @@
 //! The BackendAction thread's connection to the server, which is made again when it breaks.
 //!
-//! This file decides whether the store is "lost", and logs it once: one record when it is lost, and one when it is
-//! back. A connection that breaks and can be made again at once is not logged.
+//! This file decides whether the store is "lost", and logs it once: one record when it is lost, and one when
+//! it is back. A connection that breaks and can be made again at once is not logged.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,8 +88,8 @@ impl Link {
         ServerRun { connection: self.connection_number, run_id: self.run_id.clone() }
     }
 
-    /// Returns whether the server has ended the connection, and closes it then. Everything that was sent on it has been
-    /// answered, so this does not count as a failure.
+    /// Returns whether the server has ended the connection, and closes it then. Everything that was sent on
+    /// it has been answered, so this does not count as a failure.
     pub(crate) fn has_ended(&mut self) -> bool {
         let has_ended = self.connection.as_mut().is_some_and(Connection::has_ended);
         if has_ended {
@@ -108,8 +108,8 @@ impl Link {
         self.transmissions
     }
 
-    /// Sends commands and reads their replies. If the connection turns out to be broken, it is made again once and the
-    /// commands are sent a second time, so repeating them must be harmless.
+    /// Sends commands and reads their replies. If the connection turns out to be broken, it is made again
+    /// once and the commands are sent a second time, so repeating them must be harmless.
     pub(crate) fn exchange(
         &mut self,
         options: &RedisOptions,

@@ -1,7 +1,7 @@
 //! What other threads tell the BackendAction thread, and how they wait for its answers.
 //!
-//! Events report what the program did, in order, and nobody waits for them. Requests are answered, or given up at
-//! their deadline.
+//! Events report what the program did, in order, and no thread waits for them. Requests are answered, or given
+//! up at their deadline.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,12 +41,13 @@ pub(crate) enum Loss {
 /// What a waiting thread asks of the BackendAction thread.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Send everything that is pending now. The answer comes when the server has confirmed it, or has refused.
+    /// Send everything that is pending now. The answer comes when the server has confirmed it, or has
+    /// refused.
     Flush { deadline: Instant, answer: Sender<Result<()>> },
     /// Send again what this process knows of a loss, and flush.
     Restore { loss: Loss, deadline: Instant, answer: Sender<Result<()>> },
-    /// Send everything that is pending, retrying until the deadline, and end. The answer is the number of changes
-    /// that could not be sent.
+    /// Send everything that is pending, retrying until the deadline, and end. The answer is the number of
+    /// changes that could not be sent.
     Stop { deadline: Instant, answer: Sender<usize> },
 }
 

@@ -1,6 +1,6 @@
--- Moves amounts from keys of the old layout to a family's key, all of them at once. KEYS: the family's key, its
--- writers' key, then keys of the old layout. ARGV: expiry in seconds (0: never), unix time, then triples: the number
--- of an old key (3 and up), field ("" for a string), amount to take; or "give", field, amount.
+-- Moves amounts from keys of the old layout to a family's key, all of them at once. KEYS: the family's key,
+-- its writers' key, then keys of the old layout. ARGV: expiry in seconds (0: never), unix time, then triples:
+-- the number of an old key (3 and up), field ("" for a string), amount to take; or "give", field, amount.
 --
 -- The amounts were read before. What other programs have added since stays where it is, for the next time.
 
@@ -37,7 +37,8 @@ for index = 3, #ARGV, 3 do
   if from == 'give' then
     redis.call('HSET', target, field, write((get(target, field) or 0) + amount))
   else
-    -- What is taken leaves a 0, and not nothing: it shows that the old program has this bucket. The key expires.
+    -- What is taken leaves a 0, and not nothing: it shows that the old program has this bucket. The key
+    -- expires.
     local key = KEYS[tonumber(from)]
     local left = write((get(key, field) or 0) - amount)
     if field == '' then

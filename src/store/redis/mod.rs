@@ -1,9 +1,9 @@
 //! The Redis store: values on a server, shared by all processes that use it.
 //!
-//! An increment never touches the network. It is gathered in the metric's [pending cells](crate::cell::pending), and the
-//! BackendAction thread ([`action`]) sends what has gathered as [batches](batch) that the server applies exactly once.
-//! Pipeline threads ([`pipeline`]) serve scrapes. Both belong to a [`runtime`], which starts with the store, and again
-//! when a forked child first uses it.
+//! An increment never touches the network. It is gathered in the metric's [pending
+//! cells](crate::cell::pending), and the BackendAction thread ([`action`]) sends what has gathered as
+//! [batches](batch) that the server applies exactly once. Pipeline threads ([`pipeline`]) serve scrapes. Both
+//! belong to a [`runtime`], which starts with the store, and again when a forked child first uses it.
 
 mod action;
 mod announcer;
@@ -79,8 +79,8 @@ struct Core {
 }
 
 impl RedisStore {
-    /// Connects, and starts the threads. Fails if the server cannot be reached and the options say that it is required.
-    /// Threads that cannot be started are logged, and started at a later use: see [`RuntimeSlot`].
+    /// Connects, and starts the threads. Fails if the server cannot be reached and the options say that it is
+    /// required. Threads that cannot be started are logged, and started at a later use: see [`RuntimeSlot`].
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
         let deadline = Instant::now() + options.connect_timeout;
@@ -139,8 +139,8 @@ impl Core {
                 runtime.push(Event::Dirty(metric));
                 true
             }
-            // Once the store is closed, a metric need not ask again. If the threads could not be started, the next
-            // change of the metric asks again.
+            // Once the store is closed, a metric need not ask again. If the threads could not be started, the
+            // next change of the metric asks again.
             None => self.slot.is_closed(),
         }
     }
@@ -152,7 +152,8 @@ impl Store for RedisStore {
     }
 
     fn admit(&self, definition: &Definition) -> Result<()> {
-        // Other processes may have declared the name in another way. The announcer finds out later, and warns.
+        // Other processes may have declared the name in another way. The announcer finds out later, and
+        // warns.
         layout::check(definition)
     }
 
@@ -183,7 +184,8 @@ impl Store for RedisStore {
     }
 
     fn make_ready(&self) {
-        // At a forked child's first use this starts threads and calls the program back, which no lock may be held for.
+        // At a forked child's first use this starts threads and calls the program back, which no lock may be
+        // held for.
         let _ = self.core.runtime();
     }
 

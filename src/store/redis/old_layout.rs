@@ -1,10 +1,11 @@
 //! The layout of pytheus-backend-rs 0.0.9 and of pytheus' own Redis backend, and the way out of it.
 //!
-//! There a histogram or summary is several keys: `name:sum`, `name:count`, and `name:<bound>` with cumulative buckets,
-//! each a string or, with labels, a hash. Here it is one hash. [`migrate`] moves the amounts, each family's series in one
-//! script, so it may be repeated, and run while programs of the old version still count. Counters and gauges are where
-//! they were; only labels that were spelled in another way get the spelling of this store. The old keys stay with zeros
-//! until they expire, so that a bucket that an old program has can be told from one that it does not have.
+//! There a histogram or summary is several keys: `name:sum`, `name:count`, and `name:<bound>` with cumulative
+//! buckets, each a string or, with labels, a hash. Here it is one hash. [`migrate`] moves the amounts, each
+//! family's series in one script, so it may be repeated, and run while programs of the old version still
+//! count. Counters and gauges are where they were; only labels that were spelled in another way get the
+//! spelling of this store. The old keys stay with zeros until they expire, so that a bucket that an old
+//! program has can be told from one that it does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -51,7 +52,8 @@ pub(crate) fn differs(definition: &Definition) -> bool {
     matches!(definition.metric_type(), MetricType::Histogram | MetricType::Summary)
 }
 
-/// Moves what is there of the old layout into the families that processes have declared. Returns what was done.
+/// Moves what is there of the old layout into the families that processes have declared. Returns what was
+/// done.
 pub(crate) fn migrate(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
@@ -195,8 +197,8 @@ impl Migration<'_> {
         }
     }
 
-    /// Names the families of the old layout that no process of this version has declared: their types and buckets are
-    /// unknown.
+    /// Names the families of the old layout that no process of this version has declared: their types and
+    /// buckets are unknown.
     fn undeclared(&mut self, declared: &BTreeMap<String, Definition>) -> Result<()> {
         let prefix =
             self.options.key_prefix.as_deref().map(|prefix| format!("{prefix}-")).unwrap_or_default();

@@ -1,8 +1,9 @@
-//! What the BackendAction thread has taken from metrics and the server has not confirmed: a [queue](super::queue) for
-//! each family key.
+//! What the BackendAction thread has taken from metrics and the server has not confirmed: a
+//! [queue](super::queue) for each family key.
 //!
-//! When the server has another epoch of a key than the writer knows, the operations of the unanswered batch go back into
-//! the queue. If the values were lost, those that restore what this process knows are sent before them.
+//! When the server has another epoch of a key than the writer knows, the operations of the unanswered batch
+//! go back into the queue. If the values were lost, those that restore what this process knows are sent
+//! before them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -68,8 +69,8 @@ impl Outbox {
 
     /// Notes that a metric's fields are to be deleted, after what was sent of them and before what comes.
     ///
-    /// While the store is lost, a metric that the server was never told about needs no deletion. Otherwise the outbox
-    /// would grow with every metric that is made and removed.
+    /// While the store is lost, a metric that the server was never told about needs no deletion. Otherwise
+    /// the outbox would grow with every metric that is made and removed.
     pub(crate) fn note_removed(&mut self, metric: &Arc<Metric>, is_store_lost: bool) {
         let was_sent = pending(metric).is_some_and(|cells| !cells.is_new());
         let queue = self.queue(&metric.family);
@@ -85,8 +86,8 @@ impl Outbox {
         self.queue(family).note_cleared();
     }
 
-    /// Makes batches of what waits. Returns the keys of all batches that are to be sent now, including questions for
-    /// the epochs of keys that `server` has not confirmed on this connection.
+    /// Makes batches of what waits. Returns the keys of all batches that are to be sent now, including
+    /// questions for the epochs of keys that `server` has not confirmed on this connection.
     pub(crate) fn prepare(&mut self, now: Instant, server: &ServerRun) -> Vec<String> {
         self.sweep();
         let Self { shared, writer, epochs, queues, last_number, .. } = self;
@@ -121,8 +122,8 @@ impl Outbox {
         self.queues.get(key)?.in_flight.as_ref()
     }
 
-    /// Notes that the batches of these keys were sent so many times, and whether the last time was answered. Returns
-    /// how many of those were repetitions because an answer was lost.
+    /// Notes that the batches of these keys were sent so many times, and whether the last time was answered.
+    /// Returns how many of those were repetitions because an answer was lost.
     pub(crate) fn note_transmissions(&mut self, keys: &[String], times: u64, is_answered: bool) -> u64 {
         let mut repetitions = 0;
         for key in keys {
@@ -140,8 +141,8 @@ impl Outbox {
         self.queues.get_mut(key).is_some_and(|queue| queue.confirm(server))
     }
 
-    /// Notes that the key's batch was not applied, because the server has this epoch, or none. Returns what has become
-    /// of the values that this process had written.
+    /// Notes that the key's batch was not applied, because the server has this epoch, or none. Returns what
+    /// has become of the values that this process had written.
     pub(crate) fn begin_epoch(&mut self, key: &str, epoch: Option<String>, server: &ServerRun) -> Fate {
         let Some(queue) = self.queues.get_mut(key) else { return Fate::New };
         let expiry = match self.shared.options.expire_key_time {
@@ -160,8 +161,8 @@ impl Outbox {
         }
     }
 
-    /// Forgets what belonged to the values of a key that were deleted on purpose. `newest` is the last family of its
-    /// name.
+    /// Forgets what belonged to the values of a key that were deleted on purpose. `newest` is the last family
+    /// of its name.
     pub(crate) fn forget(&mut self, key: &str, newest: Option<&Family>) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.forget(newest);
@@ -250,8 +251,8 @@ impl Outbox {
         queue
     }
 
-    /// Drops the queues of families that are gone, from time to time. A program may declare any number of families that
-    /// live for a moment.
+    /// Drops the queues of families that are gone, from time to time. A program may declare any number of
+    /// families that live for a moment.
     fn sweep(&mut self) {
         if self.queues.len() < self.sweep_at {
             return;

@@ -1,8 +1,8 @@
 //! What waits to be sent for one family key.
 //!
-//! At most one batch is unanswered. It stays as it is until it is answered, and operations wait behind it. While they
-//! wait, the key's metrics keep what they count in their own cells, so a queue is bounded by the number of metrics and
-//! not by what they count.
+//! At most one batch is unanswered. It stays as it is until it is answered, and operations wait behind it.
+//! While they wait, the key's metrics keep what they count in their own cells, so a queue is bounded by the
+//! number of metrics and not by what they count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -204,8 +204,8 @@ impl Queue {
         }
     }
 
-    /// Notes that the server has applied the batch in flight, or that the epoch is still the same. Returns whether the
-    /// key had been refused before.
+    /// Notes that the server has applied the batch in flight, or that the epoch is still the same. Returns
+    /// whether the key had been refused before.
     pub(crate) fn confirm(&mut self, server: &ServerRun) -> bool {
         self.is_suspected = false;
         let batch = self.in_flight.take();
@@ -225,8 +225,9 @@ impl Queue {
         self.refused.take().is_some()
     }
 
-    /// Puts the operations of the batch in flight back into line, because the server has another epoch, or (`epoch` is
-    /// `None`) none. `had_epoch` says whether this process knew one before. Returns what has become of its values.
+    /// Puts the operations of the batch in flight back into line, because the server has another epoch, or
+    /// (`epoch` is `None`) none. `had_epoch` says whether this process knew one before. Returns what has
+    /// become of its values.
     pub(crate) fn begin_epoch(
         &mut self,
         had_epoch: bool,
@@ -252,9 +253,9 @@ impl Queue {
         if is_emptied { Fate::Emptied } else { Fate::Lost }
     }
 
-    /// Forgets what belonged to the values that were deleted on purpose: confirmed gauges, and changes of metrics that
-    /// the program has dropped or has replaced by those of `newest`, the last family of this name. Removals stay, because
-    /// another process may have written since.
+    /// Forgets what belonged to the values that were deleted on purpose: confirmed gauges, and changes of
+    /// metrics that the program has dropped or has replaced by those of `newest`, the last family of this
+    /// name. Removals stay, because another process may have written since.
     pub(crate) fn forget(&mut self, newest: Option<&Family>) {
         self.gauges.clear();
         let is_current = |metric: &Metric| newest.is_none_or(|newest| metric.family.id >= newest.id);
@@ -289,8 +290,8 @@ impl Queue {
             .collect();
     }
 
-    /// Notes that the server refuses the key. The batch stays, and is sent again after a pause. Returns `true` if this
-    /// is news.
+    /// Notes that the server refuses the key. The batch stays, and is sent again after a pause. Returns
+    /// `true` if this is news.
     pub(crate) fn refuse(&mut self, reason: String) -> bool {
         let is_news = self.refused.as_ref().is_none_or(|before| before.reason != reason);
         self.refused = Some(Refusal { reason, until: Instant::now() + REFUSED_PAUSE });

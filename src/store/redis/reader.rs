@@ -1,8 +1,8 @@
 //! Reads families and metrics from the server, for the pipeline threads.
 //!
-//! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that a scrape shows
-//! every change that happened before it in this process. A read also looks at the epochs of the families, finds out
-//! that way what the server has lost, and has it restored.
+//! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that a
+//! scrape shows every change that happened before it in this process. A read also looks at the epochs of the
+//! families, finds out that way what the server has lost, and has it restored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,8 +136,8 @@ impl Reader {
         Ok(definitions)
     }
 
-    /// Reads families by their definitions. `known` has the metrics that this process knows of each; they are shown
-    /// even if the server does not have them.
+    /// Reads families by their definitions. `known` has the metrics that this process knows of each; they are
+    /// shown even if the server does not have them.
     fn read_families(
         &mut self,
         definitions: Vec<Definition>,
@@ -204,7 +204,8 @@ impl Reader {
         values.into_iter().map(number).collect()
     }
 
-    /// Returns a reply that is not an error. `None` if the server refuses this key only, which is logged once.
+    /// Returns a reply that is not an error. `None` if the server refuses this key only, which is logged
+    /// once.
     fn accept(&self, key: &str, reply: Value) -> Result<Option<Value>> {
         match reply {
             Value::ServerError(error) if concerns_key(&error) => {
@@ -224,8 +225,9 @@ impl Reader {
         }
     }
 
-    /// Reads the family keys `keys`, and renews their expiry. For each key there are two commands: one for the type that
-    /// the family should have, and one for the type that it has if other processes declare it with other labels.
+    /// Reads the family keys `keys`, and renews their expiry. For each key there are two commands: one for
+    /// the type that the family should have, and one for the type that it has if other processes declare it
+    /// with other labels.
     ///
     /// If the server has lost a family that this process has written to, has it restored and reads again.
     fn read_keys(&mut self, reads: Vec<[Cmd; 2]>, keys: &[String], deadline: Instant) -> Result<Vec<Value>> {
@@ -241,7 +243,8 @@ impl Reader {
         let mut commands: Vec<Cmd> = second.iter().map(|&index| reads[index][1].clone()).collect();
         let seconds = self.shared.options.expire_key_time;
         for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
-            // The writers' key comes first: if it outlived the values, no process would notice that they are lost.
+            // The writers' key comes first: if it outlived the values, no process would notice that they are
+            // lost.
             commands.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
         }
         if !commands.is_empty() {
@@ -281,8 +284,8 @@ impl Reader {
         Ok(found.collect())
     }
 
-    /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use, is
-    /// replaced while there is time. A server that cannot be reached is an error at once.
+    /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use,
+    /// is replaced while there is time. A server that cannot be reached is an error at once.
     fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
         let options = &self.shared.options;
         let mut attempts = ATTEMPTS;
@@ -337,7 +340,8 @@ impl Found {
     }
 }
 
-/// Ignores that some keys are refused. They are reported where they are read, and must not spoil the other ones.
+/// Ignores that some keys are refused. They are reported where they are read, and must not spoil the other
+/// ones.
 fn unless_refused(result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() != ErrorKind::Store => Err(error),

@@ -1,6 +1,7 @@
 //! Reads what the server answers: text, numbers, the pairs of a hash, and errors.
 //!
-//! The senders, the readers and `check` use these functions, so that all of them judge a reply in the same way.
+//! The senders, the readers and `check` use these functions, so that all of them judge a reply in the same
+//! way.
 
 use redis::{ServerError, ServerErrorKind, Value};
 
@@ -35,8 +36,8 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-/// Returns whether the server refuses one key only: the key belongs to another program, is of another type, or may not be
-/// accessed by the user.
+/// Returns whether the server refuses one key only: the key belongs to another program, is of another type,
+/// or may not be accessed by the user.
 pub(crate) fn concerns_key(error: &ServerError) -> bool {
     // Redis 6 wraps the error of a script's command in an error of the script, so the code is not enough.
     let text = describe(error);
@@ -87,7 +88,8 @@ pub(crate) fn pairs(reply: Value) -> Vec<(String, String)> {
     pairs
 }
 
-/// Returns the value of a cell. A missing one counts as 0; anything but a number is an error that holds the text.
+/// Returns the value of a cell. A missing one counts as 0; anything but a number is an error that holds the
+/// text.
 pub(crate) fn number(reply: Value) -> Result<f64, String> {
     if reply == Value::Nil {
         return Ok(0.0);

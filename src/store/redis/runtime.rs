@@ -1,7 +1,7 @@
 //! The threads that serve a store in one process, and the channels that lead to them.
 //!
-//! A runtime belongs to the process that started it. [`super::slot`] holds the one of this process, and starts another
-//! in a forked child.
+//! A runtime belongs to the process that started it. [`super::slot`] holds the one of this process, and
+//! starts another in a forked child.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,7 +49,8 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Starts the threads. `first` is a connection that was made, or could not be made, for the BackendAction thread.
+    /// Starts the threads. `first` is a connection that was made, or could not be made, for the BackendAction
+    /// thread.
     pub(crate) fn start(shared: &Arc<Shared>, first: Option<Result<Connection>>) -> Result<Arc<Self>> {
         let (events, event_receiver) = unbounded();
         let (request_sender, request_receiver) = unbounded();
@@ -116,7 +117,8 @@ impl Runtime {
         }
     }
 
-    /// Sends what is pending, until `deadline`, and ends the threads. The error says how many changes are lost.
+    /// Sends what is pending, until `deadline`, and ends the threads. The error says how many changes are
+    /// lost.
     pub(crate) fn stop(&self, deadline: Instant) -> Result<()> {
         // An exchange that hangs may take longer than the deadline. Its thread then ends by itself later.
         let unsent = self.requests.stop(deadline).recv_deadline(deadline + LAST_ANSWER);
@@ -126,7 +128,8 @@ impl Runtime {
             let _ = self.questions.send(Question::Stop);
         }
         for thread in threads {
-            // A thread that waits for the network is not joined. The library stays loaded, so it may end later.
+            // A thread that waits for the network is not joined. The library stays loaded, so it may end
+            // later.
             thread.join_by(deadline);
         }
         match unsent {

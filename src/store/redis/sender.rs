@@ -1,8 +1,9 @@
 //! Sends the batches of the outbox, and takes the server's answers.
 //!
-//! Only the BackendAction thread sends, so the order in which it sends is the order in which the server applies. An
-//! answer confirms a batch, refuses a key, or says that the server no longer has the values that this process wrote.
-//! Those are restored if the server has lost them, and forgotten if they were deleted on purpose.
+//! Only the BackendAction thread sends, so the order in which it sends is the order in which the server
+//! applies. An answer confirms a batch, refuses a key, or says that the server no longer has the values that
+//! this process wrote. Those are restored if the server has lost them, and forgotten if they were deleted on
+//! purpose.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 /// The most batches in one exchange. It bounds the size of a request and of its replies.
 const MAX_BATCHES: usize = 128;
 
-/// How often in a row the server may have lost what it was told a moment ago. A server without memory may evict a
-/// family as soon as it is written; then restoring it would never end.
+/// How often in a row the server may have lost what it was told a moment ago. A server without memory may
+/// evict a family as soon as it is written; then restoring it would never end.
 const MAX_LOSSES: u32 = 16;
 
 /// How many keys or remarks one log record names.
@@ -58,7 +59,8 @@ pub(crate) struct BatchSender {
     pub(crate) link: Link,
     pub(crate) backlog: Backlog,
     throttle: Throttle,
-    /// Whether definitions were deleted on purpose, so that those of families with values are to be written again.
+    /// Whether definitions were deleted on purpose, so that those of families with values are to be written
+    /// again.
     must_require: bool,
     /// How many changes wait in the outbox, for a thread that closes the store while this one hangs.
     waiting: Arc<AtomicUsize>,
@@ -146,8 +148,8 @@ impl BatchSender {
         }
     }
 
-    /// Sends the batches of these keys. Returns whether some are to be made and sent again, because the server has
-    /// another epoch.
+    /// Sends the batches of these keys. Returns whether some are to be made and sent again, because the
+    /// server has another epoch.
     fn send_batches(&mut self, keys: &[String]) -> Result<bool> {
         let outbox = &self.backlog.outbox;
         let commands: Vec<Cmd> =
@@ -171,15 +173,16 @@ impl BatchSender {
                 break;
             }
         }
-        // This comes before an error is returned: the new epochs are known now, so the loss would not be found again.
+        // This comes before an error is returned: the new epochs are known now, so the loss would not be
+        // found again.
         let must_resend = outcome.must_resend;
         self.settle(outcome);
         self.note_waiting();
         result.map(|()| must_resend)
     }
 
-    /// Exchanges the batches of these keys for replies. Counts the batches that went out again because an answer was
-    /// lost, in this exchange or in an earlier one.
+    /// Exchanges the batches of these keys for replies. Counts the batches that went out again because an
+    /// answer was lost, in this exchange or in an earlier one.
     fn exchange_batches(&mut self, keys: &[String], commands: &[Cmd]) -> Result<Vec<Value>> {
         let before = self.link.transmissions();
         let result = self.exchange(commands);
@@ -284,7 +287,8 @@ impl BatchSender {
         }
     }
 
-    /// Acts on what the answers say: restores what is lost, forgets what was deleted on purpose, and logs both.
+    /// Acts on what the answers say: restores what is lost, forgets what was deleted on purpose, and logs
+    /// both.
     fn settle(&mut self, outcome: Outcome) {
         let Outcome { lost, emptied, begun, adopted, .. } = outcome;
         let address = &self.shared.options.address;
@@ -357,8 +361,8 @@ impl BatchSender {
 
     /// Removes the entries of this writer from the server, because it will not send anything again.
     ///
-    /// It does nothing if a connection ever failed: a batch that was sent twice may still be on its way, and without
-    /// the entry it would be applied a second time. Other writers sweep out what stays behind.
+    /// It does nothing if a connection ever failed: a batch that was sent twice may still be on its way, and
+    /// without the entry it would be applied a second time. Other writers sweep out what stays behind.
     pub(crate) fn leave(&mut self) {
         if self.link.has_failed() || self.link.retry_at().is_some() {
             return;

@@ -1,7 +1,8 @@
 //! Where a process finds the threads that serve its store.
 //!
-//! A forked child forgets its parent's threads without touching them: they do not exist in the child, and their channels
-//! may be half changed. It closes the sockets that it inherited, and starts threads of its own when it first needs them.
+//! A forked child forgets its parent's threads without touching them: they do not exist in the child, and
+//! their channels may be half changed. It closes the sockets that it inherited, and starts threads of its own
+//! when it first needs them.
 
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +23,8 @@ pub(crate) struct RuntimeSlot(Mutex<State>);
 #[derive(Debug)]
 enum State {
     Running(Arc<Runtime>),
-    /// A forked child that has not used the store yet (`None`), or whose threads could not be started, last at this
-    /// time.
+    /// A forked child that has not used the store yet (`None`), or whose threads could not be started, last
+    /// at this time.
     NotStarted {
         failed_at: Option<Instant>,
     },
@@ -42,8 +43,9 @@ impl RuntimeSlot {
         }))
     }
 
-    /// Returns the runtime, and starts it if need be. `None` if the store is closed, or if the runtime cannot be
-    /// started. A start that failed is not repeated for a second, because callers of this function cannot wait.
+    /// Returns the runtime, and starts it if need be. `None` if the store is closed, or if the runtime cannot
+    /// be started. A start that failed is not repeated for a second, because callers of this function cannot
+    /// wait.
     pub(crate) fn get(&self, start: impl FnOnce() -> Result<Arc<Runtime>>) -> Option<Arc<Runtime>> {
         let has_just_failed = |failed_at: &Instant| failed_at.elapsed() < AFTER_FAILED_START;
         match &*self.lock() {
@@ -135,8 +137,8 @@ impl ForkGuard for MutexGuard<'_, State> {
 }
 
 fn close_inherited(socket: RawFd) {
-    // SAFETY: the number was in its slot at the fork, so it is an open socket of the parent's connection. Nothing else
-    // in this process owns it.
+    // SAFETY: the number was in its slot at the fork, so it is an open socket of the parent's connection.
+    // Nothing else in this process owns it.
     #[allow(unsafe_code)]
     unsafe {
         libc::close(socket);

@@ -1,7 +1,7 @@
 //! A socket whose number a forked child can find, with a deadline for each exchange.
 //!
-//! A child inherits the descriptors of its parent's connections and must close them. So each connection notes the
-//! number of its socket in a [`SocketSlot`], which outlives the connection.
+//! A child inherits the descriptors of its parent's connections and must close them. So each connection notes
+//! the number of its socket in a [`SocketSlot`], which outlives the connection.
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -21,8 +21,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// How long an exchange waits before it calls its idle function.
 const IDLE_EVERY: Duration = Duration::from_millis(100);
 
-/// Keeps a peer that hangs up from killing the program: a write is an error then, and not SIGPIPE. Apple's systems have
-/// an option of the socket instead.
+/// Keeps a peer that hangs up from killing the program: a write is an error then, and not SIGPIPE. Apple's
+/// systems have an option of the socket instead.
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
@@ -56,7 +56,8 @@ pub(crate) struct Socket {
     slot: Option<Arc<SocketSlot>>,
 }
 
-/// Returns the addresses at which `address` may be reached. Resolving a host name takes as long as the system allows.
+/// Returns the addresses at which `address` may be reached. Resolving a host name takes as long as the system
+/// allows.
 pub(crate) fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
     match address {
         Address::Unix { path } => Ok(vec![SockAddr::unix(path)?]),
@@ -86,8 +87,8 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Connects to a Unix socket. That succeeds or fails at once, except while the server's backlog is full; then
-    /// the only way is to try again.
+    /// Connects to a Unix socket. That succeeds or fails at once, except while the server's backlog is full;
+    /// then the only way is to try again.
     fn connect_unix(
         address: &SockAddr,
         deadline: Instant,
@@ -149,7 +150,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // This runs before the socket is closed. Afterwards the number may belong to another file of the program.
+        // This runs before the socket is closed. Afterwards the number may belong to another file of the
+        // program.
         if let Some(slot) = &self.slot {
             slot.take();
         }
@@ -159,7 +161,8 @@ impl Drop for Socket {
 /// What one exchange with the server may cost.
 pub(crate) struct Terms<'idle> {
     pub(crate) deadline: Instant,
-    /// About how many bytes of memory the replies may take. It protects against a server that never stops answering.
+    /// About how many bytes of memory the replies may take. It protects against a server that never stops
+    /// answering.
     pub(crate) memory: usize,
     /// Called every [`IDLE_EVERY`] while the server does not answer.
     pub(crate) idle: &'idle mut dyn FnMut(),

@@ -25,8 +25,8 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Returns whether a record may be written, and counts it. At the start of a window, the number of records that
-    /// were left out in the last one is logged.
+    /// Returns whether a record may be written, and counts it. At the start of a window, the number of
+    /// records that were left out in the last one is logged.
     pub(crate) fn admits(&mut self) -> bool {
         if self.began.elapsed() >= WINDOW {
             if self.left_out > 0 {

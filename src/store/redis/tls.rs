@@ -1,7 +1,8 @@
 //! TLS for the connections of a store: what to trust, what to show, and how to word a refusal.
 //!
-//! The configuration is made once, when the store is opened, so that a file that cannot be used is an error there.
-//! Sessions are never resumed: the cache for that is behind a lock, which a forked child might inherit held.
+//! The configuration is made once, when the store is opened, so that a file that cannot be used is an error
+//! there. Sessions are never resumed: the cache for that is behind a lock, which a forked child might inherit
+//! held.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads the files that the options name. `host` is the server's name unless the options have another one.
+    /// Reads the files that the options name. `host` is the server's name unless the options have another
+    /// one.
     pub(crate) fn new(options: &TlsOptions, host: &str) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let name = options.server_name.as_deref().unwrap_or(host);

@@ -1,7 +1,7 @@
 //! The bytes of a connection: plain, or under TLS.
 //!
-//! Both are read and written under the [`Terms`] of one exchange. What is read is metered, so that a server cannot make
-//! this process take memory without bound.
+//! Both are read and written under the [`Terms`] of one exchange. What is read is metered, so that a server
+//! cannot make this process take memory without bound.
 
 use std::io::{self, Read, Write};
 
@@ -58,8 +58,8 @@ impl Transport {
         Metered { transport: self, terms }
     }
 
-    /// Returns whether the peer has closed the connection, or has sent something unasked. It does not wait. A TLS server
-    /// may send tickets and the like at any time, which say nothing.
+    /// Returns whether the peer has closed the connection, or has sent something unasked. It does not wait. A
+    /// TLS server may send tickets and the like at any time, which say nothing.
     pub(crate) fn has_ended(&mut self) -> bool {
         let Some(session) = &mut self.session else {
             return match self.socket.read_at_once(&mut [0]) {
