@@ -22,8 +22,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 /// About how much memory the replies to a login, or to batches, may take.
 pub(crate) const SMALL: usize = 8 << 20;
 
-/// About how much memory the replies to a scrape may take: some 1,500,000 series.
-pub(crate) const LARGE: usize = 512 << 20;
+/// About how much memory the replies to a scrape may take: that of a million values.
+pub(crate) const LARGE: usize = 256 << 20;
 
 /// A connection that is logged in and has answered a `PING`.
 pub(crate) struct Connection {

@@ -11,6 +11,7 @@ use redis::{Cmd, Value};
 use super::connection::{Connection, SMALL};
 use super::options::RedisOptions;
 use super::socket::{SocketSlot, Terms};
+use super::throttle::Throttle;
 use crate::model::error::{Error, Result};
 
 /// How long to wait before the first new attempt. Each further pause is twice as long, up to the longest.
@@ -30,6 +31,7 @@ pub(crate) struct Link {
     has_failed: bool,
     /// How often something was sent on a connection.
     transmissions: u64,
+    throttle: Throttle,
 }
 
 /// Which server answered on which connection.
@@ -69,6 +71,7 @@ impl Link {
             lost: None,
             has_failed: false,
             transmissions: 0,
+            throttle: Throttle::default(),
         };
         match first {
             Some(Ok(connection)) => link.keep(connection),
@@ -129,7 +132,7 @@ impl Link {
 
     /// Notes that the server serves. If the store was lost, it is back.
     pub(crate) fn serves(&mut self, options: &RedisOptions) {
-        if self.lost.take().is_some() {
+        if self.lost.take().is_some() && self.throttle.admits() {
             log::info!("{} is back", options.address);
         }
     }
@@ -140,7 +143,10 @@ impl Link {
         let pause = match &self.lost {
             Some(lost) => (lost.pause * 2).min(LONGEST_PAUSE),
             None => {
-                log::error!("the store is lost: {reason}; changes are kept, and sent when it is back");
+                // A server that refuses every other time must not fill the log.
+                if self.throttle.admits() {
+                    log::error!("the store is lost: {reason}; changes are kept, and sent when it is back");
+                }
                 FIRST_PAUSE
             }
         };

@@ -1,4 +1,4 @@
-//! Limits how many records about single keys the store writes to the log.
+//! Limits how many records the store writes to the log.
 //!
 //! What a server answers decides how many there are, and a confused or hostile server must not fill a disk.
 
@@ -30,7 +30,7 @@ impl Throttle {
     pub(crate) fn admits(&mut self) -> bool {
         if self.began.elapsed() >= WINDOW {
             if self.left_out > 0 {
-                log::warn!("{} more log records about Redis keys were left out", self.left_out);
+                log::warn!("{} more log records about the Redis store were left out", self.left_out);
             }
             *self = Self::default();
         }
