@@ -83,6 +83,7 @@ RSpec.describe PytheusBackend::Backend do
       end
       wait_until("the server answers again") { backend.render.text[/^waits_total (\d+)/, 1].to_i > 1 rescue false }
       backend.close
+    ensure
       server.stop
     end
   end

@@ -4,8 +4,7 @@
 #
 #   rspec -I lib -I GEM/lib -I GEM/spec -r ./spec/support/client_ruby.rb GEM/spec
 #
-# GEM is a checkout of github.com/prometheus/client_ruby. `make test-ruby-client GEM=…` does it. Expected
-# failures, and why, are in docs/ruby.md.
+# GEM is a checkout of github.com/prometheus/client_ruby. `make test-ruby-client GEM=…` does it.
 
 require "pytheus_backend"
 require "prometheus/client"
@@ -26,7 +25,7 @@ Prometheus::Client::DataStores::DirectFileStore.define_singleton_method(:new) do
   PytheusBackend::Store.new("shm://#{dir}/metrics")
 end
 
-# What this store does otherwise, and why. A spec of this list that passes is a failure.
+# The specs that this store does not pass, by the reason. If one of them passes, rspec reports a failure.
 OTHERWISE = {
   "the engine's add returns no value, and reading it would cost a round trip with Redis" => [
     "Prometheus::Client::Counter#increment returns the new counter value",

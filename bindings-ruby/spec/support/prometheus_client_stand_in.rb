@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# What the prometheus-client gem asks of a data store, by its documented interface, for machines where the gem
-# itself cannot be had: the same calls with the same labels in the same order, and nothing else of it (no
-# validation, no registry, no text format). `make test-ruby-client` runs the gem's own specs.
+# A stand-in for the prometheus-client gem, for machines where the gem is not installed. It makes the calls that
+# the gem's documentation of data stores describes, with the same labels in the same order. It has no validation,
+# no registry and no text format. `make test-ruby-client` runs the gem's own specs.
 module Prometheus
   module Client
     Config = Struct.new(:data_store)

@@ -40,7 +40,7 @@ class RedisServer
     nil
   end
 
-  # Stops the server as it is, for the block: connections stay open, and it does not answer.
+  # Suspends the server during the block: its connections stay open, but it does not answer.
   def paused
     Process.kill(:STOP, @pid)
     yield
@@ -49,7 +49,7 @@ class RedisServer
   end
 
   def stop
-    return if @owner != Process.pid # a forked child has it only by name
+    return if @owner != Process.pid # the server of a forked child's parent
 
     Process.kill(:KILL, @pid)
     Process.wait(@pid)

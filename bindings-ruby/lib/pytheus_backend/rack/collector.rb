@@ -10,8 +10,8 @@ module PytheusBackend
     # are: `http_server_requests_total` (code, method, path), `http_server_request_duration_seconds` (method,
     # path) and `http_server_exceptions_total` (exception).
     #
-    # Paths of clients become label values, and each makes a series: numbers and UUIDs in them are replaced,
-    # and `path:`, which is called with the Rack environment, can name the route instead.
+    # Each path that clients request makes a series of its own. The collector therefore replaces numbers and
+    # UUIDs in paths. `path:` can name the route instead: it is called with the Rack environment.
     class Collector
       METHODS = %w[get head post put patch delete options trace connect].to_h { |name| [name.upcase, name] }.freeze
       UUID = /\A\h{8}-\h{4}-\h{4}-\h{4}-\h{12}\z/
@@ -46,7 +46,7 @@ module PytheusBackend
         @requests.increment(labels: labels.merge(code: code.to_s))
       end
 
-      # A fault of the measurement (a `path:` that raises, say) must not become one of the request.
+      # An error of the measurement, such as a `path:` that raises, must not fail the request.
       def measuring
         yield
       rescue StandardError => e
