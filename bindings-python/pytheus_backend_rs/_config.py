@@ -1,7 +1,7 @@
-"""Turns the configuration dictionary that pytheus passes into the engine's store URL.
+"""Turns a configuration dictionary into the engine's store URL.
 
-Only the place of the server is known here. Every other option goes into the URL's query as it is: the
-engine is the one that knows the options, and that refuses unknown ones by name.
+`OWN_OPTIONS` lists the options of this package: where the store is, and `native_methods`. Every other option
+goes into the URL's query as it is. The engine declares those, and refuses unknown ones by name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,33 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from pytheus_backend_rs._errors import ConfigurationError
 
-#: The option of this package, which the engine does not know.
 _NATIVE_METHODS = "native_methods"
+
+#: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
+#: against this.
+OWN_OPTIONS = {
+    "redis": ("host", "port", "unix_socket_path", "url", "ssl", _NATIVE_METHODS),
+    "shm": ("path", "url", _NATIVE_METHODS),
+    "memory": (_NATIVE_METHODS,),
+}
+
+#: How similar an unknown option must be to one of `OWN_OPTIONS` to be taken for it, from 0 to 1.
+_NEAR_MISS = 0.7
+
+
+def refuse_misspelled(config: Mapping[str, Any], store: str) -> None:
+    """Refuses an option that is nearly one of this package's own. The engine suggests its own options
+    only."""
+    own = OWN_OPTIONS[store]
+    for name in config:
+        if name not in own:
+            # Imported here, because only a mistake needs it.
+            import difflib
+
+            for near in difflib.get_close_matches(str(name), own, 1, _NEAR_MISS):
+                raise ConfigurationError(
+                    f"unknown option {name!r} for the {store} store; did you mean {near!r}?"
+                )
 
 
 def native_methods(config: Mapping[str, Any]) -> bool:

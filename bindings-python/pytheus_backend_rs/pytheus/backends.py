@@ -52,6 +52,8 @@ class Backend:
 
     #: Whether the values are shared with other processes, so that reading them may wait.
     _IS_SHARED: ClassVar[bool] = False
+    #: The store, as in the scheme of its URL.
+    _STORE: ClassVar[str] = "memory"
     #: What `load_backend` loaded last. One attribute, so that other threads see engine and configuration
     #: change together.
     _loaded: ClassVar[_Loaded | None] = None
@@ -224,6 +226,7 @@ class Backend:
         # Records are not delivered here: pytheus may be constructing a metric, which a log handler could not
         # render.
         _logging.start()
+        _config.refuse_misspelled(config, cls._STORE)
         engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
         cls._base()._opened[_fingerprint(config)] = engine
         return engine
@@ -346,7 +349,8 @@ class RedisBackend(_SharedBackend):
     `inc`, `dec` and `set` never touch the network and never fail because of it: the engine gathers
     changes and sends them every `flush_interval_ms`. `get` and a scrape first send what is pending.
 
-    The place of the server is `host` (127.0.0.1) and `port` (6379), or `unix_socket_path`, or `url`. Options:
+    The place of the server is `host` (127.0.0.1) and `port` (6379), by TLS with `ssl` (False), or
+    `unix_socket_path`, or `url`. Options:
 
     - `db` (0): the number of the logical database, unless the path of the URL gives it
     - `username`: the user to log in as, unless the URL gives it before the host
@@ -380,6 +384,8 @@ class RedisBackend(_SharedBackend):
     - `native_methods` (True): make `inc`, `dec`, `set`, `observe` and `labels` native on each metric
     """
 
+    _STORE = "redis"
+
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
         return _config.redis_url(config)
@@ -399,8 +405,8 @@ class SharedMemoryBackend(_SharedBackend):
     An `inc` changes the value in place, visible to all at once: nothing has to be sent, and a process that
     is killed has lost nothing.
 
-    `path` is the file. Without one, all processes that descend from one program by fork or by
-    `multiprocessing` find one file by themselves. Options:
+    `path` is the file, or `url` names it. Without one, all processes that descend from one program by fork or
+    by `multiprocessing` find one file by themselves. Options:
 
     - `size_limit` (67108864): how large a new file may grow
     - `start` (continue): continue with what the file holds, reset it to an empty one, or attach to
@@ -413,6 +419,8 @@ class SharedMemoryBackend(_SharedBackend):
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
     - `native_methods` (True): as for `RedisBackend`
     """
+
+    _STORE = "shm"
 
     @classmethod
     def _url(cls, config: Mapping[str, Any]) -> str:
