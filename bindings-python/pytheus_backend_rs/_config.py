@@ -44,19 +44,19 @@ def refuse_misspelled(config: Mapping[str, Any], store: str) -> None:
 
 
 def native_methods(config: Mapping[str, Any]) -> bool:
-    """Whether metrics get native methods: option `native_methods`, which is on by default."""
+    """Tells whether metrics get native methods: the option `native_methods`, which is on by default."""
     value = config.get(_NATIVE_METHODS)
     return value is None or _boolean(_NATIVE_METHODS, value)
 
 
 def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without those of this package, which are checked."""
+    """Returns the options for the engine: all but `native_methods`, which is checked."""
     native_methods(config)
     return {name: value for name, value in config.items() if name != _NATIVE_METHODS}
 
 
 def redis_url(config: Mapping[str, Any]) -> str:
-    """The store URL for the options of a `RedisBackend`.
+    """Returns the store URL for the options of a `RedisBackend`.
 
     `url`, or `host`, `port` (default 127.0.0.1:6379), or `unix_socket_path`; `ssl`; and the engine's.
     """
@@ -78,7 +78,7 @@ def redis_url(config: Mapping[str, Any]) -> str:
 
 
 def shared_memory_url(config: Mapping[str, Any]) -> str:
-    """The store URL for the options of a `SharedMemoryBackend`.
+    """Returns the store URL for the options of a `SharedMemoryBackend`.
 
     `path`, or `url`, or neither; `size_limit`; `start`; `mode`, as a number (0o600) or in octal digits
     ("0600").
@@ -104,7 +104,8 @@ def shared_memory_url(config: Mapping[str, Any]) -> str:
 
 
 def _multiprocessing_parent() -> dict[str, int]:
-    """The process that has started this one through `multiprocessing`, as the engine's option `parent`."""
+    """Returns the process that started this one through `multiprocessing`, as the engine's option
+    `parent`."""
     # Not imported here: a process that was started so has imported it.
     process: Any = sys.modules.get("multiprocessing.process")
     parent = process.parent_process() if process is not None else None
@@ -112,7 +113,7 @@ def _multiprocessing_parent() -> dict[str, int]:
 
 
 def _absolute(path: Any) -> bytes:
-    """The bytes of the path. A file may have a name that is no text."""
+    """Returns the absolute path as bytes, because the name of a file need not be text."""
     if not isinstance(path, (str, bytes, os.PathLike)) or not path:
         raise ConfigurationError(f"option 'path' is {path!r}: expected a path")
     try:
@@ -125,7 +126,7 @@ def _absolute(path: Any) -> bytes:
 
 
 def with_options(base: str, options: Mapping[str, Any]) -> str:
-    """`base` with the options in its query."""
+    """Returns `base` with the options in its query."""
     query = urlencode({name: _value(name, value) for name, value in options.items()})
     if not query:
         return base
@@ -172,7 +173,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _encodable(name: str, text: str) -> str:
-    """`text`, if a C string can hold it."""
+    """Returns `text` if a C string can hold it; raises ConfigurationError otherwise."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -187,5 +188,5 @@ def _encodable(name: str, text: str) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    """The value for an error message, unless it may hold a password."""
+    """Returns the value as an error message shows it: a value that may hold a password is left out."""
     return f"a secret of type {type(value).__name__}" if name in ("password", "url") else repr(value)

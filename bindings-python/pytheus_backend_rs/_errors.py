@@ -1,6 +1,6 @@
-"""The exceptions: one for each failing status of the engine, by the engine's own list.
+"""The exceptions of the package: one for each failing status of the engine.
 
-Each is a `BackendError`, and the built-in exception that a Python programmer would expect.
+Each derives from `BackendError` and from the built-in exception that a Python programmer would expect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pytheus_backend_rs._native import ffi, lib
 
 
 class BackendError(Exception):
-    """Something went wrong in a backend; the message says what, with which value, and what to do."""
+    """An operation of a backend failed. The message says which, with which value, and what to do."""
 
 
 class NullPointerError(BackendError, RuntimeError):
@@ -35,7 +35,7 @@ class WrongTypeError(BackendError, TypeError):
 
 
 class NotFoundError(BackendError, LookupError):
-    """What was asked for does not exist."""
+    """The series or the bucket does not exist."""
 
 
 class UnavailableError(BackendError, ConnectionError):
@@ -47,7 +47,7 @@ class BackendTimeoutError(BackendError, TimeoutError):
 
 
 class StoreError(BackendError, RuntimeError):
-    """The store answered, but a key holds something that is not ours."""
+    """The store answered, but refused: a key holds another program's data, or a file is damaged."""
 
 
 class PanicError(BackendError, RuntimeError):
@@ -69,12 +69,12 @@ _BY_STATUS: dict[int, type[BackendError]] = {
 
 
 def exception_class(status: int) -> type[BackendError]:
-    """The class of exception for a failing status."""
+    """Returns the class of exception for a failing status."""
     return _BY_STATUS.get(status, BackendError)
 
 
 class ErrorSlot:
-    """Receives the error of one call: pass `slot.pointer`, then `check` the status."""
+    """Receives the error of one call: pass `slot.pointer` to the call, then its status to `check`."""
 
     __slots__ = ("pointer",)
 
@@ -82,7 +82,7 @@ class ErrorSlot:
         self.pointer: Any = ffi.new("BackendError **")
 
     def check(self, status: int) -> None:
-        """Raises the exception for a status that is not OK."""
+        """Raises the exception for a failing status; does nothing for OK."""
         if status == lib.BACKEND_STATUS_OK:
             return
         error = self.pointer[0]

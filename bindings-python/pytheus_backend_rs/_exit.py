@@ -1,8 +1,8 @@
-"""Brings in the tail: what a process has counted arrives when it ends.
+"""Sends what a process has counted when the process ends.
 
-The interpreter's exit handlers run at a normal end, `sys.exit` and an unhandled exception, but not at the
-end of a `multiprocessing` child, which has finalizers of its own, nor at that of a child of Celery's prefork
-pool, which has neither and sends a signal of Celery's.
+The interpreter's exit handlers run at a normal end, at `sys.exit` and after an unhandled exception. They do
+not run in a `multiprocessing` child, which has finalizers of its own, nor in a child of Celery's prefork
+pool, which has neither but sends a signal of Celery's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pytheus_backend_rs._native import lib
 
 
 def install() -> None:
-    """Registers the handlers, once, when the package is imported: what is registered later runs earlier,
-    so the program's own handlers can still count.
+    """Registers the handlers, once, when the package is imported.
+
+    Handlers that are registered later run earlier, so the program's own handlers can still count.
 
     The end of a sub-interpreter is not the end of the process, because others may go on counting. The
     engine's threads send what the sub-interpreter has counted.
@@ -37,13 +38,16 @@ def install() -> None:
 
 
 def _close_all(*_: Any, **__: Any) -> None:
-    # The engine logs what it could not send.
+    # The engine logs the changes that it could not send.
     lib.released_backend_close_all()
     _logging.stop()
 
 
 def _prepare_children() -> None:
-    """Before each fork, since nothing is imported for this: it may never be needed."""
+    """Registers for children of `multiprocessing` and Celery, before each fork.
+
+    It looks whether the program has imported them, because importing them here would cost every program.
+    """
     _prepare_multiprocessing_children()
     _prepare_celery_children()
 
@@ -52,8 +56,8 @@ _prepared = False
 
 
 def _prepare_multiprocessing_children() -> None:
-    """A `multiprocessing` child forgets its parent's finalizers, then runs what the parent has registered
-    to be run after a fork. A process of `billiard` does the same, but may import the module only then."""
+    """Registers a function that runs in each `multiprocessing` child, after it has dropped its parent's
+    finalizers. A process of `billiard` does the same, but may import the module only then."""
     global _prepared
     if "billiard" in sys.modules:
         importlib.import_module("multiprocessing.util")
@@ -64,7 +68,7 @@ def _prepare_multiprocessing_children() -> None:
 
 
 def _finish_with_multiprocessing(_registered: Any = None) -> None:
-    """In a `multiprocessing` child: close when its function has returned."""
+    """In a `multiprocessing` child: closes all backends when the child's function has returned."""
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _close_all, exitpriority=-100)
@@ -74,13 +78,16 @@ _connected_by: int | None = None
 
 
 def _prepare_celery_children() -> None:
-    """A child of Celery's prefork pool says that it is about to end, and then ends by `os._exit`. It tells
-    first whoever listened first, so for each fork we come last: the program's own receivers can still
-    count."""
+    """Connects to the signal that a child of Celery's prefork pool sends before it ends by `os._exit`.
+
+    Receivers run in the order in which they were connected. Connecting again before each fork puts this one
+    last, so the program's own receivers can still count.
+    """
     global _connected_by
     signals: Any = sys.modules.get("celery.signals")
     ended: Any = getattr(signals, "worker_process_shutdown", None)
-    # What a forked child inherits is good enough: another thread may have held the signal's lock at the fork.
+    # A forked child keeps the connection that it inherits: another thread may have held the signal's lock at
+    # the fork.
     if ended is not None and _connected_by in (None, os.getpid()):
         _connected_by = os.getpid()
         ended.disconnect(dispatch_uid=__name__)

@@ -252,7 +252,8 @@ class Backend:
 
     @classmethod
     def _is_plain(cls) -> bool:
-        """Whether the hot methods are ours: a program's subclass may have its own, which must be called."""
+        """Tells whether a program's subclass has left the hot methods alone, so native ones may replace
+        them."""
         return all(getattr(cls, name) is getattr(Backend, name) for name in ("inc", "dec", "set"))
 
     def _choose_operations(self) -> None:
@@ -291,7 +292,8 @@ class Backend:
 
 
 def loaded_engine() -> Engine | None:
-    """The engine of the backend class that pytheus has loaded, if that is one of ours."""
+    """Returns the engine that pytheus' `load_backend` loaded; None if its class is not one of this
+    package."""
     loaded = internals.loaded_class()
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         return None
@@ -316,7 +318,7 @@ class SingleProcessAtomicBackend(Backend):
 
 
 class _SharedBackend(Backend):
-    """What the classes share whose values are shared with other processes."""
+    """The part that `RedisBackend` and `SharedMemoryBackend` share: values of several processes."""
 
     _IS_SHARED = True
 
