@@ -35,6 +35,7 @@ OPTIONAL = {
     ("metrics_collect", "length"),
     ("metrics_snapshot_new", "families"),
     ("backend_log_callback", "callback"),
+    ("backend_log_next", "time"),
     ("metrics_collect_callback", "user_data"),
     ("backend_log_callback", "user_data"),
 }

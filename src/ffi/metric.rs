@@ -19,9 +19,12 @@ use crate::model::error::Error;
 /// value 0. Ask once and keep the handle: this function looks the metric up, the functions on a
 /// handle do not.
 ///
+/// If the store cannot take the metric (it is full, or permission is missing), the call succeeds:
+/// the metric counts in this process until the store takes it, the log says why, and
+/// `metrics_held_back` in BackendStatistics counts it.
+///
 /// BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not
 /// UTF-8.
-/// BACKEND_STATUS_STORE: the store has no room for another metric.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_new(
     family: *const MetricFamily,

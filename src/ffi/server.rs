@@ -47,7 +47,7 @@ pub struct MetricsServeOptions {
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
 unsafe impl SizeFirst for MetricsServeOptions {
     const NAME: &'static str = "MetricsServeOptions";
-    const FIRST_SIZE: usize = offset_of!(Self, port) + size_of::<u16>();
+    const FIRST_SIZE: usize = offset_of!(Self, allowed_hosts) + size_of::<*const c_char>();
 }
 
 /// An HTTP server that shows the metrics of a backend. `metrics_serve` starts one; free it with
