@@ -130,7 +130,7 @@ static inline void check_give_up(const char *reason) {
   exit(2);
 }
 
-/* Lets others run between two looks at a condition that nobody announces. */
+/* Yields between two looks at a condition for which there is no event. */
 static inline void check_pause(void) {
   struct timespec pause = {0, 1000000};
   nanosleep(&pause, NULL);

@@ -45,7 +45,7 @@ def shared_server() -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared_server: Server) -> Server:
-    """The server of the session, empty. A test that stops or kills its server takes `own_server`."""
+    """Returns the session's server, emptied. A test that stops or kills its server uses `own_server`."""
     shared_server.client().flushall()
     return shared_server
 
@@ -71,7 +71,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def own_server(start_server: Callable[..., Server]) -> Server:
-    """A server that the test may pause, kill and start again."""
+    """Returns a server that the test may pause, kill and start again."""
     return start_server()
 
 
@@ -88,7 +88,7 @@ def backend_class(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def config(backend_class: Any, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A configuration for `backend_class`."""
+    """Returns a configuration for `backend_class`."""
     if backend_class is RedisBackend:
         server: Server = request.getfixturevalue("server")
         return server.config
@@ -99,14 +99,14 @@ def config(backend_class: Any, request: pytest.FixtureRequest) -> dict[str, Any]
 
 @pytest.fixture
 def backend(backend_class: Any, config: dict[str, Any]) -> Any:
-    """Each of the classes in turn, loaded as the backend of pytheus."""
+    """Loads each of the classes in turn as the backend of pytheus."""
     backends.load_backend(backend_class, config)
     return backend_class
 
 
 @pytest.fixture(params=["RedisBackend", "SharedMemoryBackend"])
 def store(request: pytest.FixtureRequest) -> SharedStore:
-    """Each of the stores in turn that processes share, empty."""
+    """Returns each of the shared stores in turn, empty."""
     if request.param == "RedisBackend":
         server: Server = request.getfixturevalue("server")
         return SharedStore(request.param, server.config)
@@ -115,7 +115,7 @@ def store(request: pytest.FixtureRequest) -> SharedStore:
 
 @pytest.fixture
 def redis_backend(server: Server) -> Callable[..., None]:
-    """`RedisBackend` on the session's server, loaded; call it to load it again with other options."""
+    """Loads `RedisBackend` on the session's server. Calling the result loads it again with other options."""
 
     def load(**options: Any) -> None:
         backends.load_backend(RedisBackend, {**server.config, **options})

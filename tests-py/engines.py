@@ -1,4 +1,4 @@
-"""The engines that a test leaves behind in this process, and how to be rid of them.
+"""Removes the engines that a test leaves behind in this process.
 
 A class holds on to the engine that was loaded last, and metrics to theirs; an engine that nobody uses
 closes itself, after it has sent what it has.

@@ -1,4 +1,4 @@
-"""One HTTP request, with nothing added and nothing hidden: what a scraper sends and sees."""
+"""One HTTP request as a scraper sends it, and the unchanged answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """An answer. The names of its headers are in lower case."""
+    """An answer, with header names in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -19,11 +19,13 @@ class Reply(NamedTuple):
 
 
 def get(port: int, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> Reply:
-    """Asks the server on this port of 127.0.0.1. The time-out is hang protection."""
+    """Sends a request to a port of 127.0.0.1. The timeout turns a hang into a failure."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
-        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        return Reply(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        )
     finally:
         connection.close()

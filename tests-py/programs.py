@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: What most programs begin with. They find the backend's configuration in `config`.
+#: The beginning of most programs. `config` is the configuration of the backend.
 PRELUDE = """
 import json, logging, os, sys, threading, time
 from pytheus.backends import load_backend
@@ -29,11 +29,25 @@ from pytheus_backend_rs import BackendError, RedisBackend, SingleProcessAtomicBa
 config = json.loads(os.environ["TEST_CONFIG"])
 """
 
+#: Loads a backend and scrapes it while the interpreter shuts down. From 3.12 on CPython then starts no more threads.
+AT_SHUTDOWN = """
+    import atexit
+    def use():
+        from pytheus.backends import load_backend
+        from pytheus.exposition import generate_metrics
+        from pytheus.metrics import Counter
+        from pytheus_backend_rs import SharedMemoryBackend
+        load_backend(SharedMemoryBackend, {})
+        Counter("requests_total", "help").inc()
+        print(generate_metrics())
+    atexit.register(use)
+"""
+
 HANG = 120.0
 
 
 class Program:
-    """A running program; its standard streams are pipes of text."""
+    """A running program, with pipes as its standard streams."""
 
     def __init__(
         self,
@@ -58,22 +72,22 @@ class Program:
             env={
                 **os.environ,
                 "TEST_CONFIG": json.dumps(config),
-                # From 3.12 on a fork in a process with threads is worth a warning, also for ours.
+                # From 3.12 on CPython warns of a fork in a process with threads, and counts the engine's.
                 "PYTHONWARNINGS": "ignore::DeprecationWarning",
                 **(environment or {}),
             },
         )
 
     def say(self, line: str = "") -> None:
-        """Gives the program a line, which it may be waiting for."""
+        """Writes a line to the program's standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def line(self) -> str:
-        """The next line that the program prints."""
+        """Returns the next line that the program prints."""
         assert self.process.stdout is not None
-        # Byte by byte: what a buffer had read ahead would be lost to `finish`, which reads the pipe itself.
+        # Byte by byte, because `finish` reads the pipe itself and would miss what a buffer had read ahead.
         line = bytearray()
         while not line.endswith(b"\n"):
             byte = os.read(self.process.stdout.fileno(), 1)
@@ -100,7 +114,7 @@ class Program:
 
 @contextlib.contextmanager
 def running(source: str, config: dict[str, Any], **options: Any) -> Iterator[Program]:
-    """A program that runs while the body does."""
+    """Runs a program while the body of the `with` statement runs."""
     program = Program(source, config, **options)
     try:
         yield program

@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, with its own data directory, that scrapes what a test names."""
+"""A real Prometheus on loopback, with its own data directory, that scrapes the targets of a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http_client import get
 from redis_server import free_port
 from waiting import wait_until
 
-#: Short, so that a test need not wait long for the next scrape.
+#: Short, so that a test does not wait long for the next scrape.
 SCRAPE_INTERVAL = "1s"
 
 
@@ -25,8 +25,10 @@ class Prometheus:
             for job, port in targets.items()
         ]
         config = folder / "prometheus.yml"
-        # JSON is YAML.
-        config.write_text(json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL}, "scrape_configs": jobs}))
+        # Every JSON text is YAML.
+        config.write_text(
+            json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL}, "scrape_configs": jobs})
+        )
         self.port = free_port()
         self._log = (folder / "prometheus.log").open("w")
         self._process = subprocess.Popen(
@@ -46,14 +48,14 @@ class Prometheus:
             raise
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """An instant query: labels and value of each series."""
+        """Runs an instant query and returns labels and value of each series."""
         path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
         answer: Any = json.loads(get(self.port, path).body)
         assert answer["status"] == "success", answer
         return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
 
     def targets(self) -> list[Any]:
-        """What Prometheus says of each target: health, last error."""
+        """Returns health and last error of each target."""
         answer: Any = json.loads(get(self.port, "/api/v1/targets").body)
         return list(answer["data"]["activeTargets"])
 

@@ -37,7 +37,7 @@ class Server:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The backend configuration that leads here."""
+        """Returns the backend configuration for this server."""
         return {"host": "127.0.0.1", "port": self.port}
 
     @property
@@ -49,7 +49,7 @@ class Server:
         return redis.Redis(port=self.port, db=db, decode_responses=True)
 
     def start(self) -> None:
-        """Starts the server, on the port that it had before."""
+        """Starts the server again on its port."""
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--unixsocket", str(self.socket_path)]
         command += ["--appendonly", "no", "--dir", str(self._directory), *self._options]
@@ -58,14 +58,14 @@ class Server:
         wait_until(self._answers, f"redis-server on port {self.port} answers; see {self._directory}/log")
 
     def pause(self) -> None:
-        """Stops the server as it is: connections stay open, and nobody answers."""
+        """Stops the process: connections stay open, and nothing is answered."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Ends the server at once; what it held is gone."""
+        """Kills the server, which loses its data."""
         self._signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait()

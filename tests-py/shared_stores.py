@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from programs import PRELUDE, run_program
 
-#: Loads the store that the configuration names, and gives programs the three metrics that they count in.
+#: Loads the configured store and declares the three metrics that programs count in.
 LOAD = '''
 import pytheus_backend_rs
 load_backend(getattr(pytheus_backend_rs, config["class"]), config["options"])
@@ -24,20 +24,20 @@ def count(who, times=1):
         gauge.dec(1)
         histogram.observe(0.5)
 def is_shown(total, text):
-    """Whether a scrape has `total` counts in each of the three metrics, which are sent one by one."""
+    """Tells whether a scrape has `total` counts in each of the three metrics, which are sent one by one."""
     counted = sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("requests_total{"))
     return counted == total and f"\\nlevel {total}.0\\n" in text and f"\\nsize_count {total}.0\\n" in text
 '''
 
 SOURCE = PRELUDE + LOAD
 
-#: The next regular flush is far away, so that only the end of a process can send what it has counted; and that may
-#: take long, as on a busy machine it does.
+#: The flush interval is so long that only the end of a process sends its counts. The end may take long on a busy
+#: machine.
 LAZY = {"flush_interval_ms": 600_000, "shutdown_timeout": 60}
 
 
 class SharedStore(NamedTuple):
-    """Which backend class a test uses, and with which options."""
+    """The backend class of a test and its options."""
 
     class_name: str
     options: dict[str, Any]
@@ -47,16 +47,16 @@ class SharedStore(NamedTuple):
         return self.class_name == "RedisBackend"
 
     def config(self, **redis_options: Any) -> dict[str, Any]:
-        """What a program gets; `redis_options` mean nothing to a store that sends nothing."""
+        """Returns the configuration for a program. Only Redis uses the `redis_options`."""
         options = {**self.options, **redis_options} if self.is_redis else self.options
         return {"class": self.class_name, "options": options}
 
     def scrape(self) -> str:
-        """What a fresh process shows of the three metrics."""
+        """Returns the scrape of a new process."""
         return run_program(LOAD + "print(generate_metrics())", self.config())
 
     def counted(self) -> dict[str, float]:
-        """What a fresh process sees in the store: what each `who` has counted, and the `total`.
+        """Returns the counts in the store as a new process sees them: by `who`, and the `total`.
 
         Every count changes the counter, the gauge and the histogram: they must agree.
         """
@@ -64,7 +64,7 @@ class SharedStore(NamedTuple):
 
 
 def counted_in(text: str) -> dict[str, float]:
-    """The same from a scrape."""
+    """Returns the counts of a scrape in the same form."""
     counted = {}
     other = {}
     for line in text.splitlines():

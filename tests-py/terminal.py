@@ -1,4 +1,4 @@
-"""A terminal with a program in it, and what a person sees on its screen.
+"""A terminal that runs a program, and the contents of its screen.
 
 The program has a real pseudo-terminal; `pyte` keeps the screen that its output makes.
 """
@@ -28,7 +28,7 @@ class Terminal:
         self._master, self._slave = pty.openpty()
         self._screen = pyte.Screen(100, 24)
         self._stream = pyte.ByteStream(self._screen)
-        #: All that the program has written.
+        #: The program's whole output.
         self.output = b""
         self._set_size(100, 24)
         self._cooked = termios.tcgetattr(self._slave)
@@ -55,12 +55,12 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of the screen."""
+        """Returns the lines of the screen."""
         return [line.rstrip() for line in self._screen.display]
 
     @property
     def is_raw(self) -> bool:
-        """Whether the program has changed how the terminal behaves."""
+        """Tells whether the program has changed the modes of the terminal."""
         return termios.tcgetattr(self._slave) != self._cooked
 
     @property
@@ -76,13 +76,13 @@ class Terminal:
             os.write(self._master, key.encode())
 
     def resize(self, columns: int, lines: int) -> None:
-        """As a person does with a window."""
+        """Resizes the terminal like a window."""
         self._screen.resize(lines, columns)
-        # The system tells the program.
+        # The kernel notifies the program.
         self._set_size(columns, lines)
 
     def wait_for(self, condition: Callable[[list[str]], bool], what: str) -> None:
-        """Waits until the screen is as `condition` wants it."""
+        """Waits until the screen satisfies `condition`."""
         deadline = time.monotonic() + HANG
         while not condition(self.lines):
             assert time.monotonic() < deadline, f"waited in vain: {what}\n" + "\n".join(self.lines)
@@ -90,7 +90,7 @@ class Terminal:
             self._read(0.1)
 
     def wait(self) -> int:
-        """Waits for the end of the program, and reads what it wrote; gives the exit code."""
+        """Reads the program's output until its end and returns the exit code."""
         deadline = time.monotonic() + HANG
         while self.process.poll() is None:
             assert time.monotonic() < deadline, "the program does not end\n" + "\n".join(self.lines)

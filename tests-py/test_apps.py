@@ -236,7 +236,7 @@ def asgi_get(app: Any) -> Any:
     return request()
 
 
-def test_the_event_loop_runs_on_while_the_store_does_not_answer(own_server: Server) -> None:
+def test_the_event_loop_keeps_running_while_the_store_is_stalled(own_server: Server) -> None:
     backends.load_backend(RedisBackend, own_server.config)
     Counter("requests_total", "").inc()
     app = make_asgi_app()
@@ -258,7 +258,7 @@ def test_the_event_loop_runs_on_while_the_store_does_not_answer(own_server: Serv
     assert body["body"].endswith(b"\nrequests_total 1\n")
 
 
-def test_an_application_that_was_made_before_a_fork_answers_in_the_child(server: Server) -> None:
+def test_an_application_created_before_a_fork_answers_in_the_child(server: Server) -> None:
     program = """
         import asyncio
         from pytheus_backend_rs import make_asgi_app

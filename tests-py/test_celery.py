@@ -22,12 +22,12 @@ from waiting import wait_until
 
 CHILDREN = 4
 
-#: A task leaves a byte in the file `done`: what is appended to a file at once stays whole.
+#: Each task appends a byte to the file `done`. Appends of one byte do not overwrite each other.
 TASKS = f"""{SOURCE}
 from celery import Celery
 from celery.signals import worker_process_shutdown
 folder = os.path.dirname(os.path.abspath(__file__))
-# A worker may read a message that is still being written, so it finds them in another folder.
+# A worker could read a message while it is written, so finished messages are in another folder.
 folders = {{"data_folder_in": "queue", "data_folder_out": "written", "control_folder": "control"}}
 options = {{name: os.path.join(folder, subfolder) for name, subfolder in folders.items()}}
 app = Celery("tasks", broker="filesystem://", broker_transport_options=options)
@@ -84,7 +84,7 @@ class Worker:
         return self._log.read_text(encoding="utf-8")
 
     def run_tasks(self, number: int) -> None:
-        """Has this many tasks done."""
+        """Runs this many tasks and waits for them."""
         publish = [sys.executable, "-c", PUBLISH, str(number)]
         subprocess.run(publish, check=True, env=self._environment, cwd=self._directory, timeout=HANG)
         done = self._directory / "done"
@@ -96,7 +96,7 @@ class Worker:
         wait_until(all_are_done, f"{number} tasks are done; see {self._log}", timeout=HANG)
 
     def stop(self) -> None:
-        """Ends it as its operator does: a warm shutdown."""
+        """Ends the worker by a warm shutdown."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(HANG) == 0, self.text
 
@@ -116,7 +116,7 @@ def worker(directory: Path, store: SharedStore, *options: str, **environment: st
 
 
 def test_every_task_of_a_prefork_pool_is_counted(store: SharedStore, tmp_path: Path) -> None:
-    """Only the end of a child can send what it has counted: the next regular flush is far away."""
+    """The flush interval is so long that only the end of a child sends its counts."""
     with worker(tmp_path, store) as celery:
         celery.run_tasks(1_000)
         celery.stop()
@@ -125,9 +125,7 @@ def test_every_task_of_a_prefork_pool_is_counted(store: SharedStore, tmp_path: P
     assert 1 < len(counted) - 1 <= CHILDREN, counted
 
 
-def test_children_that_are_replaced_while_working_leave_nothing_behind(
-    store: SharedStore, tmp_path: Path
-) -> None:
+def test_children_that_are_replaced_while_working_lose_no_count(store: SharedStore, tmp_path: Path) -> None:
     with worker(tmp_path, store, "--max-tasks-per-child", "25") as celery:
         celery.run_tasks(200)
         celery.stop()
@@ -137,8 +135,8 @@ def test_children_that_are_replaced_while_working_leave_nothing_behind(
     assert max(value for who, value in counted.items() if who != "total") <= 25, counted
 
 
-def test_what_the_program_counts_at_the_end_of_a_child_arrives(store: SharedStore, tmp_path: Path) -> None:
-    """It listens to the same signal as we do, and counts then."""
+def test_counts_of_receivers_at_the_end_of_a_child_arrive(store: SharedStore, tmp_path: Path) -> None:
+    """A receiver of the signal that the package listens to counts, too."""
     with worker(tmp_path, store, COUNT_AT_THE_END="1") as celery:
         celery.run_tasks(20)
         celery.stop()
@@ -147,8 +145,8 @@ def test_what_the_program_counts_at_the_end_of_a_child_arrives(store: SharedStor
     assert counted["total"] == 20 + CHILDREN
 
 
-def test_what_a_process_of_billiard_counts_arrives(store: SharedStore) -> None:
-    """Celery's own version of `multiprocessing`, which programs use in tasks; it knows no parent process."""
+def test_counts_of_a_billiard_process_arrive(store: SharedStore) -> None:
+    """Tasks use billiard, Celery's version of `multiprocessing`. It knows no parent process."""
     run_program(
         """
         import billiard

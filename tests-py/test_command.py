@@ -108,7 +108,9 @@ def side_car(*arguments: str, store: str | None = None) -> subprocess.CompletedP
     environment = {name: value for name, value in os.environ.items() if name != "PYTHEUS_BACKEND_STORE"}
     if store is not None:
         environment["PYTHEUS_BACKEND_STORE"] = store
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=HANG, env=environment)
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=HANG, env=environment
+    )
 
 
 @contextlib.contextmanager
@@ -207,21 +209,23 @@ def test_a_package_without_its_program_says_so(tmp_path: Path) -> None:
         ("top", "--store", "shm:///m", "--count", "0"),
     ],
 )
-def test_what_is_not_understood_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...]) -> None:
     done = side_car(*arguments)
     assert_one_sentence(done, 2)
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize("command", ["dump", "check"])
-def test_no_server_is_one_sentence_and_exit_code_1(command: str) -> None:
+def test_a_missing_server_is_one_sentence_and_exit_code_1(command: str) -> None:
     port = free_port()
     done = side_car(command, "--store", f"redis://127.0.0.1:{port}")
     assert_one_sentence(done, 1, f"127.0.0.1:{port}", "refused")
 
 
 @pytest.mark.parametrize("command", ["dump", "check"])
-def test_no_file_is_one_sentence_and_exit_code_1_and_no_file_is_made(command: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_one_sentence_and_exit_code_1_and_is_not_created(
+    command: str, tmp_path: Path
+) -> None:
     done = side_car(command, "--store", f"shm://{tmp_path}/metrics")
     assert_one_sentence(done, 1, f"{tmp_path}/metrics", "there is no metrics file")
     assert list(tmp_path.iterdir()) == []
@@ -287,7 +291,7 @@ def test_dump_finds_the_store_in_the_environment(store: Store) -> None:
         assert side_car("dump", store=store.url).stdout == side_car("dump", "--store", store.url).stdout != ""
 
 
-def test_dump_prints_openmetrics_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_dump_prints_openmetrics_on_request(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     with counting(store):
         lines = side_car("dump", "--format", "openmetrics", "--store", store.url).stdout.splitlines()
@@ -300,14 +304,14 @@ def test_dump_prints_openmetrics_where_that_is_asked_for(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("pattern", ["requests", "http_requests_*", "*_t?tal"])
-def test_dump_prints_the_families_that_a_pattern_means(tmp_path: Path, pattern: str) -> None:
+def test_dump_prints_the_families_that_match_a_pattern(tmp_path: Path, pattern: str) -> None:
     store = file_store(tmp_path / "metrics")
     with counting(store):
         done = side_car("dump", "--store", store.url, "--name", pattern)
     assert done.stdout.splitlines() == METRICS[-3:]
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+def test_a_closed_output_pipe_is_no_failure(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     many = "[requests.labels(path=str(i)) for i in range(20000)]\nprint('many')\nfor line"
     with counting(store, APPLICATION.replace("for line", many)) as application:
@@ -325,7 +329,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
 # check
 
 
-def test_a_sound_store_is_called_sound(store: Store) -> None:
+def test_check_reports_a_sound_store(store: Store) -> None:
     with counting(store):
         done = side_car("check", "--store", store.url)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -335,7 +339,7 @@ def test_a_sound_store_is_called_sound(store: Store) -> None:
     assert len(findings) >= 3 and not [finding for finding in findings if finding.startswith("fault")]
 
 
-def test_check_tells_of_the_server_its_writers_and_when_values_expire(server: Server) -> None:
+def test_check_reports_the_server_its_writers_and_the_expiry(server: Server) -> None:
     store = redis_store(server)
     with counting(store):
         server.client().expire("level", 1234)
@@ -348,7 +352,7 @@ def test_check_tells_of_the_server_its_writers_and_when_values_expire(server: Se
     assert re.search(r"^the first values expire in 12\d\d s", done.stdout, re.MULTILINE)
 
 
-def test_check_takes_for_writers_only_what_is_one(server: Server) -> None:
+def test_check_counts_only_entries_of_writers_as_writers(server: Server) -> None:
     from pytheus import backends
     from pytheus.metrics import Gauge
     from pytheus_backend_rs import RedisBackend, generate_metrics
@@ -362,17 +366,21 @@ def test_check_takes_for_writers_only_what_is_one(server: Server) -> None:
     assert re.search(r"^1 writer; the last batch was made \d+ s ago$", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_check_does_without_what_its_user_may_not_ask(own_server: Server) -> None:
+def test_check_works_for_a_user_with_few_permissions(own_server: Server) -> None:
     store = redis_store(own_server)
     with counting(store):
         rules = ("on", ">secret", "~*", "+hgetall", "+get", "+ping")
         own_server.client().execute_command("ACL", "SETUSER", "looker", *rules)
         done = side_car("check", "--store", f"redis://looker:secret@127.0.0.1:{own_server.port}")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "of unknown version" in done.stdout and "3 metrics" in done.stdout and done.stdout.endswith("\nsound\n")
+    assert (
+        "of unknown version" in done.stdout
+        and "3 metrics" in done.stdout
+        and done.stdout.endswith("\nsound\n")
+    )
 
 
-def test_a_damaged_file_is_not_sound_and_the_record_is_named(tmp_path: Path) -> None:
+def test_check_names_the_record_of_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     with counting(file_store(path)):
         pass
@@ -404,7 +412,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
     assert path.read_bytes() == content
 
 
-def test_serve_answers_503_while_the_file_is_a_foreign_one(tmp_path: Path) -> None:
+def test_serve_answers_503_while_the_file_is_foreign(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     (tmp_path / "metrics").write_bytes(b"not a metrics file " * 999)
     with serving(url=store.url) as (_, url):
@@ -416,7 +424,7 @@ def test_serve_answers_503_while_the_file_is_a_foreign_one(tmp_path: Path) -> No
             assert scrape(url)[0] == 200
 
 
-def test_what_scrapes_leave_out_of_a_server_is_a_fault(server: Server) -> None:
+def test_check_reports_keys_that_scrapes_leave_out(server: Server) -> None:
     store = redis_store(server)
     with counting(store):
         client = server.client()
@@ -432,7 +440,7 @@ def test_what_scrapes_leave_out_of_a_server_is_a_fault(server: Server) -> None:
     assert done.stdout.endswith("\nnot sound: 5 faults\n") and len(faults) == 5
     for parts in [
         ('"level"', "WRONGTYPE"),
-        ('"http_requests_total"', r'{\"path\":\"/a\"}', '"many" is not a number'),
+        ('"http_requests_total"', r"{\"path\":\"/a\"}", '"many" is not a number'),
         ('"http_requests_total"', '"no labels"'),
         ('"http_request_seconds"', "#median"),
         ('"broken_total"', "type"),
@@ -443,7 +451,7 @@ def test_what_scrapes_leave_out_of_a_server_is_a_fault(server: Server) -> None:
 # serve
 
 
-def test_serve_shows_what_another_process_counts_meanwhile(store: Store) -> None:
+def test_serve_shows_later_counts_of_another_process(store: Store) -> None:
     with counting(store) as application, serving(url=store.url) as (_, url):
         status, body = scrape(url)
         assert status == 200
@@ -465,7 +473,7 @@ def test_a_signal_ends_serve_cleanly(store: Store, number: signal.Signals) -> No
             urllib.request.urlopen(url, timeout=HANG)
 
 
-def test_a_signal_ends_serve_though_the_server_does_not_answer(own_server: Server) -> None:
+def test_a_signal_ends_serve_while_the_server_is_stalled(own_server: Server) -> None:
     with serving(url=redis_store(own_server).url) as (process, url):
         assert scrape(url)[0] == 200
         own_server.pause()
@@ -542,7 +550,7 @@ def assert_is_the_table_of_a_busy_application(lines: list[str]) -> None:
     ), "the faster one comes first"
 
 
-def test_top_prints_plain_tables_where_there_is_no_terminal(store: Store) -> None:
+def test_top_prints_plain_tables_without_a_terminal(store: Store) -> None:
     with counting(store, BUSY_APPLICATION):
         wait_until(lambda: "/busy" in side_car("dump", "--store", store.url).stdout, "the store has values")
         done = side_car("top", "--store", store.url, "--interval", "0.5", "--count", "2")
@@ -555,8 +563,11 @@ def test_top_prints_plain_tables_where_there_is_no_terminal(store: Store) -> Non
         assert_is_the_table_of_a_busy_application(table.splitlines())
 
 
-def test_top_shows_live_values_and_rates_and_gives_the_terminal_back(store: Store) -> None:
-    with counting(store, BUSY_APPLICATION), Terminal([*COMMAND, "top", "-i", "0.5", "--store", store.url]) as top:
+def test_top_shows_live_values_and_rates_and_restores_the_terminal(store: Store) -> None:
+    with (
+        counting(store, BUSY_APPLICATION),
+        Terminal([*COMMAND, "top", "-i", "0.5", "--store", store.url]) as top,
+    ):
         top.wait_for(lambda lines: any("0.099" in line for line in lines), "rates are shown")
         first = top.lines
         assert first[0].startswith(f"pytheus-backend-rs, every 0.5 s: {store.url}"[:90])
@@ -574,9 +585,13 @@ def test_top_shows_live_values_and_rates_and_gives_the_terminal_back(store: Stor
 
 def test_top_sorts_filters_pauses_and_fits_the_screen(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
-    source = BUSY_APPLICATION.replace("print(", "[requests.labels(path=f'/{i:03}') for i in range(100)]\nprint(")
+    source = BUSY_APPLICATION.replace(
+        "print(", "[requests.labels(path=f'/{i:03}') for i in range(100)]\nprint("
+    )
     with counting(store, source), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:
-        top.wait_for(lambda lines: "metrics 1 to 20 of 103, by rate" in lines[1], "a page of the metrics is shown")
+        top.wait_for(
+            lambda lines: "metrics 1 to 20 of 103, by rate" in lines[1], "a page of the metrics is shown"
+        )
         top.press("s", "s")
         top.wait_for(lambda lines: "by name" in lines[1] and "/018" in lines[22], "sorted by name")
         top.press("\x1b[6~")
@@ -586,24 +601,31 @@ def test_top_sorts_filters_pauses_and_fits_the_screen(tmp_path: Path) -> None:
         top.press("p")
         top.wait_for(lambda lines: lines[1].endswith("paused"), "paused")
         top.resize(60, 12)
-        top.wait_for(lambda lines: len(lines) == 12 and "q quit" in lines[-1] and "/busy" in lines[3], "drawn anew")
+        top.wait_for(
+            lambda lines: len(lines) == 12 and "q quit" in lines[-1] and "/busy" in lines[3], "drawn anew"
+        )
         assert "P99" not in top.lines[2]
         top.press("\x03")
         assert top.wait() == 0
 
 
-def test_top_gives_the_terminal_back_when_a_signal_ends_it(tmp_path: Path) -> None:
+def test_top_restores_the_terminal_when_a_signal_ends_it(tmp_path: Path) -> None:
     with Terminal([*COMMAND, "top", "--store", f"shm://{tmp_path}/metrics"]) as top:
-        top.wait_for(lambda lines: "no new values: there is no metrics file" in lines[1], "the reason is shown")
+        top.wait_for(
+            lambda lines: "no new values: there is no metrics file" in lines[1], "the reason is shown"
+        )
         assert top.is_raw
         top.process.terminate()
         assert top.wait() == 0
         assert not top.is_raw and not top.has_alternate_screen and not top.is_cursor_hidden
 
 
-def test_top_shows_why_a_store_has_gone_and_goes_on_when_it_is_back(own_server: Server) -> None:
+def test_top_shows_why_a_store_is_lost_and_continues_when_it_is_back(own_server: Server) -> None:
     store = redis_store(own_server)
-    with counting(store, BUSY_APPLICATION), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:
+    with (
+        counting(store, BUSY_APPLICATION),
+        Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top,
+    ):
         top.wait_for(lambda lines: "by rate" in lines[1] and "/busy" in lines[3], "the values are shown")
         own_server.kill()
         top.wait_for(lambda lines: "no new values: cannot connect" in lines[1], "the reason is shown")
@@ -614,7 +636,7 @@ def test_top_shows_why_a_store_has_gone_and_goes_on_when_it_is_back(own_server: 
         assert top.wait() == 0
 
 
-def test_a_label_cannot_command_the_terminal(tmp_path: Path) -> None:
+def test_a_label_cannot_send_escape_sequences_to_the_terminal(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     source = BUSY_APPLICATION.replace('"/busy"', r'"\x1b[2J\x1b]0;owned\x07\n/busy"')
     with counting(store, source), Terminal([*COMMAND, "top", "-i", "0.2", "--store", store.url]) as top:

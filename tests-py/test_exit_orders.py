@@ -1,8 +1,8 @@
-"""The end of a process in every order: whatever is alive, under way, closed or gone when a program ends, it ends
-within a bounded time, without a crash, and what was counted before a normal end has arrived.
+"""The end of a process in every order: with running threads, open scrapes, closed backends and lost servers it ends
+in bounded time and without a crash, and after a normal end all counts have arrived.
 
-Each scenario runs with each store, several times at once; all of them together are more than 200 runs. The next
-regular flush is far away, so that for Redis it is the end that sends.
+Each scenario runs with each store, several times at once. The flush interval is so long that for Redis only the end
+sends.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from shared_stores import LAZY, SOURCE, SharedStore
 
 RUNS = 5
 
-#: Hang protection: nothing here takes a tenth of it, also on a busy machine.
+#: Turns a hang into a failure. No scenario takes a tenth of it.
 PATIENCE = 120.0
 
-#: Threads that are at everything when the program ends. What they count is not compared: nobody waits for them.
+#: Threads that are in every call when the program ends. Their counts are not compared, because they run until the end.
 DAEMONS = """
 noise = Counter("noise_total", "help", required_labels=["a"])
 log = logging.getLogger("pytheus_backend_rs")
@@ -45,14 +45,14 @@ for operation in (noise.labels(a="busy").inc, scrape, make_metric, lambda: log.i
 class Scenario(NamedTuple):
     name: str
     source: str
-    #: What is counted in the store, by whom: by each run.
+    #: The counts in the store, by counter, that each run makes.
     counted: dict[str, float]
     code: int = 0
-    #: The same if a store has to send.
+    #: The counts for a store that must send them.
     sent: dict[str, float] | None = None
-    #: What comes before everything else in the program.
+    #: The beginning of the program.
     prelude: str = ""
-    #: Whether nothing at all may be printed.
+    #: Whether the program must print nothing.
     is_quiet: bool = True
 
 
@@ -67,7 +67,7 @@ SCENARIOS = [
         """
         import signal
         count("main", 3)
-        # Whoever starts the tests in the background has it ignored.
+        # A shell that starts the tests in the background ignores the signal for them.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
         while True:
@@ -152,8 +152,8 @@ SCENARIOS = [
         count("main")
         """,
         MAIN,
-        # What is registered before the package is imported runs when the store is closed: it does not crash, and
-        # a server gets no more of it.
+        # A handler that is registered before the package is imported runs after the store is closed. It does not
+        # crash, and the server does not get its counts.
         prelude="import atexit\natexit.register(lambda: count('late'))\n",
     ),
     Scenario(
@@ -284,14 +284,14 @@ def test_the_end_is_orderly_and_nothing_is_lost(store: SharedStore, scenario: Sc
     assert counted == {who: amount * RUNS for who, amount in expected.items()}
 
 
-#: What is under way, or what the program still has to send, when its server is stalled or gone.
+#: The state of a program when its server is stalled or gone.
 TROUBLES = {
     "something to send": "count('main')",
     "a scrape in a daemon thread": "threading.Thread(target=scrape, daemon=True).start(); count('main')",
     "scrapes in threads that are waited for": "[threading.Thread(target=scrape).start() for _ in range(3)]",
     "a scrape in the main thread, and SIGINT": """
         import signal
-        # Whoever starts the tests in the background has it ignored.
+        # A shell that starts the tests in the background ignores the signal for them.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         scrape()
@@ -311,7 +311,7 @@ TROUBLES = {
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("state", ["stalled", "gone"])
 def test_the_end_without_a_server_is_bounded(own_server: Server, state: str, trouble: str) -> None:
-    """By the time-outs for a scrape and for the end, which are short here."""
+    """The timeouts for a scrape and for the end bound it."""
     source = f"""
         def scrape():
             try:

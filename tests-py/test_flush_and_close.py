@@ -21,7 +21,7 @@ FLUSHES: dict[str, Callable[..., None]] = {
 
 
 @pytest.mark.parametrize("of", FLUSHES)
-def test_a_flush_brings_what_was_counted_to_the_server(server: Server, of: str) -> None:
+def test_a_flush_sends_the_counts_to_the_server(server: Server, of: str) -> None:
     backends.load_backend(RedisBackend, {**server.config, "flush_interval_ms": 10_000})
     Counter("requests_total", "help").inc(3)
     assert server.client().get("requests_total") is None
@@ -52,7 +52,7 @@ def test_a_flush_to_a_lost_server_says_so_and_loses_nothing(own_server: Server, 
 
 
 @pytest.mark.parametrize("close", ["pytheus_backend_rs.close()", "RedisBackend.close()"])
-def test_what_was_counted_before_a_close_arrives_without_an_exit_handler(server: Server, close: str) -> None:
+def test_counts_before_a_close_arrive_without_an_exit_handler(server: Server, close: str) -> None:
     program = f"""
         import pytheus_backend_rs
         load_backend(RedisBackend, {{**config, "flush_interval_ms": 10_000}})

@@ -153,7 +153,7 @@ def sample(name: str, labels: dict[str, str], value: float) -> Samples:
 
 
 @pytest.mark.parametrize("accept", [TEXT, OPEN_METRICS, *UTF8_FORMATS])
-def test_parsers_read_back_what_was_counted(store: Store, accept: str) -> None:
+def test_parsers_read_back_the_counted_values(store: Store, accept: str) -> None:
     requests = store.declare("counter", "requests_total", ["method", "path"])
     for index, odd in enumerate(ODD_TEXTS):
         lib.metric_inc(requests("GET", odd), index + 0.5)
@@ -210,7 +210,7 @@ def test_parsers_read_back_what_was_counted(store: Store, accept: str) -> None:
 
 
 @pytest.mark.parametrize("accept", UTF8_FORMATS)
-def test_parsers_read_back_names_of_any_letters(store: Store, accept: str) -> None:
+def test_parsers_read_back_names_of_any_characters(store: Store, accept: str) -> None:
     odd_names = [name for name in ODD_TEXTS if "\n" not in name]
     for index, odd in enumerate(odd_names):
         gauge = store.declare("gauge", f"g{index}.{odd}", [f"l{odd}"], help_text=f"h{odd}")
@@ -244,7 +244,7 @@ def test_parsers_read_back_names_of_any_letters(store: Store, accept: str) -> No
     ],
 )
 @pytest.mark.parametrize("accept", [TEXT, OPEN_METRICS])
-def test_names_are_escaped_for_those_who_cannot_read_them(
+def test_names_are_escaped_for_scrapers_without_utf8(
     store: Store, accept: str, escaping: str, name: str, label: str
 ) -> None:
     lib.metric_set(store.declare("gauge", "http.requests", ["http.method"])("GET"), 1)
@@ -254,7 +254,7 @@ def test_names_are_escaped_for_those_who_cannot_read_them(
 
 
 @pytest.mark.parametrize("accept", [TEXT, OPEN_METRICS])
-def test_what_a_parser_would_refuse_does_not_spoil_the_scrape(store: Store, accept: str) -> None:
+def test_families_that_a_parser_would_reject_do_not_spoil_the_scrape(store: Store, accept: str) -> None:
     is_open_metrics = accept == OPEN_METRICS
     lib.metric_observe(store.declare("histogram", "h", (), [1])(), 0.5)
     lib.metric_inc(store.declare("counter", "h_count")(), 5)
@@ -289,10 +289,7 @@ def test_memory_knows_when_a_metric_was_made() -> None:
     lib.metric_observe(store.declare("summary", "s")(), 1)
     families = parse(*store.render(OPEN_METRICS))
     created = [
-        one
-        for family in families.values()
-        for one in family.samples
-        if one.name == f"{family.name}_created"
+        one for family in families.values() for one in family.samples if one.name == f"{family.name}_created"
     ]
     assert len(created) == 3
     assert all(1.6e9 < one.value < 1e11 for one in created)

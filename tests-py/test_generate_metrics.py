@@ -55,7 +55,7 @@ def assert_same(registry: Any = REGISTRY) -> list[tuple[Any, ...]]:
 
 
 def test_every_type_with_and_without_labels(backend: Any) -> None:
-    Counter("requests_total", "Requests \\ \"quoted\"\nand more.").inc(2.5)
+    Counter("requests_total", 'Requests \\ "quoted"\nand more.').inc(2.5)
     Counter("plain", "A counter without the suffix.").inc()
     Gauge("level", "A gauge.").set(-3)
     Histogram("size", "A histogram.", buckets=[0.5, 2, 10]).observe(1.5)
@@ -112,7 +112,9 @@ class Custom(CustomCollector):
         counter = Counter("custom_total", "A counter.", registry=None)
         counter.inc(5)
         yield counter
-        histogram = Histogram("custom_size", "", required_labels=["a"], buckets=[0.5, 1_000_000], registry=None)
+        histogram = Histogram(
+            "custom_size", "", required_labels=["a"], buckets=[0.5, 1_000_000], registry=None
+        )
         histogram.labels(a='x"').observe(1)
         yield histogram
         yield Counter("custom_unobservable", "", required_labels=["a"], registry=None)
@@ -149,7 +151,7 @@ def test_custom_collectors_between_other_metrics(backend: Any) -> None:
     ]  # fmt: skip
 
 
-def test_a_name_that_is_there_already_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_duplicate_family_name_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     backends.load_backend(SingleProcessAtomicBackend, {})
     Counter("custom_total", "The registry's own.").inc(1)
     registry = CollectorRegistry()
@@ -162,7 +164,7 @@ def test_a_name_that_is_there_already_is_left_out(caplog: pytest.LogCaptureFixtu
     assert 'metric family "custom_total" is left out of scrapes' in caplog.text
 
 
-def test_what_the_engine_tells_about_itself_is_shown_like_families_from_elsewhere(
+def test_self_metrics_are_shown_like_families_of_other_processes(
     backend_class: Any, config: dict[str, Any]
 ) -> None:
     backends.load_backend(backend_class, {**config, "self_metrics": True})
@@ -179,7 +181,9 @@ def test_a_metric_class_that_collects_by_itself() -> None:
     assert "\nlevel 42\n" in generate_metrics()
 
 
-def test_metrics_that_were_made_before_the_backend_was_loaded(backend_class: Any, config: dict[str, Any]) -> None:
+def test_metrics_that_were_made_before_the_backend_was_loaded(
+    backend_class: Any, config: dict[str, Any]
+) -> None:
     backends.load_backend(PytheusBackend, {})
     early = Counter("early_total", "", required_labels=["a"])
     early.labels(a="before").inc(1)
@@ -257,7 +261,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_families_from_elsewhere_come_behind_those_of_the_registry() -> None:
+def test_families_of_other_processes_follow_those_of_the_registry() -> None:
     Gauge("level", "").set(1)
     found = families(generate_metrics())
     assert found[0][0] == "level"

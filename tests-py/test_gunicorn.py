@@ -44,7 +44,7 @@ def application(environ, start_response):
 
 
 class Gunicorn:
-    """A running gunicorn, on a port that it chose itself."""
+    """A running gunicorn on a free port."""
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         (directory / "application.py").write_text(APPLICATION, encoding="utf-8")
@@ -72,7 +72,7 @@ class Gunicorn:
         return self._log.read_text(encoding="utf-8")
 
     def get(self, path: str) -> tuple[str, str]:
-        """Which worker has answered, and what."""
+        """Returns the worker that answered, and its answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG)
         try:
             connection.request("GET", path)
@@ -83,7 +83,7 @@ class Gunicorn:
             connection.close()
 
     def serve(self, requests: int) -> set[str]:
-        """Makes requests from several threads; returns the workers that have answered."""
+        """Sends requests from several threads and returns the workers that answered."""
         workers: set[str] = set()
         problems: list[BaseException] = []
 
@@ -103,7 +103,7 @@ class Gunicorn:
         return workers
 
     def all_workers(self) -> set[str]:
-        """The workers, once all of them answer."""
+        """Waits until all workers answer and returns them."""
         workers: set[str] = set()
         started = re.compile(r"Booting worker with pid: (\d+)")
 
@@ -124,7 +124,7 @@ class Gunicorn:
         wait_until(lambda: self.text.count("Worker exiting") >= exits + WORKERS, "the old workers have ended")
 
     def stop(self) -> None:
-        """Ends it as its operator does."""
+        """Ends gunicorn by SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(HANG) == 0, self.text
 
@@ -152,7 +152,7 @@ def test_every_request_to_preloaded_workers_is_counted(store: SharedStore, tmp_p
     with gunicorn(tmp_path, store.config()) as server:
         workers = server.all_workers()
         assert server.serve(2_000) == workers
-        # Every worker shows them all: at once what is in shared memory, and what others have yet to send soon.
+        # Every worker shows all requests: in shared memory at once, in Redis when the others have sent them.
         shown: set[str] = set()
 
         def shown_by_all() -> bool:
@@ -170,8 +170,8 @@ def test_every_request_to_preloaded_workers_is_counted(store: SharedStore, tmp_p
     assert counted.keys() - {"total"} == workers
 
 
-def test_workers_that_are_replaced_leave_nothing_behind(store: SharedStore, tmp_path: Path) -> None:
-    """Only the end of a worker can send what it has counted: the next regular flush is far away."""
+def test_workers_that_are_replaced_lose_no_count(store: SharedStore, tmp_path: Path) -> None:
+    """The flush interval is so long that only the end of a worker sends its counts."""
     with gunicorn(tmp_path, store.config(**LAZY)) as server:
         server.all_workers()
         with concurrent.futures.ThreadPoolExecutor(1) as clients:
@@ -182,9 +182,8 @@ def test_workers_that_are_replaced_leave_nothing_behind(store: SharedStore, tmp_
     assert store.counted()["total"] == 800
 
 
-def test_a_worker_that_is_killed_takes_nothing_along_that_was_sent(store: SharedStore, tmp_path: Path) -> None:
-    """What it had not sent when it was killed would be lost, so that is waited for; in shared memory there is
-    nothing to wait for."""
+def test_a_killed_worker_loses_no_sent_count(store: SharedStore, tmp_path: Path) -> None:
+    """A kill loses unsent counts, so the test first waits until all counts are sent."""
     with gunicorn(tmp_path, store.config()) as server:
         workers = server.all_workers()
         server.serve(400)
@@ -196,5 +195,5 @@ def test_a_worker_that_is_killed_takes_nothing_along_that_was_sent(store: Shared
 
 
 def counted_total(text: str) -> float:
-    # A scrape is no snapshot across metrics while others count, so only the counter is compared here.
+    # Only the counter is compared, because a scrape beside counting is no snapshot across metrics.
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("requests_total{"))

@@ -13,7 +13,7 @@ from shared_stores import SOURCE, SharedStore
 WRITERS, KILLS = 4, 20
 
 
-def test_a_killed_writer_loses_only_unsent_changes_and_disturbs_no_other(store: SharedStore) -> None:
+def test_a_killed_writer_loses_only_unsent_changes_and_disturbs_no_other_process(store: SharedStore) -> None:
     """Each life of a writer notes every count before it counts, and after each scrape what is confirmed, because a
     scrape sends. In shared memory each count is confirmed at once."""
     output = run_program(

@@ -39,7 +39,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
-def test_what_is_counted_until_the_end_of_the_lifespan_arrives(
+def test_counts_until_the_end_of_the_lifespan_arrive(
     server: Server, tmp_path: Path, stop: signal.Signals
 ) -> None:
     (tmp_path / "service.py").write_text(PRELUDE + textwrap.dedent(PROGRAM), encoding="utf-8")

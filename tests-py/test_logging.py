@@ -23,7 +23,7 @@ from pytheus.metrics import Counter, Gauge, Histogram, Summary
 from pytheus_backend_rs import RedisBackend, SharedMemoryBackend, SingleProcessAtomicBackend
 from pytheus_backend_rs._native import ffi, lib
 
-from programs import run_program
+from programs import AT_SHUTDOWN, run_program
 from redis_server import Server
 from waiting import wait_until
 
@@ -461,22 +461,8 @@ def test_a_program_that_cannot_start_threads_loads_counts_scrapes_and_ends(
     assert "\nthe end\n" in output and "Traceback" not in output, output
 
 
-#: From CPython 3.12 on no thread can be started once the interpreter shuts down.
-AT_SHUTDOWN = """
-    import atexit
-    def use():
-        from pytheus.backends import load_backend
-        from pytheus.exposition import generate_metrics
-        from pytheus.metrics import Counter
-        from pytheus_backend_rs import SharedMemoryBackend
-        load_backend(SharedMemoryBackend, {})
-        Counter("requests_total", "help").inc()
-        print(generate_metrics())
-    atexit.register(use)
-"""
-
-
 def test_a_backend_is_loaded_and_scraped_while_the_interpreter_shuts_down() -> None:
+    """test_wheel.py does the same with each installed CPython."""
     output = run_program(AT_SHUTDOWN, {}, prelude="")
     assert "\nrequests_total 1.0\n" in output
     assert "Traceback" not in output, output

@@ -13,7 +13,7 @@ from shared_stores import LAZY, SOURCE, SharedStore
 
 METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
-#: A child that imports the program again runs this again; only the first process goes on.
+#: A spawned child imports the program again. Only the first process runs its main part.
 PROGRAM = """
 import concurrent.futures, multiprocessing, signal
 def work(number=0):
@@ -37,13 +37,15 @@ if __name__ == "__main__":
 
 def run(store: SharedStore, method: str, body: str, **redis_options: object) -> None:
     lines = body.splitlines()
-    source = PROGRAM.format(method=method, body="\n".join("    " + line.removeprefix(" " * 8) for line in lines))
+    source = PROGRAM.format(
+        method=method, body="\n".join("    " + line.removeprefix(" " * 8) for line in lines)
+    )
     output = run_program(source, store.config(**{**LAZY, **redis_options}), prelude=SOURCE)
     assert output == ""
 
 
 @METHODS
-def test_what_the_children_of_an_executor_count_arrives(store: SharedStore, method: str) -> None:
+def test_counts_of_an_executors_children_arrive(store: SharedStore, method: str) -> None:
     run(
         store,
         method,
@@ -57,8 +59,8 @@ def test_what_the_children_of_an_executor_count_arrives(store: SharedStore, meth
 
 
 @METHODS
-def test_what_the_children_of_a_pool_count_arrives_when_it_is_closed(store: SharedStore, method: str) -> None:
-    """Also of those that are replaced after some tasks."""
+def test_counts_of_a_pools_children_arrive_when_it_is_closed(store: SharedStore, method: str) -> None:
+    """Some children are replaced after a few tasks. Their counts arrive, too."""
     run(
         store,
         method,
@@ -74,9 +76,9 @@ def test_what_the_children_of_a_pool_count_arrives_when_it_is_closed(store: Shar
 
 
 @METHODS
-def test_a_pool_that_is_terminated_has_lost_nothing_that_was_sent(store: SharedStore, method: str) -> None:
-    """`terminate`, and the end of `with`, send SIGTERM to the children: what they have counted since the last
-    flush is lost, unless it is in shared memory."""
+def test_a_terminated_pool_loses_no_sent_count(store: SharedStore, method: str) -> None:
+    """`terminate` and the end of `with` send SIGTERM to the children. Redis loses their counts since the last
+    flush."""
     run(
         store,
         method,
@@ -92,10 +94,8 @@ def test_a_pool_that_is_terminated_has_lost_nothing_that_was_sent(store: SharedS
 
 
 @METHODS
-def test_a_daemonic_process_is_terminated_and_has_lost_nothing_that_was_sent(
-    store: SharedStore, method: str
-) -> None:
-    """The end of its parent ends it with SIGTERM. With the usual flush interval, its changes are sent soon."""
+def test_a_terminated_daemonic_process_loses_no_sent_count(store: SharedStore, method: str) -> None:
+    """The end of the parent sends SIGTERM to the child. Its earlier changes have been sent."""
     run(
         store,
         method,
@@ -113,7 +113,7 @@ def test_a_daemonic_process_is_terminated_and_has_lost_nothing_that_was_sent(
 
 
 @METHODS
-def test_a_daemonic_process_that_ends_by_itself_sends_what_it_has(store: SharedStore, method: str) -> None:
+def test_a_daemonic_process_that_ends_normally_sends_its_counts(store: SharedStore, method: str) -> None:
     run(
         store,
         method,

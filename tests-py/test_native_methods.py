@@ -103,7 +103,7 @@ def samples(metric: Any) -> str:
 
 
 def outcome(call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """What a call returns, or the kind and text of what it raises."""
+    """Returns the result of a call, or type and text of its exception."""
     try:
         return call(*arguments, **named)
     except Exception as error:
@@ -158,10 +158,15 @@ def test_every_backend_counts_by_native_methods(backend: Any) -> None:
         assert f"\n{line}\n" in text
 
 
-def test_the_option_switches_them_off(backend_class: Any, config: dict[str, Any]) -> None:
+def test_the_option_switches_native_methods_off(backend_class: Any, config: dict[str, Any]) -> None:
     backends.load_backend(backend_class, {**config, "native_methods": False})
     labelled = Counter("labelled_total", "help", required_labels=["a"])
-    metrics = [Counter("a_total", "help"), Histogram("b", "help"), Summary("c", "help"), labelled.labels(a="x")]
+    metrics = [
+        Counter("a_total", "help"),
+        Histogram("b", "help"),
+        Summary("c", "help"),
+        labelled.labels(a="x"),
+    ]
     gauge = Gauge("d", "help")
     for metric in (labelled, gauge, gauge._metric_value_backend, *metrics):
         assert not {"inc", "dec", "set", "observe", "labels"} & vars(metric).keys()
@@ -181,7 +186,7 @@ def test_the_option_is_a_bool(backend_class: Any, config: dict[str, Any], value:
         backends.load_backend(backend_class, {**config, "native_methods": value})
 
 
-def test_a_subclass_keeps_the_methods_that_it_has(memory: None) -> None:
+def test_a_subclass_keeps_its_own_methods(memory: None) -> None:
     calls: list[Any] = []
 
     class Mine(Counter):
@@ -211,7 +216,7 @@ def test_a_subclass_keeps_the_methods_that_it_has(memory: None) -> None:
     assert is_native(Plain("plain_total", "help"), "inc")
 
 
-def test_an_instance_keeps_the_method_that_it_has(memory: None) -> None:
+def test_an_instance_keeps_its_own_method(memory: None) -> None:
     class Mine(Counter):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             self.inc = mock.Mock()  # type: ignore[method-assign]
@@ -324,7 +329,9 @@ def test_a_metric_that_cannot_be_observed_has_none(memory: None) -> None:
     for refused in (counter.inc, partial.inc, lambda: histogram.observe(1)):
         with pytest.raises(UnobservableMetricException):
             refused()
-    assert not is_native(counter, "inc") and not is_native(partial, "inc") and not is_native(partial, "labels")
+    assert (
+        not is_native(counter, "inc") and not is_native(partial, "inc") and not is_native(partial, "labels")
+    )
 
 
 def test_decorators_and_context_managers_count(memory: None) -> None:
@@ -362,7 +369,7 @@ def test_decorators_and_context_managers_count(memory: None) -> None:
     assert histogram._count.get() == summary._count.get() == 2
 
 
-def test_they_look_like_methods(memory: None) -> None:
+def test_native_methods_look_like_methods(memory: None) -> None:
     counter, histogram = Counter("a_total", "help"), Histogram("b", "help")
     assert counter.inc.__name__ == "inc" and histogram.observe.__name__ == "observe"
     assert "Increments the value" in (counter.inc.__doc__ or "")
@@ -434,7 +441,7 @@ def test_labels_of_one_name_and_of_names_made_at_run_time(memory: None) -> None:
     assert counter._collector._labeled_metrics.keys() == {("x",), ("y",)}
 
 
-def test_labels_finds_children_that_came_another_way_and_not_those_that_went(memory: None) -> None:
+def test_labels_finds_children_created_elsewhere_and_no_removed_ones(memory: None) -> None:
     counter = Counter("requests_total", "help", required_labels=["a", "b"])
     first = counter.labels(a="x", b="y")
     chained = counter.labels(a="x").labels(b="z")
@@ -537,7 +544,7 @@ def test_calls_leave_no_references_behind(memory: None) -> None:
     assert [sys.getrefcount(thing) for thing in things] == before
 
 
-def test_threads_lose_nothing(backend: Any) -> None:
+def test_native_methods_lose_no_count_between_threads(backend: Any) -> None:
     counter = Counter("requests_total", "help", required_labels=["a"])
     histogram = Histogram("size", "help")
     counter.labels(a="x")
@@ -557,7 +564,7 @@ def test_threads_lose_nothing(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("backend_class", [RedisBackend, SharedMemoryBackend], indirect=True)
-def test_they_work_in_a_forked_child(backend_class: Any, config: dict[str, Any]) -> None:
+def test_native_methods_work_in_a_forked_child(backend_class: Any, config: dict[str, Any]) -> None:
     program = f"""
         import pytheus_backend_rs
         load_backend(pytheus_backend_rs.{backend_class.__name__}, config)

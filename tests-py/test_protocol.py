@@ -264,7 +264,7 @@ def test_redis_is_reached_by_socket_and_by_url(server: Server) -> None:
     assert server.client().get("requests_total") == str(len(places))
 
 
-def test_key_prefix_stands_in_front_of_the_name(server: Server, redis_backend: Any) -> None:
+def test_key_prefix_begins_the_name_of_the_key(server: Server, redis_backend: Any) -> None:
     redis_backend(key_prefix="app")
     counter = Counter("requests_total", "help")
     counter.inc(2)

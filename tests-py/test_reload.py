@@ -59,7 +59,7 @@ def test_a_reload_with_other_options_for_the_same_database_shows_old_metrics(red
 
 
 def test_old_metrics_are_shown_after_another_configuration(redis_backend: Any) -> None:
-    """They count where they were made, and the scrape finds them there."""
+    """Old metrics count in their old store, and the scrape reads them there."""
     old = Counter("old_total", "help")
     labelled = Gauge("labelled_level", "help", required_labels=["a"])
     labelled.labels(a="old").set(4)
@@ -76,7 +76,7 @@ def test_old_metrics_are_shown_after_another_configuration(redis_backend: Any) -
 
 
 def test_old_metrics_are_shown_after_another_class(server: Server) -> None:
-    """A module may make its metrics before the program has loaded the backend that it wants."""
+    """A module may create its metrics before the program loads a backend."""
     backends.load_backend(SingleProcessAtomicBackend, {})
     old = Counter("old_total", "help")
     histogram = Histogram("old_size", "help", buckets=[1])
@@ -92,7 +92,7 @@ def test_old_metrics_are_shown_after_another_class(server: Server) -> None:
 
 
 def test_pytheus_own_metrics_are_shown_after_a_load(server: Server) -> None:
-    """Metrics of pytheus' default backend, made at import time."""
+    """The metrics belong to pytheus' default backend, because they were created at import time."""
     backends.load_backend()
     old = Counter("old_total", "help")
     old.inc(3)
@@ -167,7 +167,7 @@ def test_a_reload_in_a_forked_child_counts_in_both(server: Server) -> None:
     assert "\nnew_total 2.0\n" in output
 
 
-def test_old_engines_whose_server_is_lost_do_not_add_up_in_a_scrape(
+def test_lost_servers_of_old_engines_do_not_add_up_their_delays_in_a_scrape(
     server: Server, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrape, "_OTHER_ENGINES_SECONDS", 8.0)

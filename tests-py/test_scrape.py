@@ -196,7 +196,7 @@ def test_a_custom_collector_may_show_metrics_that_it_keeps() -> None:
 
 
 def test_metrics_of_the_program_that_a_custom_collector_counts_are_shared(server: Server) -> None:
-    """A label set that it is the first to use belongs to a metric that is not its own."""
+    """The collector is the first to use a label set of a metric that belongs to the program."""
     scrapes = Counter("scrapes_total", "help", required_labels=["number"])
 
     class Counting(CustomCollector):
@@ -281,7 +281,7 @@ def test_a_custom_collector_that_raises_costs_its_own_families_and_is_logged_onc
     assert "\nmade_total 1" in generate()
 
 
-def test_what_is_made_after_a_failed_collect_is_shared() -> None:
+def test_metrics_created_after_a_failed_collect_are_shared() -> None:
     failing = Failing()
     REGISTRY.register(failing)
     counter = Counter("requests_total", "help")
@@ -377,7 +377,7 @@ def test_text_of_help_and_labels_is_escaped() -> None:
     )
 
 
-# Sums of these are exact in doubles, so they do not depend on what was sent together.
+# Sums of these amounts are exact in doubles, so they do not depend on the batches.
 AMOUNTS = [0, 1, 0.25, 3.75, 1e6, 2.0**-20]
 SET_VALUES = [*AMOUNTS, -1, -0.5, float("inf"), float("-inf"), float("nan")]
 OBSERVED = [2.0**-8, 0.25, 1, 2.5, 7, 10, 10.5, 1e6, -3, float("inf")]

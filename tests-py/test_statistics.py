@@ -21,7 +21,7 @@ def test_a_backend_that_was_not_loaded_says_so() -> None:
         RedisBackend.statistics()
 
 
-def test_what_was_sent_is_counted(server: Server) -> None:
+def test_sent_batches_are_counted(server: Server) -> None:
     began = time.time()
     backends.load_backend(RedisBackend, server.config)
     assert RedisBackend.statistics() == Statistics(*[0] * len(Statistics._fields))

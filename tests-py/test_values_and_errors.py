@@ -60,7 +60,7 @@ def value_of(metric: Any) -> float:
 
 @pytest.mark.parametrize("value", [None, "5", "x", b"1", [1], {}, object(), 1j])
 @pytest.mark.parametrize("operation", ["inc", "dec", "set"])
-def test_what_is_no_number_is_a_type_error(backend: Any, operation: str, value: Any) -> None:
+def test_a_value_that_is_not_a_number_is_a_type_error(backend: Any, operation: str, value: Any) -> None:
     gauge = Gauge("level", "help")
     gauge.set(1)
     with pytest.raises(TypeError) as caught:
@@ -71,7 +71,7 @@ def test_what_is_no_number_is_a_type_error(backend: Any, operation: str, value: 
 
 
 @pytest.mark.parametrize("value", [None, "5", [1]])
-def test_what_is_no_number_is_not_observed(backend: Any, value: Any) -> None:
+def test_a_value_that_is_not_a_number_is_not_observed(backend: Any, value: Any) -> None:
     for metric in (Histogram("size", "help"), Summary("latency", "help")):
         with pytest.raises(TypeError) as caught:
             metric.observe(value)
@@ -89,7 +89,7 @@ def test_what_is_no_number_is_not_observed(backend: Any, value: Any) -> None:
         (Number(), 2.5),
     ],
 )
-def test_whatever_is_a_number_counts(backend: Any, value: Any, number: float) -> None:
+def test_every_kind_of_number_counts(backend: Any, value: Any, number: float) -> None:
     gauge = Gauge("level", "help")
     gauge.set(value)
     assert value_of(gauge) == number
@@ -257,7 +257,7 @@ def test_options_of_a_wrong_type_or_range_are_named(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("port", [True, 6379.5])
-def test_a_port_that_is_no_whole_number_is_refused(port: Any) -> None:
+def test_a_port_that_is_not_an_integer_is_refused(port: Any) -> None:
     with pytest.raises(ConfigurationError, match="port"):
         backends.load_backend(RedisBackend, {"port": port})
 
@@ -313,7 +313,7 @@ def test_a_server_that_does_not_answer_is_given_up_after_connect_timeout(own_ser
     assert time.monotonic() - start < 4
 
 
-def test_a_server_that_is_not_required_may_come_later(own_server: Server) -> None:
+def test_a_server_that_is_not_required_may_start_later(own_server: Server) -> None:
     own_server.kill()
     backends.load_backend(RedisBackend, {**own_server.config, "required": False})
     counter = Counter("requests_total", "help")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from programs import run_program
+from programs import AT_SHUTDOWN, run_program
 from redis_server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,6 +159,11 @@ def test_the_wheel_works(python: Path, server: Server) -> None:
     assert server.client().hget("requests_total", '{"a":"x"}') == "1002"
     dump = run(python.with_name("pytheus-backend-rs"), "dump", "--store", f"redis://127.0.0.1:{server.port}")
     assert '\nrequests_total{a="x"} 1002\n' in dump
+
+
+def test_a_backend_is_loaded_while_the_interpreter_shuts_down(python: Path) -> None:
+    output = run_program(AT_SHUTDOWN, {}, prelude="", interpreter=python)
+    assert "\nrequests_total 1.0\n" in output and "Traceback" not in output, output
 
 
 SUB_INTERPRETERS = """

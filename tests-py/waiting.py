@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping for a while.
+"""Waits for a condition instead of sleeping.
 
 The timeout is hang protection, not a measure of anything: it is far above what a busy machine needs.
 """
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 60.0) -> T:
-    """Returns the first true value of `condition`; fails with `what` if there is none."""
+    """Returns the first true value of `condition`, or fails with `what` after the timeout."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
