@@ -141,7 +141,8 @@ enum BackendStatus
    */
   BACKEND_STATUS_CONFIGURATION = 3,
   /**
-   * A metric family of this name exists with another definition.
+   * A metric family of this name exists with another definition, or the backend has a collect
+   * function already.
    */
   BACKEND_STATUS_CONFLICT = 4,
   /**

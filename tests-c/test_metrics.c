@@ -2,6 +2,8 @@
  * values is tested in Rust (tests/); these tests show what crosses the boundary: strings, arrays, out-parameters
  * and the lifetime of handles.
  */
+#include <malloc.h>
+
 #include "declare.h"
 
 /* Checks the next series of a snapshot. */
@@ -236,6 +238,36 @@ static void a_snapshot_outlives_its_backend(void) {
   metrics_snapshot_free(snapshot);
 }
 
+/* Makes a handle of every kind, and frees all of them. */
+static void make_and_free(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_HISTOGRAM, "seconds");
+  Metric *metric = make_metric(family, "GET");
+  MetricsText *text = NULL;
+  MetricsSnapshot *snapshot = NULL;
+  MetricsForeign *foreign = NULL;
+  metric_observe(metric, 1);
+  CHECK_OK(metrics_render(backend, NULL, &text, &error));
+  CHECK_OK(metrics_snapshot_new(backend, NULL, 0, &snapshot, &error));
+  CHECK_OK(metrics_foreign_new(&foreign, &error));
+  CHECK_ERROR(BACKEND_STATUS_WRONG_TYPE, "", metric_get(metric, &(double){0}, &error));
+  metrics_foreign_free(foreign);
+  metrics_snapshot_free(snapshot);
+  metrics_text_free(text);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void ten_thousand_backends_leave_no_memory_behind(void) {
+  for (int index = 0; index < check_repetitions(1000); index++) make_and_free();
+  size_t before = mallinfo2().uordblks;
+  for (int index = 0; index < check_repetitions(10000); index++) make_and_free();
+  size_t after = mallinfo2().uordblks;
+  /* Less than seven bytes a backend. */
+  CHECK(after < before + 65536);
+}
+
 int main(void) {
   CHECK_RUN(each_type_is_changed_and_read_by_its_functions);
   CHECK_RUN(strings_are_copied);
@@ -244,5 +276,6 @@ int main(void) {
   CHECK_RUN(handles_outlive_their_backend);
   CHECK_RUN(a_snapshot_walks_series_by_family_and_labels);
   CHECK_RUN(a_snapshot_outlives_its_backend);
+  CHECK_RUN(ten_thousand_backends_leave_no_memory_behind);
   return check_result();
 }

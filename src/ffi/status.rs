@@ -16,7 +16,8 @@ pub enum BackendStatus {
     InvalidArgument = 2,
     /// The store URL or one of its options is not acceptable.
     Configuration = 3,
-    /// A metric family of this name exists with another definition.
+    /// A metric family of this name exists with another definition, or the backend has a collect
+    /// function already.
     Conflict = 4,
     /// The type of the metric has no such operation.
     WrongType = 5,
