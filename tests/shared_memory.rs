@@ -5,15 +5,16 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+>>>>>>> 8bb6200 (Test: a writer waits while other processes take turns)
 
 use log::Level;
 use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType, NameRule};
 
 use support::process::{EndOnDrop, fork};
-use support::shared_file::{SEGMENT, TestFile};
+use support::shared_file::{SEGMENT, TURNS_AT, TestFile};
 use support::*;
 
 fn labelled(backend: &Backend, name: &str) -> MetricFamily {
@@ -24,6 +25,7 @@ fn labelled(backend: &Backend, name: &str) -> MetricFamily {
 
 #[test]
 fn values_are_visible_to_others_at_once() {
+    remember_log();
     let file = TestFile::new();
     let (first, second) = (file.open(), file.open());
     let (one, other) = (counter(&first, "requests_total"), counter(&second, "requests_total"));
@@ -632,8 +634,34 @@ fn a_scrape_does_not_wait_for_a_process_that_appends() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn a_metric_that_waits_too_long_for_the_lock_is_held_back() {
     remember_log();
+=======
+fn waiting_for_the_lock_goes_on_while_other_processes_take_turns() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let family = labelled(&backend, "hits");
+    let lock = file.lock();
+    // As if many processes took the lock one after the other, for longer than a writer waits for one of them.
+    let others = std::thread::spawn({
+        let handle = file.handle();
+        move || {
+            for turn in 0..30_u64 {
+                handle.write_all_at(&(1_000 + turn).to_le_bytes(), TURNS_AT).unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            drop(lock);
+        }
+    });
+    family.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    others.join().unwrap();
+    assert!(log_records(Level::Error, &[file.path.to_str().unwrap(), "locked"]).is_empty());
+    assert_eq!(lines(&file.open(), "hits").len(), 1);
+}
+
+#[test]
+use std::time::{Duration, Instant};
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");

@@ -15,6 +15,7 @@ pub const SEGMENT: u64 = 1 << 20;
 pub const HEADER: u64 = 4096;
 pub const COMMITTED_AT: u64 = 64;
 pub const CHANGES_AT: u64 = 128;
+pub const TURNS_AT: u64 = 192;
 pub const GUARD_AT: u64 = 256;
 
 /// A folder in memory with the path of a metrics file. Dropping it removes the folder.
