@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -424,6 +425,32 @@ def test_where_no_file_can_be_made_one_warning_says_so_and_the_program_counts_on
     assert done.stdout.count("WARNING") == 1, done.stdout
     assert "counts by itself" in done.stdout and 'set the option "path"' in done.stdout
     assert "\nrequests_total 3.0\n" in done.stdout
+
+
+@pytest.mark.parametrize("has_path", [True, False], ids=["path", "no path"])
+def test_without_proc_forked_children_make_metrics_and_a_missing_path_is_named(has_path: bool, tmp_path: Path) -> None:
+    program = textwrap.dedent(PRELUDE) + textwrap.dedent("""
+        load_backend(SharedMemoryBackend, config)
+        counter = Counter("requests_total", "help", required_labels=["worker"])
+        for worker in range(3):
+            child = os.fork()
+            if child == 0:
+                counter.labels({"worker": str(worker)}).inc()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        print(generate_metrics())
+    """)
+    config = {"path": str(tmp_path / "metrics")} if has_path else {}
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$0" -c "$1"', sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TEST_CONFIG": json.dumps(config)},
+    )
+    assert done.stdout.count("\nrequests_total{") == 3, done.stdout + done.stderr
+    assert done.stdout.count("WARNING") == (0 if has_path else 1)
+    assert ('set the option "path"' in done.stdout) != has_path
 
 
 def test_the_file_is_in_the_temporary_directory_where_there_is_no_dev_shm(tmp_path: Path) -> None:
