@@ -7,8 +7,7 @@ mod support;
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
->>>>>>> 8bb6200 (Test: a writer waits while other processes take turns)
+use std::time::{Duration, Instant};
 
 use log::Level;
 use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType, NameRule};
@@ -25,7 +24,6 @@ fn labelled(backend: &Backend, name: &str) -> MetricFamily {
 
 #[test]
 fn values_are_visible_to_others_at_once() {
-    remember_log();
     let file = TestFile::new();
     let (first, second) = (file.open(), file.open());
     let (one, other) = (counter(&first, "requests_total"), counter(&second, "requests_total"));
@@ -634,11 +632,8 @@ fn a_scrape_does_not_wait_for_a_process_that_appends() {
 }
 
 #[test]
-<<<<<<< HEAD
-fn a_metric_that_waits_too_long_for_the_lock_is_held_back() {
-    remember_log();
-=======
 fn waiting_for_the_lock_goes_on_while_other_processes_take_turns() {
+    remember_log();
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");
@@ -661,7 +656,8 @@ fn waiting_for_the_lock_goes_on_while_other_processes_take_turns() {
 }
 
 #[test]
-use std::time::{Duration, Instant};
+fn a_metric_that_waits_too_long_for_the_lock_is_held_back() {
+    remember_log();
     let file = TestFile::new();
     let backend = file.open();
     let family = labelled(&backend, "hits");

@@ -28,6 +28,8 @@ const OUTSIDER_TIMEOUT: Duration = Duration::from_millis(100);
 /// The pauses between two attempts: each is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// The most time that one attempt adds to a stall.
+const LONGEST_STEP: Duration = Duration::from_millis(50);
 
 /// The lock, held until it is dropped.
 pub(super) struct FileLock<'file> {
@@ -47,15 +49,19 @@ impl<'file> FileLock<'file> {
         let (turns, guard) = (word(file, header, 0, TURNS_AT)?, word(file, header, 0, GUARD_AT)?);
         // Relaxed: the number only tells that other processes make progress.
         let mut seen = turns.load(Ordering::Relaxed);
-        let mut since = Instant::now();
+        let (mut stalled, mut last) = (Duration::ZERO, Instant::now());
         let mut pause = FIRST_PAUSE;
         loop {
             let has_flock = file.has_own_flock() && try_flock(file)?;
             let current = turns.load(Ordering::Relaxed);
+            // A machine that is suspended or overloaded stops the holder of the lock as well as this process.
+            // So a long time between two attempts counts as a short one.
+            let now = Instant::now();
+            stalled += (now - last).min(LONGEST_STEP);
+            last = now;
             if current != seen {
-                (seen, since) = (current, Instant::now());
+                (seen, stalled) = (current, Duration::ZERO);
             }
-            let stalled = since.elapsed();
             let may_enter =
                 has_flock || !file.has_own_flock() || file.has_outsider() || stalled >= OUTSIDER_TIMEOUT;
             if may_enter && enter(guard, file.namespace(), has_flock, stalled) {
