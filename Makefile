@@ -93,7 +93,7 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 	$(LINT)/bin/python bindings-python/native_stub.py --check
 	git diff --exit-code -- include Cargo.lock
 	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
-	$(LINT)/bin/ruff format --quiet --check bindings-python examples
+	$(LINT)/bin/ruff format --quiet --check bindings-python tests-py bench examples
 	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
 	$(LINT)/bin/mypy --config-file tests-py/mypy.ini tests-py
 	$(LINT)/bin/mypy --config-file bench/mypy.ini bench

@@ -1,7 +1,7 @@
 """Draws the charts of docs/benchmark.md: horizontal bars in SVG, readable on a white and on a dark page.
 
-Each chart has a background that follows the reader's colour scheme. A bar that is far longer than the others is cut
-and marked; every bar has its value beside it.
+Each chart has a background that follows the reader's colour scheme. A bar that is far longer than the others
+is cut and marked; every bar has its value beside it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,15 @@ def write(folder: Path, figures) -> list:
             Panel("Gauge: gauge.set(2.5)", calls.TOPIC, f"{calls.SET}, {ALONE}", "ns per call"),
         ],
         "observe-and-labels": [
-            Panel("Histogram: histogram.observe(0.3)", calls.TOPIC, f"{calls.OBSERVE}, {ALONE}", "ns per call"),
-            Panel("Labels: counter.labels(a=…, b=…).inc()", calls.TOPIC, f"{calls.LABELS}, {ALONE}", "ns per call"),
+            Panel(
+                "Histogram: histogram.observe(0.3)", calls.TOPIC, f"{calls.OBSERVE}, {ALONE}", "ns per call"
+            ),
+            Panel(
+                "Labels: counter.labels(a=…, b=…).inc()",
+                calls.TOPIC,
+                f"{calls.LABELS}, {ALONE}",
+                "ns per call",
+            ),
         ],
         "scrape": [
             Panel("Scrape of 2,700 histograms (38,000 lines)", scrape.TOPIC, scrape.STALL_SIZE, "ms"),
@@ -92,19 +99,27 @@ def chart(panels: list, figures) -> str:
 
 def draw(panel: Panel, figures, top: int) -> tuple:
     """Returns the lines of one panel, best first, and where the next panel begins."""
-    bars = [(who, figures.median(panel.topic, panel.work, who)) for who in figures.peers(panel.topic, panel.work)]
+    bars = [
+        (who, figures.median(panel.topic, panel.work, who)) for who in figures.peers(panel.topic, panel.work)
+    ]
     bars.sort(key=lambda bar: bar[1])
     shortest = next((value for who, value in bars if kind(who) != "floor"), 0)
-    limit = max((value for who, value in bars if value <= LONGEST * shortest or kind(who) != "peer"), default=1)
+    limit = max(
+        (value for who, value in bars if value <= LONGEST * shortest or kind(who) != "peer"), default=1
+    )
     names = labels([who for who, _ in bars])
     room = WIDTH - LABEL_WIDTH - VALUE_WIDTH
-    lines = [f'<text class="title" x="14" y="{top + 20}">{escape(panel.title)}, {panel.unit} (less is better)</text>']
+    lines = [
+        f'<text class="title" x="14" y="{top + 20}">{escape(panel.title)}, {panel.unit} (less is better)</text>'
+    ]
     y = top + TITLE
     for who, value in bars:
         length = max(1.5, room * min(value, limit) / limit)
         base = y + BAR - 4
         lines.append(f'<text x="{LABEL_WIDTH - 8}" y="{base}" text-anchor="end">{escape(names[who])}</text>')
-        lines.append(f'<rect class="{kind(who)}" x="{LABEL_WIDTH}" y="{y}" width="{length:.1f}" height="{BAR}"/>')
+        lines.append(
+            f'<rect class="{kind(who)}" x="{LABEL_WIDTH}" y="{y}" width="{length:.1f}" height="{BAR}"/>'
+        )
         if value > limit:
             x = LABEL_WIDTH + room - 30
             lines.append(f'<path class="cut" d="M{x} {y + BAR}l6 -{BAR}h6l-6 {BAR}z"/>')
@@ -120,7 +135,8 @@ def kind(who: str) -> str:
 
 
 def labels(names: list) -> dict:
-    """Returns the label of each bar, with versions, and with the renderer of a scrape where a peer has several."""
+    """Returns the label of each bar, with versions, and with the renderer of a scrape where a peer has
+    several."""
     peers = [name.partition(": ")[0] for name in names]
     labels = {}
     for name, peer in zip(names, peers):

@@ -1,4 +1,5 @@
-"""Measures a call without Python: the engine from C and Rust, and the libraries that such programs use otherwise.
+"""Measures a call without Python: the engine from C and Rust, and the libraries that such programs use
+otherwise.
 
 Builds the programs in `engines/` and lets them run their rounds in turn: each answers a line with lines of
 `engine, work, ns`. A call from two threads is the time that it takes in the thread that makes it.

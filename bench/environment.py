@@ -1,4 +1,5 @@
-"""Prepares the virtual environment of the peers, and describes the machine and versions behind the figures."""
+"""Prepares the virtual environment of the peers, and describes the machine and versions behind the
+figures."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ PEERS_FOLDER = ROOT / "build" / "venv-peers"
 
 
 def prepare_peers() -> tuple:
-    """Makes the environment of the peers. Returns its interpreter, and for each missing package the reason."""
+    """Makes the environment of the peers. Returns its interpreter, and for each missing package the
+    reason."""
     python = PEERS_FOLDER / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", PEERS_FOLDER], check=True)

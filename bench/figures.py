@@ -1,4 +1,5 @@
-"""Holds what was measured: the values of all rounds, for each topic, work and peer. All tables come from these."""
+"""Holds what was measured: the values of all rounds, for each topic, work and peer. All tables come from
+these."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Runs the benchmark that 0.0.9 was announced with: one counter, `inc()` 1,000,000,000 times, in seconds.
 
-By default fewer calls are made and the time is scaled up. Peers that call a server for each `inc()` are left out.
+By default fewer calls are made and the time is scaled up. Peers that call a server for each `inc()` are left
+out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def work_name(iterations: int) -> str:
 
 def measure(rounds, iterations: int) -> None:
     peers = [peer for peer in rounds.peers if peer.store != "redis"]
-    # The full number takes minutes for each peer, long enough for the noise to average out: one round will do.
+    # The full number takes minutes for each peer, long enough for the noise to average out: one round will
+    # do.
     count = 1 if iterations == ITERATIONS else rounds.count
     with rounds.processes(__name__, peers) as processes:
         for _ in rounds.numbers(f"{iterations:_} iterations", count):

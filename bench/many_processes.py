@@ -1,7 +1,7 @@
 """Measures a scrape after many processes, living and dead, have counted in all series.
 
-`SharedMemoryBackend` reads one file for any number of processes; prometheus_client's multi-process mode reads the
-files of every process that ever ran. The processes here are forks that count once in each series and end.
+`SharedMemoryBackend` reads one file for any number of processes; prometheus_client's multi-process mode reads
+the files of every process that ever ran. The processes here are forks that count once in each series and end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def measure(rounds) -> None:
             before = count
             for _ in rounds.numbers(f"scrape after {count} processes"):
                 for process in processes:
-                    for way, milliseconds in (rounds.ask(process, do="scrape", expected=count * SERIES) or {}).items():
+                    for way, milliseconds in (
+                        rounds.ask(process, do="scrape", expected=count * SERIES) or {}
+                    ).items():
                         who = f"{process.peer.name}: {way}"
                         rounds.figures.add(TOPIC, f"{count} processes", who, milliseconds, "ms")
 
@@ -63,7 +65,9 @@ def scrape(client, expected: int) -> dict:
         text = make_text()
         times[way] = (time.perf_counter() - start) * 1000
         lines = (text if isinstance(text, str) else text.decode()).splitlines()
-        total = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("bench_requests_total{"))
+        total = sum(
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith("bench_requests_total{")
+        )
         if total != expected:
             raise RuntimeError(f"{way} shows {total:,.0f}, expected {expected:,}")
     return times

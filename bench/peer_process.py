@@ -52,13 +52,16 @@ class PeerProcess:
             raise PeerFailed(f"its process ended: {self._last_words()}") from None
 
     def receive(self, quiet_seconds: float = 0.05) -> dict:
-        """Returns the answer to what was sent. The peer's server has received everything by then and is idle."""
+        """Returns the answer to what was sent. The peer's server has received everything by then and is
+        idle."""
         line = self._read_line()
         answer = json.loads(line)
         if isinstance(answer, dict) and "failed" in answer:
             raise PeerFailed(answer["failed"].strip())
         if self.redis_port is not None:
-            self.delivered_at = redis_server.wait_until_quiet(self.redis_port, self.process.pid, quiet_seconds)
+            self.delivered_at = redis_server.wait_until_quiet(
+                self.redis_port, self.process.pid, quiet_seconds
+            )
         return answer
 
     def end(self) -> None:

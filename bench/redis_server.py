@@ -29,7 +29,9 @@ def empty(port: int) -> None:
 def traffic(port: int) -> dict:
     """Returns the commands and bytes received so far, without those of this module."""
     commands = 0
-    for name, calls in re.findall(r"^cmdstat_([^:]+):calls=(\d+)", _ask(port, "INFO commandstats"), re.MULTILINE):
+    for name, calls in re.findall(
+        r"^cmdstat_([^:]+):calls=(\d+)", _ask(port, "INFO commandstats"), re.MULTILINE
+    ):
         if name not in ("info", "flushall"):
             commands += int(calls)
     received = re.search(r"^total_net_input_bytes:(\d+)", _ask(port, "INFO stats"), re.MULTILINE)
@@ -37,8 +39,8 @@ def traffic(port: int) -> dict:
 
 
 def wait_until_quiet(port: int, client_pid: int, quiet_seconds: float = 0.05) -> float:
-    """Waits until the server has been idle for a moment and no thread of its client runs, so that everything counted
-    has arrived. Returns when the last of it arrived, by `time.perf_counter`."""
+    """Waits until the server has been idle for a moment and no thread of its client runs, so that everything
+    counted has arrived. Returns when the last of it arrived, by `time.perf_counter`."""
     commands = traffic(port)["commands"]
     last_command = quiet_since = time.perf_counter()
     give_up_at = quiet_since + GIVE_UP_SECONDS

@@ -1,7 +1,7 @@
 """Measures what a million calls send to a Redis server, and when the server has received everything.
 
-Peers that send a command for each call make fewer calls; the figures are per million. They come from the server:
-`INFO commandstats`, which also counts each call that a script makes, and the bytes received.
+Peers that send a command for each call make fewer calls; the figures are per million. They come from the
+server: `INFO commandstats`, which also counts each call that a script makes, and the bytes received.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def _measure_one(rounds, process, work: str) -> None:
     after = redis_server.traffic(process.redis_port)
     per_million = MILLION / count
     for what in ("commands", "bytes"):
-        rounds.figures.add(TOPIC, f"{work} {what}", peer.name, (after[what] - before[what]) * per_million, what)
+        rounds.figures.add(
+            TOPIC, f"{work} {what}", peer.name, (after[what] - before[what]) * per_million, what
+        )
     rounds.figures.add(TOPIC, f"{work} seconds", peer.name, seconds * per_million, "s")
 
 

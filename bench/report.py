@@ -43,7 +43,10 @@ def show(rounds, machine: dict, versions: dict) -> None:
         (headline.TOPIC, "0.0.9's headline: one counter, inc(), s"),
         (web_request.TOPIC, "One web request, as PytheusMiddlewareASGI measures it, ns"),
         (series.TOPIC, "Many series: time in µs and memory in bytes, for each"),
-        (redis_traffic.TOPIC, "A million calls on a Redis server: commands and bytes; until all have arrived"),
+        (
+            redis_traffic.TOPIC,
+            "A million calls on a Redis server: commands and bytes; until all have arrived",
+        ),
         (startup.TOPIC, "Start-up, ms"),
     ):
         show_table(figures, title, topic, {work: work for work in figures.works(topic)})
@@ -51,7 +54,13 @@ def show(rounds, machine: dict, versions: dict) -> None:
         (scrape.TOPIC, "A scrape, ms"),
         (many_processes.TOPIC, "A scrape of 10,000 counters in which many processes have counted, ms"),
     ):
-        show_table(figures, title, topic, {work: work for work in figures.works(topic)}, scrape_against(figures, topic))
+        show_table(
+            figures,
+            title,
+            topic,
+            {work: work for work in figures.works(topic)},
+            scrape_against(figures, topic),
+        )
     works = {work: work for work in figures.works(engine_calls.TOPIC)}
     show_table(figures, "The engine without Python, ns", engine_calls.TOPIC, works, engine_against)
     show_targets(targets.results(figures))

@@ -1,7 +1,7 @@
 """`make bench`: measures everything, prints the tables, and writes the results that the documentation shows.
 
-Each topic (`topics`, below) is a module. Its `measure` asks the processes of all peers in turn, round by round; its
-`in_peer` runs in those processes. `peers/` lists the peers.
+Each topic (`topics`, below) is a module. Its `measure` asks the processes of all peers in turn, round by
+round; its `in_peer` runs in those processes. `peers/` lists the peers.
 
 It exits with 1 if a part could not be run, and never because of a figure.
 """
@@ -48,7 +48,8 @@ def main() -> int:
                 try:
                     measure(rounds)
                 except Exception:
-                    # One topic can fail, for example because a server died; the other topics are still measured.
+                    # One topic can fail, for example because a server died; the other topics are still
+                    # measured.
                     rounds.fail(name, "all", traceback.format_exc())
     machine |= {"load after": environment.load(), "minutes": round((time.perf_counter() - start) / 60, 1)}
     machine |= {"rounds": count, "a measurement": f"{seconds * 1000:.0f} ms, as far as it is of calls"}
@@ -79,10 +80,16 @@ def topics(options) -> dict:
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a third of the time: fewer and shorter rounds, no 100,000 series")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a third of the time: fewer and shorter rounds, no 100,000 series",
+    )
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each topic (default: 7)")
     parser.add_argument(
-        "--iterations", type=int, help="of 0.0.9's headline: up to 1000000000, scaled up to that (default: 1000000)"
+        "--iterations",
+        type=int,
+        help="of 0.0.9's headline: up to 1000000000, scaled up to that (default: 1000000)",
     )
     names = topics(argparse.Namespace(iterations=None, quick=False))
     parser.add_argument("--only", nargs="+", choices=names, metavar="TOPIC", help=f"of: {', '.join(names)}")

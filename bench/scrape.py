@@ -1,7 +1,8 @@
 """Measures a scrape: the time to render it, and how long an asyncio program stands still meanwhile.
 
-Each peer renders in each of its ways (`Client.scrapes`); this project's backends render with pytheus' generate_metrics
-and with their own. The stall is the longest time between two turns of a coroutine that wants one every millisecond.
+Each peer renders in each of its ways (`Client.scrapes`); this project's backends render with pytheus'
+generate_metrics and with their own. The stall is the longest time between two turns of a coroutine that wants
+one every millisecond.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Measures many series: the time to make them, and the memory that they take.
 
-A series is one label set: a counter, or a histogram with the default buckets. Each round has fresh processes. Memory is
-the growth of the resident set, so it includes the allocator's reserve and the pages of a shared file.
+A series is one label set: a counter, or a histogram with the default buckets. Each round has fresh processes.
+Memory is the growth of the resident set, so it includes the allocator's reserve and the pages of a shared
+file.
 """
 
 from __future__ import annotations

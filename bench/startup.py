@@ -1,7 +1,7 @@
 """Measures start-up: the import, and a whole program that starts, counts once and ends.
 
-Both are times of whole processes. The floor is an interpreter that imports nothing, or the same program with a metric
-that does nothing.
+Both are times of whole processes. The floor is an interpreter that imports nothing, or the same program with
+a metric that does nothing.
 """
 
 from __future__ import annotations

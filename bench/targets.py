@@ -68,8 +68,9 @@ def _redis(figures):
 def _beside_busy(figures):
     """Judges what a call adds to the cost of a busy thread.
 
-    By the wall clock any code takes twice as long beside a busy thread, because it has the interpreter's lock half of
-    the time. So the ratio of the call is divided by that of an empty Python method, and the processor time counts too.
+    By the wall clock any code takes twice as long beside a busy thread, because it has the interpreter's lock
+    half of the time. So the ratio of the call is divided by that of an empty Python method, and the processor
+    time counts too.
     """
     least = _busy_ratio(figures, EMPTY_PYTHON, "")
     for peer in OURS:

@@ -1,7 +1,7 @@
 """Times calls alone, beside a busy thread, and from four threads. Runs in the process of a peer.
 
-A loop is a function of (metrics, calls) that makes the call that many times. The figures include the cost of the loop;
-the floors in `peers/empty.py` show how much that is.
+A loop is a function of (metrics, calls) that makes the call that many times. The figures include the cost of
+the loop; the floors in `peers/empty.py` show how much that is.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def _alone(loop, metrics, calls: int) -> dict:
 def _beside_busy(loop, metrics, calls: int) -> dict:
     """Times calls while another thread computes.
 
-    Both threads want the interpreter's lock, which changes hands every 5 ms, so twice the cost alone is the least
-    possible by the wall clock. The processor time is that of the calling thread.
+    Both threads want the interpreter's lock, which changes hands every 5 ms, so twice the cost alone is the
+    least possible by the wall clock. The processor time is that of the calling thread.
     """
     stop = threading.Event()
 

@@ -1,7 +1,7 @@
 """Measures one web request: `PytheusMiddlewareASGI` around an application that answers at once.
 
-prometheus_client has no such middleware, so peers/asgi.py does the same for it. The floor is the application without a
-middleware. No server and no network are involved.
+prometheus_client has no such middleware, so peers/asgi.py does the same for it. The floor is the application
+without a middleware. No server and no network are involved.
 """
 
 from __future__ import annotations

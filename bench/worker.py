@@ -1,7 +1,8 @@
 """The process of one peer: reads lines of JSON and answers each with a line of JSON.
 
-Its argument is JSON with the module in `peers/`, the options of its `Client`, and the store. Each line names a module of
-this folder and the arguments of its function `in_peer`. With `--count-once` the process counts once and ends.
+Its argument is JSON with the module in `peers/`, the options of its `Client`, and the store. Each line names
+a module of this folder and the arguments of its function `in_peer`. With `--count-once` the process counts
+once and ends.
 """
 
 import importlib

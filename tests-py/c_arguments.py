@@ -45,7 +45,8 @@ kept: list[Any] = []
 
 
 class Invalid(NamedTuple):
-    """An argument that must be refused: the parameter, its value, what the error says of it, and the status."""
+    """An argument that must be refused: the parameter, its value, what the error says of it, and the
+    status."""
 
     parameter: str
     value: Any

@@ -29,7 +29,8 @@ from pytheus_backend_rs import BackendError, RedisBackend, SingleProcessAtomicBa
 config = json.loads(os.environ["TEST_CONFIG"])
 """
 
-#: Loads a backend and scrapes it while the interpreter shuts down. From 3.12 on CPython then starts no more threads.
+#: Loads a backend and scrapes it while the interpreter shuts down. From 3.12 on CPython then starts no more
+#: threads.
 AT_SHUTDOWN = """
     import atexit
     def use():

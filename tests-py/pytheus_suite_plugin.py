@@ -1,8 +1,8 @@
 """A pytest plugin that runs pytheus' own test-suite on one of our backends (see test_pytheus_suite.py).
 
-The class and its configuration come by environment. pytheus' tests expect that every metric begins at zero. With
-Redis each of them therefore gets an empty database, by a plain FLUSHALL as programs' own tests do it, and with shared
-memory an empty file, by `reset`.
+The class and its configuration come by environment. pytheus' tests expect that every metric begins at zero.
+With Redis each of them therefore gets an empty database, by a plain FLUSHALL as programs' own tests do it,
+and with shared memory an empty file, by `reset`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from pathlib import Path
 
 CACHE = Path(tempfile.gettempdir()) / f"tests-py-sdists-{os.getuid()}"
 
-# pip asks the build backend for the metadata of everything that it downloads. That would build a Rust crate, so this
-# stands in for maturin.
+# pip asks the build backend for the metadata of everything that it downloads. That would build a Rust crate,
+# so this stands in for maturin.
 MATURIN = """
 import email, os, shutil
 def get_requires_for_build_wheel(config_settings=None):

@@ -31,8 +31,8 @@ def is_shown(total, text):
 
 SOURCE = PRELUDE + LOAD
 
-#: The flush interval is so long that only the end of a process sends its counts. The end may take long on a busy
-#: machine.
+#: The flush interval is so long that only the end of a process sends its counts. The end may take long on a
+#: busy machine.
 LAZY = {"flush_interval_ms": 600_000, "shutdown_timeout": 60}
 
 

@@ -1,7 +1,7 @@
 """The WSGI and ASGI applications, as servers and frameworks call them.
 
-The ASGI application runs in real servers: in uvicorn, alone and in FastAPI, Starlette, Litestar and Django; and in
-hypercorn, with asyncio and with trio.
+The ASGI application runs in real servers: in uvicorn, alone and in FastAPI, Starlette, Litestar and Django;
+and in hypercorn, with asyncio and with trio.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def test_asgi_answers_in_a_framework(server: Server, framework: str) -> None:
     source = ASGI_PROGRAM.replace("{framework}", FRAMEWORKS[framework].strip())
     with running(source, server.config) as program:
         port = int(program.line())
-        # A mount of Starlette answers `/metrics` with a redirect to `/metrics/`; its route answers `/metrics` itself.
+        # A mount of Starlette answers `/metrics` with a redirect to `/metrics/`; its route answers `/metrics`
+        # itself.
         path = "/metrics" if framework.startswith("a route") else "/metrics/"
         reply = get(port, path, {"Accept-Encoding": "gzip"})
         assert reply.status == 200

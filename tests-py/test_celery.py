@@ -1,6 +1,6 @@
-"""A Celery worker with a prefork pool: the backend is loaded once, in the worker's main process, and tasks count
-in its children. They are forked by billiard and end by `os._exit`, so neither exit handlers nor the finalizers
-of `multiprocessing` run there.
+"""A Celery worker with a prefork pool: the backend is loaded once, in the worker's main process, and tasks
+count in its children. They are forked by billiard and end by `os._exit`, so neither exit handlers nor the
+finalizers of `multiprocessing` run there.
 
 The broker is a folder of files, so that a test needs no server for it.
 """

@@ -52,13 +52,25 @@ def test_a_python_example_runs_as_it_stands(server: Server, tmp_path: Path, exam
 
 @pytest.mark.parametrize("example", blocks("c"))
 def test_a_c_example_compiles(tmp_path: Path, example: str) -> None:
-    handles = "" if "Backend *backend = NULL;" in example else "Backend *backend = NULL; BackendError *error = NULL;\n"
+    handles = (
+        ""
+        if "Backend *backend = NULL;" in example
+        else "Backend *backend = NULL; BackendError *error = NULL;\n"
+    )
     source = "#include <pytheus_backend_rs.h>\n#include <stdio.h>\nint example(void) {\n"
     path = tmp_path / "example.c"
     path.write_text(f"{source}{handles}{example}\nreturn 0;\n}}\n", encoding="utf-8")
     compiler = shutil.which("cc")
     assert compiler, "a C compiler is needed"
-    options = ["-std=c99", "-Wall", "-Wextra", "-Wno-unused", "-Werror", "-fsyntax-only", f"-I{ROOT / 'include'}"]
+    options = [
+        "-std=c99",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused",
+        "-Werror",
+        "-fsyntax-only",
+        f"-I{ROOT / 'include'}",
+    ]
     done = subprocess.run([compiler, *options, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -91,8 +103,16 @@ def test_every_relative_link_resolves(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
     """Of the source tree: what a build or a program makes has other names."""
-    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("build", "target"))
-    paths = set(re.findall(rf"(?:`|^ {{4}}.*?\s)((?:{folders})/[\w./-]*[\w/])(?![\w*./-])", page.read_text("utf-8"), re.MULTILINE))
+    folders = "|".join(
+        path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("build", "target")
+    )
+    paths = set(
+        re.findall(
+            rf"(?:`|^ {{4}}.*?\s)((?:{folders})/[\w./-]*[\w/])(?![\w*./-])",
+            page.read_text("utf-8"),
+            re.MULTILINE,
+        )
+    )
     missing = sorted(path for path in paths if not (ROOT / path).exists())
     assert not missing, f"{name(page)} names what is not there: {', '.join(missing)}"
 
@@ -100,7 +120,9 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", [*PAGES, ROOT / ".github" / "workflows" / "ci.yml"], ids=name)
 def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"(?:^ {4}|`|run: |HOME\" )make ([a-z][\w-]*)", page.read_text("utf-8"), re.MULTILINE))
+    named = set(
+        re.findall(r"(?:^ {4}|`|run: |HOME\" )make ([a-z][\w-]*)", page.read_text("utf-8"), re.MULTILINE)
+    )
     assert named <= targets, f"{name(page)} names targets that are not there: {named - targets}"
 
 

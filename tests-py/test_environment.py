@@ -1,4 +1,5 @@
-"""A metric call never raises because of the environment: the metric counts in its process, and the log says why."""
+"""A metric call never raises because of the environment: the metric counts in its process, and the log says
+why."""
 
 from __future__ import annotations
 

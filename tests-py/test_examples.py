@@ -21,7 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def c_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Builds the C example, linked with the engine that the package was built from."""
-    command = ["cargo", "build", "--release", "--lib", "--locked", "--message-format", "json-render-diagnostics"]
+    command = [
+        "cargo",
+        "build",
+        "--release",
+        "--lib",
+        "--locked",
+        "--message-format",
+        "json-render-diagnostics",
+    ]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=900)
     artifacts = [json.loads(line).get("filenames") or () for line in done.stdout.splitlines()]
     (library,) = [name for names in artifacts for name in names if name.endswith("libpytheus_backend_rs.a")]
@@ -32,9 +40,7 @@ def c_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def test_a_c_program_and_a_python_program_count_in_one_file(
-    tmp_path: Path, c_program: Path
-) -> None:
+def test_a_c_program_and_a_python_program_count_in_one_file(tmp_path: Path, c_program: Path) -> None:
     path = tmp_path / "metrics"
 
     def count_in_c() -> str:

@@ -1,5 +1,5 @@
-"""The last counts of a process: they arrive at its end, and an end without a server is bounded and says what is
-lost. The orders in which a program can end are in test_exit_orders.py.
+"""The last counts of a process: they arrive at its end, and an end without a server is bounded and says what
+is lost. The orders in which a program can end are in test_exit_orders.py.
 
 Every program here ends right after its last `inc()`. The flush interval is so long that only the exit sends.
 """
@@ -35,8 +35,8 @@ def counted(server: Server) -> tuple[float, float]:
     [("fork", "module"), ("fork", "child"), ("spawn", "module"), ("forkserver", "child")],
 )
 def test_counts_of_a_multiprocessing_child_arrive(server: Server, method: str, loaded_by: str) -> None:
-    """The child returns from its function without running the interpreter's exit handlers. It has the backend from
-    its parent or its main module, or loads it itself."""
+    """The child returns from its function without running the interpreter's exit handlers. It has the backend
+    from its parent or its main module, or loads it itself."""
     if loaded_by == "module":
         program = f"""{COUNT}
 def work():
@@ -142,8 +142,8 @@ other.inc()
         done = child.finish()
         took = time.monotonic() - start
     assert done.returncode == 0, done.stdout
-    # The counter has 1 change, the histogram 2 (bucket and sum), the other counter 1. A metric whose changes are
-    # not in a batch yet counts as 1.
+    # The counter has 1 change, the histogram 2 (bucket and sum), the other counter 1. A metric whose changes
+    # are not in a batch yet counts as 1.
     assert "changes could not be sent" in done.stdout, done.stdout
     assert 3 <= int(done.stdout.split(" changes could not be sent")[0].split()[-1]) <= 4, done.stdout
     assert str(own_server.port) in done.stdout

@@ -1,8 +1,8 @@
-"""The end of a process in every order: with running threads, open scrapes, closed backends and lost servers it ends
-in bounded time and without a crash, and after a normal end all counts have arrived.
+"""The end of a process in every order: with running threads, open scrapes, closed backends and lost servers
+it ends in bounded time and without a crash, and after a normal end all counts have arrived.
 
-Each scenario runs with each store, several times at once. The flush interval is so long that for Redis only the end
-sends.
+Each scenario runs with each store, several times at once. The flush interval is so long that for Redis only
+the end sends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ RUNS = 5
 #: Turns a hang into a failure. No scenario takes a tenth of it.
 PATIENCE = 120.0
 
-#: Threads that are in every call when the program ends. Their counts are not compared, because they run until the end.
+#: Threads that are in every call when the program ends. Their counts are not compared, because they run until
+#: the end.
 DAEMONS = """
 noise = Counter("noise_total", "help", required_labels=["a"])
 log = logging.getLogger("pytheus_backend_rs")
@@ -152,8 +153,8 @@ SCENARIOS = [
         count("main")
         """,
         MAIN,
-        # A handler that is registered before the package is imported runs after the store is closed. It does not
-        # crash, and the server does not get its counts.
+        # A handler that is registered before the package is imported runs after the store is closed. It does
+        # not crash, and the server does not get its counts.
         prelude="import atexit\natexit.register(lambda: count('late'))\n",
     ),
     Scenario(

@@ -1,8 +1,10 @@
-"""Forks of a Python program, from any thread, while other threads count: no child hangs, and the totals are exact
-in parent, child and grandchild. A fork that is followed by exec starts no thread and leaves nothing open.
+"""Forks of a Python program, from any thread, while other threads count: no child hangs, and the totals are
+exact in parent, child and grandchild. A fork that is followed by exec starts no thread and leaves nothing
+open.
 
-The forks in the middle of every call of the library are in tests-c/test_fork_storm.c. Here the interpreter, its
-fork hooks and its threads take part. A child that does not end is found by a deadline, and its stack is printed.
+The forks in the middle of every call of the library are in tests-c/test_fork_storm.c. Here the interpreter,
+its fork hooks and its threads take part. A child that does not end is found by a deadline, and its stack is
+printed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import json
 from programs import PRELUDE, run_program
 from shared_stores import LAZY, LOAD, SOURCE, SharedStore, counted_in
 
-#: Gives programs `Children`, which forks children and waits for them for a bounded time. Each must end with 0.
+#: Gives programs `Children`, which forks children and waits for them for a bounded time. Each must end with
+#: 0.
 CHILDREN = (
     SOURCE
     + """
@@ -159,7 +162,8 @@ def test_forks_beside_three_busy_threads_keep_totals_exact(store: SharedStore) -
 
 
 def test_a_thread_may_fork_while_others_count(store: SharedStore) -> None:
-    """The children begin in that thread and have no main function to return from, so they end with os._exit."""
+    """The children begin in that thread and have no main function to return from, so they end with
+    os._exit."""
     output = run_program(
         """
         enough = threading.Event()
@@ -236,9 +240,9 @@ print(json.dumps([number for number in sorted(map(int, os.listdir("/proc/self/fd
 
 
 def test_a_program_started_by_fork_and_exec_starts_no_thread_and_inherits_nothing(store: SharedStore) -> None:
-    """With `subprocess` without closing descriptors, and with os.fork and os.exec: the new program has the same
-    descriptors open as one that was started before the backend was loaded. No thread runs in the child before the
-    exec."""
+    """With `subprocess` without closing descriptors, and with os.fork and os.exec: the new program has the
+    same descriptors open as one that was started before the backend was loaded. No thread runs in the child
+    before the exec."""
     output = run_program(
         f"""
         import subprocess

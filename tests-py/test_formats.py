@@ -1,7 +1,7 @@
 """The formats of a scrape, as the parsers of prometheus_client read them.
 
-Its OpenMetrics parser is the strictest that there is: it refuses what Prometheus would only mix up. The engine
-is called through its C interface, where every type and name can be declared.
+Its OpenMetrics parser is the strictest that there is: it refuses what Prometheus would only mix up. The
+engine is called through its C interface, where every type and name can be declared.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""`pytheus_backend_rs.generate_metrics` held against pytheus' own: the same families in the same order with the
-same values, for every backend and every kind of metric.
+"""`pytheus_backend_rs.generate_metrics` held against pytheus' own: the same families in the same order with
+the same values, for every backend and every kind of metric.
 
 Both texts are read by prometheus_client's parser, so that what is compared is what Prometheus sees: `1` and
 `1.0` are one value, and the order of labels and of series says nothing.

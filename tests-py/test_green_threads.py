@@ -1,5 +1,6 @@
-"""gevent and eventlet, which replace `threading` and the blocking calls of the standard library. The package has no
-thread of Python's for them to replace, so loading, counting, logging and scraping work after the patch as before.
+"""gevent and eventlet, which replace `threading` and the blocking calls of the standard library. The package
+has no thread of Python's for them to replace, so loading, counting, logging and scraping work after the patch
+as before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""gunicorn with `--preload`: the backend is loaded once, before the workers are forked, and each of them counts.
+"""gunicorn with `--preload`: the backend is loaded once, before the workers are forked, and each of them
+counts.
 
-The application counts a request under the process id of its worker, and shows the metrics at /metrics. Nothing
-keeps a connection alive, so the workers share the requests among them.
+The application counts a request under the process id of its worker, and shows the metrics at /metrics.
+Nothing keeps a connection alive, so the workers share the requests among them.
 """
 
 from __future__ import annotations

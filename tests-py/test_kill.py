@@ -1,5 +1,5 @@
-"""`kill -9` of any process at any moment: its sent changes stay, other processes count exactly, and every process
-can read the store.
+"""`kill -9` of any process at any moment: its sent changes stay, other processes count exactly, and every
+process can read the store.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ WRITERS, KILLS = 4, 20
 
 
 def test_a_killed_writer_loses_only_unsent_changes_and_disturbs_no_other_process(store: SharedStore) -> None:
-    """Each life of a writer notes every count before it counts, and after each scrape what is confirmed, because a
-    scrape sends. In shared memory each count is confirmed at once."""
+    """Each life of a writer notes every count before it counts, and after each scrape what is confirmed,
+    because a scrape sends. In shared memory each count is confirmed at once."""
     output = run_program(
         f"""
         import mmap, random, signal
         lives = {WRITERS + KILLS}
-        # Memory that all processes share: for each life its tries and its confirmed counts, and then the end flag.
+        # Memory that all processes share: for each life its tries and its confirmed counts, and then the end
+        # flag.
         noted = memoryview(mmap.mmap(-1, lives * 16 + 8)).cast("Q")
         is_redis = config["class"] == "RedisBackend"
         def work(life):

@@ -1,4 +1,5 @@
-"""uvicorn ends by the signal that stopped it, so exit handlers do not run: an application sends in its lifespan."""
+"""uvicorn ends by the signal that stopped it, so exit handlers do not run: an application sends in its
+lifespan."""
 
 from __future__ import annotations
 

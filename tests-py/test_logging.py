@@ -1,5 +1,5 @@
-"""The engine's log records in Python's logging: which calls deliver them, what a log handler may do, and that no
-thread, lock or fork stands in the way. The servers that fork or patch threads are in test_uwsgi.py and
+"""The engine's log records in Python's logging: which calls deliver them, what a log handler may do, and that
+no thread, lock or fork stands in the way. The servers that fork or patch threads are in test_uwsgi.py and
 test_green_threads.py.
 """
 
@@ -135,8 +135,8 @@ def test_each_call_delivers_the_waiting_records(
     config = {"path": tmp_path / "metrics", "native_methods": native_methods}
     calls = make_calls(config)
     if not native_methods:
-        # `labels` is then pytheus' own method. Creating its child does not deliver: a handler that renders metrics
-        # would meet a half-made one.
+        # `labels` is then pytheus' own method. Creating its child does not deliver: a handler that renders
+        # metrics would meet a half-made one.
         del calls["labels"], calls["labels of a new child"]
     for name, call in calls.items():
         caplog.clear()

@@ -1,7 +1,8 @@
 """`multiprocessing`, by fork, spawn and forkserver: processes, daemonic ones, pools and executors.
 
-Their children run no exit handlers, but finalizers; with the next regular flush far away, those are what sends
-for Redis. (What is declared when a program is imported is declared again in children that import it again.)
+Their children run no exit handlers, but finalizers; with the next regular flush far away, those are what
+sends for Redis. (What is declared when a program is imported is declared again in children that import it
+again.)
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ def shared_config(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, A
     return {**config, "class": request.param.__name__}
 
 
-def test_prometheus_gets_the_exact_totals_and_quantiles(shared_config: dict[str, Any], tmp_path: Path) -> None:
+def test_prometheus_gets_the_exact_totals_and_quantiles(
+    shared_config: dict[str, Any], tmp_path: Path
+) -> None:
     with running(SERVICE, shared_config) as service:
         ports = json.loads(service.line())
         prometheus = Prometheus(tmp_path, ports)

@@ -1,4 +1,5 @@
-"""A program that PyInstaller has bundled: it counts, and its scrapes show it, without an installed Python package."""
+"""A program that PyInstaller has bundled: it counts, and its scrapes show it, without an installed Python
+package."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def test_a_bundled_program_counts_and_is_scraped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "PyInstaller", "--log-level", "WARN", "service.py"]
     # Its cache would otherwise stay in the home folder of the user.
     environment = {**os.environ, "PYINSTALLER_CONFIG_DIR": str(tmp_path / "cache")}
-    built = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    built = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert built.returncode == 0, built.stderr
     bundled = [str(tmp_path / "dist" / "service" / "service"), str(tmp_path / "metrics")]
     done = subprocess.run(bundled, env={}, capture_output=True, text=True, timeout=HANG)

@@ -20,8 +20,9 @@ from sdists import suite_of
 
 VERSION = "0.6.1"
 TESTS = 149
-#: These compare a whole text. The shared stores show the samples of a histogram in the order of pytheus' own Redis
-#: backend and of pytheus-backend-rs 0.0.9: buckets, `_count`, `_sum`. pytheus' memory backend has `_sum` first.
+#: These compare a whole text. The shared stores show the samples of a histogram in the order of pytheus' own
+#: Redis backend and of pytheus-backend-rs 0.0.9: buckets, `_count`, `_sum`. pytheus' memory backend has
+#: `_sum` first.
 ORDER_TESTS = {
     "test_generate_metrics_histogram",
     "test_generate_metrics_histogram_with_labels",

@@ -1,6 +1,7 @@
 """What a scrape of a `RedisBackend` shows, and in which order.
 
-`_generate_samples` is the mapping that pytheus documents. `generate_metrics` writes it as the text that Prometheus reads.
+`_generate_samples` is the mapping that pytheus documents. `generate_metrics` writes it as the text that
+Prometheus reads.
 """
 
 from __future__ import annotations

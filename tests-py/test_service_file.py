@@ -1,4 +1,5 @@
-"""`SharedMemoryBackend` without a path: all processes of one service find one file, and other services do not."""
+"""`SharedMemoryBackend` without a path: all processes of one service find one file, and other services do
+not."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from waiting import wait_until
 WORKERS = 3
 REQUESTS = 60
 
-PRELUDE = programs.PRELUDE + """
+PRELUDE = (
+    programs.PRELUDE
+    + """
 from pytheus_backend_rs import SharedMemoryBackend
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
 
@@ -32,6 +35,7 @@ def own_files():
     with open("/proc/self/maps") as maps:
         return sorted({line.split()[5] for line in maps if "/pytheus-backend-rs-" in line})
 """
+)
 
 APPLICATION = """
 import os
@@ -156,7 +160,9 @@ def test_all_workers_of_a_server_show_one_number(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("config", [{}, {"start": "reset"}], ids=["continue", "reset"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_children_of_multiprocessing_count_in_the_file_of_their_service(method: str, config: dict[str, Any]) -> None:
+def test_children_of_multiprocessing_count_in_the_file_of_their_service(
+    method: str, config: dict[str, Any]
+) -> None:
     """Children that import the program again load the backend again, with the same options."""
     output = run_program(
         f"""

@@ -1,8 +1,8 @@
 """`SharedMemoryBackend` with a path: its options, and what its processes see of each other.
 
-What all classes have in common is in test_protocol.py, the file without a path in test_service_file.py. Crashes,
-damage and limits are tested in Rust (tests/shared_memory*.rs). Amounts are chosen so that doubles add up without
-rounding, and sums are compared exactly.
+What all classes have in common is in test_protocol.py, the file without a path in test_service_file.py.
+Crashes, damage and limits are tested in Rust (tests/shared_memory*.rs). Amounts are chosen so that doubles
+add up without rounding, and sums are compared exactly.
 """
 
 from __future__ import annotations
@@ -219,7 +219,9 @@ def test_a_path_and_a_url_exclude_each_other(path: Path, load: Callable[..., Non
 # --- Files that cannot be used --------------------------------------------------------------------------
 
 
-def test_a_file_that_is_no_metrics_file_is_an_error_that_names_it(path: Path, load: Callable[..., None]) -> None:
+def test_a_file_that_is_no_metrics_file_is_an_error_that_names_it(
+    path: Path, load: Callable[..., None]
+) -> None:
     path.write_text("requests_total 5\n")
     with pytest.raises(StoreError, match=f"{re.escape(str(path))} .*no metrics file") as caught:
         load()
@@ -245,6 +247,7 @@ def test_a_refused_load_leaves_the_old_backend_working(path: Path, load: Callabl
 
 
 # --- What processes see of each other -------------------------------------------------------------------
+
 
 def test_changes_are_seen_at_once_in_both_directions(path: Path, load: Callable[..., None]) -> None:
     program = """
@@ -295,9 +298,9 @@ def test_changes_are_seen_at_once_in_both_directions(path: Path, load: Callable[
 def count_everything() -> str:
     """Uses every operation, and returns the scrape."""
     REGISTRY.set_registry(CollectorRegistry())
-    counter = Counter("requests_total", "It's \"help\"\\\n.", required_labels=["path", "host"])
+    counter = Counter("requests_total", 'It\'s "help"\\\n.', required_labels=["path", "host"])
     for number in range(20):
-        counter.labels(path=f"/{number % 7}é\"\\\n", host="x").inc(number / 4)
+        counter.labels(path=f'/{number % 7}é"\\\n', host="x").inc(number / 4)
     plain = Gauge("level", "help")
     plain.set(1e300)
     plain.set(-0.0)

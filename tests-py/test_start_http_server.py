@@ -1,5 +1,5 @@
-"""`start_http_server`, the engine's exporter in a Python program: which metrics it shows, its options, and its end.
-HTTP, forks and lost stores are tested in Rust (tests/exporter*.rs).
+"""`start_http_server`, the engine's exporter in a Python program: which metrics it shows, its options, and
+its end. HTTP, forks and lost stores are tested in Rust (tests/exporter*.rs).
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def test_it_serves_every_metric_of_the_program(backend: Any) -> None:
         text = get(server.port, "/metrics").text
         Gauge("late", "").set(3)
         assert "\nlate 3\n" in get(server.port, "/metrics").text
-    assert '# HELP requests_total Requests.\n# TYPE requests_total counter\nrequests_total{path="/"} 2\n' in text
+    assert (
+        '# HELP requests_total Requests.\n# TYPE requests_total counter\nrequests_total{path="/"} 2\n' in text
+    )
     assert 'seconds_bucket{le="1"} 1\nseconds_bucket{le="+Inf"} 1\nseconds_sum 0.5\nseconds_count 1\n' in text
 
 

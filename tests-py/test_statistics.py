@@ -1,5 +1,5 @@
-"""`statistics()` of the backend classes, and the option `self_metrics`. What the numbers count is tested in Rust
-(tests/statistics.rs).
+"""`statistics()` of the backend classes, and the option `self_metrics`. What the numbers count is tested in
+Rust (tests/statistics.rs).
 """
 
 from __future__ import annotations

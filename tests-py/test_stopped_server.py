@@ -1,5 +1,5 @@
-"""A Redis server that stops answering: counting goes on without growing memory, and a scrape does not stop other
-threads.
+"""A Redis server that stops answering: counting goes on without growing memory, and a scrape does not stop
+other threads.
 """
 
 from __future__ import annotations

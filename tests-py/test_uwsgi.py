@@ -1,5 +1,5 @@
-"""uwsgi, which forks its workers in C, without Python's fork hooks: they count, and end when they are told to. With
-`--lazy-apps` each worker loads the application itself.
+"""uwsgi, which forks its workers in C, without Python's fork hooks: they count, and end when they are told
+to. With `--lazy-apps` each worker loads the application itself.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ class Peer:
     #: The module in this folder, and the arguments of its `Client`.
     module: str
     options: dict = field(default_factory=dict)
-    #: The packages that it needs, as in requirements.txt; empty for the environment of this project's package.
+    #: The packages that it needs, as in requirements.txt; empty for the environment of this project's
+    #: package.
     packages: tuple = ()
     #: The import statement that its users write.
     imports: str = "pass"
@@ -44,7 +45,8 @@ class Peer:
     against: str | None = None
     #: Whether each call is a round trip to a server; such a peer gets fewer series.
     is_slow: bool = False
-    #: Whether its calls pile up in a queue that fills much faster than it empties; such a peer makes fewer calls.
+    #: Whether its calls pile up in a queue that fills much faster than it empties; such a peer makes fewer
+    #: calls.
     is_queueing: bool = False
     #: Whether it is no metrics library but the least that a call can cost.
     is_floor: bool = False
@@ -63,9 +65,7 @@ def _version_009(name: str, against: str, store: str = "memory") -> Peer:
     options = {"module": "pytheus_backend_rs", "backend": name.rpartition(" ")[2]}
     imports = "import pytheus.metrics, pytheus_backend_rs"
     packages = ("pytheus", "pytheus-backend-rs")
-    return Peer(
-        name, "pytheus_api", options, packages, imports, store, against, is_queueing=store == "redis"
-    )
+    return Peer(name, "pytheus_api", options, packages, imports, store, against, is_queueing=store == "redis")
 
 
 PEERS = [

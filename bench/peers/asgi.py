@@ -6,8 +6,8 @@ SIZE_BUCKETS = tuple(10.0**power for power in range(1, 9))
 
 
 class HttpMetrics:
-    """Does what `PytheusMiddlewareASGI` does, for a library without such a middleware: observes the duration of a
-    request, its size and the size of its response, each in a histogram by method, route and status."""
+    """Does what `PytheusMiddlewareASGI` does, for a library without such a middleware: observes the duration
+    of a request, its size and the size of its response, each in a histogram by method, route and status."""
 
     def __init__(self, app, histogram) -> None:
         labels = ("method", "route", "status_code")

@@ -1,4 +1,5 @@
-"""The client of prometheus_client, in one process or, with PROMETHEUS_MULTIPROC_DIR, in its multi-process mode.
+"""The client of prometheus_client, in one process or, with PROMETHEUS_MULTIPROC_DIR, in its multi-process
+mode.
 
 Runs in the peer's process.
 """
