@@ -68,6 +68,17 @@
  * metric_dec, metric_set and metric_observe change each value by one atomic operation and never
  * wait for a store.
  *
+ * @par Store
+ * A full file or disk, a label value that is too long, or a lost server never makes metric_new or
+ * an operation on a metric fail: the metric counts in this process until the store takes it. The
+ * log says why, once for each cause, and BackendStatistics.metrics_held_back counts such metrics. A
+ * failure of these functions means a mistake in the program.
+ *
+ * @par Signal handlers
+ * With a store in memory or shared memory, a handler may call metric_inc, metric_dec, metric_set
+ * and metric_observe, also while it interrupts one of them. With a server it may not: the first
+ * change after a send queues the metric, which takes a lock and allocates.
+ *
  * @par Fork
  * Handles made before a fork work in the child. The exception is a MetricsServer: it goes on
  * serving in the parent, and freeing it in the child does nothing. The threads of a store start in

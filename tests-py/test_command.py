@@ -303,6 +303,18 @@ def test_dump_prints_openmetrics_on_request(tmp_path: Path) -> None:
     ]
 
 
+def test_dump_passes_no_escape_sequence_to_a_terminal(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    source = APPLICATION.replace("for line", "requests.labels(path='/\\x1b]0;owned\\x07').inc()\nprint('made')\nfor line")
+    with counting(store, source) as application:
+        while application.line() != "made":
+            pass
+        with Terminal([*COMMAND, "dump", "--store", store.url]) as terminal:
+            assert terminal.wait() == 0
+        assert b"\x1b]0;" not in terminal.output and rb"/\u{1b}]0;owned\u{7}" in terminal.output
+        assert "\x1b]0;owned\x07" in side_car("dump", "--store", store.url).stdout, "a file gets it as it is"
+
+
 @pytest.mark.parametrize("pattern", ["requests", "http_requests_*", "*_t?tal"])
 def test_dump_prints_the_families_that_match_a_pattern(tmp_path: Path, pattern: str) -> None:
     store = file_store(tmp_path / "metrics")

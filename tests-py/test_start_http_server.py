@@ -68,6 +68,12 @@ def test_a_closed_server_frees_its_port_and_closing_twice_does_nothing(backend: 
     start_http_server(server.port).close()
 
 
+def test_only_allowed_hosts_are_answered(backend: Any) -> None:
+    with start_http_server(0, allowed_hosts=["localhost", "metrics.example"]) as server:
+        assert get(server.port, "/metrics", {"Host": "metrics.example:9464"}).status == 200
+        assert get(server.port, "/metrics", {"Host": "evil.example"}).status == 421
+
+
 def test_mistakes_are_clear_errors(backend: Any) -> None:
     for port in (-1, 65536, "9464", True, 1.5):
         with pytest.raises(ConfigurationError, match="port is"):

@@ -13,6 +13,7 @@ from pytheus_backend_rs._errors import ConfigurationError, ErrorSlot
 from pytheus_backend_rs._native import ffi, lib
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 
@@ -28,7 +29,9 @@ _serving: set[MetricsServer] = set()
 class MetricsServer:
     """A running exporter. It ends with `close`, as a context manager, or with the process."""
 
-    def __init__(self, engine: Engine, port: int, addr: str, name_prefix: str | None) -> None:
+    def __init__(
+        self, engine: Engine, port: int, addr: str, name_prefix: str | None, allowed_hosts: Sequence[str]
+    ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ConfigurationError(f"port is {port!r}: expected a number from 0 to 65535")
         address = ffi.new("char[]", addr.encode())
@@ -36,6 +39,8 @@ class MetricsServer:
         options = ffi.new("MetricsServeOptions *")
         options.size = ffi.sizeof("MetricsServeOptions")
         options.address, options.port, options.name_prefix = address, port, prefix
+        hosts = ffi.new("char[]", ",".join(allowed_hosts).encode())
+        options.allowed_hosts = hosts
         server = ffi.new("MetricsServer **")
         error = ErrorSlot()
         error.check(lib.released_metrics_serve(engine._handle, options, server, error.pointer))

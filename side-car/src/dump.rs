@@ -1,6 +1,7 @@
-//! `dump`: the metrics once, as text, to stdout.
+//! `dump`: prints the metrics once, as text for Prometheus.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 
 use clap::{Arg, ArgMatches, Command};
@@ -8,6 +9,7 @@ use pytheus_backend_rs::{Format, TEXT_CONTENT_TYPE};
 use wildmatch::WildMatch;
 
 use crate::failure::Failure;
+use crate::printable;
 use crate::store::{self, Presence};
 use crate::{text, with_common_options};
 
@@ -40,9 +42,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     print(&snapshot.render(Format::negotiate(Some(accepted))).text).map(drop)
 }
 
-/// Writes to stdout. A reader that has seen enough (`| head`) is no failure, but there is no use in going on.
+/// Writes to stdout, without characters that a terminal would obey if it is one. A reader that has seen enough
+/// (`| head`) is no failure, but breaks the flow.
 pub(crate) fn print(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut stdout = io::stdout().lock();
+    let text = if stdout.is_terminal() { Cow::Owned(printable::lines(text)) } else { Cow::Borrowed(text) };
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),

@@ -6,6 +6,8 @@ use std::io::Write;
 
 use pytheus_backend_rs::{Error, ErrorKind};
 
+use crate::printable::one_line;
+
 /// An end that was not wanted.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -45,7 +47,7 @@ impl Failure {
     pub(crate) fn tell(&self, output: &mut impl Write) {
         if !self.sentence.is_empty() {
             // If stderr is closed, the exit code is what is left.
-            let _ = writeln!(output, "{}: {}", crate::NAME, self.sentence);
+            let _ = writeln!(output, "{}: {}", crate::NAME, one_line(&self.sentence));
         }
     }
 

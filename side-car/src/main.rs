@@ -7,6 +7,7 @@ mod check;
 mod dump;
 mod failure;
 mod migrate;
+mod printable;
 mod rates;
 mod screen;
 mod serve;
@@ -22,6 +23,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use self::failure::Failure;
+use self::printable::one_line;
 
 const NAME: &str = "pytheus-backend-rs";
 
@@ -101,8 +103,8 @@ impl log::Log for StderrLog {
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
             let level = record.level().as_str().to_lowercase();
-            // If nobody reads it, nothing is lost.
-            let _ = writeln!(io::stderr(), "{NAME}: {level}: {}", record.args());
+            // A closed stderr is no reason to fail.
+            let _ = writeln!(io::stderr(), "{NAME}: {level}: {}", one_line(&record.args().to_string()));
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use pytheus_backend_rs::{Definition, MetricType, Series, Snapshot};
 
+use crate::printable::one_line;
+
 /// One metric, and what it did since the last scrape.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
@@ -53,7 +55,7 @@ impl Rates {
             for series in family.series() {
                 let labels = shown_labels(&series);
                 let values = series.values(family.definition.metric_type());
-                let key = (printable(family.definition.name()), labels);
+                let key = (one_line(family.definition.name()), labels);
                 rows.push(self.row(time, &family.definition, &key, &values));
                 scrape.values.insert(key, values);
             }
@@ -126,26 +128,9 @@ fn quantile(q: f64, bounds: &[f64], buckets: &[f64]) -> Option<Quantile> {
 fn shown_labels(series: &Series<'_>) -> String {
     let shown = |(name, value): (&String, &String)| {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("{}=\"{}\"", printable(name), printable(&quoted))
+        format!("{}=\"{}\"", one_line(name), one_line(&quoted))
     };
     series.labels().iter().map(shown).collect::<Vec<_>>().join(",")
-}
-
-/// The text with nothing in it that a terminal would obey, or that would change how the rest is written.
-fn printable(text: &str) -> String {
-    let is_invisible = |character| {
-        let directions_and_joiners =
-            matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
-        char::is_control(character) || directions_and_joiners || character == '\u{feff}'
-    };
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        match is_invisible(character) {
-            true => printable.extend(character.escape_default()),
-            false => printable.push(character),
-        }
-    }
-    printable
 }
 
 #[cfg(test)]

@@ -226,9 +226,22 @@ impl Records {
         self.families.values().flat_map(|record| record.metrics.values()).filter_map(Entry::get)
     }
 
-    fn named(&self, name: &str) -> Vec<Arc<Family>> {
-        let ids = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(|id| self.families.get(id)?.family.get()).collect()
+    /// Returns the families of this name that are alive, and removes the dead ones. A program that declares one name
+    /// again and again would otherwise have each declaration look at all earlier ones.
+    fn named(&mut self, name: &str) -> Vec<Arc<Family>> {
+        let Some(ids) = self.by_name.get_mut(name) else { return Vec::new() };
+        let mut alive = Vec::new();
+        ids.retain(|id| match self.families.get(id).and_then(|record| record.family.get()) {
+            Some(family) => {
+                alive.push(family);
+                true
+            }
+            None => {
+                self.families.remove(id);
+                false
+            }
+        });
+        alive
     }
 
     fn insert(
@@ -276,4 +289,28 @@ fn twice(known: &Definition, wanted: &Definition) -> String {
         return format!("metric family {name:?} is declared with two help texts: {first:?} and {second:?}");
     }
     format!("metric family {name:?} is declared twice: as {first}, and as {second}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::metric_type::MetricType;
+
+    #[test]
+    fn a_name_that_is_declared_again_and_again_leaves_nothing_behind() {
+        let table = FamilyTable::default();
+        let declare = |name: &str| {
+            let definition = Definition::new(name, "", MetricType::Gauge, &[], &[]).unwrap();
+            let reader = Family::detached(definition.clone()).reader.clone();
+            table.declare(definition, Lifetime::Handle, false, reader).unwrap()
+        };
+        let _living: Vec<Arc<Family>> =
+            (0..1000).map(|number| declare(&format!("living_{number}"))).collect();
+        for _ in 0..10_000 {
+            drop(declare("passing"));
+        }
+        let records = table.read();
+        assert_eq!(records.by_name["passing"].len(), 1);
+        assert_eq!(records.families.len(), 1001);
+    }
 }

@@ -12,6 +12,8 @@ from pytheus_backend_rs.pytheus import internals, scrape
 from pytheus_backend_rs.pytheus.backends import loaded_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytheus.registry import Registry
 
 
@@ -36,14 +38,18 @@ def make_asgi_app(registry: Registry | None = None, *, include_others: bool | No
 
 
 def start_http_server(
-    port: int = 0, addr: str = "127.0.0.1", registry: Registry | None = None
+    port: int = 0,
+    addr: str = "127.0.0.1",
+    registry: Registry | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> MetricsServer:
     """Serves the metrics of the loaded backend's store on `/metrics`, in a thread that never needs the GIL.
 
     With `port` 0 the system chooses a free one: see the result's `port`. `addr` is an IP address; the default
     is reachable from this machine only. The exporter shows all families of the store, those of other
     processes included, with the prefix of `registry` (by default `REGISTRY`). It cannot show custom
-    collectors, which is logged.
+    collectors, which is logged. `allowed_hosts` are the host names by which clients may ask, without
+    ports (others get 421); without them every name will do.
 
     Raises `ConfigurationError` if no backend of this package is loaded, or for a wrong address or port;
     `UnavailableError` if the port is taken.
@@ -62,6 +68,6 @@ def start_http_server(
             ", ".join(custom),
         )
     try:
-        return MetricsServer(engine, port, addr, registry.prefix)
+        return MetricsServer(engine, port, addr, registry.prefix, allowed_hosts)
     finally:
         _logging.deliver()
