@@ -434,7 +434,9 @@ def test_where_no_file_can_be_made_one_warning_says_so_and_the_program_counts_on
 
 
 @pytest.mark.parametrize("has_path", [True, False], ids=["path", "no path"])
-def test_without_proc_forked_children_make_metrics_and_a_missing_path_is_named(has_path: bool, tmp_path: Path) -> None:
+def test_without_proc_forked_children_make_metrics_and_a_missing_path_is_named(
+    has_path: bool, tmp_path: Path
+) -> None:
     program = textwrap.dedent(PRELUDE) + textwrap.dedent("""
         load_backend(SharedMemoryBackend, config)
         counter = Counter("requests_total", "help", required_labels=["worker"])
@@ -448,7 +450,15 @@ def test_without_proc_forked_children_make_metrics_and_a_missing_path_is_named(h
     """)
     config = {"path": str(tmp_path / "metrics")} if has_path else {}
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$0" -c "$1"', sys.executable, program],
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'mount -t tmpfs none /proc && exec "$0" -c "$1"',
+            sys.executable,
+            program,
+        ],
         capture_output=True,
         text=True,
         check=True,

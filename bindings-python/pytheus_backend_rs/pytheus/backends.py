@@ -85,7 +85,7 @@ class Backend:
         self.histogram_bucket = histogram_bucket
         self.key_name = collector.name if histogram_bucket is None else f"{collector.name}:{histogram_bucket}"
         engine = self._engine_for(config, metric)
-        total = getattr(metric, "_sum", None)
+        total = internals.value_of(metric)
         if type(total) is type(self) and total._family.engine is engine:
             # pytheus makes the sum first, then the other parts: all are views of its native metric.
             self._family, self.labels_hash = total._family, total.labels_hash

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 #: The versions of pytheus that the tests cover: from the first one up to, but not including, the second one.
 TESTED_VERSIONS = ((0, 6), (0, 7))
 
-#: The private names that this module uses, by the class of pytheus that has them. A test looks each of them
-#: up.
+#: The private names that this module uses, by the class of pytheus that has them. A test looks up each one.
 PRIVATE_NAMES = {
     "_MetricCollector": ("_required_labels", "_default_labels", "_labeled_metrics", "_metric", "_registry"),
     "_Metric": ("_collector", "_labels", "_can_observe", "_metric_value_backend", "_raise_if_cannot_observe"),
