@@ -305,7 +305,9 @@ def test_dump_prints_openmetrics_on_request(tmp_path: Path) -> None:
 
 def test_dump_passes_no_escape_sequence_to_a_terminal(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
-    source = APPLICATION.replace("for line", "requests.labels(path='/\\x1b]0;owned\\x07').inc()\nprint('made')\nfor line")
+    source = APPLICATION.replace(
+        "for line", "requests.labels(path='/\\x1b]0;owned\\x07').inc()\nprint('made')\nfor line"
+    )
     with counting(store, source) as application:
         while application.line() != "made":
             pass
