@@ -1,4 +1,4 @@
-//! `check`: whether the store is sound, one finding on each line, and a verdict.
+//! `check`: examines the store and prints one finding per line, then a verdict.
 
 use clap::{ArgMatches, Command};
 use pytheus_backend_rs::Report;

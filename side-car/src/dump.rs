@@ -42,8 +42,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     print(&snapshot.render(Format::negotiate(Some(accepted))).text).map(drop)
 }
 
-/// Writes to stdout, without characters that a terminal would obey if it is one. A reader that has seen enough
-/// (`| head`) is no failure, but breaks the flow.
+/// Writes to stdout. If stdout is a terminal, escapes control characters first. Returns `Break` if the reader
+/// has closed the pipe (`| head`), which is not a failure.
 pub(crate) fn print(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut stdout = io::stdout().lock();
     let text = if stdout.is_terminal() { Cow::Owned(printable::lines(text)) } else { Cow::Borrowed(text) };

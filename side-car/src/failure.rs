@@ -1,6 +1,6 @@
-//! Why a command ended: a sentence for stderr, and an exit code.
+//! The failure of a command: a sentence for stderr, and an exit code.
 //!
-//! Every error of the side-car comes through here. No sentence holds a password.
+//! Every error of the side-car becomes a [`Failure`]. Its sentence never contains a password.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use pytheus_backend_rs::{Error, ErrorKind};
 
 use crate::printable::one_line;
 
-/// An end that was not wanted.
+/// The reason why a command failed, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     sentence: String,
@@ -16,23 +16,24 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// What was asked for could not be done. An empty sentence: it was said already.
+    /// The command could not do its work (exit code 1). An empty sentence means that the reason was printed
+    /// already.
     pub(crate) fn failed(sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into(), exit_code: 1 }
     }
 
-    /// What was asked for makes no sense.
+    /// The command line or its environment is invalid (exit code 2).
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into(), exit_code: 2 }
     }
 
-    /// Arguments that were not understood.
+    /// Converts a parser error. Values that may be URLs are hidden, because a URL may contain a password.
     pub(crate) fn of_arguments(error: &clap::Error, arguments: impl Iterator<Item = String>) -> Self {
         let rendered = error.render().to_string();
-        // Usage and tips follow in paragraphs of their own.
+        // clap appends usage and tips as further paragraphs.
         let sentence = rendered.split("\n\n").next().unwrap_or_default();
         let mut sentence = sentence.trim_start_matches("error: ").replace('\n', " ");
-        // clap repeats what it did not understand, which may be a URL that was put in the wrong place.
+        // clap quotes the argument that it rejects. That may be a URL in the wrong place.
         for argument in arguments {
             let value = argument.split_once('=').map_or(argument.as_str(), |(_, value)| value);
             if value.contains([':', '@']) {
@@ -46,7 +47,7 @@ impl Failure {
     /// Writes the sentence.
     pub(crate) fn tell(&self, output: &mut impl Write) {
         if !self.sentence.is_empty() {
-            // If stderr is closed, the exit code is what is left.
+            // If stderr is closed, only the exit code can report the failure.
             let _ = writeln!(output, "{}: {}", crate::NAME, one_line(&self.sentence));
         }
     }

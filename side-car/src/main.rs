@@ -1,7 +1,7 @@
-//! The side-car: looks at the metrics of a service from outside, without the application.
+//! The side-car: reads the metrics of a service from another process, without the application.
 //!
-//! This file reads the command line, and turns what happens into sentences and exit codes; each command is
-//! a file of its own. They use the engine's public interface only, and never write to a store.
+//! This file parses the command line, and turns failures into sentences and exit codes. Each command has its
+//! own file. The commands use only the engine's public interface.
 
 mod check;
 mod dump;
@@ -28,7 +28,7 @@ use self::printable::one_line;
 const NAME: &str = "pytheus-backend-rs";
 
 fn main() {
-    // No traceback: whatever goes wrong is one sentence.
+    // A panic is reported as one sentence, without a backtrace.
     panic::set_hook(Box::new(|panic| {
         screen::restore();
         let _ = writeln!(io::stderr(), "{NAME}: internal error, please report it: {panic}");
@@ -77,7 +77,7 @@ fn command() -> Command {
         .subcommand(migrate::command())
 }
 
-/// What every command has.
+/// Adds the options that all commands share.
 fn with_common_options(command: Command) -> Command {
     command.arg(store::argument()).arg(
         Arg::new("verbose")
@@ -92,7 +92,7 @@ fn text<'matches>(matches: &'matches ArgMatches, name: &str) -> Option<&'matches
     matches.get_one::<String>(name).map(String::as_str)
 }
 
-/// The engine's log records, as lines on stderr.
+/// Prints the engine's log records as lines on stderr.
 struct StderrLog;
 
 impl log::Log for StderrLog {
@@ -103,7 +103,7 @@ impl log::Log for StderrLog {
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
             let level = record.level().as_str().to_lowercase();
-            // A closed stderr is no reason to fail.
+            // A closed stderr must not end the command.
             let _ = writeln!(io::stderr(), "{NAME}: {level}: {}", one_line(&record.args().to_string()));
         }
     }
@@ -112,7 +112,7 @@ impl log::Log for StderrLog {
 }
 
 fn log_to_stderr(verbose: bool) {
-    // Nobody else sets one.
+    // This cannot fail: no other code in this program sets a logger.
     let _ = log::set_logger(&StderrLog);
     log::set_max_level(if verbose { log::LevelFilter::Info } else { log::LevelFilter::Warn });
 }

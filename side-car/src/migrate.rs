@@ -1,4 +1,5 @@
-//! `migrate`: moves what an older version has laid out in another way, one finding on each line.
+//! `migrate`: converts values that an older version stored in another layout, and prints one finding per
+//! line.
 
 use clap::{ArgMatches, Command};
 

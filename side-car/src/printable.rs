@@ -1,14 +1,14 @@
 //! Text from a store or a server, made safe for a terminal.
 //!
-//! Whoever can name a label or answer as a server chooses such text. A terminal obeys escape sequences in it, and
-//! characters that change the direction of writing hide what the rest says.
+//! Label values and server replies are untrusted text. A terminal would execute escape sequences in them, and
+//! bidirectional control characters could disguise the rest of the line.
 
-/// Returns the text on one line, with every character escaped that a terminal does not show as it is.
+/// Returns the text on one line. Escapes every character that a terminal does not display as itself.
 pub(crate) fn one_line(text: &str) -> String {
     escaped(text, is_invisible)
 }
 
-/// Returns the text with its line feeds, and every other invisible character escaped.
+/// Keeps line feeds, and escapes every other invisible character.
 pub(crate) fn lines(text: &str) -> String {
     escaped(text, |character| character != '\n' && is_invisible(character))
 }

@@ -1,7 +1,7 @@
-//! What happened between two scrapes: rates, means and quantiles.
+//! The changes between two scrapes: rates, means and quantiles.
 //!
-//! `top` feeds it snapshots, and shows the rows that it gives. A value that is smaller than before was reset,
-//! and has grown from 0 since, as Prometheus takes it; so no rate is negative.
+//! `top` passes snapshots to [`Rates`] and displays the rows that it returns. As in Prometheus, a counter
+//! that is smaller than before was reset and has grown from 0 since, so no rate is negative.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -10,17 +10,17 @@ use pytheus_backend_rs::{Definition, MetricType, Series, Snapshot};
 
 use crate::printable::one_line;
 
-/// One metric, and what it did since the last scrape.
+/// One metric, and how it changed since the last scrape.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
-    /// The sample whose value is shown: the metric, or the `_count` of a histogram or summary.
+    /// The name of the sample that `value` belongs to: the metric, or the `_count` of a histogram or summary.
     pub(crate) name: String,
     /// As in the exposition, without braces.
     pub(crate) labels: String,
     pub(crate) value: f64,
-    /// By how much the value grew in a second; gauges have none.
+    /// The increase per second. `None` for gauges and untyped metrics, and before the second scrape.
     pub(crate) rate: Option<f64>,
-    /// The mean of what was observed since the last scrape.
+    /// The mean of the observations since the last scrape.
     pub(crate) mean: Option<f64>,
     pub(crate) p50: Option<Quantile>,
     pub(crate) p99: Option<Quantile>,
@@ -30,11 +30,11 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Quantile {
     About(f64),
-    /// More than the largest bound.
+    /// Above the largest finite bound.
     Above(f64),
 }
 
-/// What is remembered of the last scrape.
+/// Turns successive snapshots into rows. Keeps the values of the last scrape.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     last: Option<Scrape>,
@@ -47,7 +47,7 @@ struct Scrape {
 }
 
 impl Rates {
-    /// The rows of a snapshot that was taken at `time`.
+    /// Returns the rows of a snapshot that was taken at `time`, compared with the previous snapshot.
     pub(crate) fn rows(&mut self, time: Instant, snapshot: &Snapshot) -> Vec<Row> {
         let mut scrape = Scrape { time, values: HashMap::new() };
         let mut rows = Vec::new();
@@ -66,7 +66,7 @@ impl Rates {
 
     fn row(&self, time: Instant, definition: &Definition, key: &(String, String), now: &[f64]) -> Row {
         let (name, labels) = key.clone();
-        // Of a histogram or summary, count and sum are the last two, behind the buckets.
+        // The last two values of a histogram or summary are its count and its sum, after the buckets.
         let count_at = now.len().saturating_sub(2);
         let plain = Row { name, labels, value: now[count_at], rate: None, mean: None, p50: None, p99: None };
         let Some(last) = &self.last else { return plain.named_for(definition) };
@@ -96,8 +96,8 @@ impl Row {
     }
 }
 
-/// By how much each value has grown. `count_at` is the one that only ever grows: if it has not, all began
-/// again at 0, as did those of a metric that is new.
+/// Returns the increase of each value. The value at `count_at` never decreases unless the metric was reset. A
+/// reset metric, like a new one, has grown from 0.
 fn increase(before: Option<&Vec<f64>>, now: &[f64], count_at: usize) -> Vec<f64> {
     match before.filter(|before| before.len() == now.len() && before[count_at] <= now[count_at]) {
         Some(before) => now.iter().zip(before).map(|(now, before)| now - before).collect(),
@@ -105,8 +105,8 @@ fn increase(before: Option<&Vec<f64>>, now: &[f64], count_at: usize) -> Vec<f64>
     }
 }
 
-/// The quantile of observations in cumulative buckets, the last of which is `+Inf`; as Prometheus does it,
-/// by taking them as spread evenly within each bucket.
+/// Estimates a quantile from cumulative buckets, of which the last is `+Inf`. Interpolates linearly within a
+/// bucket, as Prometheus' `histogram_quantile` does.
 fn quantile(q: f64, bounds: &[f64], buckets: &[f64]) -> Option<Quantile> {
     let total = *buckets.last()?;
     let rank = q * total;
@@ -117,14 +117,14 @@ fn quantile(q: f64, bounds: &[f64], buckets: &[f64]) -> Option<Quantile> {
     let Some(&upper) = bounds.get(found) else { return bounds.last().map(|&bound| Quantile::Above(bound)) };
     let (lower, below) = match found.checked_sub(1) {
         Some(previous) => (bounds[previous], buckets[previous]),
-        // From 0, unless there are negative observations, of which nobody knows how far down they go.
+        // The first bucket begins at 0. If its bound is not positive, its lower end is unknown.
         None if upper > 0.0 => (0.0, 0.0),
         None => return Some(Quantile::About(upper)),
     };
     Some(Quantile::About(lower + (upper - lower) * (rank - below) / (buckets[found] - below)))
 }
 
-/// The labels as in the exposition, without braces.
+/// Formats the labels as in the exposition, without braces.
 fn shown_labels(series: &Series<'_>) -> String {
     let shown = |(name, value): (&String, &String)| {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
@@ -164,7 +164,7 @@ mod tests {
             self.backend.declare(definition, labels, Lifetime::Backend).unwrap()
         }
 
-        /// Two seconds after the last ones.
+        /// Returns the rows of a scrape two seconds after the last one.
         fn rows(&mut self) -> Vec<Row> {
             self.time += Duration::from_secs(2);
             self.rates.rows(self.time, &self.backend.collect(None).unwrap())

@@ -1,4 +1,4 @@
-//! The terminal while `top` has it: taken over, drawn on, and given back whatever happens.
+//! The terminal while `top` uses it: switched to raw mode, drawn on, and restored at the end or at a panic.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use crossterm::{execute, queue};
 
 use crate::table::fitted;
 
-/// Whether the terminal is ours, for whoever gives it back: the end of [`Screen`], or a panic.
+/// Whether the terminal must be restored, by the drop of [`Screen`] or by the panic hook.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The terminal, taken over. Dropping it gives it back.
+/// The terminal in raw mode on the alternate screen. Dropping it restores the terminal.
 #[derive(Debug)]
 pub(crate) struct Screen(());
 
@@ -30,14 +30,15 @@ pub(crate) enum Line {
 impl Screen {
     pub(crate) fn take() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
-        // Relaxed: one thread takes and gives back; a panic elsewhere may find it a moment late.
+        // Relaxed: the same thread sets and clears the flag. A panic on another thread may see the change
+        // late.
         IS_TAKEN.store(true, Ordering::Relaxed);
         let screen = Self(());
         execute!(io::stdout(), EnterAlternateScreen, Hide)?;
         Ok(screen)
     }
 
-    /// Columns and lines.
+    /// Returns the number of columns and lines.
     pub(crate) fn size(&self) -> (usize, usize) {
         let (columns, lines) = terminal::size().unwrap_or((80, 24));
         (columns.into(), lines.into())
@@ -76,11 +77,11 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back, if it is taken.
+/// Restores the terminal if it was taken.
 pub(crate) fn restore() {
     // Relaxed: see `take`.
     if IS_TAKEN.swap(false, Ordering::Relaxed) {
-        // A terminal that is gone needs nothing.
+        // Errors are ignored: a terminal that is gone needs no restoring.
         let _ = execute!(io::stdout(), EndSynchronizedUpdate, Show, LeaveAlternateScreen);
         let _ = terminal::disable_raw_mode();
     }

@@ -1,6 +1,6 @@
 //! `serve`: the metrics over HTTP, for Prometheus to scrape.
 //!
-//! It ends when it is told to by a signal, and not because the store is away.
+//! The command ends on SIGTERM or SIGINT. It keeps running while the store is unavailable.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use pytheus_backend_rs::{Exporter, ExporterOptions};
@@ -44,7 +44,7 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    // Before anything starts: a signal that comes early must end it as well as any other.
+    // Before anything else starts, so that an early signal ends the command cleanly too.
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     let backend = store::open(matches, Presence::Awaited)?;
@@ -52,14 +52,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
     let options = ExporterOptions { address, port, allowed_hosts, ..Default::default() };
     let exporter = Exporter::start(&backend, options)?;
-    // Whoever started it may have closed stdout; it serves all the same.
+    // A closed stdout (`Break`) does not keep the command from serving.
     let _ = print(&format!("serving {} on http://{}/metrics\n", store::shown(matches), exporter.address()))?;
     signals.forever().next();
     exporter.stop();
     Ok(backend.close()?)
 }
 
-/// The host and the port of `HOST:PORT`.
+/// Splits `HOST:PORT`.
 fn parse_address(text: &str) -> Result<(String, u16), String> {
     let expected = || "expected HOST:PORT, as in 127.0.0.1:9464, [::1]:9464 or :9464".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;

@@ -1,7 +1,7 @@
-//! The store that a command looks at: `--store URL`, or what the environment says.
+//! The store that a command reads: `--store URL`, or the URL in the environment variable.
 //!
-//! A side-car only reads, so a metrics file is attached to and never made; and a command that stays does not
-//! need the store to be there yet.
+//! A side-car attaches to a metrics file and never creates one. A long-running command may start before its
+//! store exists.
 
 use clap::{Arg, ArgMatches};
 use pytheus_backend_rs::Backend;
@@ -10,10 +10,10 @@ use url::Url;
 use crate::failure::Failure;
 use crate::text;
 
-/// Where a store URL stands if there is no `--store`.
+/// The environment variable with the store URL, used if there is no `--store`.
 const VARIABLE: &str = "PYTHEUS_BACKEND_STORE";
 
-/// Whether the store must be there when the command begins.
+/// Whether the store must exist when the command starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
     Required,
@@ -34,14 +34,14 @@ pub(crate) fn open(matches: &ArgMatches, presence: Presence) -> Result<Backend, 
     Ok(Backend::open(&side_car_url(&given(matches)?, presence)?)?)
 }
 
-/// The store's name for people: without password and options.
+/// Returns the store URL for display, without user, password and options.
 pub(crate) fn shown(matches: &ArgMatches) -> String {
     let Some(mut url) = given(matches).ok().and_then(|given| Url::parse(&given).ok()) else {
         return String::new();
     };
     url.set_query(None);
     url.set_fragment(None);
-    // A URL that cannot have them has none.
+    // Fails only for a URL that cannot contain a user or password.
     let _ = url.set_username("").and(url.set_password(None));
     url.to_string()
 }
@@ -61,15 +61,15 @@ fn given(matches: &ArgMatches) -> Result<String, Failure> {
     }
 }
 
-/// The URL with which a side-car opens the store.
+/// Returns the URL with which the side-car opens the store.
 fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
-    // What is no URL is the engine's to explain.
+    // The engine reports why the text is not a URL.
     let Ok(mut url) = Url::parse(given) else { return Ok(given.to_owned()) };
     let option =
         |name: &str| url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned());
     let (start, required) = (option("start"), option("required"));
     if option("self_metrics").is_some() {
-        // What a side-car does is none of the service's statistics.
+        // The side-car's own work must not appear among the statistics of the service.
         let kept: Vec<(String, String)> =
             url.query_pairs().into_owned().filter(|(name, _)| name != "self_metrics").collect();
         url.set_query(None);

@@ -1,6 +1,6 @@
-//! Rows as lines of text that fit a width.
+//! Formats rows as lines of text that fit a width.
 //!
-//! `top` shows them. It knows nothing of terminals: a line is text of so many columns.
+//! `top` displays them. This file does not know about terminals, only about columns of text.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::rates::{Quantile, Row};
 
-/// What the rows are sorted by.
+/// The sort order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Rate,
@@ -33,11 +33,11 @@ impl Order {
         }
     }
 
-    /// Sorts: the largest first, and by name where that does not decide.
+    /// Sorts the rows, largest first. Equal rows are sorted by name and labels.
     pub(crate) fn sort(self, rows: &mut [Row]) {
         let by_name = |one: &Row, other: &Row| (&one.name, &one.labels).cmp(&(&other.name, &other.labels));
         let largest_first = |one: Option<f64>, other: Option<f64>| {
-            // What has none, or is NaN, comes last.
+            // Missing values and NaN come last.
             let known =
                 |value: Option<f64>| value.filter(|value| !value.is_nan()).unwrap_or(f64::NEG_INFINITY);
             known(other).total_cmp(&known(one))
@@ -53,20 +53,20 @@ impl Order {
     }
 }
 
-/// A header, and as many lines as there are rows.
+/// A header, and one line per row.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Table {
     pub(crate) header: String,
     pub(crate) lines: Vec<String>,
 }
 
-/// The columns behind METRIC and LABELS, the most important first.
+/// The columns after METRIC and LABELS, most important first.
 const NUMBERS: [&str; 5] = ["VALUE", "RATE/s", "MEAN", "P50", "P99"];
 const LEAST_NAME: usize = 12;
 const LEAST_LABELS: usize = 10;
 
 impl Table {
-    /// Lays rows out; in at most `width` columns, if there is a limit.
+    /// Lays out the rows, in at most `width` columns if a width is given.
     pub(crate) fn new(rows: &[Row], width: Option<usize>) -> Self {
         let numbers: Vec<[String; 5]> = rows.iter().map(number_cells).collect();
         let widest =
@@ -76,7 +76,7 @@ impl Table {
             .enumerate()
             .map(|(at, title)| widest(title, &mut numbers.iter().map(|cells| cells[at].len())))
             .collect();
-        // A column that nobody fills is of no use.
+        // Trailing columns without values are dropped.
         let is_filled = |at: usize| at < 2 || numbers.iter().any(|cells| cells[at] != "-");
         let last = (0..widths.len()).rev().find(|&at| is_filled(at)).unwrap_or(1);
         widths.truncate(last + 1);
@@ -89,7 +89,7 @@ impl Table {
             }
             let left = width.saturating_sub(taken(&widths) + 2);
             if name + labels > left {
-                // Names are cut less readily: they say what it is.
+                // Labels are cut before names, because the name identifies the metric.
                 let kept = labels.min(LEAST_LABELS.max(left * 2 / 5));
                 name = name.min(left.saturating_sub(kept));
                 labels = labels.min(left - name);
@@ -123,7 +123,7 @@ fn number_cells(row: &Row) -> [String; 5] {
     [number(row.value, 8), rounded(row.rate), rounded(row.mean), quantile(row.p50), quantile(row.p99)]
 }
 
-/// A number for people: whole if it is whole, else with about so many digits.
+/// Formats a number for display: integers in full, other numbers with about `digits` digits.
 pub(crate) fn number(value: f64, digits: i32) -> String {
     let magnitude = value.abs();
     if value.is_nan() {
@@ -147,7 +147,7 @@ pub(crate) fn number(value: f64, digits: i32) -> String {
     }
 }
 
-/// The text in exactly so many columns: filled up, or cut off with a mark.
+/// Returns the text in exactly `width` columns: padded, or cut off with a mark.
 pub(crate) fn fitted(text: &str, width: usize) -> String {
     let own = text.width();
     if own <= width {

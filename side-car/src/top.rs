@@ -1,7 +1,7 @@
 //! `top`: live values and rates, in the terminal or as plain tables.
 //!
-//! A thread of its own scrapes, since a server may keep it waiting; this one draws and listens. A store that
-//! goes away is a line on the screen.
+//! A separate thread scrapes, because a server may be slow; the main thread draws and reads keys. If the
+//! store becomes unavailable, the screen shows a line that says so.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::store::{self, Presence};
 use crate::table::{Order, Table};
 use crate::with_common_options;
 
-/// How soon a key, a signal or a new scrape is noticed.
+/// The longest time until a key, a signal or a new scrape is noticed.
 const ATTENTION: Duration = Duration::from_millis(100);
 
-/// Lines of the screen that are not the table's: title, state, header, keys.
+/// The lines of the screen besides the table rows: title, state, header, keys.
 const OTHER_LINES: usize = 4;
 
-/// What a scrape gave: rows, or why there are none.
+/// The rows of a scrape, or the reason why it failed.
 type Scrape = Result<Vec<Row>, String>;
 
 pub(crate) fn command() -> Command {
@@ -72,7 +72,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     let is_interactive = io::stdout().is_terminal() && io::stdin().is_terminal();
     if is_interactive {
-        // What there is to say is on the screen; a log line would spoil it.
+        // The screen shows failures itself, and log lines would garble it.
         log::set_max_level(log::LevelFilter::Off);
     }
     let scrapes = top.scrape(store::open(matches, Presence::Awaited)?)?;
@@ -100,7 +100,7 @@ struct Top {
 }
 
 impl Top {
-    /// Starts to scrape. The thread ends when nobody wants its scrapes any more.
+    /// Starts the thread that scrapes. The thread ends when the receiver is dropped.
     fn scrape(&self, backend: Backend) -> Result<Receiver<Scrape>, Failure> {
         let (sender, receiver) = bounded(1);
         let interval = self.interval;
@@ -112,7 +112,7 @@ impl Top {
                 if sender.send(scrape.map_err(|error| error.message().to_owned())).is_err() {
                     break;
                 }
-                // A scrape that took longer than the interval is not made up for.
+                // After a scrape that took longer than the interval, missed scrapes are not made up for.
                 next = (next + interval).max(Instant::now());
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
@@ -124,9 +124,9 @@ impl Top {
         Ok(receiver)
     }
 
-    /// The next scrape; `None` if it is time to end.
+    /// Waits for the next scrape. Returns `None` when the command must end.
     fn next(&self, scrapes: &Receiver<Scrape>) -> Option<Scrape> {
-        // Relaxed: a flag, and nothing else, is told.
+        // Relaxed: the flag publishes no other data.
         while !self.is_told_to_end.load(Ordering::Relaxed) {
             match scrapes.recv_timeout(ATTENTION) {
                 Ok(scrape) => return Some(scrape),
@@ -137,11 +137,11 @@ impl Top {
         None
     }
 
-    /// Prints a table after each interval. A store that cannot be read is told, and tried again; it is a
-    /// failure if it could not be read at last.
+    /// Prints a table after each interval. If a scrape fails, prints the reason and continues. The command
+    /// fails if the last scrape failed.
     fn print(&self, scrapes: &Receiver<Scrape>) -> Result<(), Failure> {
         let Some(first) = self.next(scrapes) else { return Ok(()) };
-        // The rates of the first table are measured from it.
+        // The first scrape is not printed; it is the baseline for the rates of the first table.
         let mut has_failed = first.is_err();
         for number in 0..self.count {
             let Some(scrape) = self.next(scrapes) else { return Ok(()) };
@@ -187,11 +187,11 @@ impl Top {
     }
 }
 
-/// What is on the screen, and what the keys have made of it.
+/// The content of the screen, and the state that keys have changed.
 struct View {
     title: String,
     rows: Vec<Row>,
-    /// None: nothing was scraped yet.
+    /// `None` before the first scrape.
     state: Option<Result<(), String>>,
     order: Order,
     filter: String,
@@ -229,13 +229,13 @@ impl View {
     }
 
     fn take_event(&mut self, event: &Event) {
-        // Any other event (a new size) only means that the screen is drawn anew.
+        // Any other event, such as a resize, only redraws the screen.
         let Event::Key(key) = event else { return };
         if key.kind == KeyEventKind::Release {
             return;
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            // In a raw terminal these are keys and no signals.
+            // A terminal in raw mode delivers Ctrl-C and Ctrl-D as keys, not as signals.
             self.has_quit |= matches!(key.code, KeyCode::Char('c' | 'd'));
         } else if self.is_typing {
             self.type_key(key);
@@ -280,7 +280,7 @@ impl View {
         }
     }
 
-    /// The screen.
+    /// Returns the lines of the screen.
     fn lines(&mut self, (width, height): (usize, usize)) -> Vec<Line> {
         let rows: Vec<Row> = self.rows.iter().filter(|row| self.is_wanted(row)).cloned().collect();
         self.page = height.saturating_sub(OTHER_LINES).max(1);
@@ -307,7 +307,7 @@ impl View {
     fn state_line(&self, shown: usize, wanted: usize) -> String {
         match &self.state {
             None => "waiting for the first values".to_owned(),
-            // What is shown below is what there was before.
+            // The table below still shows the values of the last successful scrape.
             Some(Err(reason)) => format!("no new values: {reason}"),
             Some(Ok(())) => {
                 let from = if shown == 0 { 0 } else { self.first_line + 1 };
@@ -370,7 +370,7 @@ mod tests {
         view.lines((60, 10)).into_iter().map(text).collect()
     }
 
-    /// The names that the table shows.
+    /// Returns the names that the table shows.
     fn shown(view: &mut View) -> Vec<String> {
         let lines = screen(view);
         assert_eq!(lines.len(), 10);
