@@ -175,7 +175,7 @@ def test_a_lost_store_is_logged_once_and_so_is_its_return(
     own_server.kill()
     count_until_logged("lost")
     own_server.start()
-    count_until_logged("back")
+    count_until_logged(f":{own_server.port} is back")
     lost, forgotten, back = messages(caplog)
     assert "lost" in lost and str(own_server.port) in lost
     assert "has lost 1 metric family" in forgotten and str(own_server.port) in forgotten
