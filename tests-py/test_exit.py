@@ -208,7 +208,7 @@ def test_the_changes_of_an_engine_that_is_garbage_arrive(server: Server) -> None
     load_backend(RedisBackend, config)
     Counter("requests_total", "help", registry=None).inc(5)
     load_backend(SingleProcessBackend, {})
-    RedisBackend._engine() = None
+    RedisBackend._loaded = None
     gc.collect()
     """
     run_program(program, {**server.config, **LAZY})
