@@ -8,7 +8,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use portable_atomic::AtomicU128;
 
-/// A change of a gauge in one word: a value, and whether it replaces what was before or is added to it.
+/// A change of a gauge in one word: a value, and whether it replaces the earlier value or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ChangeWord(u128);
 

@@ -22,7 +22,7 @@ impl CounterCell {
     /// eleven years at 5 ns each.
     const SMALL: f64 = 256.0;
 
-    /// Adds `amount`, which is not below 0.
+    /// Adds `amount`, which must be at least 0.
     #[inline]
     pub(crate) fn add(&self, amount: f64) {
         // The conversion saturates, so an amount that is too large or not a number does not compare equal.

@@ -1,8 +1,8 @@
 //! Changes that gather in a metric until they are taken.
 //!
-//! Each operation is one read-modify-write that acquires and releases. So if a take comes before a change in the order
-//! of a cell, everything that the taker did before the take happens before what the writer does after the change:
-//! [`pending`](crate::cell::pending) and [`held`](crate::cell::held) build on that.
+//! Each operation is one read-modify-write that acquires and releases. If a take precedes a change in the
+//! modification order of a cell, everything that the taker did before the take happens before everything that the
+//! writer does after the change. [`pending`](crate::cell::pending) and [`held`](crate::cell::held) rely on this.
 
 use crate::cell::atomic::{AtomicChangeWord, AtomicU64, ChangeWord, Ordering};
 use crate::model::metric_type::MetricType;
@@ -14,7 +14,7 @@ pub(crate) enum Change {
     Set(f64),
 }
 
-/// Gathers additions: their sum.
+/// The sum of the additions since the last take.
 #[derive(Debug, Default)]
 pub(crate) struct AddedCell(AtomicU64);
 
@@ -36,7 +36,7 @@ impl AddedCell {
     }
 }
 
-/// Gathers additions and settings, whose order matters: the last setting, plus what was added since.
+/// The change of a gauge since the last take: the last value that was set, if any, plus the additions after it.
 ///
 /// The kind of the change and its value share one word, so that each operation is one compare-and-swap. Two words
 /// could not be taken together without a lock.
@@ -48,7 +48,7 @@ impl GaugeCell {
     fn add(&self, amount: f64) {
         let mut current = self.0.load(Ordering::Relaxed);
         loop {
-            // Adding to a set value is a set value; adding to an addition is an addition.
+            // An addition to a set value is still a set. An addition to an addition is still an addition.
             let next = ChangeWord::new(current.is_set(), current.value() + amount);
             match self.0.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -72,9 +72,9 @@ impl GaugeCell {
 /// The changes of all cells of a metric.
 #[derive(Debug)]
 pub(crate) enum Gathered {
-    /// Of a counter, summary or histogram, which are only added to.
+    /// The cells of a counter, summary or histogram, which have additions only.
     Added(Box<[AddedCell]>),
-    /// Of a gauge or untyped metric.
+    /// The cell of a gauge or untyped metric.
     Gauge(GaugeCell),
 }
 
@@ -104,7 +104,7 @@ impl Gathered {
         }
     }
 
-    /// Takes the changes, by cell. A cell that did not change gives "add 0".
+    /// Takes the change of each cell, with the index of the cell. A cell without a change gives "add 0".
     pub(crate) fn take(&self) -> impl Iterator<Item = (usize, Change)> {
         let (added, gauge) = match self {
             Self::Added(cells) => (&cells[..], None),
@@ -114,7 +114,7 @@ impl Gathered {
         added.chain(gauge.map(GaugeCell::take)).enumerate()
     }
 
-    /// Drops the changes. For a thread that is alone, as in a forked child: no ordering matters.
+    /// Drops the changes. Call it only in a process with one thread, such as a forked child: it orders nothing.
     pub(crate) fn discard(&self) {
         match self {
             Self::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
@@ -122,7 +122,7 @@ impl Gathered {
         }
     }
 
-    /// Writes what the changes come to, from 0 on, to `values`.
+    /// Writes to `values` what each cell would hold if its changes were applied to 0.
     pub(crate) fn read(&self, values: &mut [f64]) {
         match self {
             Self::Added(cells) => {

@@ -1,7 +1,7 @@
-//! The cells of a metric that its store could not take yet: the file is full, or its lock cannot be had.
+//! The cells of a metric that its store cannot hold yet, because the file is full or its lock cannot be taken.
 //!
-//! The metric counts in this process, so that the program notices nothing. When the store has room, the front door
-//! gives the metric its cells in the store, and the counted changes move there.
+//! The metric counts in this process meanwhile, so no call fails. When the store has room, the front door gives the
+//! metric its cells in the store, and the counted changes move there.
 //!
 //! # Why no change is lost or moved twice
 //!
@@ -10,7 +10,7 @@
 //! before B (see [`gathered`](super::gathered)): the writer sees the cells of the store, and moves its change itself.
 //! Otherwise D takes the change. A take leaves 0, so two movers at once move each change once.
 //!
-//! A gauge that is set by one thread while another one moves it may end with the value that was set just before.
+//! If one thread sets a gauge while another thread moves it, the mover may apply an earlier value last.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -20,7 +20,7 @@ use super::Cells;
 use super::gathered::{Change, Gathered};
 use crate::model::definition::Definition;
 
-/// Changes that wait in this process, and the cells of the store once it has given some.
+/// The changes that wait in this process, and the metric's cells in the store once it has them.
 #[derive(Debug)]
 pub(crate) struct HeldCells {
     gathered: Gathered,
@@ -74,7 +74,7 @@ impl HeldCells {
 
     /// Gives the metric its cells in the store, and moves what it has counted there.
     pub(crate) fn store_in(&self, cells: Cells) {
-        // If another thread was faster, its cells stay. They are words of the same record.
+        // If another thread got here first, its cells stay: they are words of the same record.
         self.stored.get_or_init(|| Box::new(cells));
         self.move_gathered();
     }
@@ -106,16 +106,16 @@ impl HeldCells {
         self.waits() && !self.hopeless.load(Ordering::Relaxed)
     }
 
-    /// Notes that the store can never take the metric. It counts in this process for good.
+    /// Notes that the store can never take the metric, so the metric counts in this process for good.
     pub(crate) fn give_up(&self) {
         self.hopeless.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the metric was removed: it must not come to the store any more.
+    /// Notes that the metric was removed, and must not be moved to the store any more.
     pub(crate) fn remove(&self) {
         self.removed.store(true, Ordering::Relaxed);
-        // With the fence in `is_removed`: of a thread that removes the metric and one that stores it, at least one
-        // sees what the other did.
+        // Pairs with the fence in `is_removed`: if one thread removes the metric while another stores it, at least
+        // one of them sees what the other did.
         fence(Ordering::SeqCst);
     }
 
@@ -125,7 +125,7 @@ impl HeldCells {
         self.removed.load(Ordering::Relaxed)
     }
 
-    /// In a forked child: drops what the parent will move to the store.
+    /// In a forked child, drops the changes that the parent will move to the store.
     pub(crate) fn discard(&self) {
         self.gathered.discard();
     }

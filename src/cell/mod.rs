@@ -3,10 +3,10 @@
 //! Each store picks the form that suits it. Counting in a cell is the last step of the hot path: nothing here
 //! allocates, looks anything up, takes a lock or makes a system call. So a signal handler may count while it
 //! interrupts a thread that counts, and a forked child never finds a cell that another thread holds.
-//! (`memory:?cell=mutex` once had a lock for each value. It took 11 ns instead of 5, spun for ever in a signal
-//! handler, and showed no other values: the name now gives the same cells as `memory:`.)
+//! (`memory:?cell=mutex` gives the same cells as `memory:`. A lock for each value would deadlock a signal handler, and
+//! took 11 ns instead of 5.)
 //!
-//! The order of the cells is told by [`Definition::cell_count`].
+//! [`Definition::cell_count`] describes the order of the cells.
 
 pub(crate) mod atomic;
 pub(crate) mod counter;
@@ -30,7 +30,7 @@ use crate::model::metric_type::MetricType;
 
 /// The cells of a metric, in the form that its store needs.
 ///
-/// `Metric` checks the type before it calls an operation, so that the variants of other types do nothing.
+/// `Metric` checks the type before it calls an operation, so an operation does nothing for variants of other types.
 #[derive(Debug)]
 pub(crate) enum Cells {
     Counter(CounterCell),
@@ -40,7 +40,7 @@ pub(crate) enum Cells {
     Observed(ObservedCells),
     Pending(PendingCells),
     Shared(SharedCells),
-    /// Of a metric that its store could not take yet.
+    /// The cells of a metric that its store cannot hold yet.
     Held(Box<HeldCells>),
 }
 
@@ -123,7 +123,7 @@ impl Cells {
         }
     }
 
-    /// Writes the values to `values`, one for each cell. Pending cells have none: theirs are in the store.
+    /// Writes the values to `values`, one for each cell. Does nothing for pending cells, whose values are in the store.
     pub(crate) fn read(&self, values: &mut [f64]) {
         match self {
             Self::Counter(cell) => values[VALUE_CELL] = cell.get(),
@@ -149,8 +149,8 @@ impl Cells {
         matches!(self, Self::Pending(cells) if cells.is_dirty())
     }
 
-    /// In a forked child: discards what the parent will send or move to the store. Other cells have nothing to send:
-    /// the child has a copy of those in memory, and shares mapped ones.
+    /// In a forked child, discards the changes that the parent will send or move to the store. Other cells stay as
+    /// they are: the child has a copy of those in memory, and shares mapped ones with the parent.
     pub(crate) fn discard_pending(&self) {
         match self {
             Self::Pending(cells) => cells.discard(),
@@ -159,7 +159,7 @@ impl Cells {
         }
     }
 
-    /// Returns the cells of a metric that still waits for its store.
+    /// Returns the cells in this process if the metric still waits for its store.
     pub(crate) fn held_back(&self) -> Option<&HeldCells> {
         match self {
             Self::Held(cells) if cells.waits() => Some(cells),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::value::ValueCell;
 
-/// The sum of what was observed, and counts: one for a summary, one per bucket for a histogram.
+/// The sum of the observed values, and their counts: one for a summary, one per bucket for a histogram.
 #[derive(Debug)]
 pub(crate) struct ObservedCells {
     sum: ValueCell,

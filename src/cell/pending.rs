@@ -1,8 +1,8 @@
 //! The changes of a metric that its store has not taken yet.
 //!
-//! A store behind a network gives its metrics these cells. A change gathers here, and a thread of the store takes
-//! all that has gathered since it last came. However many operations there are, a metric holds one pending change
-//! per cell. Gathering never fails and never waits.
+//! A store behind a network gives its metrics these cells. Changes gather here until a thread of the store takes
+//! them. A metric holds one pending change per cell, however many operations there are. Gathering never fails and
+//! never waits.
 //!
 //! # Why no change is lost or taken twice
 //!
@@ -19,15 +19,15 @@ use crate::cell::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::cell::gathered::{Change, Gathered};
 use crate::model::metric_type::MetricType;
 
-/// Queues the metric of some cells in their store. Returns `false` if that is not possible now: the next change
-/// then asks again.
+/// Queues a metric with its store, which will take the changes. Returns `false` if that is not possible now. The next
+/// change then tries again.
 pub(crate) type Queue = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Nothing is pending, or the change that is being made will queue the metric.
 const CLEAN: u8 = 0;
 /// The metric is queued, or being queued.
 const QUEUED: u8 = 1;
-/// Something is pending, but the queue has refused the metric: the next change asks again.
+/// Something is pending, but the queue has refused the metric. The next change tries again.
 const REFUSED: u8 = 2;
 
 /// The pending changes of one metric.
@@ -35,7 +35,7 @@ pub(crate) struct PendingCells {
     gathered: Gathered,
     /// [`CLEAN`], [`QUEUED`] or [`REFUSED`].
     state: AtomicU8,
-    /// Whether the store has yet to be told of this metric at all.
+    /// Whether the store has not been told about this metric yet.
     is_new: AtomicBool,
     /// Whether the metric was removed. Its changes are then discarded.
     removed: AtomicBool,
@@ -77,31 +77,32 @@ impl PendingCells {
 
     #[cold]
     fn push(&self) {
-        // Of several writers that saw "clean", one queues the metric. The exchange releases what this thread
-        // changed before, to a taker that finds the metric by its state alone (a barrier's walk).
+        // If several writers saw "clean", only one of them queues the metric. The swap releases this thread's
+        // earlier changes to a taker that finds the metric by its state alone, as a barrier's walk does.
         if self.state.swap(QUEUED, Ordering::AcqRel) == QUEUED || self.removed.load(Ordering::Relaxed) {
             return;
         }
         if !(self.queue)() {
-            // Nothing is lost: the change stays here, where a barrier's walk finds it, and the next change asks
-            // again. The state is not "clean": another writer may have queued the metric since, and that entry
-            // must find something to take. AcqRel: as above.
+            // Nothing is lost: the change stays here, where a barrier's walk finds it, and the next change tries
+            // again. The state must not become "clean": another writer may have queued the metric since, and that
+            // entry must find something to take. AcqRel: as above.
             self.state.swap(REFUSED, Ordering::AcqRel);
         }
     }
 
     /// Returns whether a change may be waiting.
     pub(crate) fn is_dirty(&self) -> bool {
-        // Acquire pairs with what `push` releases.
+        // Acquire pairs with the release in `push`.
         self.state.load(Ordering::Acquire) != CLEAN && !self.removed.load(Ordering::Relaxed)
     }
 
-    /// Takes what has gathered, by cell. Returns nothing if it was taken for an earlier queue entry.
+    /// Takes the changes that have gathered, with the index of each cell. Returns nothing if they were already taken
+    /// for an earlier queue entry.
     pub(crate) fn take(&self) -> Vec<(usize, Change)> {
         if self.state.swap(CLEAN, Ordering::AcqRel) == CLEAN || self.removed.load(Ordering::Acquire) {
             return Vec::new();
         }
-        // "Add 0" tells the store of a new metric, so that a scrape shows it before it is counted.
+        // "Add 0" tells the store about a new metric, so that a scrape shows it before its first change.
         let is_new = self.is_new.swap(false, Ordering::Relaxed);
         let worth_sending = |&(index, change): &(usize, Change)| match change {
             Change::Add(amount) => amount != 0.0 || (is_new && index == 0),
@@ -120,14 +121,14 @@ impl PendingCells {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Returns whether nothing was ever taken, so that the store cannot have told anyone of this metric.
+    /// Returns whether nothing was ever taken, so the store cannot have sent anything about this metric.
     pub(crate) fn is_new(&self) -> bool {
         // Relaxed: only the store's thread changes it, and only that thread asks.
         self.is_new.load(Ordering::Relaxed)
     }
 
-    /// In a forked child: discards what gathered before the fork. It belongs to the parent, which sends it. Only
-    /// this thread exists, so no ordering matters.
+    /// In a forked child, discards the changes that gathered before the fork, because the parent sends them. The child
+    /// has only this thread, so no ordering matters.
     pub(crate) fn discard(&self) {
         self.gathered.discard();
         self.is_new.store(false, Ordering::Relaxed);

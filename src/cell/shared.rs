@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::segment::{Segment, load};
 
-/// The cells of a metric, and the generation under which they belong to it.
+/// The cells of a metric, and the generation that its record has for as long as they belong to it.
 #[derive(Debug)]
 pub(crate) struct SharedCells {
     cells: *const AtomicU64,
@@ -22,7 +22,7 @@ pub(crate) struct SharedCells {
     _segment: Arc<Segment>,
 }
 
-// SAFETY: the pointers lead to atomics in a map that lives as long as the Arc, on every thread.
+// SAFETY: the pointers lead to atomics in a map that lives as long as the Arc, so any thread may use them.
 unsafe impl Send for SharedCells {}
 // SAFETY: as above.
 unsafe impl Sync for SharedCells {}

@@ -15,13 +15,13 @@ pub enum Lifetime {
     /// Until its backend is freed. Declaring the same definition again gives the same family.
     #[default]
     Backend,
-    /// As long as a handle of it or of one of its metrics. Every declaration is a family of its own:
-    /// two of them share values only where the store shares them between processes, and in memory `collect`
-    /// without a list of families shows the first of a name. Objects of a client library need this.
+    /// As long as a handle to it or to one of its metrics. Each declaration makes a separate family, as the
+    /// objects of a client library need. Two families of one name share values only if the store shares values
+    /// between processes. In memory, `collect` without a list of families shows only the first of them.
     Handle,
 }
 
-/// Reads the values of metrics where they live: in the store.
+/// Reads the values of metrics from the store, where they live.
 pub(crate) trait ReadCells: Debug + Send + Sync {
     /// Returns the values of the cells of one metric, after the store has taken what this process has pending.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;

@@ -1,8 +1,8 @@
-//! A metric: one label set of a family, and what a program does with it.
+//! A metric: one label set of a family, and the operations on it.
 //!
 //! This is the hot path. An operation is one check of the type, one addition to a cell at a stable address and,
 //! where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system call.
-//! Only the first change after the store has taken the last ones queues the metric.
+//! Only the first change after the store has taken the earlier ones does more: it queues the metric.
 
 pub(crate) mod family;
 pub(crate) mod table;
@@ -70,7 +70,7 @@ impl Metric {
     /// Adds `amount` to a counter, gauge or untyped metric.
     #[inline]
     pub fn inc(&self, amount: f64) -> std::result::Result<(), Refusal> {
-        // A counter in memory has nothing more to check, and is called most by far.
+        // By far the most frequent case: a counter in memory needs no other check.
         if let Cells::Counter(cell) = &self.cells {
             if amount >= 0.0 {
                 cell.add(amount);
@@ -176,7 +176,7 @@ impl Metric {
     #[inline]
     fn bucket_of(&self, value: f64) -> usize {
         let bounds = self.family.definition.buckets();
-        // NaN is below no bound, so it counts in the +Inf bucket, which comes after the last one.
+        // NaN is below no bound, so it counts in the +Inf bucket, which follows the last bound.
         bounds.iter().position(|&bound| value <= bound).unwrap_or(bounds.len())
     }
 

@@ -1,8 +1,8 @@
 //! The table of a backend: its families, and the metrics of each.
 //!
 //! One lock guards it. The lock is held for look-ups and insertions, and while a store is told of a removal, but
-//! never across the network, and never on the hot path. The forking thread holds it during a fork, so that a child
-//! never inherits it in the hands of another thread.
+//! never across the network, and never on the hot path. The forking thread holds it during a fork, so a child never
+//! inherits it locked by another thread.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
@@ -35,12 +35,12 @@ pub(crate) struct Records {
 #[derive(Debug)]
 struct Record {
     family: Entry<Family>,
-    /// By canonical labels, and so sorted as the exposition shows them.
+    /// Keyed by canonical labels, so in the order in which the exposition shows them.
     metrics: BTreeMap<String, Entry<Metric>>,
     sweep_at: usize,
 }
 
-/// An entry. The table keeps what lives as long as the backend, and watches what lives as long as its handles.
+/// An entry of the table: a strong reference for [`Lifetime::Backend`], a weak one for [`Lifetime::Handle`].
 #[derive(Debug)]
 enum Entry<T> {
     Kept(Arc<T>),
@@ -99,7 +99,7 @@ impl FamilyTable {
         }
         let warning = warning.filter(|_| records.warned.insert(definition.name().to_owned()));
         let family = records.insert(definition, lifetime, reader);
-        // The program's own callback may receive the record, so the lock must be free.
+        // A callback of the program may receive the log record, so the lock must be free.
         drop(records);
         if let Some(message) = warning {
             log::warn!("{message}; their series stand side by side in one family");
@@ -112,7 +112,7 @@ impl FamilyTable {
         self.read().families.get(&family.id)?.metrics.get(key)?.get().filter(|metric| metric.cells.is_live())
     }
 
-    /// Adds a metric, and returns it; or the one that another thread has added first.
+    /// Adds a metric and returns it, or returns the one that another thread has added first.
     pub(crate) fn insert_metric(&self, metric: Arc<Metric>) -> Arc<Metric> {
         let mut records = self.write();
         let Some(record) = records.families.get_mut(&metric.family.id) else { return metric };
@@ -122,7 +122,7 @@ impl FamilyTable {
             return known;
         }
         if record.metrics.len() >= record.sweep_at {
-            // This also drops metrics that another process has removed. A look-up makes them anew.
+            // This also drops metrics that another process has removed. The next look-up makes them again.
             record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.cells.is_live()));
             record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
         }
@@ -212,7 +212,7 @@ impl FamilyTable {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Records> {
-        // A panic while the lock was held leaves no half-done change behind: each is one insertion.
+        // A panic under the lock leaves no change half done, because each change is one insertion.
         self.records.read().unwrap_or_else(PoisonError::into_inner)
     }
 
