@@ -366,17 +366,18 @@ def test_check_reports_the_server_its_writers_and_the_expiry(server: Server) -> 
     assert re.search(r"^the first values expire in 12\d\d s", done.stdout, re.MULTILINE)
 
 
-def test_check_counts_only_entries_of_writers_as_writers(server: Server) -> None:
+def test_check_counts_only_entries_of_writers_as_writers(own_server: Server) -> None:
     from pytheus import backends
     from pytheus.metrics import Gauge
     from pytheus_backend_rs import RedisBackend, generate_metrics
 
-    backends.load_backend(RedisBackend, server.config)
+    backends.load_backend(RedisBackend, own_server.config)
     Gauge("level", "").set(7.5)
     generate_metrics()
-    server.client().flushall()
+    own_server.kill()
+    own_server.start()
     assert "level 7.5" in generate_metrics()
-    done = side_car("check", "--store", f"redis://127.0.0.1:{server.port}")
+    done = side_car("check", "--store", f"redis://127.0.0.1:{own_server.port}")
     assert re.search(r"^1 writer; the last batch was made \d+ s ago$", done.stdout, re.MULTILINE), done.stdout
 
 
