@@ -25,7 +25,7 @@ from terminal import Terminal
 from waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "pytheus_backend_rs"]
-COMMANDS = ["serve", "dump", "top", "check"]
+COMMANDS = ["serve", "dump", "top", "check", "migrate"]
 
 #: Counts three requests, and one more for each line that it reads. Each is an observation of 0.5, too.
 APPLICATION = """
@@ -379,6 +379,26 @@ def test_check_counts_only_entries_of_writers_as_writers(own_server: Server) -> 
     assert "level 7.5" in generate_metrics()
     done = side_car("check", "--store", f"redis://127.0.0.1:{own_server.port}")
     assert re.search(r"^1 writer; the last batch was made \d+ s ago$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_migrate_moves_a_summary_of_the_old_layout_once(server: Server) -> None:
+    from pytheus import backends
+    from pytheus.metrics import Summary
+    from pytheus_backend_rs import RedisBackend, generate_metrics
+
+    server.client().mset({"size_bytes:sum": "7.5", "size_bytes:count": "3", "unknown:count": "1"})
+    backends.load_backend(RedisBackend, server.config)
+    Summary("size_bytes", "").observe(0.5)
+    generate_metrics()
+    store = f"redis://127.0.0.1:{server.port}"
+    checked = side_car("check", "--store", store)
+    assert (checked.returncode, "run \"pytheus-backend-rs migrate\"" in checked.stdout) == (1, True), checked.stdout
+    for moved in ('"size_bytes": 1 label set moved\n', "nothing is left to be moved\n"):
+        done = side_car("migrate", "--store", store)
+        assert (done.returncode, moved in done.stdout) == (1, True), done.stdout
+        assert 'left: Redis key "unknown:count" may be a histogram or summary' in done.stdout
+        shown = generate_metrics()
+        assert "size_bytes_sum 8\n" in shown and "size_bytes_count 4\n" in shown
 
 
 def test_check_works_for_a_user_with_few_permissions(own_server: Server) -> None:
