@@ -423,6 +423,7 @@ fn a_user_that_may_not_run_scripts_is_told_when_the_store_is_opened() {
         let url = format!("redis://limited:secret@127.0.0.1:{}", server.port());
         let message = Backend::open(&url).unwrap_err().message().to_owned();
         assert!(message.contains("NOPERM") && message.contains(&denied[1..]), "{message}");
+        Backend::open(&format!("{url}?read_only=true")).unwrap().collect_text().unwrap();
         let _waiting = Backend::open(&format!("{url}?required=false")).unwrap();
         let port = format!(":{}", server.port());
         let told = log_records(Level::Error, &["the store is lost", "NOPERM", &denied[1..], &port]);

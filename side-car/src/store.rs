@@ -67,7 +67,7 @@ fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
     let Ok(mut url) = Url::parse(given) else { return Ok(given.to_owned()) };
     let option =
         |name: &str| url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned());
-    let (start, required) = (option("start"), option("required"));
+    let (start, required, read_only) = (option("start"), option("required"), option("read_only"));
     if option("self_metrics").is_some() {
         // The side-car's own work must not appear among the statistics of the service.
         let kept: Vec<(String, String)> =
@@ -94,6 +94,8 @@ fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
             }
             Some(_) => {}
         },
+        // The user of a side-car may be one that cannot change anything.
+        _ if read_only.is_none() => drop(url.query_pairs_mut().append_pair("read_only", "true")),
         _ => {}
     }
     if presence == Presence::Awaited && required.is_none() {
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn a_side_car_adds_nothing_to_the_statistics_of_the_service() {
         let given = "redis://h/2?self_metrics=true&password=a%26b";
-        assert_eq!(url(given, Presence::Required), "redis://h/2?password=a%26b");
+        assert_eq!(url(given, Presence::Required), "redis://h/2?password=a%26b&read_only=true");
         assert_eq!(url("shm:///m?self_metrics=true", Presence::Required), "shm:///m?start=attach");
     }
 
@@ -130,12 +132,15 @@ mod tests {
 
     #[test]
     fn a_server_is_awaited_unless_the_url_says_otherwise() {
-        assert_eq!(url("redis://u:p@h/1", Presence::Required), "redis://u:p@h/1");
+        assert_eq!(url("redis://u:p@h/1", Presence::Required), "redis://u:p@h/1?read_only=true");
         assert_eq!(
             url("redis://h?key_prefix=a%20b", Presence::Awaited),
-            "redis://h?key_prefix=a%20b&required=false"
+            "redis://h?key_prefix=a%20b&read_only=true&required=false"
         );
-        assert_eq!(url("redis://h?required=true", Presence::Awaited), "redis://h?required=true");
+        assert_eq!(
+            url("redis://h?required=true", Presence::Awaited),
+            "redis://h?required=true&read_only=true"
+        );
     }
 
     #[test]

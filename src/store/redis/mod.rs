@@ -85,6 +85,9 @@ impl RedisStore {
         batch::initialize();
         let deadline = Instant::now() + options.connect_timeout;
         let connection = Connection::open(&options, deadline, None, &mut || {}).and_then(|mut connection| {
+            if options.read_only {
+                return Ok(connection);
+            }
             // Whether scripts may run is found out here, where the program sees the error.
             let commands = [batch::load_script(), batch::try_script()];
             let terms = Terms { deadline, memory: SMALL, idle: &mut || {} };

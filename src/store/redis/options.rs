@@ -51,6 +51,8 @@ pub(crate) struct RedisOptions {
     pub(crate) pipeline_threads: usize,
     /// Whether an unreachable server is an error when the store is opened.
     pub(crate) required: bool,
+    /// Whether the program only reads, so that its user need not be allowed to run scripts.
+    pub(crate) read_only: bool,
     /// What the URL says about TLS, which is used if `tls` is there.
     pub(crate) tls_options: TlsOptions,
     pub(crate) tls: Option<Tls>,
@@ -75,6 +77,7 @@ impl RedisOptions {
             shutdown_timeout: Duration::ZERO,
             pipeline_threads: 0,
             required: true,
+            read_only: false,
             tls_options: TlsOptions::default(),
             tls: None,
         };
@@ -214,6 +217,14 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         help: "whether a server that cannot be reached is an error when the store is opened (true), or is \
                connected to as soon as it can be (false)",
         set: |options, value| boolean(value).map(|required| options.required = required),
+    },
+    StoreOption {
+        name: "read_only",
+        alias: None,
+        expected: TRUE_OR_FALSE,
+        default: Some("false"),
+        help: "for a program that only reads: do not check that the user may run scripts, as counting needs",
+        set: |options, value| boolean(value).map(|read_only| options.read_only = read_only),
     },
     StoreOption {
         name: "ssl_ca_certs",
