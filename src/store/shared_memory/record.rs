@@ -123,7 +123,7 @@ pub(super) fn cells(segment: &Arc<Segment>, file: &SharedFile, record: &Record) 
     cells.ok_or_else(|| damaged(file.path(), record.offset))
 }
 
-/// A place between two records' beginnings.
+/// Where a record begins, with its kind and size, which never change.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) offset: u64,
