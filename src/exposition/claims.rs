@@ -1,18 +1,20 @@
-//! Which names of an exposition are taken.
+//! The metric names that one exposition uses already.
 //!
-//! Prometheus refuses a scrape, or mixes up its series, if two families have samples of one name. Each family
-//! claims its names before it is written; one whose names are taken is left out, which is logged once.
+//! If two families have samples of the same name, Prometheus rejects the scrape or mixes up their series. So
+//! each family claims its names before it is written. A family whose names are taken is left out, and this is
+//! logged once.
 
 use std::collections::HashSet;
 
 use crate::process::once::Once;
 
-/// The names that are taken in one exposition.
+/// The names that the families written so far have claimed.
 #[derive(Debug, Default)]
 pub(super) struct Claims(HashSet<String>);
 
 impl Claims {
-    /// Claims `name` with each of `suffixes`; all of them or, if one is taken, which it is given then, none.
+    /// Claims `name` with each of `suffixes`. If one of these names is taken, claims none and returns the
+    /// taken name.
     pub(super) fn claim(&mut self, name: &str, suffixes: &[&str]) -> Result<(), String> {
         let names = || suffixes.iter().map(|suffix| format!("{name}{suffix}"));
         match names().find(|name| self.0.contains(name)) {
@@ -27,7 +29,7 @@ impl Claims {
 
 static REPORTED: Once = Once::new();
 
-/// Logs that something is left out of scrapes, the first time.
+/// Logs each message once. The exposition reports here what it leaves out of scrapes.
 pub(super) fn report(message: String) {
     if REPORTED.is_new(&message) {
         log::error!("{message}");

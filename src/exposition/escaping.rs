@@ -1,28 +1,30 @@
-//! How names that not every scraper understands are written.
+//! Escapes names that not every scraper understands.
 //!
-//! Prometheus 3 takes any UTF-8 name, in quotes; others get it escaped by the scheme that they have asked
-//! for, underscores by default. Names that every version understands are never changed.
+//! Prometheus 3 accepts any UTF-8 name, in quotes. For other scrapers such a name is escaped by the scheme
+//! that they request; the default is underscores. Names that every version understands are never changed.
 
 use crate::model::name::{is_legacy_label_name, is_legacy_metric_name};
 
-/// What becomes of a name beyond `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+/// How a name outside `[a-zA-Z_:][a-zA-Z0-9_:]*` is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Escaping {
-    /// It stays as it is, in quotes: `{"my.metric"} 1`.
+    /// Unchanged, in quotes: `{"my.metric"} 1`.
     AllowUtf8,
-    /// Every other character becomes an underscore: `my_metric`.
+    /// Every unsupported character becomes an underscore: `my_metric`.
     #[default]
     Underscores,
-    /// A dot becomes `_dot_`, an underscore and every other character two: `my_dot_metric`.
+    /// A dot becomes `_dot_`. An underscore or unsupported character becomes two underscores:
+    /// `my_dot_metric`.
     Dots,
-    /// `U__`, and every other character becomes its code point in underscores: `U__my_2e_metric`.
+    /// The name begins with `U__`, and every unsupported character becomes its hexadecimal code point between
+    /// underscores: `U__my_2e_metric`.
     Values,
 }
 
 impl Escaping {
     const ALL: [Self; 4] = [Self::AllowUtf8, Self::Underscores, Self::Dots, Self::Values];
 
-    /// The scheme as HTTP headers spell it.
+    /// Returns the name of the scheme in HTTP headers.
     pub fn name(self) -> &'static str {
         match self {
             Self::AllowUtf8 => "allow-utf-8",
@@ -36,7 +38,7 @@ impl Escaping {
         Self::ALL.into_iter().find(|escaping| escaping.name() == name)
     }
 
-    /// A metric name by this scheme.
+    /// Escapes a metric name.
     pub(super) fn metric_name(self, name: &str) -> String {
         match is_legacy_metric_name(name) {
             true => name.to_owned(),
@@ -44,7 +46,7 @@ impl Escaping {
         }
     }
 
-    /// A label name by this scheme.
+    /// Escapes a label name.
     pub(super) fn label_name(self, name: &str) -> String {
         match is_legacy_label_name(name) {
             true => name.to_owned(),
@@ -54,7 +56,7 @@ impl Escaping {
 
     fn escape(self, name: &str, also: impl Fn(char) -> bool) -> String {
         if self == Self::AllowUtf8 {
-            // No format can hold a NUL where C strings are read.
+            // A parser written in C would stop at a NUL.
             return name.replace('\0', "\u{FFFD}");
         }
         let mut escaped = String::from(if self == Self::Values { "U__" } else { "" });
@@ -74,8 +76,8 @@ impl Escaping {
     }
 }
 
-/// Escapes `\`, line feeds and, where the text stands in quotes, `"`. A NUL becomes U+FFFD: parsers in C
-/// end there.
+/// Escapes `\`, line feeds and, if `quotes` is set, `"`. Replaces NUL by U+FFFD, because a parser written in
+/// C would stop at it.
 pub(super) fn push_escaped(output: &mut String, text: &str, quotes: bool) {
     let mut rest = text;
     while let Some(at) = rest.find(['\\', '\n', '"', '\0']) {

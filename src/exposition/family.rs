@@ -1,7 +1,7 @@
-//! Writes one metric family: its comments, and a line for each sample.
+//! Writes one metric family: its comment lines, and a line for each sample.
 //!
-//! What all lines of a family or of a series have in common is made once and copied; a sample costs copies
-//! and the digits of its value, and no allocation.
+//! The parts that all lines of a family or series share are formatted once and copied. So a sample costs only
+//! copies and the formatting of its value, and no allocation.
 
 use super::claims::{Claims, report};
 use super::escaping::{Escaping, push_escaped};
@@ -13,7 +13,8 @@ use crate::model::name::{NameRule, check_label_names, is_legacy_label_name, is_l
 use crate::model::number::{format_canonical_bound, format_number, write_number};
 use crate::model::sample::{FamilySamples, Series};
 
-/// Writes the family, unless it would spoil the scrape for the others: then it is left out, and reported.
+/// Writes the family. A family that would make the scraper reject the whole response is left out and
+/// reported.
 pub(super) fn write_family(
     output: &mut String,
     family: &FamilySamples,
@@ -30,32 +31,32 @@ pub(super) fn write_family(
     }
 }
 
-/// How a family is written in a format.
+/// Writes one family in one format.
 pub(super) struct FamilyWriter<'family> {
     definition: &'family Definition,
     format: Format,
-    /// The name before it is escaped.
+    /// The name before escaping.
     full_name: String,
-    /// The name in HELP and TYPE, which the names of samples begin with.
+    /// The escaped name in HELP and TYPE. The names of the samples begin with it.
     name: String,
     labels: Vec<LabelText>,
-    /// Of a histogram: what follows `le="` for each bucket, up to the value.
+    /// For each bucket of a histogram, the text between `le="` and the value.
     bounds: Vec<String>,
 }
 
-/// What is written for a label of the definition.
+/// The prepared text of one label name.
 pub(super) struct LabelText {
-    /// Its name as the canonical labels spell it.
+    /// The name as it is spelled in a [`Series::key`].
     raw_name: String,
     pub(super) name: String,
-    /// Its name with what follows up to the value.
+    /// The name with everything up to the label value: `name="`.
     opening: String,
 }
 
-/// What the lines of one kind of sample begin with.
+/// The beginnings of the lines of one sample name.
 pub(super) struct SampleText {
     without_labels: String,
-    /// Up to the first label.
+    /// The text up to the first label.
     with_labels: String,
 }
 
@@ -63,7 +64,7 @@ impl<'family> FamilyWriter<'family> {
     pub(super) fn new(definition: &'family Definition, full_name: &str, format: Format) -> Self {
         let mut name = format.escaping.metric_name(full_name);
         if format.is_open_metrics() && definition.metric_type() == MetricType::Counter {
-            // The suffix belongs to the sample.
+            // In OpenMetrics `_total` belongs to the sample, not to the family.
             let without_suffix = name.strip_suffix("_total").filter(|rest| !rest.is_empty());
             name.truncate(without_suffix.map_or(name.len(), str::len));
         }
@@ -92,7 +93,7 @@ impl<'family> FamilyWriter<'family> {
 
     fn check(&self, claims: &mut Claims) -> Result<(), String> {
         let label_names = self.labels.iter().map(|label| label.name.as_str());
-        // They may have become one by escaping.
+        // Escaping may have made two label names equal.
         check_label_names(label_names, self.definition.metric_type(), NameRule::Utf8)
             .map_err(|error| error.message().to_owned())?;
         let suffixes: &[&str] = match (self.definition.metric_type(), self.format.is_open_metrics()) {
@@ -136,14 +137,15 @@ impl<'family> FamilyWriter<'family> {
         push_all(output, &["# HELP ", &name, " "]);
         push_escaped(output, self.definition.help(), is_open_metrics);
         push_all(output, &["\n# TYPE ", &name, " ", type_name, "\n"]);
-        // Escaping may have changed the end of the name; then there is no such unit any more.
+        // OpenMetrics requires the name to end with the unit. Escaping may have changed the end of the name.
         let unit = self.definition.unit().filter(|unit| self.name.ends_with(&format!("_{unit}")));
         if let Some(unit) = unit.filter(|_| is_open_metrics) {
             push_all(output, &["# UNIT ", &name, " ", unit, "\n"]);
         }
     }
 
-    /// OpenMetrics has no counters that are negative or not a number, which other programs may have stored.
+    /// Omits counters that are negative or NaN: OpenMetrics forbids them, but another program may have stored
+    /// one.
     fn write_open_metrics_counter(&self, output: &mut String, family: &FamilySamples) {
         let (total, created) = (self.sample("_total"), self.sample("_created"));
         self.for_each_series(family, |labels, series| {
@@ -163,7 +165,7 @@ impl<'family> FamilyWriter<'family> {
             if is_open_metrics && !is_count(total) {
                 return;
             }
-            // OpenMetrics has no negative sums: they could not be told from a counter that begins anew.
+            // OpenMetrics forbids negative sums, because they look like a counter reset.
             if !is_open_metrics || series.value() >= 0.0 {
                 sum.write(output, labels, series.value());
             }
@@ -196,7 +198,7 @@ impl<'family> FamilyWriter<'family> {
                 push_value(output, cumulative);
                 total = cumulative;
             }
-            // OpenMetrics has neither or both, and no sums that go down.
+            // OpenMetrics requires both `_sum` and `_count` or neither, and forbids a sum that can decrease.
             if !is_open_metrics || (series.value() >= 0.0 && !has_negative_bounds) {
                 sum.write(output, labels, series.value());
                 count.write(output, labels, total);
@@ -207,7 +209,7 @@ impl<'family> FamilyWriter<'family> {
         });
     }
 
-    /// Calls `write` with each series and its labels, as they stand between the braces.
+    /// Calls `write` with each series and the text of its labels between the braces.
     fn for_each_series(&self, family: &FamilySamples, mut write: impl FnMut(&str, Series<'_>)) {
         let mut labels = String::new();
         for series in family.series() {
@@ -218,7 +220,7 @@ impl<'family> FamilyWriter<'family> {
         }
     }
 
-    /// `false` if the labels would spoil the scrape.
+    /// Writes the labels of a series. Returns `false` if they would make the scraper reject the response.
     fn write_labels(&self, output: &mut String, series: Series<'_>) -> bool {
         let mut known = self.labels.iter();
         for (raw_name, raw_value) in labels::raw_pairs(series.key()) {
@@ -236,7 +238,8 @@ impl<'family> FamilyWriter<'family> {
         true
     }
 
-    /// The labels of a series that another program has stored with other names than the family's.
+    /// Writes the labels of a series whose label names differ from those of the family, because another
+    /// program stored it. Returns `false` if they would make the scraper reject the response.
     fn write_other_labels(&self, output: &mut String, series: Series<'_>) -> bool {
         let labels = series.labels();
         let texts: Vec<_> = labels.keys().map(|name| LabelText::new(name, self.format.escaping)).collect();
@@ -279,7 +282,7 @@ impl LabelText {
         Self { raw_name, name, opening }
     }
 
-    /// Adds the label with this value to what stands between the braces.
+    /// Appends the label with this value to the text between the braces.
     pub(super) fn write(&self, output: &mut String, value: &str) {
         if !output.is_empty() {
             output.push(',');
@@ -315,7 +318,7 @@ fn bound_texts(definition: &Definition, format: Format) -> Vec<String> {
     bounds.map(|bound| format!("{}\"}} ", spell(bound))).collect()
 }
 
-/// Whether OpenMetrics takes the value for a number of observations.
+/// Whether OpenMetrics accepts the value as a number of observations.
 pub(super) fn is_count(value: f64) -> bool {
     value >= 0.0 && value.fract() == 0.0
 }
@@ -339,12 +342,13 @@ fn push_value(output: &mut String, value: f64) {
     output.push('\n');
 }
 
-/// A label value, from what JSON has between the quotes. What the formats escape, JSON escapes, too.
+/// Writes a label value, given as the text between the quotes of a JSON string. JSON escapes every character
+/// that the formats escape, so a text without `\` can be copied.
 fn push_label_value(output: &mut String, raw: &str) {
     if !raw.as_bytes().contains(&b'\\') {
         return output.push_str(raw);
     }
-    // serde_json has written it, so that it reads it.
+    // This cannot fail: serde_json has written the text.
     let value: String = serde_json::from_str(&format!("\"{raw}\"")).unwrap_or_default();
     push_escaped(output, &value, true);
 }

@@ -1,8 +1,8 @@
 //! Metric families whose samples come from the caller: the values of custom collectors.
 //!
-//! The caller describes a family and adds its samples one by one; each is checked when it is added. The
-//! renderer writes them between the families of the store, by the same rules for names, escaping, numbers
-//! and OpenMetrics.
+//! The caller declares a family and adds its samples one by one; each sample is checked when it is added. The
+//! renderer places such families among those of the store, and applies the same rules for names, escaping,
+//! numbers and OpenMetrics.
 
 use std::collections::{HashMap, HashSet};
 
@@ -35,7 +35,7 @@ pub struct ForeignFamily {
     names: NameRule,
     position: usize,
     samples: Vec<Sample>,
-    /// The samples so far: suffix, labels and bound.
+    /// The suffix, labels and bound of each sample so far, to detect duplicates.
     added: HashSet<String>,
 }
 
@@ -45,7 +45,7 @@ struct Sample {
     suffix: &'static str,
     /// The labels in the caller's order, without the bound.
     labels: Vec<(String, String)>,
-    /// The canonical spelling of `labels`, which identifies the series.
+    /// The canonical encoding of `labels`, which identifies the series.
     series: String,
     /// The value of `le` or `quantile`.
     bound: Option<f64>,
@@ -53,25 +53,26 @@ struct Sample {
 }
 
 impl ForeignFamily {
-    /// A family without samples. The label names of `definition` have no meaning here: each sample brings
-    /// its own labels, whose names follow the rule `names`.
+    /// Creates a family without samples. The label names of `definition` are ignored: each sample has its own
+    /// labels, whose names are checked by the rule `names`.
     ///
-    /// `position` is the number of families in [`RenderOptions::families`](crate::RenderOptions) that stand
-    /// before this one. The family stands behind all of them if there are fewer, or if the scrape shows the
-    /// whole store.
+    /// `position` is the number of families in [`RenderOptions::families`](crate::RenderOptions) that are
+    /// rendered before this one. If there are fewer families, or if the scrape shows the whole store, this
+    /// family comes last.
     pub fn new(definition: Definition, names: NameRule, position: usize) -> Self {
         Self { definition, names, position, samples: Vec::new(), added: HashSet::new() }
     }
 
-    /// Adds a sample. Samples are shown in the order in which they are added; those of one label set belong
-    /// together.
+    /// Adds a sample. Samples are rendered in the order in which they are added. Add the samples of one label
+    /// set one after the other.
     ///
-    /// `suffix` is one that the type has: none or `_created` for a counter; none for a gauge or an untyped
-    /// metric; none (with the label `quantile`), `_sum`, `_count` or `_created` for a summary; `_bucket` (with
-    /// the label `le`), `_sum`, `_count` or `_created` for a histogram.
+    /// `suffix` depends on the type. A counter has an empty suffix or `_created`. A gauge or an untyped
+    /// metric has an empty suffix. A summary has an empty suffix (with the label `quantile`), `_sum`,
+    /// `_count` or `_created`. A histogram has `_bucket` (with the label `le`), `_sum`, `_count` or
+    /// `_created`.
     ///
-    /// [`ErrorKind::InvalidArgument`] for another suffix, a label name that the rule refuses, a missing
-    /// or unreadable bound, and a sample that the family has already.
+    /// Returns [`ErrorKind::InvalidArgument`] for another suffix, an invalid label name, a missing or
+    /// unreadable bound, and a sample that the family has already.
     pub fn push(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) -> Result<()> {
         let sample = self.check(suffix, labels, value).map_err(|reason| {
             let message = format!("sample \"{}{suffix}\": {reason}", self.definition.name());
@@ -117,7 +118,7 @@ impl ForeignFamily {
     }
 }
 
-/// The suffixes that samples of a type have.
+/// Returns the suffixes that samples of a type may have.
 fn suffixes(metric_type: MetricType) -> &'static [&'static str] {
     match metric_type {
         MetricType::Counter => &["", "_created"],
@@ -127,7 +128,7 @@ fn suffixes(metric_type: MetricType) -> &'static [&'static str] {
     }
 }
 
-/// The label that such samples have beside those of their series.
+/// Returns the name of the label with the bound, if samples with this suffix have one.
 fn bound_name(metric_type: MetricType, suffix: &str) -> Option<&'static str> {
     match (metric_type, suffix) {
         (MetricType::Histogram, "_bucket") => Some("le"),
@@ -147,7 +148,7 @@ fn read_bound(name: &str, text: &str) -> std::result::Result<f64, String> {
     })
 }
 
-/// Writes the family, unless its names are taken: then it is left out and logged once.
+/// Writes the family. If its names are taken, leaves it out and logs this once.
 pub(super) fn write_foreign(
     output: &mut String,
     family: &ForeignFamily,
@@ -186,7 +187,7 @@ pub(super) fn write_foreign(
     }
 }
 
-/// Writes the labels as they stand between the braces. Returns `false` if they would spoil the scrape.
+/// Writes the labels between the braces. Returns `false` if they would make the scraper reject the response.
 fn write_labels(output: &mut String, family: &ForeignFamily, sample: &Sample, format: Format) -> bool {
     let metric_type = family.definition.metric_type();
     let texts: Vec<_> = sample.labels.iter().map(|(name, _)| LabelText::new(name, format.escaping)).collect();
@@ -207,7 +208,7 @@ fn write_labels(output: &mut String, family: &ForeignFamily, sample: &Sample, fo
     true
 }
 
-/// Whether OpenMetrics takes a sample of a family that is no histogram.
+/// Whether OpenMetrics accepts a sample of a family that is not a histogram.
 fn is_open_metrics_value(metric_type: MetricType, sample: &Sample) -> bool {
     match (metric_type, sample.suffix) {
         (MetricType::Counter, "") | (_, "_sum") => sample.value >= 0.0,
@@ -216,8 +217,8 @@ fn is_open_metrics_value(metric_type: MetricType, sample: &Sample) -> bool {
     }
 }
 
-/// What OpenMetrics asks of one histogram: buckets that increase and end with `+Inf`, the count of
-/// that bucket, and sum and count either both or not at all.
+/// Checks the samples of one histogram. OpenMetrics requires increasing buckets that end with `+Inf`, a count
+/// equal to that bucket, and both `_sum` and `_count` or neither.
 #[derive(Debug, Default)]
 struct HistogramSeries {
     last_bucket: Option<(f64, f64)>,
@@ -414,7 +415,7 @@ mod tests {
             let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             types.map(|line| line.trim_end_matches(" gauge").to_owned()).collect::<Vec<_>>()
         };
-        // The foreign app_b comes before the store's, and the store's app_a before the foreign one.
+        // The foreign app_b comes before the store's app_b, and the store's app_a before the foreign app_a.
         assert_eq!(names(Some(2)), ["first", "app_a", "app_b", "second", "behind", "late", "app_other"]);
         assert_eq!(names(None), ["app_a", "app_b", "app_other", "behind", "late", "first", "second"]);
     }

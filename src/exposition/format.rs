@@ -1,4 +1,4 @@
-//! The formats of the exposition, as media types name them.
+//! The exposition formats and their media types.
 
 use super::escaping::Escaping;
 use super::negotiation;
@@ -6,12 +6,13 @@ use super::negotiation;
 /// The media type of text 0.0.4.
 pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A text format, and how names are written in it. The default is text 0.0.4, which everybody reads.
+/// A text format, and how names are escaped in it. The default is text 0.0.4, which every scraper
+/// understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Format {
     pub(super) syntax: Syntax,
     pub(super) escaping: Escaping,
-    /// Whether the content type tells the escaping: to clients that have asked for one.
+    /// Whether the content type states the escaping, for clients that know of it.
     pub(super) tells_escaping: bool,
 }
 
@@ -25,13 +26,13 @@ pub(super) enum Syntax {
 }
 
 impl Format {
-    /// The format that a client gets who sends this `Accept` header, or none. What cannot be served, or
-    /// understood, is text 0.0.4: a scrape that can be read is better than an error.
+    /// Chooses the format for an `Accept` header. A missing, invalid or unsatisfiable header means text
+    /// 0.0.4, because a readable scrape is better than an error.
     pub fn negotiate(accept: Option<&str>) -> Self {
         accept.map(negotiation::format).unwrap_or_default()
     }
 
-    /// The `Content-Type` of the text.
+    /// Returns the `Content-Type` of the text.
     pub fn content_type(self) -> String {
         let mut content_type = match self.syntax {
             Syntax::Text0_0_4 => TEXT_CONTENT_TYPE,
@@ -47,12 +48,12 @@ impl Format {
         content_type
     }
 
-    /// Whether the text is OpenMetrics, and ends with `# EOF`.
+    /// Whether the format is OpenMetrics, whose text ends with `# EOF`.
     pub fn is_open_metrics(self) -> bool {
         matches!(self.syntax, Syntax::OpenMetrics0_0_1 | Syntax::OpenMetrics1_0_0)
     }
 
-    /// How names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are written.
+    /// Returns how names outside `[a-zA-Z_:][a-zA-Z0-9_:]*` are written.
     pub fn escaping(self) -> Escaping {
         self.escaping
     }

@@ -1,7 +1,8 @@
 //! Renders a snapshot as text for Prometheus: text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0.
 //!
-//! One pass over the samples, one output buffer. It knows nothing of stores or languages, and never writes
-//! what a parser would refuse: what would spoil a scrape is left out, and reported once.
+//! The renderer makes one pass over the samples and fills one buffer. It does not depend on stores or on the
+//! caller's language. Families and series that would make a scraper reject the whole response are left out
+//! and logged once.
 
 mod claims;
 mod escaping;
@@ -17,7 +18,7 @@ pub use self::format::{Format, TEXT_CONTENT_TYPE};
 pub use self::negotiation::accepts_gzip;
 use crate::model::sample::Snapshot;
 
-/// An exposition.
+/// A rendered exposition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The text. In OpenMetrics it ends with `# EOF`.
@@ -26,13 +27,13 @@ pub struct Rendered {
     pub content_type: String,
 }
 
-/// The snapshot as Prometheus text 0.0.4.
+/// Renders the snapshot as Prometheus text 0.0.4.
 pub fn render_text(snapshot: &Snapshot) -> String {
     snapshot.render(Format::default()).text
 }
 
 impl Snapshot {
-    /// The snapshot as text of this format.
+    /// Renders the snapshot in this format.
     pub fn render(&self, format: Format) -> Rendered {
         render(self, &Rendering { format, ..Rendering::default() })
     }
@@ -42,16 +43,16 @@ impl Snapshot {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rendering<'options> {
     pub(crate) format: Format,
-    /// Stands in front of the name of each family of the snapshot, with an underscore.
+    /// The prefix of the name of each family of the snapshot; an underscore follows it.
     pub(crate) name_prefix: Option<&'options str>,
-    /// How many families were asked for; the snapshot begins with them. `None`: the whole store. The caller then
-    /// cannot know positions, and foreign families come last.
+    /// The number of families that the caller named; the snapshot begins with them. `None` means the whole
+    /// store. The caller cannot know positions then, so foreign families come last.
     pub(crate) named: Option<usize>,
-    /// Families that are rendered between those of the snapshot.
+    /// Families that are rendered among those of the snapshot.
     pub(crate) foreign: &'options [ForeignFamily],
 }
 
-/// Renders a snapshot.
+/// Renders a snapshot and the foreign families.
 pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
     let named = options.named;
     let count = snapshot.families.len();

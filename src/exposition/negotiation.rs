@@ -1,13 +1,13 @@
-//! What a client gets: the format by its `Accept` header, gzip by its `Accept-Encoding`.
+//! Chooses the format by the `Accept` header of a client, and gzip by its `Accept-Encoding` header.
 //!
-//! As HTTP has it, the most specific range that a client names for a format decides on its quality; among
-//! equal qualities what the client names first, and then what more clients can read. Nothing here fails: what
-//! makes no sense is passed over.
+//! As in HTTP (RFC 9110), the most specific range that matches a format decides its quality. Of formats with
+//! equal quality, the one that the client names first wins, then the one that comes first in [`OFFERS`].
+//! Nothing here fails: invalid elements are ignored.
 
 use super::escaping::Escaping;
 use super::format::{Format, Syntax};
 
-/// What can be served: type, subtype, versions; what comes first is given to clients who take anything.
+/// The supported formats with type, subtype and version. A client that accepts anything gets the first one.
 const OFFERS: [(Syntax, &str, &str, &str); 4] = [
     (Syntax::Text0_0_4, "text", "plain", "0.0.4"),
     (Syntax::Text1_0_0, "text", "plain", "1.0.0"),
@@ -15,14 +15,14 @@ const OFFERS: [(Syntax, &str, &str, &str); 4] = [
     (Syntax::OpenMetrics0_0_1, "application", "openmetrics-text", "0.0.1"),
 ];
 
-/// The format for an `Accept` header.
+/// Chooses the format for an `Accept` header.
 pub(super) fn format(accept: &str) -> Format {
     let ranges: Vec<Range<'_>> = elements(accept).filter_map(Range::parse).collect();
     let mut best: Option<(f32, usize, Syntax)> = None;
     for (syntax, kind, subtype, version) in OFFERS {
         let matching = ranges.iter().enumerate();
         let matching = matching.filter(|(_, range)| range.covers(kind, subtype, version));
-        // The first of the most specific ones.
+        // `min_by_key` returns the first of the most specific ranges.
         let Some((index, range)) = matching.min_by_key(|(_, range)| range.vagueness()) else { continue };
         let is_better = best.is_none_or(|(quality, position, _)| {
             range.quality > quality || (range.quality == quality && index < position)
@@ -36,7 +36,7 @@ pub(super) fn format(accept: &str) -> Format {
     Format {
         syntax,
         escaping: escaping.unwrap_or_default(),
-        // Who asks for text 1.0.0 knows of escaping, and is told.
+        // A client that accepts text 1.0.0 knows the `escaping` parameter.
         tells_escaping: escaping.is_some() || syntax == Syntax::Text1_0_0,
     }
 }
@@ -88,8 +88,8 @@ impl<'header> Range<'header> {
         if !matches(self.kind, kind) || !matches(self.subtype, subtype) {
             return false;
         }
-        // Who names no version was there before there were others, but a version that we do not have is
-        // none of ours.
+        // A range without a version means the oldest one (0.0.4, or 0.0.1 for OpenMetrics). A range with an
+        // unsupported version matches nothing.
         match self.version {
             Some(wanted) => wanted == version,
             None if self.subtype == "*" => true,
@@ -102,8 +102,8 @@ impl<'header> Range<'header> {
     }
 }
 
-/// The escaping of the range that was chosen; or of one that the client would rather have had: it can read
-/// such names, whatever the format.
+/// Returns the escaping of the chosen range. If that range has none, returns the escaping of the range that
+/// the client likes best: a client that names a scheme can read it in every format.
 fn escaping(ranges: &[Range<'_>], chosen: Option<usize>) -> Option<Escaping> {
     let chosen = &ranges[chosen?];
     let preferred = ranges.iter().filter(|range| range.quality >= chosen.quality);
@@ -112,12 +112,12 @@ fn escaping(ranges: &[Range<'_>], chosen: Option<usize>) -> Option<Escaping> {
     chosen.escaping.or_else(|| best.and_then(|range| range.escaping))
 }
 
-/// The elements of a header that is a list.
+/// Splits a list header into its elements.
 fn elements(header: &str) -> impl Iterator<Item = &str> + Clone {
     header.split(',').map(str::trim).filter(|element| !element.is_empty())
 }
 
-/// The value of `q`: 1 where there is none; a wrong one refuses, since nobody knows what it means.
+/// Returns the value of `q`. A missing one means 1. An invalid one means 0, so the range is not used.
 fn quality<'header>(parameters: impl Iterator<Item = &'header str>) -> f32 {
     match parameter(parameters, "q") {
         None => 1.0,
@@ -125,7 +125,7 @@ fn quality<'header>(parameters: impl Iterator<Item = &'header str>) -> f32 {
     }
 }
 
-/// A parameter by its name, without its quotes.
+/// Returns the parameter of this name, without quotes.
 fn parameter<'header>(parameters: impl Iterator<Item = &'header str>, name: &str) -> Option<&'header str> {
     let mut pairs = parameters.filter_map(|parameter| parameter.split_once('='));
     let (_, value) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
@@ -180,7 +180,7 @@ mod tests {
             ("text/plain; escaping=values", TEXT, "; escaping=values"),
             ("*/*; escaping=values", TEXT, "; escaping=values"),
             ("text/plain; version=0.0.4; escaping=odd", TEXT, ""),
-            // The quality.
+            // Quality decides first.
             ("text/plain;q=0.5, application/openmetrics-text;version=1.0.0;q=0.4", TEXT, ""),
             ("text/plain;q=0.4, application/openmetrics-text;version=1.0.0;q=0.5", OPEN_METRICS, ""),
             ("application/openmetrics-text;version=1.0.0, text/plain", OPEN_METRICS, ""),
@@ -196,7 +196,7 @@ mod tests {
             ("application/openmetrics-text;version=1.0.0;q=0", TEXT, ""),
             ("application/openmetrics-text;version=1.0.0;q=odd, text/plain;q=0.1", TEXT, ""),
             ("text/plain;q=2, application/openmetrics-text;version=1.0.0;q=0.1", OPEN_METRICS, ""),
-            // Nonsense.
+            // Invalid elements are ignored.
             (",,;;q=1,/,text,*/plain,text/plain/x, / ,;=;", TEXT, ""),
             ("application/openmetrics-text;version", OPEN_METRICS_0_0_1, ""),
             ("é/ö;version=\u{1F600}", TEXT, ""),

@@ -16,7 +16,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// A family with one series for each of `series`: its labels and cells.
+/// Returns a family with the given series, each of labels and cells.
 fn family(
     name: &str,
     metric_type: MetricType,
@@ -42,7 +42,7 @@ fn rendered(families: Vec<FamilySamples>, accept: &str) -> String {
     Snapshot { families }.render(Format::negotiate(Some(accept))).text
 }
 
-/// The lines of one family that are no comments.
+/// Renders one family and returns its sample lines.
 fn samples(family: FamilySamples, accept: &str) -> Vec<String> {
     let text = rendered(vec![family], accept);
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
@@ -255,7 +255,7 @@ fn a_prefix_stands_before_every_name() {
     );
 }
 
-// What a parser reads back.
+// A parser reads back what the renderer wrote.
 
 /// A family as a parser has read it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -266,10 +266,10 @@ struct Parsed {
     samples: Vec<Sample>,
 }
 
-/// Name, labels and the bits of the value, which tell NaN from others.
+/// Name, labels and the bits of the value, so that NaN equals NaN.
 type Sample = (String, Vec<(String, String)>, u64);
 
-/// A parser of all formats that knows nothing of the renderer.
+/// Parses all formats, without code of the renderer.
 fn parse(text: &str, is_open_metrics: bool) -> Vec<Parsed> {
     let text = text.strip_suffix("# EOF\n").inspect(|_| assert!(is_open_metrics)).unwrap_or(text);
     let mut families: Vec<Parsed> = Vec::new();
@@ -314,7 +314,7 @@ fn parse_sample(line: &str) -> Sample {
     (name, labels, bits(rest.strip_prefix("} ").unwrap()))
 }
 
-/// A name, in quotes or not, and what follows behind `end`.
+/// Splits off a name, quoted or not, and returns the text after `end`.
 fn parse_name(text: &str, end: char) -> (String, &str) {
     if text.starts_with('"') {
         let (name, rest) = parse_quoted(text);
@@ -354,7 +354,7 @@ fn unescape(text: &str, quotes: bool) -> String {
     plain
 }
 
-/// What `family` says in a format, in plain words.
+/// Returns what a parser should read for `family`.
 fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
     let definition = &family.definition;
     let metric_type = definition.metric_type();
@@ -411,7 +411,7 @@ fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
     parsed
 }
 
-/// Texts with what the formats escape, more often than chance has it. No NUL, which no format holds.
+/// Generates texts in which characters that the formats escape are frequent. Excludes NUL, which is replaced.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[^\\x00]{0,8}", "[\\\\\"\n {}=,#a]{0,8}", "[a-z_]{1,8}"]
 }
@@ -436,7 +436,7 @@ fn a_family() -> impl Strategy<Value = FamilySamples> {
     );
     (metric_name(), text(), metric_type, buckets, label_names, values).prop_map(
         |(name, help, metric_type, buckets, label_names, values)| {
-            // The beginning keeps the reserved ones away.
+            // The prefix avoids reserved names.
             let label_names: Vec<String> = label_names.iter().map(|name| format!("n{name}")).collect();
             let label_names: Vec<&str> = label_names.iter().map(String::as_str).collect();
             let buckets: Vec<f64> = match metric_type {
@@ -465,7 +465,7 @@ fn a_family() -> impl Strategy<Value = FamilySamples> {
 proptest! {
     #[test]
     fn what_is_rendered_reads_back_the_same(mut families in prop::collection::vec(a_family(), 0..4)) {
-        // No two of one name.
+        // Skips families whose names collide.
         let mut claims = Claims::default();
         families.retain(|family| {
             let name = family.definition.name();
