@@ -1,6 +1,6 @@
 //! The definition of a metric family: what its metrics mean (name, type, help, label names, buckets, unit).
 //!
-//! A definition is checked once, when it is made, and never changes afterwards.
+//! A definition is checked when it is created, and never changes.
 
 use serde_json::{Value as Json, json};
 
@@ -9,7 +9,7 @@ use crate::model::metric_type::MetricType;
 use crate::model::name::{self, NameRule};
 use crate::model::number::format_number;
 
-/// The bucket bounds of a histogram that names none, as the Go client has them (in seconds).
+/// The default bucket bounds of a histogram, in seconds. The Go client has the same ones.
 pub const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The index of the cell that holds the value of a counter or gauge, or the sum of a summary or histogram.
@@ -29,10 +29,10 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// A definition that has been checked by the rules of all versions of Prometheus: [`NameRule::Legacy`].
+    /// Creates a definition whose names every version of Prometheus accepts: [`NameRule::Legacy`].
     ///
-    /// `buckets` are the upper bounds of a histogram, finite and increasing; `+Inf` is implied and
-    /// may be left out; none means [`DEFAULT_BUCKETS`]. Other types take no buckets.
+    /// `buckets` are the upper bounds of a histogram, finite and increasing. `+Inf` is implied and may be
+    /// left out. An empty slice means [`DEFAULT_BUCKETS`]. Other types take no buckets.
     pub fn new(
         name: &str,
         help: &str,
@@ -43,7 +43,7 @@ impl Definition {
         Self::with_names(NameRule::Legacy, name, help, metric_type, label_names, buckets)
     }
 
-    /// As [`Definition::new`], with names by the rule `names`.
+    /// Creates a definition as [`Definition::new`] does, but checks names by the rule `names`.
     pub fn with_names(
         names: NameRule,
         name: &str,
@@ -66,8 +66,8 @@ impl Definition {
         })
     }
 
-    /// The definition with a unit, as in `seconds`, which the name must end with: `x_seconds`, and for a
-    /// counter `x_seconds_total`. OpenMetrics shows it.
+    /// Adds a unit, for example `seconds`. The name must end with it: `x_seconds`, or `x_seconds_total` for a
+    /// counter. Only OpenMetrics shows the unit.
     pub fn with_unit(mut self, unit: &str) -> Result<Self> {
         let suffix = match self.metric_type {
             MetricType::Counter => format!("_{unit}_total"),
@@ -87,41 +87,42 @@ impl Definition {
         Err(Error::new(ErrorKind::InvalidArgument, format!("{what}: {reason}")))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The help text, unescaped.
+    /// Returns the help text, unescaped.
     pub fn help(&self) -> &str {
         &self.help
     }
 
-    /// The type.
+    /// Returns the type.
     pub fn metric_type(&self) -> MetricType {
         self.metric_type
     }
 
-    /// The label names, sorted.
+    /// Returns the label names, sorted.
     pub fn label_names(&self) -> &[String] {
         &self.label_names
     }
 
-    /// The finite upper bounds of a histogram, increasing; `+Inf` comes after the last.
+    /// Returns the finite upper bounds of a histogram, increasing and without `+Inf`.
     pub fn buckets(&self) -> &[f64] {
         &self.buckets
     }
 
-    /// The unit, if the family has one.
+    /// Returns the unit, if the family has one.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_deref()
     }
 
     /// Returns how many cells a metric of this family has.
     ///
-    /// Their order, in memory and in every store: a counter, gauge or untyped metric has its value. A summary has
-    /// its sum and its count. A histogram has its sum, then one count per bucket, not cumulative, `+Inf` last. So
-    /// an observation touches one bucket and the sum, and the count is the sum of the buckets.
+    /// The order of the cells is the same in memory and in every store. A counter, gauge or untyped metric
+    /// has one cell, its value. A summary has its sum and its count. A histogram has its sum and then one
+    /// count per bucket, not cumulative, `+Inf` last. So an observation changes one bucket and the sum, and
+    /// the total count is the sum of the buckets.
     pub fn cell_count(&self) -> usize {
         match self.metric_type {
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => 1,
@@ -130,20 +131,20 @@ impl Definition {
         }
     }
 
-    /// Tells whether two declarations of one name can share a store: type and buckets must agree.
+    /// Whether two declarations of the same name can share a store: type and buckets must be equal.
     ///
-    /// Help text, unit and label names may differ, as they do while a new version of a program replaces the old
-    /// one. Each series keeps the labels of its own declaration.
+    /// Help text, unit and label names may differ, for example while a new version of a program replaces the
+    /// old one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
         self.metric_type == other.metric_type && self.buckets == other.buckets
     }
 
-    /// Tells whether two declarations of one name would not look the same to a reader of the exposition.
+    /// Whether two declarations of the same name differ in the help text or the label names.
     pub(crate) fn looks_different(&self, other: &Self) -> bool {
         self.label_names != other.label_names || self.help != other.help
     }
 
-    /// The definition in one line, for error messages.
+    /// Describes the definition in one line, for error messages.
     pub fn describe(&self) -> String {
         let mut text = format!("{} {}", self.metric_type.name(), self.name);
         if let Some(unit) = &self.unit {
@@ -159,7 +160,7 @@ impl Definition {
         text
     }
 
-    /// The definition as stores keep it (all but the name, which is the key).
+    /// Encodes the definition for a store. The name is not included, because stores use it as the key.
     pub fn to_json(&self) -> String {
         let mut object = json!({
             "type": self.metric_type.name(),
@@ -175,8 +176,8 @@ impl Definition {
         object.to_string()
     }
 
-    /// Reads a definition that some process stored; an error if it is none. Its names may be any text:
-    /// whoever stored it has chosen them.
+    /// Parses a definition from a store. Returns an error if the text is not a definition. Accepts any UTF-8
+    /// name, because another program may have declared the family.
     pub fn from_json(name: &str, text: &str) -> Result<Self> {
         let garbage = |what: &str| {
             Error::new(
@@ -191,7 +192,7 @@ impl Definition {
         let buckets: Option<Vec<f64>> = match &object["buckets"] {
             Json::Null => Some(Vec::new()),
             Json::Array(bounds) => {
-                // With the bound that is left out when it is stored: no bounds at all would mean the default ones.
+                // Stored bounds omit `+Inf`. Without it, an empty list would mean the default buckets.
                 let last = (metric_type == Some(MetricType::Histogram)).then_some(Some(f64::INFINITY));
                 bounds.iter().map(Json::as_f64).chain(last).collect()
             }
@@ -205,7 +206,7 @@ impl Definition {
             &label_names.ok_or_else(|| garbage("labels"))?,
             &buckets.ok_or_else(|| garbage("buckets"))?,
         )?;
-        // A bad unit is no reason to hide the values.
+        // An invalid unit is dropped, so that the values remain visible.
         match object["unit"].as_str() {
             Some(unit) => Ok(definition.clone().with_unit(unit).unwrap_or(definition)),
             None => Ok(definition),

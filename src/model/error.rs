@@ -1,7 +1,7 @@
-//! What can go wrong, as a kind for programs and a sentence for people.
+//! The error type of the engine: a kind for programs, and a sentence for people.
 //!
-//! Every fallible function of the engine returns [`Error`]. The sentence says what was wrong, with
-//! which value, and what was expected. It never contains a password.
+//! Every fallible function of the engine returns [`Error`]. The sentence says what is wrong, names the value,
+//! and says what was expected. It never contains a password.
 
 use std::fmt;
 
@@ -18,15 +18,15 @@ pub enum ErrorKind {
     WrongType,
     /// The metric or the bucket that was asked for does not exist.
     NotFound,
-    /// The store cannot be reached, or refuses to serve; or an address cannot be listened at.
+    /// The store cannot be reached or refuses to serve, or the exporter cannot listen at its address.
     Unavailable,
     /// The store did not answer before the deadline.
     Timeout,
-    /// The store answered, but holds something that is not ours.
+    /// The store answered, but contains data that this library cannot use.
     Store,
 }
 
-/// A failure: its [`ErrorKind`] and a sentence.
+/// An error: its [`ErrorKind`] and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -37,17 +37,17 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error of `kind` that says `message`.
+    /// Creates an error.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The sentence for people.
+    /// Returns the sentence for people.
     pub fn message(&self) -> &str {
         &self.message
     }

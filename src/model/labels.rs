@@ -1,7 +1,7 @@
-//! A label set in its one canonical spelling: compact JSON, sorted by label name.
+//! The canonical encoding of a label set: compact JSON, sorted by label name.
 //!
-//! The spelling is the key of a metric within its family, in memory and in the stores
-//! (`{"bob":"cat"}`; without labels `{}`). A scrape walks it as it stands, and decodes nothing.
+//! The encoding is the key of a metric within its family, in memory and in the stores (`{"bob":"cat"}`; `{}`
+//! without labels). A scrape iterates over the encoded text without decoding it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// The labels of one metric, by name.
 pub type Labels = BTreeMap<String, String>;
 
-/// The canonical spelling of `labels`.
+/// Encodes a label set canonically.
 pub fn encode(labels: &Labels) -> String {
     let mut text = String::from("{");
     for (index, (name, value)) in labels.iter().enumerate() {
@@ -24,8 +24,8 @@ pub fn encode(labels: &Labels) -> String {
     text
 }
 
-/// Reads a label set that some process stored. Values that are no strings (pytheus stores a number
-/// where the application passed one) are read as their JSON text. `None` if it is no JSON object.
+/// Parses a label set from a store. Values that are not strings become their JSON text: pytheus stores a
+/// number if the application passed one. Returns `None` if the text is not a JSON object.
 pub fn decode(text: &str) -> Option<Labels> {
     let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).ok()?;
     let plain = |value| match value {
@@ -35,7 +35,8 @@ pub fn decode(text: &str) -> Option<Labels> {
     Some(object.into_iter().map(|(name, value)| (name, plain(value))).collect())
 }
 
-/// The canonical spelling of a label set that some process stored in any. `None` if it is none.
+/// Parses a label set from a store and re-encodes it canonically. Returns `None` if the text is not a label
+/// set.
 pub(crate) fn canonical(text: &str) -> Option<Cow<'_, str>> {
     if is_plain(text) {
         return Some(Cow::Borrowed(text));
@@ -44,19 +45,19 @@ pub(crate) fn canonical(text: &str) -> Option<Cow<'_, str>> {
     Some(if canonical == text { Cow::Borrowed(text) } else { Cow::Owned(canonical) })
 }
 
-/// The pairs of a canonical spelling: names and values as JSON has them between the quotes.
+/// Iterates over the names and values of a canonical encoding, each as the JSON text between its quotes.
 pub(crate) fn raw_pairs(canonical: &str) -> RawPairs<'_> {
     RawPairs { rest: canonical.strip_prefix('{').unwrap_or_default() }
 }
 
-/// `text` as JSON has it between the quotes.
+/// Returns `text` as JSON writes it between the quotes.
 pub(crate) fn raw(text: &str) -> String {
     let mut quoted = String::new();
     push_string(&mut quoted, text);
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// See [`raw_pairs`].
+/// The iterator of [`raw_pairs`].
 #[derive(Debug, Clone)]
 pub(crate) struct RawPairs<'key> {
     rest: &'key str,
@@ -73,7 +74,7 @@ impl<'key> Iterator for RawPairs<'key> {
     }
 }
 
-/// Splits a JSON string off: what is between its quotes, and what is behind them.
+/// Splits off a JSON string. Returns the text between its quotes and the text after them.
 fn split_string(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('"')?;
     let bytes = text.as_bytes();
@@ -81,15 +82,15 @@ fn split_string(text: &str) -> Option<(&str, &str)> {
     loop {
         match bytes.get(at)? {
             b'"' => return Some((&text[..at], &text[at + 1..])),
-            // Whatever is escaped is no end.
+            // An escaped quote does not end the string.
             b'\\' => at += 2,
             _ => at += 1,
         }
     }
 }
 
-/// Whether the spelling is canonical, and all its strings stand for themselves. It may be wrong about a
-/// canonical one, never about another.
+/// Whether the encoding is certainly canonical and has no escapes. May return `false` for a canonical
+/// encoding; never returns `true` for another text.
 fn is_plain(text: &str) -> bool {
     if text.bytes().any(|byte| byte < b' ' || byte == b'\\') {
         return false;
@@ -104,13 +105,14 @@ fn is_plain(text: &str) -> bool {
         length += r#""":"","#.len() + name.len() + value.len();
         last_name = Some(name);
     }
-    // No comma behind the last. Nothing but strings and what belongs between them has the length of these.
+    // There is no comma after the last pair. Equal lengths prove that the text has nothing besides the pairs
+    // and their punctuation.
     length -= usize::from(last_name.is_some());
     pairs.rest == "}" && length == text.len()
 }
 
 fn push_string(text: &mut String, value: &str) {
-    // serde_json cannot fail on a str, and writes what pytheus-backend-rs 0.0.9 wrote.
+    // serde_json cannot fail on a str, and escapes as pytheus-backend-rs 0.0.9 did, so keys stay the same.
     text.push_str(&serde_json::Value::from(value).to_string());
 }
 

@@ -1,6 +1,6 @@
 //! The types of metrics.
 
-/// What kind of metric a family has.
+/// The type of the metrics of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MetricType {
     /// Only goes up.
@@ -11,7 +11,7 @@ pub enum MetricType {
     Histogram,
     /// Counts and sums observations.
     Summary,
-    /// Of a type that nobody declared; behaves as a gauge.
+    /// Declared without a type; behaves as a gauge.
     Untyped,
 }
 
@@ -20,7 +20,7 @@ impl MetricType {
     pub(crate) const ALL: [Self; 5] =
         [Self::Counter, Self::Gauge, Self::Histogram, Self::Summary, Self::Untyped];
 
-    /// The type as the exposition formats spell it.
+    /// Returns the name of the type in the exposition formats.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",

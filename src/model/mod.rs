@@ -1,5 +1,4 @@
-//! What is counted: names, labels, definitions, and the samples that are read back. And how failures, findings and
-//! the engine's own statistics are expressed.
+//! The data types of the engine: names, labels, definitions and samples; errors, reports and statistics.
 
 pub(crate) mod definition;
 pub(crate) mod error;

@@ -1,23 +1,23 @@
 //! The rules for metric names and label names.
 //!
-//! The Prometheus data model: metric names match `[a-zA-Z_:][a-zA-Z0-9_:]*`, label names
-//! `[a-zA-Z_][a-zA-Z0-9_]*`; or, as Prometheus 3 has it, both are any UTF-8 text. Label names that begin with
-//! `__` are Prometheus' own, `le` belongs to histograms and `quantile` to summaries.
+//! In the Prometheus data model, metric names match `[a-zA-Z_:][a-zA-Z0-9_:]*` and label names match
+//! `[a-zA-Z_][a-zA-Z0-9_]*`. Since Prometheus 3, both may be any UTF-8 text. Label names that begin with `__`
+//! are reserved for Prometheus, `le` for histograms, and `quantile` for summaries.
 
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 
-/// Which names a program wants to declare.
+/// The names that a program may declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NameRule {
-    /// Those that every version of Prometheus knows: `[a-zA-Z_:][a-zA-Z0-9_:]*`, without `:` for labels.
+    /// Names that every version of Prometheus accepts: `[a-zA-Z_:][a-zA-Z0-9_:]*`, without `:` for labels.
     #[default]
     Legacy,
-    /// Any text that is not empty. A scraper that does not ask for such names gets them escaped.
+    /// Any text that is not empty. A scraper that does not request such names gets them escaped.
     Utf8,
 }
 
-/// Refuses a metric name that the rule refuses.
+/// Returns an error if the rule does not allow the metric name.
 pub fn check_metric_name(name: &str, rule: NameRule) -> Result<()> {
     let expected = match rule {
         NameRule::Legacy if !is_legacy_metric_name(name) => "expected [a-zA-Z_:][a-zA-Z0-9_:]*",
@@ -27,7 +27,8 @@ pub fn check_metric_name(name: &str, rule: NameRule) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidArgument, format!("invalid metric name {name:?}: {expected}")))
 }
 
-/// Refuses the label names of a family of `metric_type` that the rule or Prometheus would refuse.
+/// Returns an error if the rule does not allow a label name, if the name is reserved for `metric_type`, or if
+/// it occurs twice.
 pub fn check_label_names<'name>(
     names: impl Iterator<Item = &'name str> + Clone,
     metric_type: MetricType,
@@ -50,7 +51,7 @@ pub fn check_label_names<'name>(
     Ok(())
 }
 
-/// Why a family of `metric_type` cannot have a label of this name, if it cannot.
+/// Returns the reason if a label of this name is reserved in families of `metric_type`.
 pub(crate) fn reserved_label_name(name: &str, metric_type: MetricType) -> Option<&'static str> {
     match (name, metric_type) {
         (name, _) if name.starts_with("__") => {
@@ -62,12 +63,12 @@ pub(crate) fn reserved_label_name(name: &str, metric_type: MetricType) -> Option
     }
 }
 
-/// Whether every version of Prometheus takes this for a metric name.
+/// Whether every version of Prometheus accepts this metric name.
 pub(crate) fn is_legacy_metric_name(name: &str) -> bool {
     matches_name(name, |character| character == ':')
 }
 
-/// Whether every version of Prometheus takes this for a label name.
+/// Whether every version of Prometheus accepts this label name.
 pub(crate) fn is_legacy_label_name(name: &str) -> bool {
     matches_name(name, |_| false)
 }

@@ -1,12 +1,12 @@
-//! How a sample value and a bucket bound are written and read.
+//! Formats and parses sample values and bucket bounds.
 //!
-//! One spelling per number: the shortest that reads back as the same `f64`. It serves the text
-//! exposition, the `le` label and the Redis field names, so that `10`, `10.0` and `1e1` are one bucket.
-//! (Only OpenMetrics has a spelling of its own for `le`.)
+//! Each number has one spelling: the shortest that parses to the same `f64`. The text exposition, the `le`
+//! label and the Redis field names use it, so `10`, `10.0` and `1e1` are the same bucket. Only the `le` label
+//! of OpenMetrics is spelled differently.
 
 use std::fmt::{self, Write};
 
-/// Below this every integer is a f64 of its own, so that its digits are also the shortest that read back.
+/// Below 2^53 `f64` represents every integer exactly, so its digits are the shortest text that parses to it.
 const EXACT_INTEGERS: f64 = (1_u64 << 53) as f64;
 
 /// Writes `value` in its shortest form: `1`, `0.25`, `1e300`, `+Inf`, `-Inf`, `NaN`.
@@ -30,8 +30,7 @@ pub fn write_number(output: &mut impl Write, value: f64) -> fmt::Result {
     }
 }
 
-/// A bucket bound as OpenMetrics wants it, which is as Go and Prometheus spell it: `1.0`, `0.25`, `1e+06`,
-/// `1e-05`, `+Inf`.
+/// Formats a bucket bound for OpenMetrics, as Go and Prometheus do: `1.0`, `0.25`, `1e+06`, `1e-05`, `+Inf`.
 pub fn format_canonical_bound(value: f64) -> String {
     if !value.is_finite() {
         return format_number(value);
@@ -48,7 +47,7 @@ pub fn format_canonical_bound(value: f64) -> String {
     }
 }
 
-/// `value` as [`write_number`] writes it.
+/// Formats `value` as [`write_number`] does.
 pub fn format_number(value: f64) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -56,7 +55,7 @@ pub fn format_number(value: f64) -> String {
     text
 }
 
-/// Reads a number as stores hold it: decimal, `inf`, `+Inf`, `-inf`, `nan`, in any case.
+/// Parses a number from a store: decimal, `inf`, `+Inf`, `-inf` or `nan`, in upper or lower case.
 pub fn parse_number(text: &str) -> Option<f64> {
     text.trim().parse().ok()
 }
@@ -107,7 +106,7 @@ mod tests {
         }
     }
 
-    /// The spelling by the standard library alone.
+    /// Formats with the standard library alone.
     fn plain_spelling(value: f64) -> String {
         match value.abs() {
             magnitude if magnitude == 0.0 || (1e-5..1e17).contains(&magnitude) => format!("{value}"),
@@ -122,7 +121,8 @@ mod tests {
         fn every_way_to_write_a_number_gives_the_shortest(bits: u64, integer: i64, fraction in -1e7..1e7_f64) {
             for value in [f64::from_bits(bits), integer as f64, fraction, (integer >> 12) as f64 / 8.0] {
                 let (text, plain) = (format_number(value), plain_spelling(value));
-                // Of two that are as near and as short, one has the even digit at its end.
+                // Two texts of the same length may be equally near to the value; the two algorithms then
+                // choose differently.
                 let is_tie = text.len() == plain.len() && value.fract() != 0.0;
                 prop_assert!(text == plain || is_tie, "{text} {plain}");
                 prop_assert!(text.parse::<f64>().is_ok_and(|read| read.to_bits() == value.to_bits() || read.is_nan()));

@@ -1,7 +1,6 @@
-//! What a look at a whole store has found: facts, and faults.
+//! The findings of an examination of a whole store: facts and faults.
 //!
-//! Stores write it, sentence by sentence; the side-car prints it. It is for people: a program that wants to
-//! know asks whether the store is sound.
+//! Stores add sentences to it, and the side-car prints them for people. Programs use [`Report::is_sound`].
 
 /// The findings of [`crate::Backend::check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,17 +10,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// What the store is and holds; one finding each.
+    /// Returns what the store is and contains, one sentence per finding.
     pub fn facts(&self) -> &[String] {
         &self.facts
     }
 
-    /// What is wrong with it; one finding each. Scrapes leave out what a fault names.
+    /// Returns what is wrong with the store, one sentence per finding. Scrapes omit the data that a fault
+    /// names.
     pub fn faults(&self) -> &[String] {
         &self.faults
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no faults.
     pub fn is_sound(&self) -> bool {
         self.faults.is_empty()
     }
@@ -35,7 +35,7 @@ impl Report {
     }
 }
 
-/// A number of things: "1 family", "2 families".
+/// Formats a count with its noun: "1 family", "2 families".
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     match (count, noun.strip_suffix('y')) {
         (1, _) => format!("1 {noun}"),

@@ -1,30 +1,30 @@
-//! What a scrape has read: families, their series, and the samples of each.
+//! The result of reading a store: families, their series, and the values of each series.
 //!
-//! A store fills a [`Snapshot`]; the exposition renders it. Histogram buckets are stored one by one
-//! and become cumulative here, so that `_count` equals the `+Inf` bucket, whoever wrote meanwhile. The
-//! series of a family share three buffers, so that reading one allocates nothing.
+//! A store fills a [`Snapshot`], and the exposition renders it. Stored histogram buckets are not cumulative;
+//! this file sums them up, so `_count` equals the `+Inf` bucket even if other threads write during the read.
+//! All series of a family share three buffers, so iterating over them does not allocate.
 
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 
-/// The values of some families at one time.
+/// The values of some families, read by one scrape.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
-    /// The families, in the order in which they are shown.
+    /// The families, in the order of the exposition.
     pub families: Vec<FamilySamples>,
 }
 
 /// The values of one family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FamilySamples {
-    /// What the family is.
+    /// The definition of the family.
     pub definition: Definition,
-    /// The canonical labels of all series, one behind the other.
+    /// The canonical labels of all series, concatenated.
     keys: String,
-    /// Of each series: where its labels end, and when its metric was made.
+    /// For each series, the end of its labels in `keys`, and the time at which its metric was created.
     series: Vec<(usize, Option<f64>)>,
-    /// The cells of all series, one behind the other, in the order of [`Definition::cell_count`].
+    /// The cells of all series, concatenated, each in the order of [`Definition::cell_count`].
     cells: Vec<f64>,
 }
 
@@ -37,17 +37,17 @@ pub struct Series<'family> {
 }
 
 impl FamilySamples {
-    /// A family without series.
+    /// Creates a family without series.
     pub(crate) fn new(definition: Definition) -> Self {
         Self { definition, keys: String::new(), series: Vec::new(), cells: Vec::new() }
     }
 
-    /// The same with a compatible definition.
+    /// Replaces the definition by a compatible one.
     pub(crate) fn declared_as(self, definition: Definition) -> Self {
         Self { definition, ..self }
     }
 
-    /// Its series, sorted by their labels JSON.
+    /// Returns the series, sorted by their canonical labels.
     pub fn series(&self) -> impl ExactSizeIterator<Item = Series<'_>> + Clone {
         let width = self.definition.cell_count();
         self.series.iter().enumerate().map(move |(index, &(end, created))| {
@@ -56,8 +56,8 @@ impl FamilySamples {
         })
     }
 
-    /// Adds a series with the labels `key`, in their canonical spelling, and gives its cells, all 0, to be
-    /// filled. `created`: when its metric was made, in seconds since 1970, if that is known.
+    /// Adds a series with the canonical labels `key`. Returns its cells, all 0, for the caller to fill.
+    /// `created` is the time at which its metric was created, in seconds since 1970, if it is known.
     pub(crate) fn push(&mut self, key: &str, created: Option<f64>) -> &mut [f64] {
         self.keys.push_str(key);
         self.series.push((self.keys.len(), created));
@@ -66,7 +66,7 @@ impl FamilySamples {
         &mut self.cells[start..]
     }
 
-    /// Takes the last series away again.
+    /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();
         self.keys.truncate(self.series.last().map_or(0, |&(end, _)| end));
@@ -75,37 +75,37 @@ impl FamilySamples {
 }
 
 impl<'family> Series<'family> {
-    /// A series that is not of a snapshot.
+    /// Creates a series outside a snapshot.
     pub(crate) fn new(key: &'family str, cells: &'family [f64]) -> Self {
         Self { key, cells, created: None }
     }
 
-    /// Its labels in their canonical spelling: compact JSON, sorted by name.
+    /// Returns the labels in their canonical encoding: compact JSON, sorted by name.
     pub fn key(&self) -> &'family str {
         self.key
     }
 
-    /// Its labels.
+    /// Returns the labels.
     pub fn labels(&self) -> Labels {
         labels::decode(self.key).unwrap_or_default()
     }
 
-    /// When its metric was made, in seconds since 1970, where the store knows it.
+    /// Returns the time at which the metric was created, in seconds since 1970, if the store knows it.
     pub fn created(&self) -> Option<f64> {
         self.created
     }
 
-    /// The value of a counter, gauge or untyped metric; the sum of a summary or histogram.
+    /// Returns the value of a counter, gauge or untyped metric, or the sum of a summary or histogram.
     pub fn value(&self) -> f64 {
         self.cells[VALUE_CELL]
     }
 
-    /// How many observations a summary or histogram has counted.
+    /// Returns the number of observations of a summary or histogram.
     pub fn count(&self) -> f64 {
         self.cells[FIRST_COUNT_CELL..].iter().sum()
     }
 
-    /// The cumulative bucket counts of a histogram, in the order of its bounds, `+Inf` last.
+    /// Returns the cumulative bucket counts of a histogram, in the order of its bounds, `+Inf` last.
     pub fn cumulative_buckets(&self) -> impl Iterator<Item = f64> + 'family {
         let mut total = 0.0;
         self.cells[FIRST_COUNT_CELL..].iter().map(move |count| {
@@ -114,8 +114,8 @@ impl<'family> Series<'family> {
         })
     }
 
-    /// All sample values in the order of the exposition: the value; or count, sum; or the cumulative
-    /// buckets, count, sum.
+    /// Returns all sample values of the series: the value; or count and sum; or the cumulative buckets, count
+    /// and sum.
     pub fn values(&self, metric_type: MetricType) -> Vec<f64> {
         match metric_type {
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => vec![self.value()],

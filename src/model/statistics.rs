@@ -1,7 +1,7 @@
-//! What a backend and its store count about their own work.
+//! The statistics that a backend and its store keep about their own work.
 //!
-//! The front door counts scrapes here, and the thread of a store counts what it sends; the hot path does not come
-//! here. Showing the numbers as metrics is the business of a [`Follower`].
+//! The backend counts scrapes, and the store's thread counts batches. The hot path does not use this file. A
+//! [`Follower`] shows the numbers as metrics.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,12 +10,12 @@ use std::sync::{OnceLock, Weak};
 use super::error::Result;
 use crate::process::clock::since_1970;
 
-/// The names of the metrics that show [`Statistics`] begin with this.
+/// The prefix of the names of the metrics that show [`Statistics`].
 pub(crate) const SELF_METRIC_PREFIX: &str = "pytheus_backend_";
 
-/// What a backend has done in this process so far. A forked child begins at zero.
+/// What a backend has done in this process so far. A forked child starts at zero.
 ///
-/// A store that sends nothing (in memory, in shared memory) has only scrapes and scrape errors.
+/// A store that sends nothing (in memory, in shared memory) counts no batches, operations or flushes.
 ///
 /// ```
 /// let backend = pytheus_backend_rs::Backend::open("memory:")?;
@@ -37,55 +37,56 @@ pub struct Statistics {
     /// Metrics with changes that the server has not confirmed. A metric that has changed again while its last
     /// changes are on their way counts twice.
     pub metrics_pending: u64,
-    /// Metrics that the store could not take yet, because it is full or cannot be used. They count in this process,
-    /// and no scrape shows them; the log says why.
+    /// Metrics that the store has not accepted yet, because it is full or unusable. They count in this
+    /// process only, and no scrape shows them. The log gives the reason.
     pub metrics_held_back: u64,
     /// Scrapes, those that failed included.
     pub scrapes: u64,
     /// Scrapes that failed.
     pub scrape_errors: u64,
-    /// When the server last confirmed what was sent, or a flush found nothing left to send: in seconds since
-    /// 1970; 0 if it never has.
+    /// The time at which the server last confirmed a batch, or a flush found nothing to send, in seconds
+    /// since 1970. 0 if this has not happened yet.
     pub last_flush_timestamp: f64,
 }
 
-/// How many metrics of a table wait for their store.
+/// The number of metrics of a table that wait for their store.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Waiting {
-    /// With changes that the store has not taken.
+    /// Metrics with changes that the store has not taken.
     pub(crate) dirty: u64,
-    /// Which the store could not take yet.
+    /// Metrics that the store has not accepted yet.
     pub(crate) held_back: u64,
 }
 
 /// Shows the statistics as metrics.
 pub(crate) trait Follower: Debug + Send + Sync {
-    /// Brings the metrics up to date, unless that was done a moment ago.
+    /// Updates the metrics, unless they were updated less than a second ago.
     fn refresh_if_due(&self);
 }
 
-/// The counters of a backend and its store. Every ordering is `Relaxed`: each number stands for itself, and no
-/// other memory is read because of it.
+/// The counters of a backend and its store. Every ordering is `Relaxed`, because the numbers are independent
+/// and publish no other memory.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     batches_sent: AtomicU64,
     batches_resent: AtomicU64,
     batches_refused: AtomicU64,
     operations_sent: AtomicU64,
-    /// Metrics that the store has taken changes from, which the server has not confirmed.
+    /// Metrics with changes that the store has taken and the server has not confirmed.
     taken: AtomicU64,
     scrapes: AtomicU64,
     scrape_errors: AtomicU64,
     /// In milliseconds since 1970.
     last_flush: AtomicU64,
-    /// Set when the backend is opened, and only read later: no forked child can find it half set.
+    /// Set when the backend is opened, and only read later, so a forked child cannot inherit it half set.
     follower: OnceLock<Weak<dyn Follower>>,
-    /// Whether the store has taken changes of the program's own metrics since this was last asked.
+    /// Whether the store has taken changes of the program's own metrics since the follower's last update.
     has_news: AtomicBool,
 }
 
 impl Tally {
-    /// Returns the numbers as they are now. `waiting` tells what the table has for the store.
+    /// Returns the current statistics. `waiting` is the number of metrics in the table that wait for the
+    /// store.
     pub(crate) fn statistics(&self, waiting: Waiting) -> Statistics {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
         Statistics {
@@ -101,7 +102,8 @@ impl Tally {
         }
     }
 
-    /// Has `follower` told when the store is about to send. Only the first one is.
+    /// Sets the follower. It is asked to update its metrics before the store sends. Later calls have no
+    /// effect.
     pub(crate) fn follow(&self, follower: Weak<dyn Follower>) {
         let _ = self.follower.set(follower);
     }
@@ -114,7 +116,8 @@ impl Tally {
         }
     }
 
-    /// Lets the follower update its metrics before the store's thread sends, if there is news of the program.
+    /// Lets the follower update its metrics before the store's thread sends, if the program's metrics have
+    /// changed.
     pub(crate) fn about_to_send(&self) {
         let Some(follower) = self.follower.get().and_then(Weak::upgrade) else { return };
         if self.has_news.load(Ordering::Relaxed) {
@@ -122,7 +125,7 @@ impl Tally {
         }
     }
 
-    /// Forgets the news: the follower has just brought its metrics up to date.
+    /// Clears `has_news`. The follower calls this when it has updated its metrics.
     pub(crate) fn is_followed(&self) {
         self.has_news.store(false, Ordering::Relaxed);
     }
@@ -153,19 +156,20 @@ impl Tally {
         self.batches_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a batch of so many operations that the server has confirmed.
+    /// Counts a batch, and its operations, that the server has confirmed.
     pub(crate) fn confirmed(&self, operations: usize) {
         self.batches_sent.fetch_add(1, Ordering::Relaxed);
         self.operations_sent.fetch_add(operations as u64, Ordering::Relaxed);
         self.flushed();
     }
 
-    /// Notes that the server now has everything that was to be sent.
+    /// Notes the current time as that of the last flush. Call it when the server has everything that was to
+    /// be sent.
     pub(crate) fn flushed(&self) {
         self.last_flush.store(since_1970().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// In a forked child: starts at zero. The parent counts what was done before the fork.
+    /// Resets the numbers in a forked child. The parent keeps counting what was done before the fork.
     pub(crate) fn forked(&self) {
         let numbers = [
             &self.batches_sent,
