@@ -1,8 +1,7 @@
-/* Checks for the test programs: each says where it failed, what was expected and what came.
+/* Checks for the test programs. A failed check prints its place, the expected and the actual value.
  *
- * A test is a function named for the behaviour it shows; CHECK_RUN runs it, and check_result is what main
- * returns. A failed check does not end its test, so that one run shows everything that is wrong. Checks
- * may be made by any thread.
+ * A test is a function that is named for a behaviour. CHECK_RUN runs it, and main returns check_result. A failed check
+ * does not end its test, so that one run shows all failures. Any thread may check.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -26,8 +25,8 @@ static atomic_int check_failures;
 #define CHECK_CONTAINS(part, text) check_contains((part), (text), true, #text, __FILE__, __LINE__)
 #define CHECK_LACKS(part, text) check_contains((part), (text), false, #text, __FILE__, __LINE__)
 
-/* A call that takes a BackendError ** named `error` as its last argument, must come to `expected`, and, if
- * that is a failure, must explain itself with a sentence that contains `part`. */
+/* Checks that a call, whose last argument is a BackendError ** named `error`, returns `expected`. The message of a failure
+ * must contain `part`. */
 #define CHECK_ERROR(expected, part, call)                                                                     \
   do {                                                                                                        \
     BackendError *error = NULL;                                                                               \
@@ -37,7 +36,7 @@ static atomic_int check_failures;
     backend_error_free(error);                                                                                \
   } while (0)
 
-/* The same for a call that must succeed. */
+/* Checks that a call with an `error` argument succeeds. */
 #define CHECK_OK(call) CHECK_ERROR(BACKEND_STATUS_OK, "", call)
 
 #define CHECK_RUN(test)                                                                                       \
@@ -109,7 +108,7 @@ static inline void check_error(BackendStatus expected, const char *part, const B
   check_contains(part, backend_error_message(error), true, what, file, line);
 }
 
-/* The exit status of a test program. */
+/* Returns the exit status of a test program. */
 static inline int check_result(void) {
   int failures = atomic_load(&check_failures);
   if (failures == 0) return 0;
@@ -117,14 +116,14 @@ static inline int check_result(void) {
   return 1;
 }
 
-/* How often to repeat: `count`, or a part of it where every step is slow (valgrind). */
+/* Returns `count`, or a fraction of it under valgrind, where every step is slow. */
 static inline int check_repetitions(int count) {
   const char *divisor = getenv("CHECK_REPETITIONS_DIVISOR");
   int divided = count / (divisor == NULL ? 1 : atoi(divisor));
   return divided > 1 ? divided : 1;
 }
 
-/* Ends a test program whose surroundings are broken, so that no test could mean anything. */
+/* Ends a test program that cannot run, because a system call failed. */
 static inline void check_give_up(const char *reason) {
   perror(reason);
   exit(2);

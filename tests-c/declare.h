@@ -1,5 +1,5 @@
-/* Short forms of what nearly every test begins with: opening a backend, declaring a family, making its
- * metric. They check that it worked, and hold nothing of their own.
+/* Opens a backend, declares a family and creates its metric, as nearly every test does first. Failures are failed
+ * checks.
  */
 #ifndef DECLARE_H
 #define DECLARE_H
@@ -30,13 +30,13 @@ static inline MetricFamily *declare(const Backend *backend, const MetricFamilyOp
   return family;
 }
 
-/* A family without labels. */
+/* Declares a family without labels. */
 static inline MetricFamily *declare_plain(const Backend *backend, MetricType type, const char *name) {
   MetricFamilyOptions options = options_for(type, name);
   return declare(backend, &options);
 }
 
-/* A family with one label, "method". */
+/* Declares a family with the label "method". */
 static inline MetricFamily *declare_labelled(const Backend *backend, MetricType type, const char *name) {
   static const char *const label_names[] = {"method"};
   MetricFamilyOptions options = options_for(type, name);
@@ -45,7 +45,7 @@ static inline MetricFamily *declare_labelled(const Backend *backend, MetricType 
   return declare(backend, &options);
 }
 
-/* The metric of a family with one label, or (`label_value` is NULL) without. */
+/* Creates a metric with one label, or without if `label_value` is NULL. */
 static inline Metric *make_metric(const MetricFamily *family, const char *label_value) {
   Metric *metric = NULL;
   CHECK_OK(metric_new(family, &label_value, label_value == NULL ? 0 : 1, &metric, &error));
@@ -59,7 +59,7 @@ static inline double value_of(const Metric *metric) {
   return value;
 }
 
-/* Checks what a scrape shows, to the letter. */
+/* Checks the whole text of a scrape. */
 #define CHECK_SCRAPE(expected, backend) check_scrape((expected), (backend), __FILE__, __LINE__)
 
 static inline void check_scrape(const char *expected, const Backend *backend, const char *file, int line) {

@@ -1,5 +1,5 @@
-/* How redis_server.h does it. The server's standard output tells when it serves, so nothing here waits
- * for a time to pass. Linux only: the kernel kills the server when the test program dies.
+/* Implements redis_server.h. The server's standard output says when it is ready, so nothing here sleeps. Linux only: the
+ * kernel kills the server when the test program ends.
  */
 #include "redis_server.h"
 
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* How many free ports are tried: another program may take one before the server does. */
+/* The number of ports to try, because another program may take a free port before the server does. */
 enum { PORT_ATTEMPTS = 20 };
 
 static void give_up(const char *reason) {
@@ -61,7 +61,7 @@ static void become_server(const RedisServer *server, int output, pid_t program) 
   _exit(2);
 }
 
-/* Reads the server's output until it says that it serves. */
+/* Reads the server's output until it says that it is ready. */
 static bool is_ready(RedisServer *server) {
   char seen[8192];
   size_t length = 0;
@@ -145,7 +145,7 @@ static void append(char *reply, size_t size, const char *text) {
   snprintf(reply + length, size - length, "%s%s", length > 0 ? " " : "", text);
 }
 
-/* Reads one reply of the Redis protocol (RESP 2), with what is in it. */
+/* Reads one reply of the Redis protocol (RESP 2), elements of arrays included. */
 static void read_reply(FILE *stream, char *reply, size_t size) {
   char line[4096];
   if (fgets(line, sizeof line, stream) == NULL) give_up("no reply from redis-server");

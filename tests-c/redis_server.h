@@ -1,6 +1,5 @@
-/* A redis-server of a test program's own: on a free loopback port and a Unix socket, in a temporary
- * folder, without persistence. It is stopped by its process id, and also ends when the program does,
- * however that comes about.
+/* A private redis-server on a free loopback port and a Unix socket, in a temporary folder, without persistence. It ends
+ * with the test program.
  */
 #ifndef REDIS_SERVER_H
 #define REDIS_SERVER_H
@@ -20,25 +19,24 @@ typedef struct {
   char unix_url[128];
 } RedisServer;
 
-/* Starts a server, and returns when it serves. Ends the program if that is impossible. */
+/* Starts a server and returns when it is ready. Ends the program if the server does not start. */
 void redis_server_start(RedisServer *server);
 
-/* Kills the server as a crash would, and waits until it is gone. */
+/* Kills the server and waits for its end. */
 void redis_server_kill(RedisServer *server);
 
-/* Starts a server again, empty, on the port and socket of one that was killed. */
+/* Starts a killed server again, empty, on its port and socket. */
 void redis_server_restart(RedisServer *server);
 
 /* Stops the server and removes its folder. */
 void redis_server_stop(RedisServer *server);
 
-/* Makes the server stop answering, as a stalled machine would, and go on. */
+/* Stops and continues the process of the server. */
 void redis_server_pause(const RedisServer *server);
 void redis_server_resume(const RedisServer *server);
 
-/* Sends the server a command (the arguments end with NULL), over a connection of its own, and writes the
- * reply as text: a nil is "(nil)", an error begins with "-", the elements of an array follow each other
- * with a space. */
+/* Sends a command (its arguments end with NULL) over a new connection and writes the reply as text: a nil is "(nil)", an
+ * error begins with "-", and spaces separate the elements of an array. */
 void redis_server_ask(const RedisServer *server, char *reply, size_t size, ...);
 
 #endif

@@ -1,5 +1,4 @@
-// A C++ program that owns its handles by RAII and turns failures into exceptions: what the header must
-// allow in C++. It is built as C++11 and as C++17.
+// A C++ program that owns its handles by RAII and turns failures into exceptions. The header must allow both. It is built as C++11 and as C++17.
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -30,7 +29,7 @@ class Failure : public std::runtime_error {
   BackendStatus status;
 };
 
-// Takes what a call has written to its out-parameters, or throws what went wrong.
+// Takes the results from the out-parameters of a call, or throws its failure.
 template <typename Handle, typename Call>
 Owned<Handle> made_by(Call call) {
   Handle *handle = nullptr;

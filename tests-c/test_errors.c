@@ -410,7 +410,7 @@ static void a_server_that_never_answers_is_a_timeout(void) {
   close(listener);
 }
 
-static void a_server_that_is_not_there_is_unavailable(void) {
+static void a_missing_server_is_unavailable(void) {
   char url[128], address[64];
   int port = 0;
   /* The port is free, so a connection is refused. */
@@ -544,7 +544,7 @@ int main(void) {
   CHECK_RUN(a_negative_or_infinite_timeout_is_invalid);
   CHECK_RUN(an_invalid_url_is_refused_with_its_reason);
   CHECK_RUN(a_server_that_never_answers_is_a_timeout);
-  CHECK_RUN(a_server_that_is_not_there_is_unavailable);
+  CHECK_RUN(a_missing_server_is_unavailable);
   CHECK_RUN(a_name_declared_in_two_ways_is_a_conflict);
   CHECK_RUN(each_type_refuses_the_operations_of_the_others);
   CHECK_RUN(a_missing_metric_or_bucket_is_not_found);

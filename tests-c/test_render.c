@@ -1,5 +1,5 @@
-/* Scrapes as text in the format that a client asks for: what is in them, where families end, and which content
- * type they have.
+/* Scrapes as text through the C interface: the format that a client asks for, its content type, and the options of
+ * a scrape. The formats are tested in Rust (src/exposition/tests.rs).
  */
 #include <unistd.h>
 
@@ -22,7 +22,7 @@ static MetricsText *render(const Backend *backend, const MetricsRenderOptions *o
   return text;
 }
 
-/* Checks a text and its content type to the letter. */
+/* Checks a whole text and its content type. */
 static void check_rendered(const char *expected, const char *content_type, const Backend *backend,
                            const MetricsRenderOptions *options) {
   MetricsText *text = render(backend, options);
@@ -73,7 +73,7 @@ static void the_accept_header_decides_on_the_format(void) {
   backend_free(backend);
 }
 
-static void creation_is_told_where_the_store_knows_it(void) {
+static void creation_times_are_shown_where_the_store_knows_them(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
   double before = (double)time(NULL);
@@ -116,8 +116,8 @@ static void families_are_rendered_in_the_order_in_which_they_are_given(void) {
   backend_free(backend);
 }
 
-/* Families that only another process has declared: here another backend with the same file. */
-static void others_are_appended_when_they_are_wanted(void) {
+/* Another backend with the same file stands for another process. */
+static void families_of_other_processes_are_appended_on_request(void) {
   char path[] = "/tmp/test_render_XXXXXX";
   int file = mkstemp(path);
   if (file == -1) check_give_up("mkstemp");
@@ -149,7 +149,7 @@ static void others_are_appended_when_they_are_wanted(void) {
   unlink(path);
 }
 
-static void what_would_collide_is_left_out(void) {
+static void families_with_colliding_names_are_left_out(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *histogram = declare_plain(backend, METRIC_TYPE_SUMMARY, "time");
   MetricFamily *counter = declare_plain(backend, METRIC_TYPE_COUNTER, "time_count");
@@ -251,7 +251,7 @@ static MetricsForeignFamily foreign_family(MetricType type, const char *name, si
   return family;
 }
 
-/* A sample with one label, or (`label_name` is NULL) without. */
+/* Adds a sample with one label, or without if `label_name` is NULL. */
 static MetricsForeignSample foreign_sample(const char *const *label_name, const char *const *label_value,
                                            double value) {
   MetricsForeignSample sample;
@@ -412,7 +412,7 @@ static void a_collect_callback_computes_metrics_for_each_scrape_of_the_whole_sto
   backend_free(backend);
 }
 
-static void gzip_is_for_those_who_take_it(void) {
+static void gzip_is_used_for_clients_that_accept_it(void) {
   CHECK(metrics_accepts_gzip("deflate, gzip;q=0.5") == 1);
   CHECK(metrics_accepts_gzip("gzip;q=0, *") == 0);
   CHECK(metrics_accepts_gzip("\xff") == 0);
@@ -423,15 +423,15 @@ static void gzip_is_for_those_who_take_it(void) {
 int main(void) {
   CHECK_RUN(without_options_all_families_are_rendered_as_text);
   CHECK_RUN(the_accept_header_decides_on_the_format);
-  CHECK_RUN(creation_is_told_where_the_store_knows_it);
+  CHECK_RUN(creation_times_are_shown_where_the_store_knows_them);
   CHECK_RUN(families_are_rendered_in_the_order_in_which_they_are_given);
-  CHECK_RUN(others_are_appended_when_they_are_wanted);
-  CHECK_RUN(what_would_collide_is_left_out);
+  CHECK_RUN(families_of_other_processes_are_appended_on_request);
+  CHECK_RUN(families_with_colliding_names_are_left_out);
   CHECK_RUN(names_and_units_are_options_of_a_family);
   CHECK_RUN(wrong_arguments_are_named);
   CHECK_RUN(samples_of_the_program_stand_between_the_families_of_the_store);
   CHECK_RUN(a_wrong_foreign_sample_costs_itself_alone);
   CHECK_RUN(a_collect_callback_computes_metrics_for_each_scrape_of_the_whole_store);
-  CHECK_RUN(gzip_is_for_those_who_take_it);
+  CHECK_RUN(gzip_is_used_for_clients_that_accept_it);
   return check_result();
 }

@@ -1,5 +1,5 @@
-/* What a backend tells about itself: the struct in every size that a program may have, and numbers that move
- * when something is sent, refused or scraped. With a real server of this program's own.
+/* The statistics of a backend: the struct in every size that a program may have, and numbers that change with batches
+ * and scrapes. What each number counts is tested in Rust (tests/statistics.rs).
  */
 #include "declare.h"
 #include "redis_server.h"
@@ -39,8 +39,8 @@ static void a_size_that_no_version_has_is_refused_and_nothing_is_written(void) {
   backend_free(backend);
 }
 
-/* A program that was compiled with a later header: what this library does not know is zero, and what lies
- * behind the struct is left alone. */
+/* A program that was compiled with a later header: fields that this library does not know become zero, and the memory
+ * after the struct is untouched. */
 static void a_larger_struct_is_filled_with_zeros(void) {
   struct {
     BackendStatistics known;
@@ -73,7 +73,7 @@ static void scrapes_are_counted_in_memory(void) {
   backend_free(backend);
 }
 
-static void what_is_sent_to_a_server_is_counted(void) {
+static void sent_batches_are_counted(void) {
   time_t began = time(NULL);
   Backend *backend = open_backend(server.url);
   MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
@@ -94,7 +94,7 @@ static void what_is_sent_to_a_server_is_counted(void) {
   backend_free(backend);
 }
 
-static void the_numbers_are_metrics_where_they_are_wanted(void) {
+static void self_metrics_are_metrics_of_the_store(void) {
   char url[128], *text = NULL;
   snprintf(url, sizeof url, "%s?self_metrics=true", server.url);
   Backend *backend = open_backend(url);
@@ -113,8 +113,8 @@ int main(void) {
   CHECK_RUN(a_larger_struct_is_filled_with_zeros);
   CHECK_RUN(scrapes_are_counted_in_memory);
   redis_server_start(&server);
-  CHECK_RUN(what_is_sent_to_a_server_is_counted);
-  CHECK_RUN(the_numbers_are_metrics_where_they_are_wanted);
+  CHECK_RUN(sent_batches_are_counted);
+  CHECK_RUN(self_metrics_are_metrics_of_the_store);
   redis_server_stop(&server);
   return check_result();
 }

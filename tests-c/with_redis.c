@@ -1,5 +1,5 @@
-/* Runs another program with a redis-server of its own: the server's URL is added to the program's
- * arguments as the last one. ctest runs the examples with it. It returns the program's exit status.
+/* Runs another program with a private redis-server, whose URL is the program's last argument, and returns its exit
+ * status. ctest runs the examples with it.
  */
 #include <stdio.h>
 #include <stdlib.h>
