@@ -1,7 +1,7 @@
 //! A metrics engine behind a stable C ABI.
 //!
-//! Programs in any language count with it (counters, gauges, histograms, summaries, with labels). It keeps the values
-//! where all processes of a service can share them, and renders them as text for Prometheus.
+//! Programs in any language count with it (counters, gauges, histograms, summaries, with labels). It keeps
+//! the values where all processes of a service can share them, and renders them as text for Prometheus.
 //!
 //! ```
 //! use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType};
@@ -14,20 +14,20 @@
 //! # Ok::<(), pytheus_backend_rs::Error>(())
 //! ```
 //!
-//! # The way of an increment
+//! # The path of an increment
 //!
 //! [`Metric::inc`] checks the type, and changes the metric's [`cell::Cells`] with [`add`](cell::Cells::add):
 //!
-//! - in memory, a [`CounterCell`](cell::counter::CounterCell) or a [`ValueCell`](cell::value::ValueCell), and that is
-//!   all;
+//! - in memory, a [`CounterCell`](cell::counter::CounterCell) or a [`ValueCell`](cell::value::ValueCell);
 //! - in shared memory, [`SharedCells`](cell::shared::SharedCells) of a mapped [`Segment`](cell::segment::Segment);
 //! - with a server, [`PendingCells`](cell::pending::PendingCells), whose
 //!   [`mark_dirty`](cell::pending::PendingCells::mark_dirty) queues the metric for the thread of its
 //!   [`Store`](store::Store).
 //!
-//! `ARCHITECTURE.md` is the map of the whole: the layers, the ways of a batch and of a scrape, the threads and the locks.
+//! `ARCHITECTURE.md` describes the rest: the layers, the paths of a batch and of a scrape, the threads and
+//! the locks.
 
-// The walk above leads through private modules: it is for readers of the source.
+// The links above lead to private modules, because that section is for readers of the source.
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod backend;

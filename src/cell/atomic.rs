@@ -1,8 +1,8 @@
 //! The atomics that [`pending`](crate::cell::pending) is built from.
 //!
 //! That file imports them from here and from nowhere else, so that the models in `tests/loom_pending.rs` can
-//! run the same source on loom's atomics, which try every interleaving. This file defines words only; what they
-//! mean together is defined in `pending`.
+//! run the same source on loom's atomics, which try every interleaving. This file defines words only; what
+//! they mean together is defined in `pending`.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 

@@ -1,8 +1,9 @@
 //! Changes that gather in a metric until they are taken.
 //!
 //! Each operation is one read-modify-write that acquires and releases. If a take precedes a change in the
-//! modification order of a cell, everything that the taker did before the take happens before everything that the
-//! writer does after the change. [`pending`](crate::cell::pending) and [`held`](crate::cell::held) rely on this.
+//! modification order of a cell, everything that the taker did before the take happens before everything that
+//! the writer does after the change. [`pending`](crate::cell::pending) and [`held`](crate::cell::held) rely
+//! on this.
 
 use crate::cell::atomic::{AtomicChangeWord, AtomicU64, ChangeWord, Ordering};
 use crate::model::metric_type::MetricType;
@@ -36,10 +37,11 @@ impl AddedCell {
     }
 }
 
-/// The change of a gauge since the last take: the last value that was set, if any, plus the additions after it.
+/// The change of a gauge since the last take: the last value that was set, if any, plus the additions after
+/// it.
 ///
-/// The kind of the change and its value share one word, so that each operation is one compare-and-swap. Two words
-/// could not be taken together without a lock.
+/// The kind of the change and its value share one word, so that each operation is one compare-and-swap. Two
+/// words could not be taken together without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct GaugeCell(AtomicChangeWord);
 
@@ -114,7 +116,8 @@ impl Gathered {
         added.chain(gauge.map(GaugeCell::take)).enumerate()
     }
 
-    /// Drops the changes. Call it only in a process with one thread, such as a forked child: it orders nothing.
+    /// Drops the changes. Call it only in a process with one thread, such as a forked child: it orders
+    /// nothing.
     pub(crate) fn discard(&self) {
         match self {
             Self::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),

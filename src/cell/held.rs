@@ -1,14 +1,16 @@
-//! The cells of a metric that its store cannot hold yet, because the file is full or its lock cannot be taken.
+//! The cells of a metric that its store cannot hold yet, because the file is full or its lock cannot be
+//! taken.
 //!
-//! The metric counts in this process meanwhile, so no call fails. When the store has room, the front door gives the
-//! metric its cells in the store, and the counted changes move there.
+//! The metric counts in this process meanwhile, so no call fails. When the store has room, the front door
+//! gives the metric its cells in the store, and the counted changes move there.
 //!
 //! # Why no change is lost or moved twice
 //!
-//! A writer that sees no cells of the store changes a gathered cell (A), and then looks for them again (B). The mover
-//! publishes them (C), and then takes the gathered cells (D). If D comes before A in the order of a cell, C happens
-//! before B (see [`gathered`](super::gathered)): the writer sees the cells of the store, and moves its change itself.
-//! Otherwise D takes the change. A take leaves 0, so two movers at once move each change once.
+//! A writer that sees no cells of the store changes a gathered cell (A), and then looks for them again (B).
+//! The mover publishes them (C), and then takes the gathered cells (D). If D comes before A in the order of a
+//! cell, C happens before B (see [`gathered`](super::gathered)): the writer sees the cells of the store, and
+//! moves its change itself. Otherwise D takes the change. A take leaves 0, so two movers at once move each
+//! change once.
 //!
 //! If one thread sets a gauge while another thread moves it, the mover may apply an earlier value last.
 
@@ -88,7 +90,8 @@ impl HeldCells {
         }
     }
 
-    /// Writes the values to `values`: those in the store if it has the metric, and those counted here otherwise.
+    /// Writes the values to `values`: those in the store if it has the metric, and those counted here
+    /// otherwise.
     pub(crate) fn read(&self, values: &mut [f64]) {
         match self.stored() {
             Some(cells) => cells.read(values),
@@ -114,8 +117,8 @@ impl HeldCells {
     /// Notes that the metric was removed, and must not be moved to the store any more.
     pub(crate) fn remove(&self) {
         self.removed.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `is_removed`: if one thread removes the metric while another stores it, at least
-        // one of them sees what the other did.
+        // Pairs with the fence in `is_removed`: if one thread removes the metric while another stores it, at
+        // least one of them sees what the other did.
         fence(Ordering::SeqCst);
     }
 

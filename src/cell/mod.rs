@@ -3,8 +3,8 @@
 //! Each store picks the form that suits it. Counting in a cell is the last step of the hot path: nothing here
 //! allocates, looks anything up, takes a lock or makes a system call. So a signal handler may count while it
 //! interrupts a thread that counts, and a forked child never finds a cell that another thread holds.
-//! (`memory:?cell=mutex` gives the same cells as `memory:`. A lock for each value would deadlock a signal handler, and
-//! took 11 ns instead of 5.)
+//! (`memory:?cell=mutex` gives the same cells as `memory:`. A lock for each value would deadlock a signal
+//! handler, and took 11 ns instead of 5.)
 //!
 //! [`Definition::cell_count`] describes the order of the cells.
 
@@ -30,7 +30,8 @@ use crate::model::metric_type::MetricType;
 
 /// The cells of a metric, in the form that its store needs.
 ///
-/// `Metric` checks the type before it calls an operation, so an operation does nothing for variants of other types.
+/// `Metric` checks the type before it calls an operation, so an operation does nothing for variants of other
+/// types.
 #[derive(Debug)]
 pub(crate) enum Cells {
     Counter(CounterCell),
@@ -123,7 +124,8 @@ impl Cells {
         }
     }
 
-    /// Writes the values to `values`, one for each cell. Does nothing for pending cells, whose values are in the store.
+    /// Writes the values to `values`, one for each cell. Does nothing for pending cells, whose values are in
+    /// the store.
     pub(crate) fn read(&self, values: &mut [f64]) {
         match self {
             Self::Counter(cell) => values[VALUE_CELL] = cell.get(),
@@ -149,8 +151,8 @@ impl Cells {
         matches!(self, Self::Pending(cells) if cells.is_dirty())
     }
 
-    /// In a forked child, discards the changes that the parent will send or move to the store. Other cells stay as
-    /// they are: the child has a copy of those in memory, and shares mapped ones with the parent.
+    /// In a forked child, discards the changes that the parent will send or move to the store. Other cells
+    /// stay as they are: the child has a copy of those in memory, and shares mapped ones with the parent.
     pub(crate) fn discard_pending(&self) {
         match self {
             Self::Pending(cells) => cells.discard(),

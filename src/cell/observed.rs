@@ -17,8 +17,8 @@ impl ObservedCells {
         Self { sum: ValueCell::default(), counts: (0..counts).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// Adds 1 to the count with this index, and `value` to the sum. Every ordering is `Relaxed`: a reader may see
-    /// the count and not yet the sum, here as in every store.
+    /// Adds 1 to the count with this index, and `value` to the sum. Every ordering is `Relaxed`: a reader may
+    /// see the count and not yet the sum, here as in every store.
     #[inline]
     pub(crate) fn observe(&self, index: usize, value: f64) {
         if let Some(count) = self.counts.get(index) {

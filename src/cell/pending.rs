@@ -1,17 +1,17 @@
 //! The changes of a metric that its store has not taken yet.
 //!
-//! A store behind a network gives its metrics these cells. Changes gather here until a thread of the store takes
-//! them. A metric holds one pending change per cell, however many operations there are. Gathering never fails and
-//! never waits.
+//! A store behind a network gives its metrics these cells. Changes gather here until a thread of the store
+//! takes them. A metric holds one pending change per cell, however many operations there are. Gathering never
+//! fails and never waits.
 //!
 //! # Why no change is lost or taken twice
 //!
 //! A writer first changes the cell (A), then reads the state (B), and queues the metric unless it is queued.
-//! The taker first sets the state to "clean" (C), then takes the cell (D). A change would be lost if D missed A
-//! while B still read "queued". A and D are read-modify-writes of one atomic. If D comes first in its order, A
-//! reads from D or from a later change; D releases and A acquires, so C happens before B, and B reads "clean" or
-//! what a later writer has made of it. So `AcqRel` on the cells is enough, and the state can be read `Relaxed`.
-//! `tests/loom_pending.rs` tries every interleaving.
+//! The taker first sets the state to "clean" (C), then takes the cell (D). A change would be lost if D missed
+//! A while B still read "queued". A and D are read-modify-writes of one atomic. If D comes first in its
+//! order, A reads from D or from a later change; D releases and A acquires, so C happens before B, and B
+//! reads "clean" or what a later writer has made of it. So `AcqRel` on the cells is enough, and the state can
+//! be read `Relaxed`. `tests/loom_pending.rs` tries every interleaving.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ use crate::cell::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::cell::gathered::{Change, Gathered};
 use crate::model::metric_type::MetricType;
 
-/// Queues a metric with its store, which will take the changes. Returns `false` if that is not possible now. The next
-/// change then tries again.
+/// Queues a metric with its store, which will take the changes. Returns `false` if that is not possible now.
+/// The next change then tries again.
 pub(crate) type Queue = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Nothing is pending, or the change that is being made will queue the metric.
@@ -83,9 +83,9 @@ impl PendingCells {
             return;
         }
         if !(self.queue)() {
-            // Nothing is lost: the change stays here, where a barrier's walk finds it, and the next change tries
-            // again. The state must not become "clean": another writer may have queued the metric since, and that
-            // entry must find something to take. AcqRel: as above.
+            // Nothing is lost: the change stays here, where a barrier's walk finds it, and the next change
+            // tries again. The state must not become "clean": another writer may have queued the metric
+            // since, and that entry must find something to take. AcqRel: as above.
             self.state.swap(REFUSED, Ordering::AcqRel);
         }
     }
@@ -96,8 +96,8 @@ impl PendingCells {
         self.state.load(Ordering::Acquire) != CLEAN && !self.removed.load(Ordering::Relaxed)
     }
 
-    /// Takes the changes that have gathered, with the index of each cell. Returns nothing if they were already taken
-    /// for an earlier queue entry.
+    /// Takes the changes that have gathered, with the index of each cell. Returns nothing if they were
+    /// already taken for an earlier queue entry.
     pub(crate) fn take(&self) -> Vec<(usize, Change)> {
         if self.state.swap(CLEAN, Ordering::AcqRel) == CLEAN || self.removed.load(Ordering::Acquire) {
             return Vec::new();
@@ -127,8 +127,8 @@ impl PendingCells {
         self.is_new.load(Ordering::Relaxed)
     }
 
-    /// In a forked child, discards the changes that gathered before the fork, because the parent sends them. The child
-    /// has only this thread, so no ordering matters.
+    /// In a forked child, discards the changes that gathered before the fork, because the parent sends them.
+    /// The child has only this thread, so no ordering matters.
     pub(crate) fn discard(&self) {
         self.gathered.discard();
         self.is_new.store(false, Ordering::Relaxed);

@@ -40,8 +40,8 @@ impl Segment {
         Self::populated(map, has_holes)
     }
 
-    /// Populates the map if the file has holes. Reading a hole on a full tmpfs raises SIGBUS, because the kernel
-    /// has no page for it. Populating the map first turns that signal into an error.
+    /// Populates the map if the file has holes. Reading a hole on a full tmpfs raises SIGBUS, because the
+    /// kernel has no page for it. Populating the map first turns that signal into an error.
     fn populated(map: MmapRaw, has_holes: bool) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
         if has_holes {

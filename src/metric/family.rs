@@ -16,14 +16,16 @@ pub enum Lifetime {
     #[default]
     Backend,
     /// As long as a handle to it or to one of its metrics. Each declaration makes a separate family, as the
-    /// objects of a client library need. Two families of one name share values only if the store shares values
-    /// between processes. In memory, `collect` without a list of families shows only the first of them.
+    /// objects of a client library need. Two families of one name share values only if the store shares
+    /// values between processes. In memory, `collect` without a list of families shows only the first of
+    /// them.
     Handle,
 }
 
 /// Reads the values of metrics from the store, where they live.
 pub(crate) trait ReadCells: Debug + Send + Sync {
-    /// Returns the values of the cells of one metric, after the store has taken what this process has pending.
+    /// Returns the values of the cells of one metric, after the store has taken what this process has
+    /// pending.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;
 }
 

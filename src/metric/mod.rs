@@ -1,8 +1,8 @@
 //! A metric: one label set of a family, and the operations on it.
 //!
-//! This is the hot path. An operation is one check of the type, one addition to a cell at a stable address and,
-//! where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system call.
-//! Only the first change after the store has taken the earlier ones does more: it queues the metric.
+//! This is the hot path. An operation is one check of the type, one addition to a cell at a stable address
+//! and, where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system
+//! call. Only the first change after the store has taken the earlier ones does more: it queues the metric.
 
 pub(crate) mod family;
 pub(crate) mod table;

@@ -1,8 +1,8 @@
 //! The table of a backend: its families, and the metrics of each.
 //!
-//! One lock guards it. The lock is held for look-ups and insertions, and while a store is told of a removal, but
-//! never across the network, and never on the hot path. The forking thread holds it during a fork, so a child never
-//! inherits it locked by another thread.
+//! One lock guards it. The lock is held for look-ups and insertions, and while a store is told of a removal,
+//! but never across the network, and never on the hot path. The forking thread holds it during a fork, so a
+//! child never inherits it locked by another thread.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
@@ -74,7 +74,8 @@ const FIRST_SWEEP: usize = 64;
 
 impl FamilyTable {
     /// Declares a family. If `names_are_shared`, the store keeps one family per name, so even two families of
-    /// [`Lifetime::Handle`] must be compatible. If those differ in labels or help, this logs one warning per name.
+    /// [`Lifetime::Handle`] must be compatible. If those differ in labels or help, this logs one warning per
+    /// name.
     pub(crate) fn declare(
         &self,
         definition: Definition,
@@ -130,8 +131,8 @@ impl FamilyTable {
         metric
     }
 
-    /// Takes a metric out of the table, and calls `removed` before another thread can put a new one in its place.
-    /// Returns `None` if there is none.
+    /// Takes a metric out of the table, and calls `removed` before another thread can put a new one in its
+    /// place. Returns `None` if there is none.
     pub(crate) fn remove_metric<T>(
         &self,
         family: &Family,
@@ -143,8 +144,8 @@ impl FamilyTable {
         Some(removed(&metric))
     }
 
-    /// Takes all metrics of the families of this name out of the table, and calls `cleared` before another thread
-    /// can put new ones in their place.
+    /// Takes all metrics of the families of this name out of the table, and calls `cleared` before another
+    /// thread can put new ones in their place.
     pub(crate) fn clear<T>(
         &self,
         family: &Family,
@@ -226,8 +227,8 @@ impl Records {
         self.families.values().flat_map(|record| record.metrics.values()).filter_map(Entry::get)
     }
 
-    /// Returns the families of this name that are alive, and removes the dead ones. A program that declares one name
-    /// again and again would otherwise have each declaration look at all earlier ones.
+    /// Returns the families of this name that are alive, and removes the dead ones. A program that declares
+    /// one name again and again would otherwise have each declaration look at all earlier ones.
     fn named(&mut self, name: &str) -> Vec<Arc<Family>> {
         let Some(ids) = self.by_name.get_mut(name) else { return Vec::new() };
         let mut alive = Vec::new();

@@ -71,7 +71,7 @@ impl Store for MemoryStore {
     }
 
     fn collect_with_others(&self, families: Vec<Arc<Family>>, _: &HashSet<&str>) -> Result<Snapshot> {
-        // This process has declared all families that are here.
+        // This store has no families of other processes.
         self.collect(Some(families))
     }
 

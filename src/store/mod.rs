@@ -1,7 +1,7 @@
 //! Where values live. One interface, and one file or folder for each store.
 //!
-//! The hot path does not come through here: a metric changes its cells by itself. A store makes the cells, reads
-//! them, and is told about families and metrics that come and go.
+//! The hot path does not come through here: a metric changes its cells by itself. A store makes the cells,
+//! reads them, and is told about families and metrics that come and go.
 
 mod memory;
 pub(crate) mod open;
@@ -29,30 +29,33 @@ use crate::process::fork::ForkGuard;
 ///
 /// The default bodies suit a store that has nothing to send and no locks.
 pub(crate) trait Store: Debug + Send + Sync {
-    /// Returns whether the store keeps one family per name, so that all who use a name must agree on it.
+    /// Returns whether the store keeps one family per name, so that all processes must agree on its
+    /// definition.
     fn names_are_shared(&self) -> bool;
 
-    /// Refuses a family that cannot be declared: its name is taken in another way, or the store has no room.
+    /// Refuses a family that cannot be declared: an incompatible family has its name, or the store has no
+    /// room.
     fn admit(&self, _definition: &Definition) -> Result<()> {
         Ok(())
     }
 
-    /// Learns of a family that was declared.
+    /// Tells the store that a family was declared.
     fn declared(&self, _family: &Arc<Family>) {}
 
-    /// Makes a metric, which is not in the table yet. An error has the front door hold the metric back.
+    /// Makes a metric, which is not in the table yet. If this fails, the front door holds the metric back.
     fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>>;
 
-    /// Makes the cells of a metric that [`new_metric`](Self::new_metric) has refused. A store that refuses none has
-    /// none to make.
+    /// Makes the cells of a metric that [`new_metric`](Self::new_metric) has refused before. The default
+    /// suits a store that refuses no metric.
     fn cells_of(&self, metric: &Metric) -> Result<Cells> {
         Ok(Cells::in_memory(&metric.family.definition))
     }
 
-    /// Learns that a metric is in the table now.
+    /// Tells the store that a metric is in the table now.
     fn created(&self, _metric: &Arc<Metric>) {}
 
-    /// Starts what `removed` and `cleared` need, which are called with the table locked.
+    /// Starts the threads that `removed` and `cleared` need. Those two cannot start them, because they are
+    /// called with the table locked.
     fn make_ready(&self) {}
 
     /// Removes a metric that was taken out of the table.
@@ -60,8 +63,8 @@ pub(crate) trait Store: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Removes a metric that only other processes have. Returns `false` if there is none, or if the store cannot
-    /// tell.
+    /// Removes a metric that only other processes have. Returns `false` if there is none, or if the store
+    /// cannot tell.
     fn remove_unknown(&self, _family: &Arc<Family>, _key: &str) -> Result<bool> {
         Ok(false)
     }
@@ -83,7 +86,7 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Examines everything that the store holds.
     fn check(&self) -> Result<Report>;
 
-    /// Moves values that an older version has laid out in another way.
+    /// Moves values from the layout of an older version to the present one.
     fn migrate(&self) -> Result<Report> {
         let mut report = Report::default();
         report.fact("this store has no older layout");
@@ -100,7 +103,7 @@ pub(crate) trait Store: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Takes the locks of the store, which the forking thread must hold: see [`crate::process::fork`].
+    /// Takes the locks that the forking thread must hold across the fork: see [`crate::process::fork`].
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
         Box::new(NoLocks)
     }

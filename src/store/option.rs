@@ -1,7 +1,7 @@
 //! How the options of a store URL are declared and read.
 //!
 //! Each store declares its options once, in a table of [`StoreOption`]s. The parser, the defaults and the
-//! error texts come from the tables, and tests hold the documentation against them. No error repeats the
+//! error texts come from the tables, and tests compare the documentation with them. No error repeats the
 //! whole URL, because a URL may hold a password.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct StoreOption<T: 'static> {
     pub(crate) alias: Option<&'static str>,
     /// Type, unit and range of a value, as an error message names them after "expected".
     pub(crate) expected: &'static str,
-    /// The value if the URL gives none. `None`: the option is unset then.
+    /// The value if the URL gives none. `None` leaves the option unset.
     pub(crate) default: Option<&'static str>,
     /// What the option does, for the documentation.
     #[cfg_attr(not(test), expect(dead_code, reason = "the documentation is held against it by tests"))]
@@ -49,8 +49,8 @@ pub(crate) const COMMON: &[StoreOption<CommonOptions>] = &[StoreOption {
 
 /// Reads the query of `url`: first sets all defaults of `table` in `options`, then what the query says.
 ///
-/// Returns the options that all stores have. An option that is unknown, given twice, or has a value that is
-/// not expected is an error that names it.
+/// Returns the options that all stores have. Fails and names the option if one is unknown, is given twice, or
+/// has a value that is not as `expected`.
 pub(crate) fn read_query<T>(
     store: &str,
     url: &Url,

@@ -1,7 +1,7 @@
 //! Reads a store URL.
 //!
-//! The stores declare their options ([`super::option`]); this file knows the schemes, and what stands before
-//! the query. No error repeats the URL, because it may hold a password.
+//! The stores declare their options ([`super::option`]). This file knows the schemes, and the parts of a URL
+//! before the query. No error repeats the URL, because it may hold a password.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,7 +16,7 @@ use super::redis::{self, Address, RedisOptions, Tls};
 use super::shared_memory::{self, SharedMemoryOptions, Start};
 use crate::model::error::Result;
 
-/// Which store a URL names, and with which options of its own.
+/// The store that a URL names, with the options of that store.
 #[derive(Debug)]
 pub(crate) enum StoreOptions {
     Memory,
@@ -24,7 +24,7 @@ pub(crate) enum StoreOptions {
     Redis(Box<RedisOptions>),
 }
 
-/// What a store URL says.
+/// A parsed store URL.
 #[derive(Debug)]
 pub(crate) struct StoreUrl {
     pub(crate) store: StoreOptions,
@@ -37,8 +37,8 @@ const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis
 impl StoreUrl {
     /// Parses `text`.
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not a store URL, or for an
-    /// option that is unknown, given twice or out of range.
+    /// Fails with [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not a store URL, or
+    /// if an option is unknown, given twice or out of range.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let Ok(url) = Url::parse(text) else {
             return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
@@ -55,8 +55,8 @@ impl StoreUrl {
     }
 }
 
-/// Refuses characters that would be cut off or misread silently. Most often a password holds one of them as
-/// it is.
+/// Refuses characters that would be cut off or misread silently. Most often they come from a password that is
+/// not percent-encoded.
 fn check_parts(url: &Url) -> Result<()> {
     let has_at = url.path().contains('@') || url.query().is_some_and(|query| query.contains('@'));
     if has_at || url.fragment().is_some() {
@@ -114,7 +114,8 @@ fn parse_redis_tls(url: &Url) -> Result<StoreUrl> {
     Ok(parsed)
 }
 
-/// Refuses options for TLS where it is not used: the program would take the connection for a safe one.
+/// Refuses TLS options in a URL without TLS, because the program would believe that the connection is
+/// encrypted.
 fn without_tls(parsed: StoreUrl) -> Result<StoreUrl> {
     match &parsed.store {
         StoreOptions::Redis(options) if options.tls_options.is_set() => Err(configuration(

@@ -1,4 +1,4 @@
-//! The BackendAction thread: takes what metrics have gathered, and has it sent.
+//! The BackendAction thread: takes the changes that metrics have gathered, and sends them.
 //!
 //! Between sends it sleeps for `flush_interval`, so that a million increments become a few hundred commands.
 //! It takes events in the order in which they happened, and answers requests.
@@ -14,10 +14,10 @@ use super::sender::BatchSender;
 use super::shared::Shared;
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// How often an idle thread looks whether the server has ended the connection.
+/// How often an idle thread checks whether the server has ended the connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often events are taken while the store is lost. They keep metrics alive that the program has removed.
+/// How often events are taken while the store is lost. Events in the channel keep removed metrics alive.
 const TAKE_EVERY: Duration = Duration::from_millis(100);
 
 /// The state of the thread.
@@ -95,8 +95,7 @@ impl Action {
     }
 
     fn wait_for_anything(&mut self) -> Option<Request> {
-        // The end of the connection may be the only sign that the server has lost what it had of this
-        // process.
+        // The end of the connection may be the only sign that the server has lost the values of this process.
         let is_watching = self.sender.has_something_to_lose();
         let look = if is_watching { crossbeam_channel::after(LOOK_EVERY) } else { never() };
         let received = select! {
@@ -106,7 +105,7 @@ impl Action {
         };
         match received {
             Ok(event) => self.sender.backlog.take_event(event),
-            // The store is gone, but readers may still ask.
+            // The store is gone, but readers may still send requests.
             Err(_) => return Some(self.requests.recv().unwrap_or_else(|_| self.stop_unasked())),
         }
         None
@@ -146,7 +145,7 @@ impl Action {
             if is_sent || now >= deadline || self.abandoned.load(Ordering::Relaxed) {
                 return self.sender.backlog.outbox.unsent_count();
             }
-            // Nothing else can be asked of this thread any more, so it may sleep.
+            // A stop is the last request, so this thread may sleep without delaying another one.
             let retry_at = self.sender.link.retry_at().unwrap_or(now).min(deadline);
             std::thread::sleep(retry_at.saturating_duration_since(now));
         }

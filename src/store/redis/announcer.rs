@@ -17,13 +17,13 @@ use super::shared::Shared;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 
-/// The number of definitions that wait at which those of families that are gone are first dropped.
+/// How many definitions are kept before those of families that are gone are first dropped.
 const FIRST_SWEEP: usize = 64;
 
-/// How long a definition that was written is taken for granted when its family gets its first values.
+/// How long after a write a definition is not written again when its family gets its first values.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The definitions that the server is to get.
+/// The definitions that must be written to the server.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     shared: Arc<Shared>,
@@ -34,7 +34,7 @@ pub(crate) struct Announcer {
     known: BTreeMap<String, Instant>,
     /// Whether the server refused the key of the definitions the last time.
     is_refused: bool,
-    /// The number of definitions that wait at which those of families that are gone are dropped next.
+    /// The number of definitions at which those of families that are gone are dropped next.
     sweep_at: usize,
 }
 
@@ -69,7 +69,7 @@ impl Announcer {
     pub(crate) fn note(&mut self, definition: Definition) {
         self.waiting.insert(definition.name().to_owned(), definition);
         if self.waiting.len() + self.known.len() >= self.sweep_at {
-            // A program may declare any number of families that live for a moment.
+            // A program may declare any number of short-lived families.
             let families = self.shared.table.live_families();
             let live: HashSet<&str> = families.iter().map(|family| family.definition.name()).collect();
             self.waiting.retain(|name, _| live.contains(name.as_str()));
@@ -78,8 +78,8 @@ impl Announcer {
         }
     }
 
-    /// Notes the definition of a family that has its first values now. It may have been deleted since it was
-    /// written.
+    /// Notes the definition of a family that now gets its first values, unless it was written a moment ago.
+    /// The server's copy may have been deleted since it was written.
     pub(crate) fn require(&mut self, definition: &Definition) {
         let is_fresh = |written: &Instant| written.elapsed() < FRESH;
         if !self.known.get(definition.name()).is_some_and(is_fresh) {
@@ -87,8 +87,7 @@ impl Announcer {
         }
     }
 
-    /// Notes the definitions of all families that are alive. The server may have lost them, or never got
-    /// them.
+    /// Notes the definitions of all families that are alive, because the server may not have them.
     pub(crate) fn note_all(&mut self) {
         self.written = None;
         self.known.clear();
@@ -97,13 +96,13 @@ impl Announcer {
         }
     }
 
-    /// Learns that all definitions were deleted on purpose.
+    /// Forgets when definitions were written, because all of them were deleted on purpose.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
     }
 
-    /// Returns whether definitions that are missing on `server` were deleted on purpose: it has not been
-    /// restarted since they were written, so it cannot have lost them.
+    /// Returns whether definitions that are missing on `server` were deleted on purpose. That is so if the
+    /// server has not been restarted since they were written, because then it cannot have lost them.
     pub(crate) fn is_emptied(&self, server: &ServerRun) -> bool {
         self.written.as_ref().is_some_and(|written| written.server.is_same_run(server))
     }
@@ -118,16 +117,16 @@ impl Announcer {
         self.written.is_some()
     }
 
-    /// Returns the definitions that are to be written now, if there are any: those that are new, and all if
-    /// they would expire or `server` may not have them. `values` says what is known of the values of this
-    /// process, which are sent next.
+    /// Returns the definitions to write now, if there are any. These are the new ones, or all of them if they
+    /// would soon expire or `server` may not have them. `values` describes the values of this process, which
+    /// are sent next.
     pub(crate) fn prepare(&mut self, server: &ServerRun, values: Values) -> Option<Announcement> {
         let expiry = self.shared.options.expire_key_time;
         let refresh = Duration::from_secs(expiry) / 3;
         let is_old =
             expiry > 0 && self.written.as_ref().is_some_and(|written| written.at.elapsed() > refresh);
-        // If this is another server, the epochs of the values tell. Without values, the definitions are
-        // written again.
+        // If this is another server, the epochs of confirmed values show it. Without such values, the
+        // definitions are written again.
         let is_uncertain = !values.are_confirmed
             && self.written.as_ref().is_some_and(|written| !written.server.is_same_run(server));
         if self.waiting.is_empty() && !is_uncertain && !(is_old && values.are_waiting) {
@@ -154,7 +153,7 @@ impl Announcer {
         }
     }
 
-    /// Takes the server's replies to an announcement. An error means that the server does not serve.
+    /// Handles the server's replies to an announcement. An error means that the server refuses to serve.
     pub(crate) fn take_replies(
         &mut self,
         announcement: Announcement,

@@ -1,6 +1,6 @@
 //! Makes the series of a family out of the fields that the server has.
 //!
-//! A field that other programs wrote in another spelling of the same labels belongs to the same series.
+//! If another program has spelled the same labels in another way, its field belongs to the same series.
 //! Fields that cannot be a series of the family are left out, because one bad name would make Prometheus
 //! reject the scrape.
 
@@ -32,8 +32,8 @@ pub(crate) fn assemble(
     }
     let mut left_out = LeftOut::default();
     if let Value::Nil | Value::BulkString(_) = &value {
-        // A string key: the value without labels, which a family with labels has too if other processes
-        // declare none.
+        // A string key holds the value without labels. A family with labels may be such a key if other
+        // processes declare it without labels.
         if let (Some((spelling, cell)), false) = (layout::parse_field(&definition, "{}"), value == Value::Nil)
         {
             let row = series.row(spelling);
@@ -67,7 +67,7 @@ pub(crate) fn assemble(
     series.finish(definition)
 }
 
-/// What a scrape does not show of a key: the first reason, and how many there are.
+/// The fields of a key that a scrape leaves out: the reason for the first one, and their number.
 #[derive(Debug, Default)]
 struct LeftOut {
     first: Option<String>,

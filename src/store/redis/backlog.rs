@@ -1,8 +1,7 @@
-//! Everything of this process that waits to be sent: events that were not looked at, definitions, and the
-//! outbox.
+//! Everything in this process that waits to be sent: unread events, definitions, and the outbox.
 //!
 //! The BackendAction thread owns it. While the server does not answer, the thread still takes events, because
-//! they keep metrics alive that the program has removed or dropped.
+//! an event in the channel keeps a metric alive that the program has removed or dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,8 +66,8 @@ impl Backlog {
         }
     }
 
-    /// Finds every change that was made before this call, even that of a thread that has marked its metric as
-    /// dirty and has not queued it yet.
+    /// Finds every change that was made before this call, including changes of threads that have marked a
+    /// metric as dirty but have not queued it yet.
     pub(crate) fn take_everything(&mut self) {
         // The order matters. A removal that happened before a metric appeared is queued before the metric is
         // seen here, so the old fields are deleted before the new metric's are written.

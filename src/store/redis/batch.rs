@@ -1,13 +1,13 @@
 //! A batch: changes of one family's key that the server applies exactly once.
 //!
 //! The script `batch.lua` remembers the last batch number of each writer and skips a batch that it has seen,
-//! so a batch without an answer can be sent again, unchanged, as often as it takes. For one key and writer
-//! there is at most one unanswered batch. The server applies a batch in the [epoch](super::epoch) that it was
-//! made for and in no other, so a batch that the server has lost with everything else is told apart from one
-//! that never arrived.
+//! so a batch without an answer can be sent again, unchanged, as often as needed. For one key and writer
+//! there is at most one unanswered batch. The server applies a batch only in the [epoch](super::epoch) that
+//! it was made for. This tells a batch that was applied and then lost with the whole key from one that never
+//! arrived.
 //!
-//! A batch is refused as a whole or counts as applied. A change that is refused after another one was made is
-//! reported, and not tried again.
+//! A batch is refused as a whole, or it counts as applied. If the server refuses a change after it has made
+//! an earlier one of the same batch, that change is reported and not tried again.
 
 use std::sync::Weak;
 
@@ -20,11 +20,11 @@ use crate::metric::Metric;
 /// The most operations in one batch. It bounds how long one script call occupies the server.
 pub(crate) const MAX_OPERATIONS: usize = 1_000;
 
-/// The number of writers from which on a new one makes the script sweep out entries of dead processes.
+/// From this number of writers on, the script sweeps out entries of dead processes for each new writer.
 const WRITERS_BEFORE_SWEEP: u64 = 128;
 
-/// How many seconds a writer's entry outlives its last batch, at least. A batch that was applied, but stays
-/// unanswered for longer, could be applied twice.
+/// How many seconds a writer's entry stays at least after its last batch. If a batch was applied and its
+/// answer does not arrive for longer than this, sending it again could apply it twice.
 const WRITER_RETENTION: u64 = 86_400;
 
 static SCRIPT: Lazy<Script> = Lazy::new(|| Script::new(include_str!("batch.lua")));
@@ -50,9 +50,9 @@ pub(crate) enum Operation {
     Add {
         field: String,
         amount: f64,
-        /// The metric that the amount comes from. A dangling pointer if it comes from restoring.
+        /// The metric that the amount comes from. Dangling if the addition restores a lost value.
         metric: Weak<Metric>,
-        /// Whether the amount is remembered, because the metric is a gauge.
+        /// Whether the metric is a gauge, so that the confirmed amount is remembered.
         is_gauge: bool,
     },
     Set {
@@ -65,8 +65,8 @@ pub(crate) enum Operation {
     },
     /// Deletes the whole key.
     Clear,
-    /// Sets what the server has lost, unless another process has changed it since. The value is of the time
-    /// `at`, in microseconds of unix time.
+    /// Sets a value that the server has lost, unless another process has changed it since. This process last
+    /// changed the value at the time `at`, in microseconds of unix time.
     Restore {
         field: String,
         value: f64,
@@ -104,7 +104,7 @@ pub(crate) struct Target<'target> {
     pub(crate) writer: &'target str,
     /// In seconds. 0: the key does not expire.
     pub(crate) expire_key_time: u64,
-    /// Empty if the writer does not know it yet. The server then answers with the epoch, and applies nothing.
+    /// Empty if the writer does not know the epoch yet. The server then answers with it, and applies nothing.
     pub(crate) epoch: &'target str,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Target<'target> {
 pub(crate) struct Batch {
     pub(crate) command: Cmd,
     operations: Vec<Operation>,
-    /// How many of the operations, at the front, restore what the server has lost.
+    /// The number of operations at the front that restore lost values.
     restoring: usize,
     /// When the batch was made, in microseconds of unix time.
     made_at: u64,
@@ -123,7 +123,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Makes batch `number` of `target.writer` for `target.key`. The first `restoring` operations restore
-    /// what the server has lost. A batch without operations asks whether the epoch is still the same.
+    /// lost values. A batch without operations asks whether the epoch is still the same.
     pub(crate) fn new(
         target: &Target<'_>,
         number: u64,
@@ -171,7 +171,7 @@ impl Batch {
         self.operations.is_empty()
     }
 
-    /// Takes a batch apart that was not applied: into the operations that restore, and the changes.
+    /// Splits a batch that was not applied into the operations that restore lost values, and the changes.
     pub(crate) fn into_parts(mut self) -> (Vec<Operation>, Vec<Operation>) {
         let changes = self.operations.split_off(self.restoring);
         (self.operations, changes)

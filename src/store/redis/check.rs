@@ -1,4 +1,4 @@
-//! Looks at every key that the store has on the server, and reports what is there and what scrapes leave out.
+//! Examines every key that the store has on the server, and reports its contents and what scrapes leave out.
 //!
 //! The store's `check` calls it. It uses a connection of its own and only reads. Unlike a scrape, it does not
 //! even renew the expiry of a key.
@@ -115,8 +115,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Returns the questions about a family: its values, their time to live, its writers, and what is there
-    /// of the old layout.
+    /// Returns the questions about a family: its values, their time to live, its writers, and its observation
+    /// count in the old layout.
     fn questions(&self, definition: &Definition) -> [(&'static str, String); 4] {
         let key = layout::family_key(self.options.key_prefix.as_deref(), definition.name());
         let writers_key = layout::writers_key(&key);
@@ -179,7 +179,8 @@ impl Check<'_> {
         pairs
     }
 
-    /// Returns a reply that is not an error. `None` if the server refuses this key only, which is a fault.
+    /// Returns the reply if it is not an error. Returns `None` and reports a fault if the server refuses this
+    /// key only.
     fn accept(&mut self, key: &str, reply: Value) -> Result<Option<Value>> {
         match reply {
             Value::ServerError(error) if concerns_key(&error) => {
@@ -191,7 +192,7 @@ impl Check<'_> {
         }
     }
 
-    /// Sends commands of one argument each, and reads their replies.
+    /// Sends commands with one argument each, and reads their replies.
     fn ask(&mut self, commands: &[(&str, &str)]) -> Result<Vec<Value>> {
         let commands: Vec<_> = commands.iter().map(|(name, key)| command(name, &[key])).collect();
         let terms = Terms { deadline: self.deadline, memory: LARGE, idle: &mut || {} };
@@ -204,7 +205,7 @@ enum Expiry {
     In(u64),
     Never,
     NoKey,
-    /// The user may not ask for it.
+    /// The user has no permission to ask for it.
     Unknown,
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process;
 
-/// The longest part of a name that the program decides.
+/// The most characters of the program's name that are used.
 const LONGEST: usize = 48;
 
 /// Returns the name of the program and the process id, as in `gunicorn:1234`.

@@ -1,9 +1,9 @@
 //! The epochs of family keys, as this process last learned them from the server.
 //!
-//! An epoch is the time in which the server keeps a family without losing it. The first writer that finds
-//! none begins one. The BackendAction thread notes epochs here when it learns them, and pipeline threads
-//! compare them with what a scrape finds. The lock is held for one look or note, and never across the
-//! network.
+//! An epoch is a time during which the server keeps a family without losing it. The first writer that finds
+//! no epoch begins one. The BackendAction thread stores epochs here when it learns them, and pipeline threads
+//! compare them with the epochs that a scrape finds. The lock is held for one look-up or insertion, and never
+//! across the network.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

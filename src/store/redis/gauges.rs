@@ -1,10 +1,8 @@
-//! What the server has confirmed of this process's gauges, so that they can be restored when the server loses
-//! them.
+//! The confirmed values of this process's gauges, from which they are restored when the server loses them.
 //!
-//! The outbox keeps it by folding over confirmed operations, and the hot path knows nothing of it. A gauge
-//! that this process has set is remembered by its last value. A gauge that this process has only added to is
-//! remembered by the sum, because other processes remember what they added. A gauge is forgotten with its
-//! metric.
+//! The outbox updates them for each confirmed operation; the hot path is not involved. If this process has
+//! set a gauge, its last value is remembered. If this process has only added to a gauge, the sum of its own
+//! additions is remembered, because other processes remember theirs. A gauge is forgotten with its metric.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -12,7 +10,7 @@ use std::sync::{Arc, Weak};
 use super::batch::Operation;
 use crate::metric::Metric;
 
-/// The number of gauges at which those whose metrics are gone are first swept out.
+/// How many gauges are kept before those whose metrics are gone are first swept out.
 const FIRST_SWEEP: usize = 64;
 
 /// The gauges of one family, by the address of their metric.
@@ -31,8 +29,8 @@ struct Known {
 
 #[derive(Debug)]
 enum Confirmed {
-    /// The last value that was set, plus what was added since, and when that was, in microseconds of unix
-    /// time.
+    /// The last value that was set plus later additions, and the time of the last change, in microseconds of
+    /// unix time.
     Set { value: f64, at: u64 },
     /// The sum of everything that was added.
     Added(f64),
@@ -62,7 +60,7 @@ impl ConfirmedGauges {
         self.by_address.clear();
     }
 
-    /// Returns the operation that restores a lost gauge. With `keeps_values` the server still has everything
+    /// Returns the operation that restores a lost gauge. If `keeps_values`, the server still has everything
     /// that was added to it.
     pub(crate) fn restore(&self, metric: &Arc<Metric>, field: String, keeps_values: bool) -> Operation {
         match self.by_address.get(&Arc::as_ptr(metric).addr()).map(|known| &known.confirmed) {
@@ -82,7 +80,7 @@ impl ConfirmedGauges {
     }
 }
 
-/// Makes an addition that is not remembered once more when it is confirmed.
+/// Makes an addition that is not remembered again when the server confirms it.
 pub(crate) fn restoring_add(field: String, amount: f64) -> Operation {
     Operation::Add { field, amount, metric: Weak::new(), is_gauge: false }
 }
@@ -110,7 +108,7 @@ mod tests {
         Operation::Set { field: "{}".to_owned(), value, metric: Arc::downgrade(gauge) }
     }
 
-    /// Returns what is restored, in short.
+    /// Returns a short description of the operation that restores `gauge`.
     fn restored(gauges: &ConfirmedGauges, gauge: &Arc<Metric>, keeps_values: bool) -> String {
         match gauges.restore(gauge, "{}".to_owned(), keeps_values) {
             Operation::Restore { value, at, .. } => format!("{value} of {at}"),

@@ -1,7 +1,7 @@
 //! What other threads tell the BackendAction thread, and how they wait for its answers.
 //!
-//! Events report what the program did, in order, and no thread waits for them. Requests are answered, or given
-//! up at their deadline.
+//! Events report what the program did, in order, and no thread waits for them. Requests are answered, or
+//! given up at their deadline.
 
 use std::sync::Arc;
 use std::time::Instant;

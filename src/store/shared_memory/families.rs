@@ -40,8 +40,8 @@ pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
     let mut series: Vec<(usize, Cow<'_, str>, &Record)> = Vec::with_capacity(records.len());
     for record in records.iter().filter(|record| record.kind == KIND_METRIC) {
         let Some(&index) = indexes.get(&record.family) else { continue };
-        // A series with other cells than its family cannot be read. Its label names may be others: a program may
-        // declare a name twice, or a new version of a program with more labels replaces an old one.
+        // A series with other cells than its family cannot be read. Its label names may be others: a program
+        // may declare a name twice, or a new version of a program with more labels replaces an old one.
         let fits = record.cell_count as usize == families[index].definition.cell_count();
         if let Some(key) = labels::canonical(&record.text).filter(|_| fits) {
             series.push((index, key, record));
