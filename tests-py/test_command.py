@@ -392,7 +392,9 @@ def test_migrate_moves_a_summary_of_the_old_layout_once(server: Server) -> None:
     generate_metrics()
     store = f"redis://127.0.0.1:{server.port}"
     checked = side_car("check", "--store", store)
-    assert (checked.returncode, "run \"pytheus-backend-rs migrate\"" in checked.stdout) == (1, True), checked.stdout
+    assert (checked.returncode, 'run "pytheus-backend-rs migrate"' in checked.stdout) == (1, True), (
+        checked.stdout
+    )
     for moved in ('"size_bytes": 1 label set moved\n', "nothing is left to be moved\n"):
         done = side_car("migrate", "--store", store)
         assert (done.returncode, moved in done.stdout) == (1, True), done.stdout
