@@ -1,7 +1,8 @@
 //! One connection, and the deadline for reading an answer.
 //!
-//! hyper bounds how long a client may take to ask; this file bounds how long it may take to read the answer. A
-//! connection is a socket that forked children close: see [`descriptors`](super::descriptors).
+//! hyper limits the time in which a client must send its request. This file limits the time in which it must
+//! read the answer. Forked children close the sockets of connections: see
+//! [`descriptors`](super::descriptors).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,8 +22,8 @@ pub(super) struct Connection {
     socket: Guarded<TcpStream>,
     member: Arc<Member>,
     write_timeout: Duration,
-    /// Runs from the first write that had to wait until the answer is complete. A client that reads a byte now and
-    /// then does not prolong it.
+    /// Set at the first write that has to wait, and cleared when the answer is complete. A client that reads
+    /// a byte now and then does not extend it.
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -76,12 +77,12 @@ impl AsyncWrite for Connection {
         self.poll_socket(context, |socket, context| socket.poll_write_vectored(context, slices))
     }
 
-    /// Lets hyper write the body from where it was rendered, without a copy.
+    /// Lets hyper write the rendered body without copying it.
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// hyper calls this when it has written everything that it has.
+    /// hyper flushes when it has written all its data.
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.write_deadline = None;
         self.member.is_written();

@@ -1,10 +1,12 @@
-//! The connections of an exporter, and which of them make room for others.
+//! The connections of an exporter, and the choice of the ones that are closed to make room for others.
 //!
-//! A client that asks for nothing, or does not read its answer, must not keep a scraper out. So when all connections are
-//! taken and another client comes, the exporter closes a connection that waits for its own client: the one that has
-//! waited longest, provided that its client has had time to act. A connection whose answer is being made is not closed.
+//! A client that sends no request, or does not read its answer, must not keep a scraper out. So when all
+//! connections are taken and another client connects, the exporter closes a connection that waits for its
+//! client: the one that has waited longest, if its client has had enough time to act. A connection whose
+//! answer is being rendered is not closed.
 //!
-//! All of this runs on the exporter's thread. The locks and atomics are there because its tasks must be `Send`.
+//! All of this runs on the exporter's thread. The locks and atomics exist only because tokio tasks must be
+//! `Send`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,20 +15,21 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a connection may wait for a request before it can make room. A client that connects in order to ask has its
-/// request on the way by then.
+/// How long a connection may wait for a request before it can be closed to make room. A client that connects
+/// to send a request has sent it by then.
 const TIME_TO_ASK: Duration = Duration::from_millis(250);
-/// How long a client may read its answer before its connection can make room.
+/// How long a client may read its answer before its connection can be closed to make room.
 const TIME_TO_READ: Duration = Duration::from_secs(1);
-/// How many bytes of answers may wait for their readers when another answer is begun.
+/// If more bytes of answers than this wait for their readers, slow readers are disconnected before another
+/// answer is rendered.
 const MOST_BYTES: usize = 64 << 20;
 
-/// What happens on a connection.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The exporter waits for a request.
     Asking,
-    /// The answer is being made.
+    /// The answer is being rendered.
     Answering,
     /// The exporter waits for the client to read.
     Reading,
@@ -45,12 +48,12 @@ impl Member {
         *lock(&self.state) = (phase, Instant::now());
     }
 
-    /// Notes that a request has come.
+    /// Notes that a request has arrived.
     pub(super) fn has_asked(&self) {
         self.enter(Phase::Answering);
     }
 
-    /// Notes that the answer is made, and goes to the client.
+    /// Notes that the answer is ready and is being written to the client.
     pub(super) fn is_answered(&self) {
         self.enter(Phase::Reading);
     }
@@ -62,7 +65,7 @@ impl Member {
         }
     }
 
-    /// Resolves when the connection has to make room.
+    /// Resolves when the connection has to be closed to make room.
     pub(super) async fn closing(&self) {
         while !self.is_closing.load(Ordering::Relaxed) {
             self.closing.notified().await;
@@ -74,7 +77,8 @@ impl Member {
         self.closing.notify_one();
     }
 
-    /// Since when the client could have acted, if it has had enough time for that.
+    /// Returns the time since which the connection has waited for its client, if the client has had enough
+    /// time to act.
     fn waits_since(&self) -> Option<Instant> {
         let (phase, since) = *lock(&self.state);
         let time = match phase {
@@ -99,7 +103,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Counts answers in `answers`.
+    /// Creates a crowd without connections. `answers` counts the bytes of its answers.
     pub(super) fn new(answers: Answers) -> Self {
         Self { members: Mutex::default(), answers }
     }
@@ -114,7 +118,8 @@ impl Crowd {
         member
     }
 
-    /// Closes the connection that has waited for its client longest. `false` if none may be closed.
+    /// Closes the connection that has waited longest for its client. Returns `false` if no connection may be
+    /// closed.
     pub(super) fn make_room(&self) -> bool {
         let longest = self.waiting().min_by_key(|(since, _)| *since);
         longest.inspect(|(_, member)| member.close()).is_some()
@@ -125,8 +130,9 @@ impl Crowd {
         self.waiting().next().is_some()
     }
 
-    /// Whether another answer may be made. If too many bytes wait for their readers, closes the connections of those
-    /// that have had time to read; if there are none, refuses.
+    /// Whether another answer may be rendered. If too many bytes wait for their readers, closes the
+    /// connections of all clients that have had enough time to read. Returns `false` if there are no such
+    /// clients.
     pub(super) fn admits_answer(&self) -> bool {
         if self.answers.bytes.load(Ordering::Relaxed) <= MOST_BYTES {
             return true;
@@ -137,21 +143,21 @@ impl Crowd {
         !slow.is_empty()
     }
 
-    /// The connections that may be closed, and since when they wait.
+    /// Returns the connections that may be closed, each with the time since which it has waited.
     fn waiting(&self) -> impl Iterator<Item = (Instant, Arc<Member>)> {
         let members: Vec<Arc<Member>> = lock(&self.members).iter().filter_map(Weak::upgrade).collect();
         members.into_iter().filter_map(|member| Some((member.waits_since()?, member)))
     }
 }
 
-/// The bytes of the answers that clients have not read yet. Clones count together.
+/// The number of bytes of answers that clients have not read yet. Clones share the number.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Answers {
     bytes: Arc<AtomicUsize>,
 }
 
 impl Answers {
-    /// Counts the text of an answer for as long as a client may still have to get it.
+    /// Counts the text of an answer until the last client that gets it has read it or disconnected.
     pub(super) fn count(&self, text: Vec<u8>) -> CountedText {
         self.bytes.fetch_add(text.len(), Ordering::Relaxed);
         CountedText { answers: self.clone(), text }

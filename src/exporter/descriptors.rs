@@ -1,12 +1,13 @@
 //! The sockets that the exporters of this process have open.
 //!
-//! A forked child closes them at once, so that a client sees its connection end when the parent ends it, and the
-//! port is free when the parent is gone. For that the list must be right at every moment: a socket is opened,
-//! listed, removed from the list and closed under one lock, which the forking thread holds. The lock is a leaf: it
-//! is never held while a thread waits, logs, or takes another lock.
+//! A forked child closes them at once. Otherwise a client would not notice that the parent has closed its
+//! connection, and the port would stay in use after the parent's exit. The list must be correct at every
+//! moment, so a socket is opened, listed, unlisted and closed under one lock, which the forking thread takes.
+//! The lock is a leaf: a thread never holds it while it waits, logs, or takes another lock.
 //!
-//! The descriptors of the runtime itself (an epoll instance, its duplicate, and an eventfd) stay in the child: tokio
-//! does not tell their numbers. They keep no socket open, and nothing in the child uses them.
+//! The descriptors of the runtime itself (an epoll instance, its duplicate, and an eventfd) stay open in the
+//! child, because tokio does not expose their numbers. They keep no socket open, and nothing in the child
+//! uses them.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -19,7 +20,7 @@ type List = Vec<Noted>;
 
 static OPEN: Mutex<List> = Mutex::new(Vec::new());
 
-/// Includes the list in forks. Call it before the first socket is opened.
+/// Registers the list for forks. Call it before the first socket is opened.
 pub(super) fn install() {
     fork::register_static(Rank::Leaf, &LockedList);
 }
@@ -41,7 +42,7 @@ impl<T: AsRawFd> Guarded<T> {
         Ok(Self(Some(socket)))
     }
 
-    /// Gives the socket to a value of another type. A descriptor that `convert` opens is not listed.
+    /// Converts the socket to another type, under the lock. A descriptor that `convert` opens is not listed.
     pub(super) fn try_map<U: AsRawFd>(
         mut self,
         convert: impl FnOnce(T) -> io::Result<U>,
@@ -56,7 +57,7 @@ impl<T: AsRawFd> Guarded<T> {
         Ok(Guarded(Some(converted?)))
     }
 
-    /// Returns the socket. It is there for as long as this is.
+    /// Returns the socket. It is present until `self` is dropped.
     pub(super) fn get(&self) -> io::Result<&T> {
         self.0.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -72,13 +73,13 @@ impl<T: AsRawFd> Drop for Guarded<T> {
         if let Some(socket) = self.0.take() {
             let noted = Noted::new(socket.as_raw_fd());
             list.retain(|known| Some(*known) != noted);
-            // Under the lock: a child must not inherit a socket that has left the list.
+            // Close it under the lock: a child must not inherit a socket that is no longer listed.
             drop(socket);
         }
     }
 }
 
-/// The list, as a participant of forks.
+/// The participant that locks the list for a fork.
 struct LockedList;
 
 impl Participant for LockedList {
@@ -88,7 +89,8 @@ impl Participant for LockedList {
 }
 
 impl ForkGuard for MutexGuard<'static, List> {
-    /// The owners of the sockets are memory of threads that do not exist in the child, so they never close them.
+    /// Closes all listed sockets. Their owners belong to threads that do not exist in the child, so no owner
+    /// closes them.
     fn forked(&mut self) {
         self.drain(..).for_each(Noted::close_inherited);
     }

@@ -1,9 +1,9 @@
 //! The HTTP exporter: serves the metrics of a backend to scrapers.
 //!
-//! [`Exporter`] is the handle. Behind it are two [`threads`], which call the program only to log: one talks to
-//! clients ([`server`], with [`connection`], [`crowd`] and the pages of [`site`]), and one reads and renders ([`scrape`]), so
-//! that a slow store delays no other page. A forked child has no exporter, and closes the sockets that it has
-//! inherited ([`descriptors`]).
+//! [`Exporter`] is the handle. It owns two [`threads`]. One talks to clients ([`server`], with
+//! [`connection`], [`crowd`] and the pages of [`site`]). The other reads the store and renders ([`scrape`]),
+//! so a slow store delays only `/metrics`. In a forked child the exporter does not run, and the child closes
+//! the sockets that it has inherited ([`descriptors`]).
 
 mod connection;
 mod crowd;
@@ -23,11 +23,12 @@ use self::threads::Threads;
 use crate::backend::Backend;
 use crate::model::error::Result;
 
-/// Serves the metrics of a backend by HTTP: `/metrics` (GET, HEAD), a landing page at `/`, and `/-/healthy`,
-/// which says that the exporter runs and nothing of the store. A store that cannot be read is 503, with the reason.
+/// Serves the metrics of a backend over HTTP at `/metrics` (GET and HEAD). There is a landing page at `/`.
+/// `/-/healthy` reports that the exporter runs, whatever the state of the store. If the store cannot be read,
+/// `/metrics` responds with status 503 and the reason.
 ///
 /// It stops when it is dropped, when all backends are closed at once, and when the process ends. In a forked
-/// child it does not serve, and its handle does nothing; a child may start one of its own.
+/// child it does not serve, and its handle does nothing. A child may start its own exporter.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -48,11 +49,12 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Listens, and serves from now on.
+    /// Starts to listen and serve.
     ///
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for an address or a limit that is out of
-    /// range; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it cannot listen at the address, because
-    /// the address is in use or does not belong to this machine.
+    /// Returns [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for an invalid address or a
+    /// limit that is out of range. Returns [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it
+    /// cannot listen at the address, for example because the address is in use or does not belong to this
+    /// machine.
     pub fn start(backend: &Backend, options: ExporterOptions) -> Result<Self> {
         let address = options.check()?;
         let (threads, address) = Threads::start(backend.clone(), address, options)?;
@@ -70,8 +72,8 @@ impl Exporter {
         self.address.port()
     }
 
-    /// Closes the port, gives requests in flight a second to be answered, and ends the threads. A thread that still
-    /// waits for the store after two seconds is left to end by itself. Stopping twice does nothing.
+    /// Closes the port, allows a second for requests in flight, and ends the threads. A thread that still
+    /// waits for the store after two seconds is detached and ends by itself. A second call does nothing.
     pub fn stop(&self) {
         self.threads.stop();
     }
@@ -82,7 +84,8 @@ impl Drop for Exporter {
         if self.threads.are_here() {
             self.threads.stop();
         } else {
-            // In a forked child: keeps the count above zero, so that the parent's threads are never dropped.
+            // In a forked child, this keeps the reference count above zero, so the state of the parent's
+            // threads is never dropped.
             mem::forget(Arc::clone(&self.threads));
         }
     }

@@ -1,33 +1,36 @@
-//! How an exporter serves: the options and their checks.
+//! The options of an exporter, and their checks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// Ten days: longer than any client takes, and short enough for every clock.
+/// Ten days: longer than any client needs, and small enough to be added to any `Instant`.
 const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 86_400);
 
-/// How an [`Exporter`](crate::Exporter) serves.
+/// The options of an [`Exporter`](crate::Exporter).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterOptions {
     /// The IPv4 or IPv6 address to listen at: `127.0.0.1` (the default), `::1`, `0.0.0.0` (every IPv4 address of the
     /// machine), `::` (every address), or `localhost`, which is `127.0.0.1`.
     pub address: String,
-    /// The port to listen at; 0 (the default) for a free one: see [`Exporter::port`](crate::Exporter::port).
+    /// The port to listen at. 0 (the default) chooses a free one: see
+    /// [`Exporter::port`](crate::Exporter::port).
     pub port: u16,
-    /// Stands in front of the name of each family, with an underscore.
+    /// The prefix of the name of each family; an underscore follows it.
     pub name_prefix: Option<String>,
-    /// The most connections at a time, 64 by default. When all are taken and another client comes, the connection that
-    /// has waited longest for its own client is closed, whether that one asks for nothing or does not read its answer.
+    /// The largest number of connections at a time, 64 by default. When all are taken and another client
+    /// connects, the exporter closes the connection that has waited longest for its client to send a request
+    /// or to read its answer.
     pub max_connections: usize,
-    /// How long a client may take to send the headers of a request, from the connection or its last answer on: 30 s by
-    /// default. So it is also how long an idle connection is kept open.
+    /// The time in which a client must send the headers of a request, from the start of the connection or the
+    /// end of the last answer: 30 s by default. An idle connection is closed after this time.
     pub read_timeout: Duration,
-    /// How long a client may take to read an answer: 30 s by default.
+    /// The time in which a client must read an answer: 30 s by default.
     pub write_timeout: Duration,
-    /// The host names by which the exporter may be asked, without ports: others get 421. Empty (the default): all. It
-    /// keeps web pages from reading the metrics through a browser on this machine (DNS rebinding).
+    /// The host names that requests may use, without ports. Requests with another host name get status 421.
+    /// Empty (the default) allows every host name. The option keeps web pages from reading the metrics
+    /// through a browser on this machine (DNS rebinding).
     pub allowed_hosts: Vec<String>,
 }
 
@@ -46,7 +49,7 @@ impl Default for ExporterOptions {
 }
 
 impl ExporterOptions {
-    /// Returns the address to listen at; an error that names the option which cannot be.
+    /// Returns the address to listen at, or an error that names the invalid option.
     pub(super) fn check(&self) -> Result<SocketAddr> {
         let invalid = |message| Err(Error::new(ErrorKind::InvalidArgument, message));
         if self.max_connections == 0 {

@@ -1,7 +1,8 @@
-//! The thread that reads the store and renders what it holds, so that the exporter's thread never waits.
+//! The thread that reads the store and renders the metrics, so that the exporter's thread never waits for a
+//! store.
 //!
-//! It scrapes once for all requests that wait for the same format, and those clients share the text: more clients do
-//! not mean more work for a slow store. It never touches a socket.
+//! It scrapes once for all waiting requests of the same format, and these clients share the text, so
+//! additional clients cost a slow store no additional work. It never touches a socket.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,14 +26,14 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// In what form a client wants the metrics.
+/// The form in which a client wants the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) format: Format,
     pub(super) gzip: bool,
 }
 
-/// The metrics, or why there are none.
+/// The metrics, or the reason why they cannot be read.
 pub(super) type Answer = Result<Scrape>;
 
 /// The metrics as they are sent. Clones share the body.
@@ -68,7 +69,7 @@ pub(super) fn answer_requests(
 }
 
 struct Source {
-    /// `None` once it is known to be closed, so that its memory is freed.
+    /// `None` after the backend was found closed, so that its memory is freed.
     backend: Option<Backend>,
     name_prefix: Option<String>,
     answers: Answers,
@@ -111,7 +112,7 @@ impl Source {
 fn gzip(text: &[u8]) -> Result<Vec<u8>> {
     let failed =
         |error| Error::new(ErrorKind::Store, format!("the metrics could not be compressed: {error}"));
-    // Metrics are repetitive: even the fastest level makes them ten times smaller.
+    // Metrics are repetitive: even the fastest level makes them about ten times smaller.
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
     encoder.write_all(text).map_err(failed)?;
     encoder.finish().map_err(failed)

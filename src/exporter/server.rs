@@ -1,7 +1,8 @@
 //! The exporter's thread: accepts connections and lets hyper speak HTTP on them.
 //!
-//! One thread serves all connections, on a tokio runtime that starts no others. What a client may take is bounded: the
-//! size of its headers, the time to ask, the time to read the answer, and the number of connections ([`super::crowd`]).
+//! One thread serves all connections, on a tokio runtime that starts no other threads. The resources of
+//! clients are limited: the size of the headers, the time to send a request, the time to read the answer, and
+//! the number of connections ([`super::crowd`]).
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,20 +33,21 @@ use super::site::Site;
 
 /// How long requests in flight have to be answered when the exporter stops.
 const GRACE: Duration = Duration::from_secs(1);
-/// The most bytes that the headers of a request may have. Prometheus sends a few hundred.
+/// The largest size of the headers of a request, in bytes. Prometheus sends a few hundred.
 const HEADER_SIZE: usize = 16 * 1024;
-/// The most headers that a request may have.
+/// The largest number of headers in a request.
 const HEADER_COUNT: usize = 100;
-/// How much hyper reads ahead, of pipelined requests and of bodies. The exporter ignores bodies.
+/// The number of bytes that hyper reads ahead: pipelined requests, and bodies, which the exporter ignores.
 const BUFFER_SIZE: usize = 4 * HEADER_SIZE;
-/// The most connections that wait to be accepted.
+/// The largest number of connections that wait to be accepted.
 const BACKLOG: i32 = 128;
-/// While all connections are taken and none may be closed, how often that is looked at again.
+/// How often the exporter looks for a connection to close while all are taken.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
-/// The pause after a failure to accept. Most often there are no descriptors left, and trying at once would not help.
+/// The pause after a failure to accept. The usual cause is a lack of descriptors, and an immediate retry
+/// would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// An exporter that listens.
+/// A listening socket and the runtime that serves it.
 pub(super) struct HttpServer {
     // Fields drop in order: the listener before the runtime with which it is registered.
     listener: Guarded<TcpListener>,
@@ -53,7 +55,7 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens at `address`.
+    /// Starts to listen at `address`.
     pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let listener = Guarded::open(|| listen(address))?;
@@ -76,7 +78,7 @@ impl HttpServer {
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Connections of the last user of the port may still be in TIME_WAIT.
+    // Connections of the port's previous user may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -90,7 +92,7 @@ struct Shared {
     http: http1::Builder,
     crowd: Crowd,
     is_stopping: AtomicBool,
-    /// `is_stopping` has become true.
+    /// Notified when `is_stopping` becomes true.
     stopping: Notify,
 }
 
@@ -117,7 +119,7 @@ async fn serve(
             return Poll::Ready(None);
         }
         while let Poll::Ready(Some(_)) = connections.poll_join_next(context) {}
-        // Another client waits in the backlog until a connection ends, or can be closed.
+        // The next client waits in the backlog until a connection ends or can be closed.
         while connections.len() >= options.max_connections && !shared.crowd.can_make_room() {
             let pause = full.get_or_insert_with(|| Box::pin(sleep(FULL_PAUSE)));
             ready!(pause.as_mut().poll(context));
@@ -143,7 +145,7 @@ async fn serve(
 fn http(options: &ExporterOptions) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        // From the connection, or from its last answer, to the end of the headers.
+        // Measured from the start of the connection, or from its last answer, to the end of the headers.
         .header_read_timeout(options.read_timeout)
         .max_header_size(HEADER_SIZE)
         .max_headers(HEADER_COUNT)
@@ -153,7 +155,7 @@ fn http(options: &ExporterOptions) -> http1::Builder {
     http
 }
 
-/// Speaks HTTP on a connection, until it ends or makes room for another one.
+/// Speaks HTTP on a connection until it ends or has to make room for another one.
 async fn converse(connection: Connection, member: Arc<Member>, shared: Arc<Shared>) {
     let service = service_fn(|request| {
         let (shared, member) = (&shared, &member);
@@ -181,7 +183,7 @@ async fn converse(connection: Connection, member: Arc<Member>, shared: Arc<Share
         }
         conversation.as_mut().poll(context)
     });
-    // A client that breaks off, is too slow, or does not speak HTTP is its own affair.
+    // Errors are ignored: the client has disconnected, is too slow, or does not speak HTTP.
     let _ = end.await;
 }
 
@@ -230,7 +232,7 @@ impl Acceptor {
         });
         match accepted {
             Ok(socket) => {
-                // Without it an answer is late, but arrives.
+                // If this fails, answers arrive later.
                 let _ = socket.get().map(|socket| socket.set_nodelay(true));
                 Poll::Ready(Ok(socket))
             }

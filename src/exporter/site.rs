@@ -1,7 +1,7 @@
-//! What the exporter answers: the metrics, a landing page, and whether it is alive.
+//! The pages of the exporter: the metrics, a landing page, and a health check.
 //!
-//! It knows paths, methods and pages, and nothing of sockets. The metrics come from the
-//! [thread that scrapes](super::scrape), so it never waits for a store.
+//! This file handles paths, methods and pages, not sockets. The metrics come from the [thread that
+//! scrapes](super::scrape), so the exporter's thread never waits for a store.
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -28,18 +28,19 @@ const HTML: &str = "text/html; charset=utf-8";
 #[derive(Debug)]
 pub(super) struct Site {
     scrapes: Sender<Request>,
-    /// In lower case. Empty: every host.
+    /// In lower case. Empty means every host.
     allowed_hosts: Vec<String>,
 }
 
 impl Site {
-    /// `scrapes` leads to the thread that scrapes. `allowed_hosts`: see [`ExporterOptions`](crate::ExporterOptions).
+    /// Creates the pages. `scrapes` sends requests to the thread that scrapes. For `allowed_hosts` see
+    /// [`ExporterOptions`](crate::ExporterOptions).
     pub(super) fn new(scrapes: Sender<Request>, allowed_hosts: &[String]) -> Self {
         let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         Self { scrapes, allowed_hosts }
     }
 
-    /// Answers a request. The answer to HEAD is that to GET; hyper leaves the body out.
+    /// Answers a request. HEAD gets the same answer as GET; hyper omits the body.
     pub(super) async fn answer<B>(&self, request: hyper::Request<B>, crowd: &Crowd) -> Reply {
         if !self.allows_host(&request) {
             let text = "this host name is not in allowed_hosts of the exporter\n".to_owned();
@@ -60,8 +61,8 @@ impl Site {
         }
     }
 
-    /// Whether the request names a host that is allowed. A page of an attacker that a browser loads reaches a server
-    /// on loopback under the name of the attacker's site (DNS rebinding).
+    /// Whether the request names an allowed host. In a DNS rebinding attack, a page in a browser reaches a
+    /// server on loopback under the name of the attacker's site.
     fn allows_host<B>(&self, request: &hyper::Request<B>) -> bool {
         if self.allowed_hosts.is_empty() {
             return true;
@@ -85,7 +86,7 @@ impl Site {
         let wanted =
             Wanted { format: Format::negotiate(all_of(headers, &ACCEPT).as_deref()), gzip: accepts_gzip };
         let (answer, answers) = oneshot::channel();
-        // If the thread has ended, the request is dropped, and so the answer is an error.
+        // If the thread has ended, the request is dropped, and waiting for the answer fails.
         let _ = self.scrapes.send(Request { wanted, answer });
         match answers.await {
             Ok(Ok(scrape)) => metrics(scrape),
@@ -101,7 +102,8 @@ fn metrics(scrape: Scrape) -> Reply {
     if scrape.is_gzipped { with(response, CONTENT_ENCODING, "gzip") } else { response }
 }
 
-/// A store that cannot be read is 503, because that may pass. A defect of the exporter is 500.
+/// Returns status 503 if the store cannot be read, because that may be temporary. Other errors are defects of
+/// the exporter and get status 500.
 fn failure(error: &Error) -> Reply {
     let status = match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Store => StatusCode::SERVICE_UNAVAILABLE,
@@ -129,7 +131,7 @@ fn with(mut response: Reply, name: HeaderName, value: &str) -> Reply {
     response
 }
 
-/// Joins all headers of this name into one list, which is what several of them mean.
+/// Joins all headers of this name into one list: in HTTP, repeated headers mean the same as one list.
 fn all_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))

@@ -20,7 +20,8 @@ use crate::process::exit::{self, AtExit, Phase};
 use crate::process::fork;
 use crate::process::thread::Thread;
 
-/// How long stopping may take in all. A thread that waits for a store longer than that ends by itself.
+/// How long stopping may take in total. A thread that waits for a store longer than this is detached and ends
+/// by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The threads of an exporter, and how to stop them.
@@ -28,12 +29,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Threads {
     stop: Notify,
     running: Mutex<Vec<Thread>>,
-    /// The process that started them: see [`fork::generation`].
+    /// The [`fork::generation`] of the process that started the threads.
     generation: u64,
 }
 
 impl Threads {
-    /// Listens, and serves from now on. Returns where the exporter listens.
+    /// Starts to listen and serve. Returns the address at which the exporter listens.
     pub(super) fn start(
         backend: Backend,
         address: SocketAddr,
@@ -48,13 +49,13 @@ impl Threads {
         Ok((threads, address))
     }
 
-    /// Whether this process started the threads. A forked child must not touch what another thread may have been
-    /// changing.
+    /// Whether this process started the threads. A forked child must not touch their state, because another
+    /// thread may have been changing it at the fork.
     pub(super) fn are_here(&self) -> bool {
         self.generation == fork::generation()
     }
 
-    /// Starts the threads. Returns where the exporter listens.
+    /// Starts the threads. Returns the address at which the exporter listens.
     fn run(
         self: &Arc<Self>,
         backend: Backend,
@@ -98,8 +99,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Stops the threads, and waits until they have ended or [`STOP_TIMEOUT`] is over. In a forked child it does
-    /// nothing. Stopping twice does nothing.
+    /// Stops the threads, and waits until they have ended, but no longer than [`STOP_TIMEOUT`]. Does nothing
+    /// in a forked child, or when called again.
     pub(super) fn stop(&self) {
         if !self.are_here() {
             return;
@@ -107,7 +108,8 @@ impl Threads {
         self.begin();
         let deadline = Instant::now() + STOP_TIMEOUT;
         let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        // The last one feeds the first one, which ends when nothing can come any more.
+        // Join in reverse: the last thread sends requests to the first one, which ends when the channel is
+        // closed.
         running.into_iter().rev().for_each(|thread| thread.join_by(deadline));
     }
 }
