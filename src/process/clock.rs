@@ -1,11 +1,11 @@
-//! Times: since 1970 for what is stored or shown, deadlines for what waits.
+//! Clocks: the time since 1970 for data, and deadlines for waits.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A year: the deadline of a wait that has none.
+/// A year: stands for "no deadline".
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 86_400);
 
-/// Returns the time since 1970; zero if the system clock stands before that.
+/// Returns the time since 1970, or zero if the system clock is set to an earlier time.
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,14 +1,14 @@
-//! What a descriptor number refers to.
+//! The identity of the file that a descriptor number refers to.
 //!
-//! A number alone proves nothing: the program may close every descriptor (a daemon does) and open its own files
-//! under the same numbers. Code that keeps a number for later, to write to it or to close it in a forked child,
-//! keeps its [`Identity`] too, and checks it first.
+//! A descriptor number alone is not safe to use later: the program may close every descriptor, as daemons do,
+//! and open its own files under the same numbers. Code that keeps a number, to write to it or to close it in
+//! a forked child, also keeps its [`Identity`] and checks it first.
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The device and inode of an open file. Each socket, pipe and file has its own for as long as it is open.
+/// The device and inode of an open file. They are unique among the sockets, pipes and files that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -16,17 +16,19 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Returns the identity of what `number` refers to now; `None` if it is closed.
+    /// Returns the identity of the file that `number` refers to now, or `None` if the descriptor is closed.
     pub(crate) fn of(number: RawFd) -> Option<Self> {
         Self::with_length(number).map(|(identity, _)| identity)
     }
 
-    /// Returns the identity of what `number` refers to now, and its length in bytes; `None` if it is closed.
+    /// Returns the identity of the file that `number` refers to now, and its length in bytes, or `None` if
+    /// the descriptor is closed.
     pub(crate) fn with_length(number: RawFd) -> Option<(Self, u64)> {
         if number < 0 {
             return None;
         }
-        // SAFETY: the number is only passed to fstat, which reports a closed one as an error; it is not -1.
+        // SAFETY: the number is not -1, and it is only passed to fstat, which returns an error for a closed
+        // descriptor.
         #[allow(unsafe_code)]
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         let stat = rustix::fs::fstat(borrowed).ok()?;
@@ -34,14 +36,15 @@ impl Identity {
         Some((Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }, stat.st_size as u64))
     }
 
-    /// Returns the identity of the file at `path`; `None` if there is none. Does not follow a symbolic link.
+    /// Returns the identity of the file at `path`, or `None` if there is no file. Does not follow a symbolic
+    /// link.
     pub(crate) fn of_path(path: &Path) -> Option<Self> {
         let metadata = std::fs::symlink_metadata(path).ok()?;
         Some(Self { device: metadata.dev(), inode: metadata.ino() })
     }
 }
 
-/// A descriptor number, and what it referred to when it was noted.
+/// A descriptor number, with the identity of its file when it was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Noted {
     number: RawFd,
@@ -49,23 +52,24 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// Notes an open descriptor; `None` if it is closed.
+    /// Notes an open descriptor. Returns `None` if it is closed.
     pub(crate) fn new(number: RawFd) -> Option<Self> {
         Some(Self { number, identity: Identity::of(number)? })
     }
 
-    /// Whether the number still refers to what was noted.
+    /// Whether the number still refers to the noted file.
     pub(crate) fn is_same(self) -> bool {
         Identity::of(self.number) == Some(self.identity)
     }
 
-    /// Closes the descriptor, unless the number refers to something else by now.
+    /// Closes the descriptor, unless the number refers to another file now.
     ///
     /// Call it only in a forked child, whose copy of the descriptor has no owner: see [`crate::process::fork`].
     pub(crate) fn close_inherited(self) {
         if self.is_same() {
-            // SAFETY: the number refers to what this library has opened (checked), and its owner is memory of a
-            // thread of the parent, which does not exist here and never drops it.
+            // SAFETY: the check above shows that the number refers to a file that this library opened. Its
+            // owner belongs to a thread of the parent, which does not exist in this process, so no owner
+            // closes it again.
             #[allow(unsafe_code)]
             unsafe {
                 libc::close(self.number);

@@ -1,7 +1,8 @@
-//! What happens when the process ends: every participant finishes its work.
+//! Finishes the work of all participants when the process ends.
 //!
-//! A program that returns from `main` or calls `exit` without closing its backends has them closed here.
-//! (`_exit`, a fatal signal and `exec` run no handlers.) Participants register themselves; this file knows none.
+//! Closes the backends of a program that returns from `main` or calls `exit` without closing them. (`_exit`,
+//! a fatal signal and `exec` run no handlers.) Participants register themselves; this file does not depend on
+//! them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,19 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::fork::{self, ForkGuard, Participant, Rank};
 use super::thread::Thread;
 
-/// Has work to finish before the process ends.
+/// A participant with work to finish before the process ends.
 pub(crate) trait AtExit: Send + Sync {
-    /// Begins to end, without waiting. It is called on all participants before any of them finishes.
+    /// Starts to end, without waiting. It is called on all participants before `finish` is called on any of
+    /// them.
     fn begin(&self) {}
 
-    /// Finishes, within a time that the participant bounds. Failures go to the log.
+    /// Finishes the work. The participant limits the time that this takes, and logs failures.
     fn finish(&self);
 }
 
-/// When a participant finishes. All of one phase finish at the same time.
+/// The phase in which a participant finishes. All participants of a phase finish concurrently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Sends what is pending.
+    /// Sends pending changes.
     Send,
     /// Stops serving.
     Serve,
@@ -31,7 +33,7 @@ type List = Vec<(Phase, Weak<dyn AtExit>)>;
 
 static PARTICIPANTS: Mutex<List> = Mutex::new(Vec::new());
 
-/// Includes a participant in the end of the process, for as long as it lives.
+/// Registers a participant, for as long as it lives.
 pub(crate) fn register(phase: Phase, participant: Weak<dyn AtExit>) {
     install();
     let mut list = lock();
@@ -40,10 +42,11 @@ pub(crate) fn register(phase: Phase, participant: Weak<dyn AtExit>) {
     list.insert(at, (phase, participant));
 }
 
-/// Installs the handler, once in a process.
+/// Installs the handler, once per process.
 fn install() {
     fork::register_static(Rank::Leaf, &LockedList);
-    // A flag and not a `Once`: a child that is forked meanwhile would wait for ever for a thread of its parent.
+    // A flag, not a `Once`: a child that is forked during the call would wait for ever for a thread of its
+    // parent.
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;
@@ -56,8 +59,8 @@ fn install() {
     }
 }
 
-/// Finishes the work of all participants, phase by phase. The participants of a phase finish at the same time, so
-/// that together they take no longer than the slowest.
+/// Finishes the work of all participants, phase by phase. The participants of a phase finish concurrently, so
+/// a phase takes no longer than its slowest participant.
 pub(crate) fn close_all() {
     let participants: Vec<(Phase, Arc<dyn AtExit>)> =
         lock().iter().filter_map(|(phase, known)| Some((*phase, known.upgrade()?))).collect();
@@ -68,13 +71,13 @@ pub(crate) fn close_all() {
 }
 
 fn finish(participants: &[(Phase, Arc<dyn AtExit>)]) {
-    // This thread finishes one of them: most programs have one.
+    // This thread finishes one participant itself: most programs have only one and need no further thread.
     let Some(((_, own), others)) = participants.split_last() else { return };
     let threads: Vec<Thread> = others
         .iter()
         .filter_map(|(_, participant)| {
             let other = Arc::clone(participant);
-            // Without a thread, this one does it.
+            // If no thread can be started, this thread finishes the participant.
             Thread::spawn("close", move || other.finish()).map_err(|_| participant.finish()).ok()
         })
         .collect();
@@ -83,7 +86,7 @@ fn finish(participants: &[(Phase, Arc<dyn AtExit>)]) {
 }
 
 extern "C" fn handler() {
-    // A panic must not leave the handler: it would cross C code.
+    // A panic must not leave the handler, because it would unwind into C code.
     let _ = std::panic::catch_unwind(close_all);
 }
 
@@ -91,7 +94,7 @@ fn lock() -> MutexGuard<'static, List> {
     PARTICIPANTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The list of participants, as a participant of forks.
+/// The participant of forks that locks the list.
 struct LockedList;
 
 impl Participant for LockedList {
@@ -101,6 +104,6 @@ impl Participant for LockedList {
 }
 
 impl ForkGuard for MutexGuard<'static, List> {
-    /// The child has the same backends, and an end of its own.
+    /// The list stays unchanged: the child has the same backends, and finishes them at its own exit.
     fn forked(&mut self) {}
 }

@@ -1,45 +1,48 @@
-//! What happens at a fork: the parent notices nothing, and the child begins clean.
+//! Makes forks safe: the parent continues undisturbed, and the child starts with a clean state.
 //!
-//! A child has one thread, and memory in whatever state the other threads of its parent had it. So the forking
-//! thread takes the locks of every [`Participant`] *before* the fork, in the order of their [`Rank`]; *after* it,
-//! both sides release them. The child first calls [`ForkGuard::forked`] on each, which forgets what belongs to
-//! the parent. Participants register themselves; this file knows none of them.
+//! A child has one thread, and inherits memory that other threads of its parent may have been changing. So
+//! the forking thread takes the locks of every [`Participant`] *before* the fork, in the order of their
+//! [`Rank`]. *After* the fork, parent and child release them. The child first calls [`ForkGuard::forked`] on
+//! each, which discards the parent's state. Participants register themselves; this file does not depend on
+//! them.
 //!
-//! The lock order, outermost first: the list of participants below, then the participants by rank. No participant may
-//! hold its lock while it waits for the network or calls the program: a fork would wait as long.
+//! The lock order, outermost first: the list of participants in this file, then the participants by rank. No
+//! participant may hold its lock while it waits for the network or calls the program, because a fork would
+//! have to wait too.
 //!
-//! The hot path pays nothing for this: the child finds its cells empty and its flags clear.
+//! The hot path does not check for forks, because the child clears the pending cells and flags during the
+//! fork.
 
 use std::any::TypeId;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Has locks that a forked child must not inherit while another thread of the parent holds them.
+/// An object with locks that a child must not inherit while another thread of the parent holds them.
 pub(crate) trait Participant: Send + Sync {
-    /// Takes the locks. They are held until the guard is dropped.
+    /// Takes the locks until the guard is dropped.
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_>;
 }
 
-/// The locks of a [`Participant`] while a fork goes on. Dropping it releases them.
+/// The locks of a [`Participant`] during a fork. Dropping the guard releases them.
 pub(crate) trait ForkGuard {
-    /// In the child: forgets what belongs to the parent. It must not wait, and must not drop what another thread
-    /// may have been changing.
+    /// Discards the parent's state; called in the child only. It must not wait, and must not drop data that
+    /// another thread may have been changing.
     fn forked(&mut self);
 }
 
-/// Where the locks of a participant stand in the lock order: outer ranks first.
+/// The position of a participant in the lock order, outermost first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     /// A backend: its table, then its store.
     Backend,
     /// The log.
     Log,
-    /// Innermost: a lock under which no other is taken.
+    /// An innermost lock: while a thread holds it, it takes no other lock.
     Leaf,
 }
 
-/// A registered participant. The entry of a dropped one is removed with the next registration.
+/// A registered participant. The next registration removes the entries of dropped participants.
 #[derive(Clone)]
 enum Entry {
     Fixed(TypeId, &'static dyn Participant),
@@ -54,14 +57,14 @@ impl Entry {
         }
     }
 
-    /// Takes the locks of the participant.
+    /// Takes the locks of the participant. Returns `None` if the participant was dropped.
     fn hold(&self) -> Option<Held> {
         let (participant, kept) = match self {
             Self::Fixed(_, participant) => (*participant, None),
             Self::Passing(participant) => {
                 let kept = participant.upgrade()?;
-                // SAFETY: the guard borrows from the participant, whose heap allocation does not move, and which
-                // `Held` keeps behind the guard, so that the guard is dropped first.
+                // SAFETY: the guard borrows from the participant, whose heap allocation does not move. `Held`
+                // keeps the participant alive and drops the guard first.
                 #[allow(unsafe_code)]
                 let participant: &'static dyn Participant = unsafe { &*Arc::as_ptr(&kept) };
                 (participant, Some(kept))
@@ -74,42 +77,44 @@ impl Entry {
 /// All participants, sorted by rank.
 static PARTICIPANTS: Mutex<Vec<(Rank, Entry)>> = Mutex::new(Vec::new());
 
-/// How many forks lie between this process and the one that loaded the library.
+/// The number of forks between the process that loaded the library and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Returns the number of this process in its line of forks. What carries another number belongs to an ancestor.
+/// Returns the fork generation of this process. An object with another generation belongs to an ancestor.
 #[inline]
 pub(crate) fn generation() -> u64 {
-    // Relaxed: it changes only in the child handler, when there is one thread.
+    // Relaxed: it changes only in the child handler, while the process has one thread.
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// The locks of one participant. Fields drop in order: the guard before what it borrows from.
+/// The locks of one participant. Fields drop in order, so the guard is dropped before the participant that it
+/// borrows from.
 struct Held {
     guard: Box<dyn ForkGuard>,
     _kept: Option<Arc<dyn Participant>>,
 }
 
-/// What the forking thread holds between the handlers.
+/// The locks that the forking thread holds between the handlers.
 struct AllHeld {
     participants: Vec<Held>,
     _list: MutexGuard<'static, Vec<(Rank, Entry)>>,
 }
 
 thread_local! {
-    /// The thread that forks is the thread that runs all three handlers.
+    /// Thread-local, because the forking thread runs all three handlers.
     static HELD: RefCell<Option<AllHeld>> = const { RefCell::new(None) };
 }
 
-/// Installs the handlers, once in a process.
+/// Installs the handlers, once per process.
 fn install() {
-    // A flag and not a `Once`: a child that is forked meanwhile would wait for ever for a thread of its parent.
+    // A flag, not a `Once`: a child that is forked during the call would wait for ever for a thread of its
+    // parent.
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     if IS_INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
-    // SAFETY: the handlers are functions that live as long as the library, which is never unloaded (the
-    // shared library and the Python extension are linked with `-z nodelete`), so they are there at a fork.
+    // SAFETY: the library is never unloaded (the shared library and the Python extension are linked with `-z
+    // nodelete`), so the handlers exist at every later fork.
     #[allow(unsafe_code)]
     let result = unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
     if result != 0 {
@@ -117,18 +122,19 @@ fn install() {
     }
 }
 
-/// Includes a participant in every fork from now on, for as long as it lives.
+/// Registers a participant for all later forks, for as long as it lives.
 pub(crate) fn register(rank: Rank, participant: Weak<dyn Participant>) {
     install();
     add(&mut lock_list(), rank, Entry::Passing(participant));
 }
 
-/// Includes the one participant of its type, which lives as long as the process. Registering it again does nothing.
+/// Registers the only participant of its type, which lives as long as the process. Does nothing if it is
+/// registered already.
 pub(crate) fn register_static<P: Participant>(rank: Rank, participant: &'static P) {
     install();
     let own = TypeId::of::<P>();
     let is_same = |(_, known): &(Rank, Entry)| matches!(known, Entry::Fixed(known, _) if *known == own);
-    // One look under one lock: a participant that stood in the list twice would wait for itself.
+    // Check and add under one lock: a participant that is listed twice would deadlock at a fork.
     let mut list = lock_list();
     if !list.iter().any(is_same) {
         add(&mut list, rank, Entry::Fixed(own, participant));
@@ -168,7 +174,7 @@ extern "C" fn after_in_child() {
     });
 }
 
-/// Keeps a panic inside a handler: it must not cross the C code that calls it.
+/// Catches a panic in a handler, because it must not unwind into the C code that calls the handler.
 fn guarded(handler: impl FnOnce()) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(handler));
 }

@@ -1,12 +1,12 @@
 //! The engine's log for programs that are not written in Rust.
 //!
-//! Rust programs install their own logger for the `log` crate. For all others this module is the logger: it gives
-//! each record to a callback, or keeps records in a bounded queue from which the program takes them. The queue exists
-//! because an interpreter aborts at exit when a thread that it does not know calls into it. A full queue drops records
-//! and counts them, so the engine never waits for its log.
+//! Rust programs install their own logger for the `log` crate. For other programs this module is the logger.
+//! It passes each record to a callback, or keeps records in a bounded queue from which the program takes
+//! them. The queue exists because an interpreter may abort at exit if a foreign thread calls into it. A full
+//! queue drops records and counts them, so the engine never waits for its log.
 //!
-//! A program needs no thread to read the queue. It looks at one byte, [`waiting`], after each of its own calls, and when
-//! the byte is set, [`claim`]s the records and delivers them on the thread that looked.
+//! A program needs no thread to read the queue. After each call of this library it checks one byte,
+//! [`waiting`]. If the byte is set, it [`claim`]s the records and delivers them on the same thread.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use log::{Level, LevelFilter, Log, Metadata};
 use super::clock::{deadline_after, since_1970};
 use super::fork::{self, ForkGuard, Participant, Rank};
 
-/// The largest number of records that wait.
+/// The largest number of records in the queue.
 const QUEUE_CAPACITY: usize = 1_000;
 
 /// A log record. Its message is one line.
@@ -37,8 +37,8 @@ impl LogRecord {
     }
 }
 
-/// Escapes control characters and line separators. Label values and replies of servers reach the log, and they must
-/// neither begin a second record nor send commands to a terminal.
+/// Escapes control characters and line separators. Label values and server replies reach the log, and they
+/// must neither begin a new line nor send commands to a terminal.
 fn escaped(message: &str) -> Cow<'_, str> {
     let is_unsafe = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
     if !message.contains(is_unsafe) {
@@ -55,7 +55,7 @@ fn escaped(message: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// A program's log function. Any thread calls it, several at once.
+/// The log function of a program. Any thread may call it, several at the same time.
 pub(crate) type Callback = Arc<dyn Fn(&LogRecord) + Send + Sync>;
 
 /// The receiver of records.
@@ -80,10 +80,11 @@ impl Sink {
         self.queue.len() + usize::from(self.dropped > 0)
     }
 
-    /// Sets the byte that programs look at. The lock of the sink is held, so the byte follows the queue.
+    /// Updates the byte that programs check. The caller holds the lock of the sink, so the byte matches the
+    /// queue.
     fn tell(&self) {
         let is_set = self.waiting() > 0 && !self.is_claimed;
-        // Relaxed: the byte only says when to take the lock, and the lock orders the records.
+        // Relaxed: the byte only tells a thread to take the lock, and the lock orders the records.
         WAITING.store(u8::from(is_set), Ordering::Relaxed);
     }
 }
@@ -114,7 +115,7 @@ fn deliver(record: LogRecord) {
     match &sink.output {
         Output::Nowhere => {}
         Output::Callback(callback) => {
-            // Without the lock, because the callback may log or call the engine.
+            // Call it without the lock, because the callback may log or call the engine.
             let callback = Arc::clone(callback);
             drop(sink);
             callback(&record);
@@ -134,12 +135,12 @@ fn deliver(record: LogRecord) {
 /// Sends records up to `level` to `output` from now on.
 pub(crate) fn direct(output: Output, level: LevelFilter) {
     fork::register_static(Rank::Log, &LockedLog);
-    // A logger that the program has installed for the `log` crate stays.
+    // This fails if the program has installed its own logger, which then stays.
     let _ = log::set_logger(&Logger);
     log::set_max_level(level);
     let mut sink = lock();
     sink.output = output;
-    // A thread that waits for a record of the queue looks again.
+    // Wakes the threads that wait for a record, because the output has changed.
     CHANGED.notify_all();
 }
 
@@ -148,10 +149,12 @@ pub(crate) fn waiting() -> &'static AtomicU8 {
     &WAITING
 }
 
-/// Claims the waiting records for this thread and returns their number. Returns 0 if none waits, or if a claim is
-/// held: by another thread, or by an outer call of this one, as when the program's log handler calls the engine.
+/// Claims the waiting records for this thread and returns their number. Returns 0 if no record waits or if
+/// they are claimed already, by another thread or by an outer call of this thread (if the program's log
+/// handler calls the engine).
 ///
-/// While the claim is held [`waiting`] is 0, so no other thread looks further, however long a log handler takes.
+/// While the claim is held, [`waiting`] is 0, so a slow log handler does not make other threads take the
+/// lock.
 pub(crate) fn claim() -> usize {
     let mut sink = lock();
     if sink.is_claimed {
@@ -162,14 +165,15 @@ pub(crate) fn claim() -> usize {
     sink.waiting()
 }
 
-/// Ends a claim. Records that came in the meantime wait for the next call that looks.
+/// Ends a claim. Records that arrived during the claim wait until [`waiting`] is checked again.
 pub(crate) fn release() {
     let mut sink = lock();
     sink.is_claimed = false;
     sink.tell();
 }
 
-/// Takes the next record from the queue. Waits for one for at most `timeout`, as long as records go to the queue.
+/// Takes the next record from the queue. Waits for one for at most `timeout`. Stops waiting if the output is
+/// no longer the queue.
 pub(crate) fn next_record(timeout: Duration) -> Option<LogRecord> {
     let deadline = deadline_after(timeout);
     let mut sink = lock();
@@ -193,7 +197,7 @@ fn dropped_record(sink: &mut Sink) -> Option<LogRecord> {
     (dropped > 0).then(|| LogRecord::new(Level::Warn, &message()))
 }
 
-/// The log, as a participant of forks.
+/// The participant that locks the log for a fork.
 struct LockedLog;
 
 impl Participant for LockedLog {
@@ -203,7 +207,8 @@ impl Participant for LockedLog {
 }
 
 impl ForkGuard for MutexGuard<'static, Sink> {
-    /// Drops the records, which the parent delivers, and the claim, whose thread the child may not have.
+    /// Drops the records, because the parent delivers them, and the claim, because its thread may not exist
+    /// in the child.
     fn forked(&mut self) {
         self.queue.clear();
         self.dropped = 0;

@@ -1,6 +1,7 @@
-//! What concerns the whole process: forks, its end, threads, the log, clocks, descriptors.
+//! Facilities of the whole process: forks, exit, threads, the log, clocks, descriptors.
 //!
-//! The lowest layer. What must act at a fork or at the end registers itself here; nothing here knows it.
+//! This is the lowest layer. Objects that must act at a fork or at exit register themselves here; this layer
+//! does not depend on them.
 
 pub(crate) mod clock;
 pub(crate) mod descriptor;

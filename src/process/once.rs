@@ -1,9 +1,10 @@
-//! Messages that are logged once, however often their cause returns.
+//! Remembers which messages were logged, so that a recurring cause is logged once.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-/// The most messages that one [`Once`] remembers. Further ones are not logged: their number may be unbounded.
+/// The largest number of messages that one [`Once`] remembers. Further messages are not logged, because their
+/// number may be unbounded.
 const CAPACITY: usize = 1000;
 
 /// The messages that were logged already.
@@ -17,8 +18,8 @@ impl Once {
 
     /// Returns whether `cause` is new, and remembers it.
     ///
-    /// It never waits: a forked child may have inherited the lock from a thread that does not exist in the child. A
-    /// cause that meets a locked list counts as known.
+    /// It never waits, because a forked child may have inherited the lock from a thread that does not exist
+    /// in the child. If the list is locked, the cause counts as known.
     pub(crate) fn is_new(&self, cause: &str) -> bool {
         let mut known = match self.0.try_lock() {
             Ok(known) => known,
@@ -28,7 +29,7 @@ impl Once {
         known.len() < CAPACITY && known.insert(cause.to_owned())
     }
 
-    /// Forgets all causes: when one returns, it is new.
+    /// Forgets all causes, so a cause that recurs is new again.
     pub(crate) fn clear(&self) {
         match self.0.try_lock() {
             Ok(mut known) => known.clear(),

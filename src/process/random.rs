@@ -2,7 +2,7 @@
 
 use super::clock::since_1970;
 
-/// Returns 64 random bits from the system; the clock's nanoseconds if the system has none to give.
+/// Returns 64 random bits from the system, or the clock's nanoseconds if the system provides none.
 pub(crate) fn random_bits() -> u64 {
     getrandom::u64().unwrap_or_else(|_| since_1970().as_nanos() as u64)
 }

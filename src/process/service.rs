@@ -1,22 +1,22 @@
-//! Which processes are one service: those that descend from one program by `fork` or by Python's
+//! Determines which processes form a service: those that descend from one program by `fork` or by Python's
 //! `multiprocessing`.
 //!
-//! A store that is given no name asks here, so that all workers of a server find the same one, whether the
-//! program was loaded before or after the fork. A different program that one of them starts is another
-//! service.
+//! A store without a name uses this, so that all workers of a server find the same store, whether the program
+//! was loaded before or after the fork. If one of the processes starts a different program, that program is
+//! another service.
 //!
-//! `fork` inherits the addresses of the stack, the code and the heap, and `exec` draws them anew (address
-//! space randomization). Two processes that have all three in common, and the same executable, descend from
-//! one `exec`. `multiprocessing` starts its children with `exec`; their command lines tell.
+//! `fork` keeps the addresses of the stack, the code and the heap, and `exec` randomizes them. So two
+//! processes with the same three addresses and the same executable descend from one `exec`. `multiprocessing`
+//! may start its children with `exec`; they are recognized by their command lines.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::process::{Pid, getpid};
 
-/// How many ancestors are visited. A deeper tree is not a service.
+/// The largest number of ancestors that are visited.
 const MOST_ANCESTORS: usize = 64;
-/// Arguments with which `multiprocessing`, and Celery's copy of it, start a child that does not fork.
+/// Arguments with which `multiprocessing`, and Celery's copy of it, start a child by `exec`.
 const SPAWNED: [&str; 2] = ["--multiprocessing-fork", "--billiard-fork"];
 /// A part of the program that `multiprocessing` gives to the server that forks its children.
 const FORK_SERVER: &str = "forkserver import main";
@@ -26,14 +26,14 @@ const FORK_SERVER: &str = "forkserver import main";
 pub(crate) struct Service {
     /// The processes from the root of the service down to this one.
     pub(crate) members: Vec<i32>,
-    /// When the root was started, in clock ticks since the machine was. 0 if the system does not tell.
+    /// The start time of the root, in clock ticks since boot. 0 if the system does not provide it.
     pub(crate) start_time: u64,
-    /// Why there may be more processes of the service than this process can see.
+    /// The reason why the service may have more processes than this process can see.
     pub(crate) doubt: Option<String>,
 }
 
 impl Service {
-    /// Finds the service of this process. `parent` is a process that is known to belong to it.
+    /// Finds the service of this process. `parent` is a process that is known to belong to the service.
     pub(crate) fn find(parent: Option<i32>) -> Self {
         let own = getpid().as_raw_nonzero().get();
         let Some(current) = own_process() else {
@@ -62,7 +62,8 @@ impl Service {
                 }
             }
         }
-        // hidepid hides the processes of other users. A process that leads its group was started on its own.
+        // The mount option hidepid of `/proc` hides the processes of other users. A process that leads its
+        // process group was probably started separately, so a hidden parent causes no doubt.
         let last = &ancestors[root];
         if root + 1 == ancestors.len() && last.parent > 0 && last.group != last.pid {
             let pid = last.parent;
@@ -87,7 +88,7 @@ pub(crate) fn may_run(pid: i32, start_time: u64) -> bool {
     }
 }
 
-/// Returns whether no process of this pid namespace has this number any more. A zombie has ended.
+/// Returns whether no running process of this pid namespace has this number. A zombie counts as ended.
 pub(crate) fn has_ended(pid: i32) -> bool {
     match Process::read(pid) {
         Some(process) => process.is_zombie,
@@ -95,13 +96,13 @@ pub(crate) fn has_ended(pid: i32) -> bool {
     }
 }
 
-/// Returns whether the number is that of a process. `/proc` may hide it.
+/// Returns whether a process has this number, even if `/proc` hides it.
 fn exists(pid: i32) -> bool {
     Pid::from_raw(pid)
         .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-/// Returns the inode of this process's pid namespace; 0 if the system does not tell.
+/// Returns the inode of this process's pid namespace, or 0 if the system does not provide it.
 pub(crate) fn pid_namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
@@ -111,27 +112,27 @@ pub(crate) fn runs_this_program(pid: i32) -> bool {
     has_same_program(pid, getpid().as_raw_nonzero().get())
 }
 
-/// How a process descends from its parent.
+/// The relation of a process to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Descent {
-    /// They are of one service.
+    /// Both belong to the same service.
     Same,
-    /// The parent has started another program.
+    /// The process runs another program, which the parent started.
     Other,
-    /// The system does not let this process see it.
+    /// This process lacks the permission to see the relation.
     Unknown,
 }
 
-/// What `/proc` shows of a process.
+/// The data of a process in `/proc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Process {
     pid: i32,
     parent: i32,
     group: i32,
     start_time: u64,
-    /// Whether it has ended, and its parent has not asked for its exit status.
+    /// Whether it has ended, but its parent has not collected its exit status.
     is_zombie: bool,
-    /// Where the code, the stack and the heap begin. `None` if this process may not see it.
+    /// The start addresses of the code, the stack and the heap. `None` if this process may not see them.
     addresses: Option<[u64; 3]>,
 }
 
@@ -156,25 +157,26 @@ impl Process {
         let arguments = arguments(self.pid);
         let is_forked = match (self.addresses, parent.addresses) {
             (Some(own), Some(of_parent)) => own == of_parent && has_same_program(self.pid, parent.pid),
-            // A process of another user. `fork` inherits the command line, and a program that starts another
-            // one gives it other arguments.
+            // The process or its parent belongs to another user, so the addresses are hidden. A forked child
+            // keeps the command line of its parent; a program that is started by `exec` usually has other
+            // arguments.
             _ if !has_same_program(self.pid, parent.pid) => false,
             _ if !arguments.is_empty() && arguments == self::arguments(parent.pid) => true,
-            // A server may have changed its command line, to show what it does. A supervisor that is written
-            // in the same language puts what it starts in a group of its own.
+            // The command lines may differ because a server has changed its own to show its state. A
+            // supervisor in the same language starts its programs in separate process groups.
             _ if self.group == parent.group => return Descent::Unknown,
             _ => false,
         };
         let is_spawned = || {
             let is_mark = |argument: &str| SPAWNED.contains(&argument) || argument.contains(FORK_SERVER);
-            // An orphan is adopted by a process that runs another program.
+            // Without this check, an orphan would count as a child of the process that has adopted it.
             arguments.iter().any(|argument| is_mark(argument)) && has_same_program(self.pid, parent.pid)
         };
         if is_forked || is_spawned() { Descent::Same } else { Descent::Other }
     }
 }
 
-/// Returns this process, if `/proc` is that of its own pid namespace.
+/// Returns this process, if `/proc` belongs to its own pid namespace.
 fn own_process() -> Option<Process> {
     let own = getpid().as_raw_nonzero().get();
     let link = fs::read_link("/proc/self").ok()?;
@@ -187,7 +189,7 @@ fn has_same_program(one: i32, other: i32) -> bool {
         let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
         Some((metadata.dev(), metadata.ino()))
     };
-    // The size of the code is visible to all users.
+    // The size of the code is visible to all users, unlike the executable.
     let code_size = |pid: i32| {
         let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
         text.split_ascii_whitespace().nth(3).map(str::to_owned)
@@ -216,7 +218,7 @@ mod tests {
         assert!(service.start_time > 0);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let own = own_process().unwrap();
-        // Between `fork` and `exec` it is still this program.
+        // Between `fork` and `exec` the child is still this program.
         let descent = loop {
             let process = Process::read(child.id() as i32).unwrap();
             match process.descent_from(&own) {

@@ -1,8 +1,8 @@
 //! The engine's own threads: named, with all signals blocked, and safe to start in a forked child.
 //!
-//! They are plain POSIX threads. `std::thread` takes a lock of the whole process when a thread starts or
-//! ends (in a program whose `main` is Rust's, for its stack overflow message), and a child that is forked
-//! at such a moment could never start a thread again.
+//! They are plain POSIX threads. In a program with a Rust `main`, `std::thread` takes a process-wide lock
+//! (for its stack overflow message) when a thread starts or ends. A child that is forked at such a moment
+//! could never start a thread again.
 
 #![allow(unsafe_code)]
 
@@ -13,28 +13,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often [`Thread::join_by`] looks whether the thread has ended.
+/// The interval at which [`Thread::join_by`] checks whether the thread has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// A thread that was started. Dropping it detaches the thread, which then ends by itself.
+/// A running thread. Dropping the handle detaches the thread, which then ends by itself.
 #[derive(Debug)]
 pub(crate) struct Thread {
-    /// None once it was joined.
+    /// `None` after the thread was joined.
     id: Option<libc::pthread_t>,
     is_finished: Arc<AtomicBool>,
 }
 
-// SAFETY: POSIX lets any thread of the process use the id of another one. Where the id is a pointer (musl), the type
-// does not say so itself.
+// SAFETY: POSIX lets any thread of the process use the id of another one. The implementation is needed where
+// the id is a pointer (musl).
 unsafe impl Send for Thread {}
-// SAFETY: as above; a shared reference only reads the flag.
+// SAFETY: as above. A shared reference only reads the flag.
 unsafe impl Sync for Thread {}
 
 type Body = Box<dyn FnOnce() + Send>;
 
 impl Thread {
-    /// Starts a thread in which all signals are blocked: a signal that is sent to the process must reach a
-    /// thread of the program, because its handlers know nothing of this one.
+    /// Starts a thread in which all signals are blocked, because a signal to the process must be handled on a
+    /// thread of the program.
     pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let is_finished = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_finished);
@@ -48,11 +48,11 @@ impl Thread {
         let argument: *mut Body = Box::into_raw(Box::new(whole));
         let mut id = MaybeUninit::<libc::pthread_t>::uninit();
         let before = block_signals();
-        // SAFETY: `run` takes the argument over, and frees it.
+        // SAFETY: `run` takes ownership of the argument and frees it.
         let result = unsafe { libc::pthread_create(id.as_mut_ptr(), std::ptr::null(), run, argument.cast()) };
         restore_signals(&before);
         if result != 0 {
-            // SAFETY: no thread was started, so the argument is still ours.
+            // SAFETY: no thread was started, so this function still owns the argument.
             drop(unsafe { Box::from_raw(argument) });
             return Err(io::Error::from_raw_os_error(result));
         }
@@ -60,7 +60,7 @@ impl Thread {
         Ok(Self { id: Some(unsafe { id.assume_init() }), is_finished })
     }
 
-    /// Joins the thread if it ends before the deadline; otherwise leaves it to end by itself.
+    /// Joins the thread if it ends before the deadline. Otherwise detaches it, and it ends by itself.
     pub(crate) fn join_by(self, deadline: Instant) {
         while !self.is_finished.load(Ordering::Acquire) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -91,14 +91,15 @@ impl Drop for Thread {
 }
 
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `spawn` made the argument, and gives it up to this thread.
+    // SAFETY: `spawn` created the argument with `Box::into_raw`, and passes its ownership to this thread.
     let body = unsafe { Box::from_raw(argument.cast::<Body>()) };
-    // Bodies catch and log their panics; one that escapes must not cross into C.
+    // Bodies catch and log their own panics. A panic that escapes must not unwind into C code.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     std::ptr::null_mut()
 }
 
-/// Names the calling thread. The system refuses a name that is too long; the thread then keeps its parent's.
+/// Names the calling thread. If the name is too long, the system rejects it, and the thread keeps the name of
+/// its parent.
 fn set_name(name: &CStr) {
     // SAFETY: the name is a C string that lives during the call.
     #[cfg(target_vendor = "apple")]
@@ -113,8 +114,8 @@ fn set_name(name: &CStr) {
 }
 
 fn block_signals() -> libc::sigset_t {
-    // SAFETY: all zeros is a valid sigset_t; both calls only write to the two sets that they are given, and
-    // cannot fail with these arguments.
+    // SAFETY: all zeros is a valid sigset_t. Both calls only access the two given sets, and cannot fail with
+    // these arguments.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
