@@ -1,4 +1,4 @@
-//! The function of a program that computes metrics for each scrape of the whole store.
+//! The program's function that computes metrics for each scrape of the whole store.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -8,7 +8,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 
 type Collect = dyn Fn() -> Vec<ForeignFamily> + Send + Sync;
 
-/// The function, which is set once at most. So reading it takes no lock, which a fork could leave held.
+/// The function. It is set at most once, so reading it takes no lock that a forked child could inherit
+/// locked.
 #[derive(Default)]
 pub(super) struct Collector(OnceLock<Box<Collect>>);
 
@@ -18,7 +19,7 @@ impl Collector {
         self.0.set(collect).map_err(|_| Error::new(ErrorKind::Conflict, message.to_owned()))
     }
 
-    /// Computes the families of one scrape.
+    /// Calls the function, and returns the families of one scrape.
     pub(super) fn collect(&self) -> Vec<ForeignFamily> {
         self.0.get().map(|collect| collect()).unwrap_or_default()
     }

@@ -1,11 +1,11 @@
-//! Metrics that the store could not take, and when to offer them again.
+//! Tracks the metrics that the store has not accepted yet, and decides when to offer them again.
 //!
-//! A metric call never breaks the program. If the store refuses a new series because of its environment (a full file,
-//! no permission, a lock that cannot be had, a label value that is too long), the metric counts in this process, in
-//! [`HeldCells`](crate::cell::held::HeldCells). The front door offers it to the store again before a flush, a scrape
-//! and the end, which are allowed to take time, and at a look-up of a metric, at most once a second. Between such
-//! attempts, new series of a store that has just refused one are held back at once: a look-up must not wait for the
-//! lock of a stalled store again and again.
+//! A metric call never breaks the program. The store may refuse a new series (a full file, no permission, a
+//! lock that is not released, a label value that is too long). The metric then counts in this process only,
+//! in [`HeldCells`](crate::cell::held::HeldCells). The backend offers it to the store again before a flush, a
+//! scrape and a close, which may take time, and when a metric is looked up, at most once a second. For a
+//! second after a refusal, further new series are held back without asking the store, so that look-ups do not
+//! wait for the lock of a stalled store again and again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 use crate::model::error::{Error, ErrorKind};
 use crate::process::once::Once;
 
-/// The shortest time between two attempts that a look-up makes.
+/// The shortest time between two attempts by look-ups.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What the front door remembers of the store's refusals.
+/// The state of the store's refusals.
 #[derive(Debug)]
 pub(super) struct HeldBack {
     /// Whether the table may have metrics that are held back.
     is_active: AtomicBool,
     opened: Instant,
-    /// When the store last refused a metric, in milliseconds after `opened`. 0: never, or it has taken all since.
+    /// The time at which the store last refused a metric, in milliseconds after `opened`. 0 if it never did,
+    /// or has accepted all metrics since.
     refused: AtomicU64,
     logged: Once,
 }
@@ -37,13 +38,13 @@ impl HeldBack {
         }
     }
 
-    /// Logs why the store refuses a family or a metric of it, once for each cause.
+    /// Notes that the store has refused a family or a metric of it, and logs each cause once.
     pub(super) fn refused(&self, family: &str, error: &Error) {
         let is_lasting = is_lasting(error);
         if !is_lasting {
             self.refused.store(self.now(), Ordering::Relaxed);
         }
-        // The texts of lasting ones differ in their numbers.
+        // The messages of lasting errors contain numbers, so they cannot identify the cause.
         let cause = if is_lasting { "too large" } else { error.message() };
         if !self.logged.is_new(cause) {
             return;
@@ -57,13 +58,14 @@ impl HeldBack {
         }
     }
 
-    /// Notes that the table has a metric that is held back. Call it when the metric is in the table.
+    /// Notes that the table has a metric that is held back. Call it after the metric is inserted.
     pub(super) fn holds(&self) {
-        // Release, with the swap of `begin`: either its walk finds the metric, or this comes after the swap.
+        // Release, paired with the swap in `begin`: if this store precedes the swap, the attempt finds the
+        // metric. Otherwise the flag stays set for the next attempt.
         self.is_active.store(true, Ordering::Release);
     }
 
-    /// Whether a new metric is to be held back without asking the store.
+    /// Whether to hold back a new metric without asking the store.
     pub(super) fn has_just_refused(&self) -> bool {
         match self.refused.load(Ordering::Relaxed) {
             0 => false,
@@ -76,12 +78,13 @@ impl HeldBack {
         self.is_active.load(Ordering::Relaxed)
     }
 
-    /// Begins an attempt: from here on, only [`holds`](Self::holds) says that there are metrics.
+    /// Begins an attempt: clears the flag, which only [`holds`](Self::holds) sets again.
     pub(super) fn begin(&self) {
         self.is_active.swap(false, Ordering::AcqRel);
     }
 
-    /// Ends an attempt that moved so many metrics, and left some or none.
+    /// Ends an attempt that moved `moved` metrics to the store. `has_left` tells whether some are still held
+    /// back.
     pub(super) fn end(&self, moved: usize, has_left: bool) {
         if has_left {
             self.holds();
@@ -94,7 +97,7 @@ impl HeldBack {
         }
     }
 
-    /// In milliseconds after `opened`, and never 0.
+    /// Returns the time in milliseconds after `opened`; never 0.
     fn now(&self) -> u64 {
         self.opened.elapsed().as_millis() as u64 + 1
     }
@@ -105,7 +108,7 @@ pub(super) fn is_lasting(error: &Error) -> bool {
     error.kind() == ErrorKind::InvalidArgument
 }
 
-/// Whether an error of a declaration lies in the environment, and not in the program.
+/// Whether the environment has caused the error of a declaration, and not the program.
 pub(super) fn is_environment(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Store)
 }

@@ -1,4 +1,4 @@
-//! The handle of a metric family: what a program makes metrics with.
+//! The handle of a metric family, with which a program creates metrics.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::Labels;
 
-/// A declared metric family: it makes metrics, one for each label set.
+/// A declared metric family. It has one metric for each label set.
 #[derive(Debug, Clone)]
 pub struct MetricFamily {
     parts: Arc<BackendParts>,
@@ -34,21 +34,21 @@ impl MetricFamily {
         &self.family.definition
     }
 
-    /// Returns the metric with these label values, given in the label order of this handle. It is created, with
-    /// the value 0, if it does not exist.
+    /// Returns the metric with these label values, which are given in the label order of this handle. Creates
+    /// it with the value 0 if it does not exist.
     pub fn metric(&self, label_values: &[&str]) -> Result<Arc<Metric>> {
         let labels = self.labels(label_values)?;
         self.parts.metric(&self.family, labels)
     }
 
     /// Removes the metric with these label values from the store. Handles that are still held become no-ops.
-    /// [`ErrorKind::NotFound`] if this process does not know such a metric.
+    /// Returns [`ErrorKind::NotFound`] if this process does not know such a metric.
     pub fn remove(&self, label_values: &[&str]) -> Result<()> {
         let labels = self.labels(label_values)?;
         self.parts.remove_metric(&self.family, &labels)
     }
 
-    /// Removes all metrics of the family from the store, those of other processes included.
+    /// Removes all metrics of the family from the store, including those of other processes.
     pub fn clear(&self) -> Result<()> {
         self.parts.clear_family(&self.family)
     }

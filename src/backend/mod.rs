@@ -1,7 +1,7 @@
 //! A backend: a table of families in front of a store.
 //!
-//! This is the engine's front door. The C boundary, the exporter and Rust programs come through here to declare,
-//! read, flush and close. It knows no particular store.
+//! This is the public interface of the engine. The C boundary, the exporter and Rust programs use it to
+//! declare, read, flush and close. It does not depend on a particular store.
 
 mod collector;
 mod held_back;
@@ -45,11 +45,11 @@ impl Backend {
     /// Opens the store that `url` names: `memory:`, `memory:?cell=mutex`, `shm:///path`,
     /// `redis://[user[:password]@]host[:port][/db][?option=value…]` or `redis+unix:///path`.
     ///
-    /// With the option `self_metrics=true`, which every store has, the [`Statistics`] are metrics of the backend
-    /// too.
+    /// With the option `self_metrics=true`, which every store has, the backend also shows its [`Statistics`]
+    /// as metrics.
     ///
-    /// [`ErrorKind::Configuration`] for a URL or an option that is not understood;
-    /// [`ErrorKind::Unavailable`] for a server that cannot be reached, unless `required=false`.
+    /// Returns [`ErrorKind::Configuration`] for an invalid URL or option, and [`ErrorKind::Unavailable`] if
+    /// the server cannot be reached, unless `required=false`.
     pub fn open(url: &str) -> Result<Self> {
         let url = StoreUrl::parse(url)?;
         let shows_statistics = url.common.self_metrics;
@@ -99,7 +99,7 @@ impl Backend {
     /// # Ok::<(), pytheus_backend_rs::Error>(())
     /// ```
     ///
-    /// [`ErrorKind::Conflict`] if the name is declared with another definition.
+    /// Returns [`ErrorKind::Conflict`] if the name is declared with another definition.
     pub fn declare(
         &self,
         definition: Definition,
@@ -108,7 +108,7 @@ impl Backend {
     ) -> Result<MetricFamily> {
         let shared = self.parts.store.names_are_shared();
         match self.parts.store.admit(&definition) {
-            // The store gets the family with its first metric, when it has room.
+            // The store gets the family together with its first metric, once it accepts that metric.
             Err(error) if held_back::is_environment(&error) => {
                 self.parts.held_back.refused(definition.name(), &error);
             }
@@ -119,7 +119,7 @@ impl Backend {
         Ok(MetricFamily::new(Arc::clone(&self.parts), family, label_order))
     }
 
-    /// Reads the values of `families` in their order, or of all families of the store (`None`).
+    /// Reads the values of `families` in the given order, or of all families of the store (`None`).
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
@@ -131,9 +131,9 @@ impl Backend {
         Ok(self.render(&RenderOptions::default())?.text)
     }
 
-    /// Reads and renders what `options` say. A scrape shows every change that happened before it in this
-    /// process. Of families whose names collide in the format, only the first is rendered; the others are logged
-    /// once.
+    /// Reads the store and renders it as `options` specify. A scrape shows every change that happened before
+    /// it in this process. If the names of families collide in the format, only the first family is rendered;
+    /// the others are logged once.
     ///
     /// ```
     /// use pytheus_backend_rs::{Backend, Format, RenderOptions};
@@ -159,9 +159,9 @@ impl Backend {
         Ok(exposition::render(&snapshot, &Rendering { format, name_prefix, named, foreign: &foreign }))
     }
 
-    /// Registers a function that computes metrics for each scrape of the whole store, the exporter's included. A
-    /// backend takes one, which lives as long as the backend. Any thread may call it, also several at once. It
-    /// must not scrape the same backend.
+    /// Registers a function that computes metrics for each scrape of the whole store, including those of the
+    /// exporter. A backend has at most one such function, and keeps it for its lifetime. Any thread may call
+    /// it, several at the same time. It must not scrape the same backend.
     ///
     /// ```
     /// use pytheus_backend_rs::{Backend, Definition, ForeignFamily, MetricType, NameRule};
@@ -177,38 +177,39 @@ impl Backend {
     /// # Ok::<(), pytheus_backend_rs::Error>(())
     /// ```
     ///
-    /// [`ErrorKind::Conflict`] if the backend has a function already.
+    /// Returns [`ErrorKind::Conflict`] if the backend has a function already.
     pub fn on_collect(&self, collect: impl Fn() -> Vec<ForeignFamily> + Send + Sync + 'static) -> Result<()> {
         self.parts.collector.set(Box::new(collect))
     }
 
-    /// Examines everything that the store holds, and returns what it found. It changes nothing.
+    /// Examines all data of the store, and returns the findings. It changes nothing.
     pub fn check(&self) -> Result<Report> {
         self.parts.store.check()
     }
 
-    /// Moves values that an older version has laid out in another way, and returns what was done.
+    /// Converts values that an older version stored in another layout, and returns what was done.
     ///
-    /// On a Redis server these are the histograms and summaries of pytheus-backend-rs 0.0.9 and of pytheus' own backend,
-    /// if a process of this version has declared them. It may be repeated, and run while old programs still count.
+    /// On a Redis server these are the histograms and summaries of pytheus-backend-rs 0.0.9 and of pytheus'
+    /// own backend, if a process of this version has declared them. It may be repeated, and may run while old
+    /// programs still count.
     pub fn migrate(&self) -> Result<Report> {
         self.parts.store.migrate()
     }
 
-    /// Sends what is pending. Fails if the store does not have all of it when `timeout` is over; what is left is
-    /// kept, and sent later.
+    /// Sends all pending changes. Returns an error if the store has not received all of them within
+    /// `timeout`. The rest is kept and sent later.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
         self.parts.prepare_to_send();
         self.parts.store.flush(deadline_after(timeout))
     }
 
-    /// Sends what is pending, for at most the store's `shutdown_timeout`, and stops the store's threads. The error
-    /// tells how much could not be sent. Operations on metrics of a closed backend are discarded.
+    /// Sends pending changes, for at most the store's `shutdown_timeout`, and stops the store's threads. The
+    /// error says how much could not be sent. Operations on metrics of a closed backend are discarded.
     pub fn close(&self) -> Result<()> {
         self.parts.close()
     }
 
-    /// Returns whether the backend was closed, by any handle of it.
+    /// Returns whether the backend was closed through any of its handles.
     pub(crate) fn is_closed(&self) -> bool {
         self.parts.is_closed.load(Ordering::Relaxed)
     }
@@ -218,7 +219,7 @@ impl Backend {
         self.parts.tally.statistics(self.parts.table.waiting())
     }
 
-    /// Reads what a scrape shows.
+    /// Reads the snapshot that a scrape shows.
     fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
         let BackendParts { store, table, tally, self_metrics, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
@@ -226,7 +227,7 @@ impl Backend {
         self.parts.prepare_to_send();
         tally.scrape_ends(match (families, others) {
             (Some(mut families), Others::Append) => {
-                // The registry of a program does not have the families of the statistics.
+                // A program's registry does not know the families of the statistics, so they are added here.
                 families.extend(self_metrics.get().into_iter().flat_map(|metrics| metrics.families()));
                 let declared = table.live_families();
                 let declared = declared.iter().map(|family| family.definition.name()).collect();
@@ -236,7 +237,7 @@ impl Backend {
         })
     }
 
-    /// Returns the families of these handles; an error if one belongs to another backend.
+    /// Returns the families of these handles, or an error if a handle belongs to another backend.
     fn own(&self, handles: &[MetricFamily]) -> Result<Vec<Arc<Family>>> {
         let own = |handle: &MetricFamily| {
             if let Some(family) = handle.family_in(&self.parts) {

@@ -1,6 +1,6 @@
-//! What the handles of a backend share: its store, its table, and its counters.
+//! The state that the handles of a backend share: its store, its table, and its counters.
 //!
-//! A backend takes part in forks and in the end of the process here.
+//! This file also implements what a backend does at a fork and at the exit of the process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLockWriteGuard};
@@ -26,23 +26,23 @@ pub(super) struct BackendParts {
     pub(super) table: Arc<FamilyTable>,
     pub(super) tally: Arc<Tally>,
     pub(super) held_back: HeldBack,
-    /// Set when the backend is opened, and only read later, as [`Tally`]'s follower.
+    /// Set when the backend is opened, and only read later, like [`Tally`]'s follower.
     pub(super) self_metrics: OnceLock<Arc<SelfMetrics>>,
     pub(super) collector: Collector,
     pub(super) is_closed: AtomicBool,
 }
 
 impl BackendParts {
-    /// Sends what is pending, and stops.
+    /// Sends pending changes, and closes the store.
     pub(super) fn close(&self) -> Result<()> {
-        // The flag is set early: a reader that sees it before the store is closed only gives up too early.
-        // Relaxed: nothing is published with it.
+        // The flag is set before the store is closed. A reader that sees it in between only gives up early.
+        // Relaxed: the flag publishes no other data.
         self.is_closed.store(true, Ordering::Relaxed);
         self.prepare_to_send();
         self.store.close()
     }
 
-    /// Offers the metrics that are held back to the store, and brings the statistics' metrics up to date. Call it
+    /// Offers the metrics that are held back to the store, and updates the metrics of the statistics. Call it
     /// before a flush, a scrape and a close.
     pub(super) fn prepare_to_send(&self) {
         self.offer_held_back();
@@ -51,8 +51,8 @@ impl BackendParts {
         }
     }
 
-    /// Returns the metric of `family` with these labels, made if there is none. It never fails because of the store:
-    /// see [`held_back`](super::held_back).
+    /// Returns the metric of `family` with these labels, and creates it if necessary. It never fails because
+    /// of the store: see [`held_back`](super::held_back).
     pub(super) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
         let key = labels::encode(&labels);
         if let Some(known) = self.table.metric(family, &key) {
@@ -80,7 +80,7 @@ impl BackendParts {
         }
     }
 
-    /// Makes a metric that counts in this process until the store takes it.
+    /// Creates a metric that counts in this process until the store accepts it.
     fn hold_back(&self, family: &Arc<Family>, key: &str) -> Arc<Metric> {
         let labels = labels::decode(key).unwrap_or_default();
         let cells = Cells::Held(Box::new(HeldCells::new(&family.definition)));
@@ -89,8 +89,8 @@ impl BackendParts {
         metric
     }
 
-    /// Offers the metrics that are held back to the store, up to the first that it refuses. Locks nothing while the
-    /// store works.
+    /// Offers the metrics that are held back to the store. Stops at the first temporary refusal. Holds no
+    /// lock while the store works.
     fn offer_held_back(&self) {
         if !self.held_back.is_active() {
             return;
@@ -107,7 +107,8 @@ impl BackendParts {
                 Ok(cells) => {
                     held.store_in(cells);
                     moved += 1;
-                    // Removed meanwhile: its record must not stay. See `removed`.
+                    // If the program has removed the metric in the meantime, its record must not stay. See
+                    // `removed`.
                     if held.is_removed() {
                         let _ = self.store.removed(&metric);
                     }
@@ -126,11 +127,12 @@ impl BackendParts {
         self.held_back.end(moved, has_left);
     }
 
-    /// Has the store remove a metric that was taken out of the table.
+    /// Tells the store to remove a metric that was taken out of the table.
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
         if let Some(held) = metric.cells.held_back() {
             held.remove();
-            // Either the thread that offers it sees that it is removed, or this one sees that it was stored.
+            // Either the offering thread sees that the metric is removed, or this thread sees that it was
+            // stored.
             if held.stored().is_none() {
                 return Ok(());
             }
@@ -173,13 +175,13 @@ impl ReadCells for BackendParts {
 
 impl Participant for BackendParts {
     fn lock_for_fork(&self) -> Box<dyn ForkGuard + '_> {
-        // The table first: the store is told of removals while the table is locked.
+        // The table is locked first, because removals call the store while the table is locked.
         let records = self.table.lock_for_fork();
         Box::new(Locked { records, store: self.store.lock_for_fork(), parts: self })
     }
 }
 
-/// A backend whose locks the forking thread holds.
+/// The locks of a backend while the forking thread holds them.
 struct Locked<'parts> {
     records: RwLockWriteGuard<'parts, Records>,
     store: Box<dyn ForkGuard + 'parts>,
@@ -187,7 +189,8 @@ struct Locked<'parts> {
 }
 
 impl ForkGuard for Locked<'_> {
-    /// The parent sends what is pending and counts what was done; the child's store starts anew on its first use.
+    /// Discards pending changes and statistics, which belong to the parent. The child's store starts again at
+    /// its first use.
     fn forked(&mut self) {
         self.records.discard_pending();
         self.store.forked();

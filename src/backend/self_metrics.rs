@@ -1,8 +1,8 @@
 //! The statistics of a backend as metrics of that backend: the option `self_metrics`.
 //!
-//! A change of these metrics is work for the store, which changes the statistics. So they are updated only when a
-//! scrape, a flush or a close is asked for, and once a second while the program sends changes of its own. An idle
-//! process stays silent.
+//! Updating these metrics is work for the store, which changes the statistics again. So they are updated only
+//! at a scrape, a flush or a close, and at most once a second while the program's own changes are sent. An
+//! idle process sends nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,23 +16,23 @@ use crate::model::error::Result;
 use crate::model::metric_type::MetricType;
 use crate::model::statistics::{Follower, Statistics, Tally};
 
-/// The shortest time between two updates that nobody has asked for.
+/// The shortest time between two automatic updates.
 const REFRESH_AFTER: Duration = Duration::from_secs(1);
 
-/// A statistic as a metric.
+/// A statistic that is shown as a metric.
 struct Figure {
     name: &'static str,
     help: &'static str,
     value: Value,
 }
 
-/// The value of a [`Figure`], by the type of its metric.
+/// How to read the value of a [`Figure`], by the type of its metric.
 enum Value {
     Counter(fn(&Statistics) -> u64),
     Gauge(fn(&Statistics) -> f64),
 }
 
-/// Every statistic, in the order in which they are shown.
+/// All statistics, in the order in which they are declared.
 const FIGURES: [Figure; 9] = [
     Figure {
         name: "pytheus_backend_batches_sent_total",
@@ -86,10 +86,10 @@ const FIGURES: [Figure; 9] = [
 pub(crate) struct SelfMetrics {
     tally: Arc<Tally>,
     table: Arc<FamilyTable>,
-    /// In the order of [`FIGURES`].
+    /// The metrics, in the order of [`FIGURES`].
     followed: Vec<Followed>,
     opened: Instant,
-    /// When the metrics were last updated, in milliseconds since `opened`.
+    /// The time of the last update, in milliseconds since `opened`.
     refreshed: AtomicU64,
 }
 
@@ -97,12 +97,12 @@ pub(crate) struct SelfMetrics {
 #[derive(Debug)]
 struct Followed {
     metric: Arc<Metric>,
-    /// What the metric shows: a count, or the bits of a value.
+    /// The value that the metric shows: a count, or the bits of an `f64`.
     shown: AtomicU64,
 }
 
 impl SelfMetrics {
-    /// Makes the metrics with `declare`, which gives the metric of a family without labels.
+    /// Creates the metrics with `declare`, which returns the only metric of a family without labels.
     pub(crate) fn new(
         tally: Arc<Tally>,
         table: Arc<FamilyTable>,
@@ -129,7 +129,7 @@ impl SelfMetrics {
         self.followed.iter().map(|followed| Arc::clone(&followed.metric.family))
     }
 
-    /// Brings the metrics up to date. Call it before a scrape, a flush or a close, which sends them.
+    /// Updates the metrics. Call it before a scrape, a flush or a close.
     pub(crate) fn refresh(&self) {
         self.refreshed.store(self.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.tally.is_followed();
@@ -137,18 +137,18 @@ impl SelfMetrics {
         for (Followed { metric, shown }, figure) in self.followed.iter().zip(&FIGURES) {
             match figure.value {
                 Value::Counter(value) => {
-                    // Of several threads that come here at once, each adds its own part.
+                    // `fetch_max` lets concurrent updates each add only their own increase.
                     let now = value(&statistics);
                     let before = shown.fetch_max(now, Ordering::Relaxed);
                     if now > before {
-                        // A counter refuses no increase.
+                        // This cannot fail: the increase is positive.
                         let _ = metric.inc((now - before) as f64);
                     }
                 }
                 Value::Gauge(value) => {
                     let now = value(&statistics);
                     if shown.swap(now.to_bits(), Ordering::Relaxed) != now.to_bits() {
-                        // A gauge refuses nothing.
+                        // This cannot fail: a gauge accepts every value.
                         let _ = metric.set(now);
                     }
                 }
@@ -156,7 +156,7 @@ impl SelfMetrics {
         }
     }
 
-    /// In a forked child: the metrics follow statistics that begin at zero.
+    /// Resets the shown values in a forked child, whose statistics start at zero.
     pub(crate) fn forked(&self) {
         self.followed.iter().for_each(|followed| followed.shown.store(0, Ordering::Relaxed));
     }

@@ -11,8 +11,8 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 86_400);
 /// The options of an [`Exporter`](crate::Exporter).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterOptions {
-    /// The IPv4 or IPv6 address to listen at: `127.0.0.1` (the default), `::1`, `0.0.0.0` (every IPv4 address of the
-    /// machine), `::` (every address), or `localhost`, which is `127.0.0.1`.
+    /// The IPv4 or IPv6 address to listen at: `127.0.0.1` (the default), `::1`, `0.0.0.0` (every IPv4 address
+    /// of the machine), `::` (every address), or `localhost`, which is `127.0.0.1`.
     pub address: String,
     /// The port to listen at. 0 (the default) chooses a free one: see
     /// [`Exporter::port`](crate::Exporter::port).

@@ -64,7 +64,8 @@ impl Noted {
 
     /// Closes the descriptor, unless the number refers to another file now.
     ///
-    /// Call it only in a forked child, whose copy of the descriptor has no owner: see [`crate::process::fork`].
+    /// Call it only in a forked child, whose copy of the descriptor has no owner: see
+    /// [`crate::process::fork`].
     pub(crate) fn close_inherited(self) {
         if self.is_same() {
             // SAFETY: the check above shows that the number refers to a file that this library opened. Its
