@@ -22,7 +22,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 /// About how much memory the replies to a login, or to batches, may take.
 pub(crate) const SMALL: usize = 8 << 20;
 
-/// About how much memory the replies to a scrape may take: that of a million values.
+/// About how much memory the replies to a scrape may take: enough for a million values.
 pub(crate) const LARGE: usize = 256 << 20;
 
 /// A connection that is logged in and has answered a `PING`.
@@ -49,9 +49,9 @@ struct Failure {
 impl Connection {
     /// Connects, logs in, selects the database, and checks that the server answers.
     ///
-    /// All addresses of a host name are tried. Each may take its share of the time, so that one that does not
-    /// answer does not use it up. If there is a `slot`, a child that is forked meanwhile finds the socket in
-    /// it.
+    /// Tries all addresses of a host name. Each address gets its share of the time, so that an address that
+    /// does not answer does not use all of it up. If there is a `slot`, a child that is forked meanwhile
+    /// finds the socket in it.
     pub(crate) fn open(
         options: &RedisOptions,
         deadline: Instant,
@@ -75,7 +75,7 @@ impl Connection {
             let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1);
             match Self::open_at(options, address, now + share, slot, idle) {
                 Ok(connection) => return Ok(connection),
-                // This is the server, so another address would not be.
+                // The server has answered, so another address would not help.
                 Err(failure) if failure.is_refusal => return Err(failure.error),
                 Err(failure) => last = failure.error,
             }
@@ -98,7 +98,7 @@ impl Connection {
         }
         let mut terms = Terms { deadline, memory: SMALL, idle };
         let transport = Transport::new(socket, options.tls.as_ref(), &mut terms).map_err(|error| {
-            // A server without TLS waits for more, so its silence may mean that.
+            // A server without TLS waits for the rest of a command, so silence may mean that TLS is missing.
             let is_silent = is_timeout(&error);
             let hint =
                 is_silent.then_some("no answer in time to the start of TLS: does it speak TLS at this port?");
@@ -126,24 +126,25 @@ impl Connection {
             introduction.push(command("CLIENT", &["SETNAME", &client_name()]));
         }
         introduction.push(command("INFO", &["server"]));
-        // The user may not be allowed to do either. Then the server shows no name, or its run is unknown.
+        // The user may lack permission for either command. Then the server shows no name, or its run is
+        // unknown.
         let info = connection.try_exchange(&introduction, &mut terms)?.pop().unwrap_or_default();
         connection.run_id = text(info).and_then(|info| run_id(&info)).map(Arc::from);
         Ok(connection)
     }
 
-    /// Returns the id that the server has had since it started, if it tells.
+    /// Returns the id of the server's present run, if the server has told it.
     pub(crate) fn run_id(&self) -> Option<&Arc<str>> {
         self.run_id.as_ref()
     }
 
-    /// Notes the number of the socket in `slot`, for a child that may be forked.
+    /// Stores the number of the socket in `slot`, so that a forked child can close it.
     pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
         self.transport.socket.show_in(slot);
     }
 
-    /// Returns whether the server has ended the connection, or has sent something unasked. It must not be
-    /// called while a reply is outstanding. It does not wait.
+    /// Returns whether the server has ended the connection, or has sent something unasked. Does not wait.
+    /// Must not be called while a reply is outstanding.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.transport.has_ended()
     }
@@ -171,7 +172,7 @@ impl Connection {
         {
             return Err(Failure { error: late(&self.address), is_refusal: false });
         }
-        // If the server has closed the connection, it may have said why before. That stands behind other
+        // If the server has closed the connection, it may have sent the reason first, after the other
         // replies.
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
@@ -197,7 +198,7 @@ impl Connection {
     }
 }
 
-/// Adds what may be wrong if the server ends a new connection without a word.
+/// Adds a hint about TLS to the error if the server ends a new connection without an answer.
 fn with_hint(failure: Failure, is_tls: bool) -> Failure {
     if failure.is_refusal || is_tls || failure.error.kind() == ErrorKind::Timeout {
         return failure;
@@ -239,7 +240,7 @@ fn run_id(info: &str) -> Option<String> {
 
 /// Makes the error for a server that answers, but refuses to serve.
 pub(crate) fn refused(address: &Address, error: &ServerError) -> Error {
-    // A server that does not know a command repeats its arguments, and those of AUTH are the password.
+    // A server that does not know a command repeats its arguments, and AUTH has the password as an argument.
     let details = error.details().unwrap_or_default().split(", with args").next().unwrap_or_default();
     Error::new(ErrorKind::Unavailable, format!("{address} refuses: {} {details}", error.code()))
 }

@@ -10,8 +10,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};
 
-/// The most bytes of a field, a value or a name. A server may be told to refuse more (`proto-max-bulk-len`,
-/// which cannot be set lower), and would close the connection.
+/// The most bytes of a field, a value or a name. The server's option `proto-max-bulk-len` cannot be lower
+/// than 1 MiB. A server closes the connection when a longer text arrives.
 pub(crate) const MAX_TEXT: usize = (1 << 20) - 64;
 
 const DEFINITIONS: &str = "pytheus:families";
@@ -44,7 +44,7 @@ pub(crate) fn renew(key: &str, seconds: u64) -> Cmd {
     }
 }
 
-/// Refuses a family whose name is that of another key, or that the server may refuse for its size.
+/// Refuses a family whose key would be one of the store's own keys, or which may be too large for the server.
 pub(crate) fn check(definition: &Definition) -> Result<()> {
     let name = definition.name();
     let size = name.len() + definition.to_json().len();
@@ -88,8 +88,8 @@ pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> Strin
 /// Reads a field: returns the labels JSON, and the cell that the value belongs to. `None` if the field does
 /// not belong to this family.
 ///
-/// A bucket that another version of the program declares, and this one does not, counts in the next larger
-/// bucket, which keeps the cumulative counts true.
+/// If another version of the program declares a bucket that this one lacks, its observations count in the
+/// next larger bucket, so the cumulative counts stay true.
 pub(crate) fn parse_field<'field>(
     definition: &Definition,
     field: &'field str,

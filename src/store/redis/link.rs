@@ -34,21 +34,21 @@ pub(crate) struct Link {
     throttle: Throttle,
 }
 
-/// Which server answered on which connection.
+/// Identifies a run of the server, and the connection on which it answered.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerRun {
     connection: u64,
-    /// The id that the server has had since it started. `None` if it does not tell.
+    /// The id of the server's run, which changes when the server restarts. `None` if it is unknown.
     run_id: Option<Arc<str>>,
 }
 
 impl ServerRun {
-    /// Returns whether both are one connection.
+    /// Returns whether both stand for the same connection.
     pub(crate) fn is_same_connection(&self, other: &Self) -> bool {
         self.connection == other.connection
     }
 
-    /// Returns whether both are certainly one server that has not been restarted in between.
+    /// Returns whether both certainly stand for one server that has not been restarted in between.
     pub(crate) fn is_same_run(&self, other: &Self) -> bool {
         self.is_same_connection(other) || (self.run_id.is_some() && self.run_id == other.run_id)
     }
@@ -91,8 +91,8 @@ impl Link {
         ServerRun { connection: self.connection_number, run_id: self.run_id.clone() }
     }
 
-    /// Returns whether the server has ended the connection, and closes it then. Everything that was sent on
-    /// it has been answered, so this does not count as a failure.
+    /// Closes the connection if the server has ended it, and returns whether it has. This does not count as a
+    /// failure, because everything that was sent on the connection has been answered.
     pub(crate) fn has_ended(&mut self) -> bool {
         let has_ended = self.connection.as_mut().is_some_and(Connection::has_ended);
         if has_ended {
@@ -130,7 +130,7 @@ impl Link {
         result
     }
 
-    /// Notes that the server serves. If the store was lost, it is back.
+    /// Notes that the server serves requests. If the store was lost, logs that it is back.
     pub(crate) fn serves(&mut self, options: &RedisOptions) {
         if self.lost.take().is_some() && self.throttle.admits() {
             log::info!("{} is back", options.address);
@@ -143,7 +143,7 @@ impl Link {
         let pause = match &self.lost {
             Some(lost) => (lost.pause * 2).min(LONGEST_PAUSE),
             None => {
-                // A server that refuses every other time must not fill the log.
+                // A server that refuses every other request must not fill the log.
                 if self.throttle.admits() {
                     log::error!("the store is lost: {reason}; changes are kept, and sent when it is back");
                 }

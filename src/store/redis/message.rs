@@ -1,4 +1,4 @@
-//! What other threads tell the BackendAction thread, and how they wait for its answers.
+//! The messages that other threads send to the BackendAction thread, and the wait for its answers.
 //!
 //! Events report what the program did, in order, and no thread waits for them. Requests are answered, or
 //! given up at their deadline.
@@ -25,11 +25,11 @@ pub(crate) enum Event {
     Removed(Arc<Metric>),
     /// It removed all metrics of a family.
     Cleared(Arc<Family>),
-    /// The thread could not be started when it was needed first, so the events since then are missing.
+    /// The thread could not be started when it was first needed, so earlier events are missing.
     StartedLate,
 }
 
-/// What the server seems to have lost.
+/// The data that the server seems to have lost.
 #[derive(Debug)]
 pub(crate) enum Loss {
     /// The keys of these families.
@@ -38,20 +38,19 @@ pub(crate) enum Loss {
     Definitions,
 }
 
-/// What a waiting thread asks of the BackendAction thread.
+/// A request of another thread to the BackendAction thread.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Send everything that is pending now. The answer comes when the server has confirmed it, or has
-    /// refused.
+    /// Send everything that is pending now. The answer comes when the server has confirmed or refused it.
     Flush { deadline: Instant, answer: Sender<Result<()>> },
-    /// Send again what this process knows of a loss, and flush.
+    /// Restore what this process knows of the lost data, and flush.
     Restore { loss: Loss, deadline: Instant, answer: Sender<Result<()>> },
     /// Send everything that is pending, retrying until the deadline, and end. The answer is the number of
     /// changes that could not be sent.
     Stop { deadline: Instant, answer: Sender<usize> },
 }
 
-/// The way to ask the BackendAction thread.
+/// Sends requests to the BackendAction thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Requests {
     sender: Sender<Request>,
@@ -63,7 +62,7 @@ impl Requests {
         Self { sender, shared }
     }
 
-    /// Has everything sent that is pending, and waits for it.
+    /// Sends everything that is pending, and waits until the server has answered.
     pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
         let (answer, answers) = bounded(1);
         // If the thread has ended, the answer's channel is closed, which `wait_for` reports.
@@ -71,7 +70,7 @@ impl Requests {
         wait_for(&answers, &self.shared, deadline, "sending what is pending")
     }
 
-    /// Has restored what the server has lost, and waits for it.
+    /// Restores what the server has lost, and waits until the server has answered.
     pub(crate) fn restore(&self, loss: Loss, deadline: Instant) -> Result<()> {
         let (answer, answers) = bounded(1);
         let _ = self.sender.send(Request::Restore { loss, deadline, answer });

@@ -2,7 +2,8 @@
 -- its writers' key, then keys of the old layout. ARGV: expiry in seconds (0: never), unix time, then triples:
 -- the number of an old key (3 and up), field ("" for a string), amount to take; or "give", field, amount.
 --
--- The amounts were read before. What other programs have added since stays where it is, for the next time.
+-- The amounts were read before this call. What other programs have added since then stays in the old keys, for
+-- the next migration.
 
 local target, writers, expiry = KEYS[1], KEYS[2], ARGV[1]
 
@@ -37,8 +38,7 @@ for index = 3, #ARGV, 3 do
   if from == 'give' then
     redis.call('HSET', target, field, write((get(target, field) or 0) + amount))
   else
-    -- What is taken leaves a 0, and not nothing: it shows that the old program has this bucket. The key
-    -- expires.
+    -- The field stays, even at 0, because it shows that the old program has this bucket. The key expires.
     local key = KEYS[tonumber(from)]
     local left = write((get(key, field) or 0) - amount)
     if field == '' then

@@ -88,7 +88,7 @@ impl RedisStore {
             if options.read_only {
                 return Ok(connection);
             }
-            // Whether scripts may run is found out here, where the program sees the error.
+            // Try the script here, so that the program sees the error if the user may not run scripts.
             let commands = [batch::load_script(), batch::try_script()];
             let terms = Terms { deadline, memory: SMALL, idle: &mut || {} };
             for reply in connection.exchange(&commands, terms)? {
@@ -107,7 +107,7 @@ impl RedisStore {
         Ok(Self { core: Arc::new(Core { shared, slot }) })
     }
 
-    /// Tells the threads what happened, or returns why there are none. After a close the event is discarded.
+    /// Sends an event to the threads. Fails if they cannot be started. After a close the event is discarded.
     fn push(&self, event: Event) -> Result<()> {
         if let Some(runtime) = self.core.slot.require(|| self.core.start())? {
             runtime.push(event);
@@ -135,15 +135,15 @@ impl Core {
         Runtime::start(&self.shared, None)
     }
 
-    /// Queues a metric that has changed. Returns `false` if it has to ask again with its next change.
+    /// Queues a metric that has changed. Returns `false` if its next change must try again.
     fn queue(&self, metric: Arc<Metric>) -> bool {
         match self.runtime() {
             Some(runtime) => {
                 runtime.push(Event::Dirty(metric));
                 true
             }
-            // Once the store is closed, a metric need not ask again. If the threads could not be started, the
-            // next change of the metric asks again.
+            // Once the store is closed, a metric need not try again. If the threads could not be started, the
+            // next change of the metric tries again.
             None => self.slot.is_closed(),
         }
     }
@@ -155,7 +155,7 @@ impl Store for RedisStore {
     }
 
     fn admit(&self, definition: &Definition) -> Result<()> {
-        // Other processes may have declared the name in another way. The announcer finds out later, and
+        // Another process may have an incompatible family of this name. The announcer finds out later, and
         // warns.
         layout::check(definition)
     }
@@ -187,8 +187,8 @@ impl Store for RedisStore {
     }
 
     fn make_ready(&self) {
-        // At a forked child's first use this starts threads and calls the program back, which no lock may be
-        // held for.
+        // At a forked child's first use this starts threads, and may call the program's log callback. No lock
+        // may be held meanwhile.
         let _ = self.core.runtime();
     }
 

@@ -1,11 +1,11 @@
-//! The layout of pytheus-backend-rs 0.0.9 and of pytheus' own Redis backend, and the way out of it.
+//! The layout of pytheus-backend-rs 0.0.9 and of pytheus' own Redis backend, and the migration from it.
 //!
-//! There a histogram or summary is several keys: `name:sum`, `name:count`, and `name:<bound>` with cumulative
-//! buckets, each a string or, with labels, a hash. Here it is one hash. [`migrate`] moves the amounts, each
-//! family's series in one script, so it may be repeated, and run while programs of the old version still
-//! count. Counters and gauges are where they were; only labels that were spelled in another way get the
-//! spelling of this store. The old keys stay with zeros until they expire, so that a bucket that an old
-//! program has can be told from one that it does not have.
+//! In the old layout a histogram or summary is several keys: `name:sum`, `name:count`, and `name:<bound>`
+//! with cumulative buckets. Each is a string or, with labels, a hash. In the present layout it is one hash.
+//! [`migrate`] moves the amounts, each series in one call of a script. So it may be repeated, and may run
+//! while programs of the old version still count. Counters and gauges stay in their keys; only labels with
+//! another spelling get the spelling of this store. The old keys hold zeros until they expire, which shows
+//! which buckets an old program has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -33,12 +33,12 @@ const MAX_MOVES: usize = 600;
 /// How many keys the server looks at for one SCAN.
 const SCAN_COUNT: &str = "1000";
 
-/// Returns the old key of the number of observations of a histogram or summary.
+/// Returns the old key that holds the observation count of a histogram or summary.
 pub(crate) fn count_key(family_key: &str) -> String {
     format!("{family_key}:count")
 }
 
-/// Returns whether the value of a [`count_key`] shows observations that were not moved.
+/// Returns whether `reply`, the value of a [`count_key`], has observations that were not moved.
 pub(crate) fn has_observations(reply: Value) -> bool {
     let has_some = |value: &str| parse_number(value).is_some_and(|count| count != 0.0);
     match reply {
@@ -47,13 +47,12 @@ pub(crate) fn has_observations(reply: Value) -> bool {
     }
 }
 
-/// Returns whether the values of a family are laid out in another way there.
+/// Returns whether the old layout of a family is another one than the present.
 pub(crate) fn differs(definition: &Definition) -> bool {
     matches!(definition.metric_type(), MetricType::Histogram | MetricType::Summary)
 }
 
-/// Moves what is there of the old layout into the families that processes have declared. Returns what was
-/// done.
+/// Moves values of the old layout into the families that processes have declared. Returns a report.
 pub(crate) fn migrate(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
@@ -78,11 +77,11 @@ enum Move {
     Give { field: String, amount: f64 },
 }
 
-/// The old keys of a family, and what is in them by label set as they spell it.
+/// The old keys of a family, and their amounts by label set, in the spelling of the keys.
 #[derive(Debug, Default)]
 struct Old {
     keys: Vec<String>,
-    /// For each spelling of labels: the field there, and the amount in each key that has it, by its position.
+    /// For each spelling of labels, the amount in each key that has it, by the position of the key.
     series: BTreeMap<String, BTreeMap<usize, f64>>,
     is_hash: bool,
 }
@@ -136,7 +135,7 @@ impl Migration<'_> {
         Ok(count)
     }
 
-    /// Reads the old keys of a family. Keys that are those of another declared family are left alone.
+    /// Reads the old keys of a family. Leaves out keys that belong to another declared family.
     fn read(
         &mut self,
         key: &str,
@@ -238,7 +237,7 @@ impl Migration<'_> {
     }
 }
 
-/// What one old key holds.
+/// The part of a family that one old key holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Part {
     /// The values of a counter or gauge.
@@ -250,7 +249,7 @@ enum Part {
 }
 
 impl Part {
-    /// Returns what the old key's name may have after the family's, in all spellings.
+    /// Returns the suffixes that the old key may add to the family's name, in all spellings.
     fn names(self, definition: &Definition) -> Vec<String> {
         match self {
             // A string key has no labels to be respelled.
@@ -290,7 +289,8 @@ fn parts(definition: &Definition) -> Vec<Part> {
     parts
 }
 
-/// Returns what is to be moved of one label set. `None` if nothing is, or if its labels are not usable.
+/// Returns the movements for one label set. `None` if there is nothing to move, or if its labels are not
+/// usable.
 fn moves(
     definition: &Definition,
     parts: &[Part],
@@ -321,7 +321,7 @@ fn moves(
         moves.push(give(FIRST_COUNT_CELL, amount(Part::Count).unwrap_or_default()));
         return Some(moves);
     }
-    // Buckets are cumulative there. One that the old program does not have is skipped.
+    // The old buckets are cumulative. Skip a bucket that the old program does not have.
     let mut before = 0.0;
     let bounds = definition.buckets().iter().copied().chain([f64::INFINITY]);
     for (index, bound) in bounds.enumerate() {

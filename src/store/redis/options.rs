@@ -53,8 +53,9 @@ pub(crate) struct RedisOptions {
     pub(crate) required: bool,
     /// Whether the program only reads, so that its user need not be allowed to run scripts.
     pub(crate) read_only: bool,
-    /// What the URL says about TLS, which is used if `tls` is there.
+    /// The TLS options of the URL.
     pub(crate) tls_options: TlsOptions,
+    /// The TLS configuration of a `rediss://` URL. `None` means no TLS.
     pub(crate) tls: Option<Tls>,
 }
 

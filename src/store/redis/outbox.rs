@@ -1,9 +1,9 @@
-//! What the BackendAction thread has taken from metrics and the server has not confirmed: a
+//! The changes that the BackendAction thread has taken from metrics and the server has not confirmed, in a
 //! [queue](super::queue) for each family key.
 //!
-//! When the server has another epoch of a key than the writer knows, the operations of the unanswered batch
-//! go back into the queue. If the values were lost, those that restore what this process knows are sent
-//! before them.
+//! If the server's epoch of a key is not the one that the writer knows, the operations of the unanswered
+//! batch go back into the queue. If the values were lost, operations that restore the values of this process
+//! are sent first.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::cell::pending::PendingCells;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 
-/// The number of queues at which those that nothing uses any more are first swept out.
+/// How many queues are kept before unused ones are first swept out.
 const FIRST_SWEEP: usize = 64;
 
 /// How much of a text is shown in a log record.
@@ -67,7 +67,7 @@ impl Outbox {
         self.queue(&metric.family).note_dirty(metric);
     }
 
-    /// Notes that a metric's fields are to be deleted, after what was sent of them and before what comes.
+    /// Notes that a metric's fields must be deleted, after earlier changes and before later ones.
     ///
     /// While the store is lost, a metric that the server was never told about needs no deletion. Otherwise
     /// the outbox would grow with every metric that is made and removed.
@@ -81,12 +81,12 @@ impl Outbox {
         }
     }
 
-    /// Notes that a family's key is to be deleted, after what was sent and before what comes.
+    /// Notes that a family's key must be deleted, after earlier changes and before later ones.
     pub(crate) fn note_cleared(&mut self, family: &Family) {
         self.queue(family).note_cleared();
     }
 
-    /// Makes batches of what waits. Returns the keys of all batches that are to be sent now, including
+    /// Makes batches of the waiting changes. Returns the keys of all batches that must be sent now, including
     /// questions for the epochs of keys that `server` has not confirmed on this connection.
     pub(crate) fn prepare(&mut self, now: Instant, server: &ServerRun) -> Vec<String> {
         self.sweep();
@@ -122,8 +122,8 @@ impl Outbox {
         self.queues.get(key)?.in_flight.as_ref()
     }
 
-    /// Notes that the batches of these keys were sent so many times, and whether the last time was answered.
-    /// Returns how many of those were repetitions because an answer was lost.
+    /// Notes that the batches of these keys were sent `times` times, and whether the last time was answered.
+    /// Returns how many of these were repetitions because an answer was lost.
     pub(crate) fn note_transmissions(&mut self, keys: &[String], times: u64, is_answered: bool) -> u64 {
         let mut repetitions = 0;
         for key in keys {
@@ -141,8 +141,8 @@ impl Outbox {
         self.queues.get_mut(key).is_some_and(|queue| queue.confirm(server))
     }
 
-    /// Notes that the key's batch was not applied, because the server has this epoch, or none. Returns what
-    /// has become of the values that this process had written.
+    /// Notes that the key's batch was not applied, because the key's epoch on the server is now `epoch` (or
+    /// there is none). Returns the fate of the values that this process had written.
     pub(crate) fn begin_epoch(&mut self, key: &str, epoch: Option<String>, server: &ServerRun) -> Fate {
         let Some(queue) = self.queues.get_mut(key) else { return Fate::New };
         let expiry = match self.shared.options.expire_key_time {
@@ -154,28 +154,29 @@ impl Outbox {
         queue.begin_epoch(had_epoch, has_epoch, server, expiry)
     }
 
-    /// Has these metrics of a key that the server has lost sent again, before everything else.
+    /// Queues operations that restore these metrics of a lost key, before everything else.
     pub(crate) fn restore(&mut self, key: &str, metrics: &[Arc<Metric>]) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.restore(metrics, self.epochs.get(key).as_deref());
         }
     }
 
-    /// Forgets what belonged to the values of a key that were deleted on purpose. `newest` is the last family
-    /// of its name.
+    /// Forgets the state of a key that was deleted on purpose. `newest` is the family of this name that was
+    /// declared last.
     pub(crate) fn forget(&mut self, key: &str, newest: Option<&Family>) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.forget(newest);
         }
     }
 
-    /// Returns the keys of which the server has, or is to get, values of this process.
+    /// Returns the keys that have, or will get, values of this process.
     pub(crate) fn keys_with_values(&self) -> Vec<String> {
         let used = self.queues.iter().filter(|(_, queue)| queue.confirmed.is_some() || !queue.is_empty());
         used.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Has the server asked whether it still has these keys, if this process has written to them.
+    /// Lets the next send ask the server whether it still has these keys, if this process has written to
+    /// them.
     pub(crate) fn ask(&mut self, keys: &[String]) {
         for key in keys {
             if let Some(queue) = self.queues.get_mut(key) {
@@ -184,12 +185,12 @@ impl Outbox {
         }
     }
 
-    /// Returns whether the server keeps something of this process.
+    /// Returns whether the server has confirmed values of this process.
     pub(crate) fn has_confirmed(&self) -> bool {
         self.queues.values().any(|queue| queue.confirmed.is_some())
     }
 
-    /// Notes that the server refuses the key. Returns `true` if this is news.
+    /// Notes that the server refuses the key. Returns `true` if the reason is a new one.
     pub(crate) fn refuse(&mut self, key: &str, reason: String) -> bool {
         self.queues.get_mut(key).is_some_and(|queue| queue.refuse(reason))
     }
@@ -199,7 +200,7 @@ impl Outbox {
         self.queues.values().any(|queue| queue.refused.is_none() && !queue.is_empty())
     }
 
-    /// Has refused keys tried at once, because a caller is waiting.
+    /// Lets the next send try refused keys at once, because a caller is waiting.
     pub(crate) fn retry_refused(&mut self, now: Instant) {
         for refused in self.queues.values_mut().filter_map(|queue| queue.refused.as_mut()) {
             refused.until = now;
@@ -238,7 +239,7 @@ impl Outbox {
         self.queues.values().map(|queue| queue.taken_count() + queue.removal_count()).sum()
     }
 
-    /// Returns how many metrics the operations come from that wait.
+    /// Returns how many metrics the waiting operations come from.
     pub(crate) fn taken_metrics(&self) -> usize {
         self.queues.values().map(|queue| queue.taken_metrics).sum()
     }
@@ -246,13 +247,13 @@ impl Outbox {
     fn queue(&mut self, family: &Family) -> &mut Queue {
         let key = self.key(family);
         let queue = self.queues.entry(key).or_insert_with_key(|key| Queue::new(key));
-        // A family may have taken the name of another one.
+        // A new family may have taken the name of an earlier one.
         queue.is_hash = layout::is_hash(&family.definition);
         queue
     }
 
-    /// Drops the queues of families that are gone, from time to time. A program may declare any number of
-    /// families that live for a moment.
+    /// Drops the queues of families that are gone, from time to time, because a program may declare any
+    /// number of short-lived families.
     fn sweep(&mut self) {
         if self.queues.len() < self.sweep_at {
             return;

@@ -1,4 +1,4 @@
-//! What a caller asks the pipeline threads, and what they answer.
+//! The questions of callers to the pipeline threads, and the answers.
 
 use std::collections::HashSet;
 use std::sync::Arc;

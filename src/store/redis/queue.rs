@@ -1,8 +1,8 @@
-//! What waits to be sent for one family key.
+//! The changes of one family key that wait to be sent.
 //!
-//! At most one batch is unanswered. It stays as it is until it is answered, and operations wait behind it.
-//! While they wait, the key's metrics keep what they count in their own cells, so a queue is bounded by the
-//! number of metrics and not by what they count.
+//! At most one batch is unanswered. It does not change until it is answered, and further operations wait
+//! behind it. While they wait, the key's metrics gather changes in their own cells. So the size of a queue is
+//! bounded by the number of metrics and not by the number of changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,28 +29,28 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// The most bytes of field names in one batch. It keeps requests small however long the labels are.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// What waits for one key.
+/// The state of one key: its waiting changes, and what the server has confirmed.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) writers_key: String,
     pub(crate) is_hash: bool,
     pub(crate) in_flight: Option<Batch>,
-    /// What the server has lost, to be sent before anything else.
+    /// Operations that restore lost values. They are sent before anything else.
     restoring: VecDeque<Operation>,
-    /// What was taken from metrics, in order. It is sent after the batch in flight.
+    /// The operations taken from metrics, in order. They are sent after the batch in flight.
     operations: VecDeque<Operation>,
     /// How many metrics the batch and the operations come from.
     pub(crate) taken_metrics: usize,
-    /// Whether the whole key is to be deleted, after `operations`.
+    /// Whether the whole key must be deleted, after `operations`.
     is_cleared: bool,
-    /// The metrics that were removed, by their labels. Their fields are to be deleted after that.
+    /// The families of removed metrics, by the labels. The fields are deleted after the clearing.
     removed: BTreeMap<String, Arc<Family>>,
-    /// The metrics whose cells are to be taken after that, by address.
+    /// The metrics with changes in their cells, by address. The cells are taken after the removals.
     dirty: BTreeMap<usize, Arc<Metric>>,
     pub(crate) refused: Option<Refusal>,
     gauges: ConfirmedGauges,
     pub(crate) confirmed: Option<Confirmed>,
-    /// Whether the server may have lost the key, so that it is to be asked even if there is nothing to send.
+    /// Whether the server may have lost the key, and must be asked even if there is nothing to send.
     pub(crate) is_suspected: bool,
     /// Whether the server has ever applied a batch of this key.
     pub(crate) is_used: bool,
@@ -71,7 +71,7 @@ pub(crate) struct Confirmed {
     renewed: Instant,
 }
 
-/// What an answer says about the values that this process had written.
+/// The fate of the values that this process had written, as an answer shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The process had not written any.
@@ -107,7 +107,7 @@ impl Queue {
         self.dirty.insert(Arc::as_ptr(&metric).addr(), metric);
     }
 
-    /// Notes that a metric's fields are to be deleted, after what was sent of them and before what comes.
+    /// Notes that a metric's fields must be deleted, after earlier changes and before later ones.
     pub(crate) fn note_removed(&mut self, metric: &Arc<Metric>) {
         self.dirty.remove(&Arc::as_ptr(metric).addr());
         self.removed.insert(metric.key.clone(), Arc::clone(&metric.family));
@@ -118,7 +118,7 @@ impl Queue {
         self.dirty.remove(&Arc::as_ptr(metric).addr());
     }
 
-    /// Notes that the key is to be deleted, after what was sent and before what comes.
+    /// Notes that the key must be deleted, after earlier changes and before later ones.
     pub(crate) fn note_cleared(&mut self) {
         self.operations.clear();
         self.removed.clear();
@@ -141,12 +141,12 @@ impl Queue {
         self.in_flight.as_ref().map_or(0, |batch| batch.changes().len()) + self.operations.len()
     }
 
-    /// Returns how many removals wait that have not become operations.
+    /// Returns how many waiting removals have not become operations.
     pub(crate) fn removal_count(&self) -> usize {
         usize::from(self.is_cleared) + self.removed.len()
     }
 
-    /// Returns how many metrics wait whose cells have not been taken.
+    /// Returns how many metrics have cells with changes that were not taken.
     pub(crate) fn dirty_count(&self) -> usize {
         self.dirty.len()
     }
@@ -183,7 +183,7 @@ impl Queue {
         self.in_flight = Some(Batch::new(target, *number, unix_micros(), operations, restoring));
     }
 
-    /// Turns what waits into operations, as long as there is room for more.
+    /// Turns waiting changes into operations, as long as there is room for more.
     fn take_from_metrics(&mut self, tally: &Tally) {
         if self.operations.len() < MAX_OPERATIONS && std::mem::take(&mut self.is_cleared) {
             self.operations.push_back(Operation::Clear);
@@ -225,9 +225,9 @@ impl Queue {
         self.refused.take().is_some()
     }
 
-    /// Puts the operations of the batch in flight back into line, because the server has another epoch, or
-    /// (`epoch` is `None`) none. `had_epoch` says whether this process knew one before. Returns what has
-    /// become of its values.
+    /// Puts the operations of the batch in flight back into the queue, because the server has another epoch
+    /// or none. `had_epoch` says whether this process knew an epoch before, and `has_epoch` whether the
+    /// server has one now. Returns the fate of this process's values.
     pub(crate) fn begin_epoch(
         &mut self,
         had_epoch: bool,
@@ -253,15 +253,15 @@ impl Queue {
         if is_emptied { Fate::Emptied } else { Fate::Lost }
     }
 
-    /// Forgets what belonged to the values that were deleted on purpose: confirmed gauges, and changes of
-    /// metrics that the program has dropped or has replaced by those of `newest`, the last family of this
-    /// name. Removals stay, because another process may have written since.
+    /// Forgets the state of values that were deleted on purpose: the confirmed gauges, and changes of metrics
+    /// that the program has dropped or has replaced by metrics of `newest`, the last family of this name.
+    /// Removals stay, because another process may have written the fields since.
     pub(crate) fn forget(&mut self, newest: Option<&Family>) {
         self.gauges.clear();
         let is_current = |metric: &Metric| newest.is_none_or(|newest| metric.family.id >= newest.id);
         self.operations.retain(|operation| {
             let Some(metric) = operation.metric() else { return true };
-            // This reference is one; any other belongs to the program or its table.
+            // `upgrade` made one reference. Any other belongs to the program or to the table.
             metric.upgrade().is_some_and(|metric| is_current(&metric) && Arc::strong_count(&metric) > 1)
         });
         self.dirty.retain(|_, metric| {
@@ -276,7 +276,7 @@ impl Queue {
         }
     }
 
-    /// Has these metrics of a key that the server has lost sent again, before everything else.
+    /// Queues operations that restore these metrics of a lost key, before everything else.
     pub(crate) fn restore(&mut self, metrics: &[Arc<Metric>], epoch: Option<&str>) {
         let keeps_values = epoch.is_some_and(epoch::keeps_values);
         self.restoring = metrics
@@ -284,14 +284,14 @@ impl Queue {
             .map(|metric| (layout::field(&metric.family.definition, &metric.key, VALUE_CELL), metric))
             .map(|(field, metric)| match is_gauge(&metric.family.definition) {
                 true => self.gauges.restore(metric, field, keeps_values),
-                // As when the metric was new.
+                // Adding 0 shows the metric again, as when it was new.
                 false => restoring_add(field, 0.0),
             })
             .collect();
     }
 
     /// Notes that the server refuses the key. The batch stays, and is sent again after a pause. Returns
-    /// `true` if this is news.
+    /// `true` if the reason is a new one.
     pub(crate) fn refuse(&mut self, reason: String) -> bool {
         let is_news = self.refused.as_ref().is_none_or(|before| before.reason != reason);
         self.refused = Some(Refusal { reason, until: Instant::now() + REFUSED_PAUSE });
@@ -307,7 +307,7 @@ fn is_removed(metric: &Metric) -> bool {
     matches!(&metric.cells, Cells::Pending(cells) if cells.is_removed())
 }
 
-/// Takes what a metric has gathered. Returns `false` if that is nothing.
+/// Takes the changes that a metric has gathered, as operations. Returns `false` if there are none.
 fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tally: &Tally) -> bool {
     let Cells::Pending(cells) = &metric.cells else { return false };
     let changes = cells.take();

@@ -1,8 +1,8 @@
 //! Reads families and metrics from the server, for the pipeline threads.
 //!
 //! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that a
-//! scrape shows every change that happened before it in this process. A read also looks at the epochs of the
-//! families, finds out that way what the server has lost, and has it restored.
+//! scrape shows every change that happened before it in this process. A read also compares the epochs of the
+//! families with the known ones. If they show a loss, it asks the BackendAction thread to restore the values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ const NO_KEY: i64 = -2;
 /// How often a read is tried: on the connection that exists, and on new ones.
 const ATTEMPTS: u32 = 3;
 
-/// The keys that were refused when they were last read, so that each is logged once.
+/// The keys that the server refused to read the last time. Each is logged once.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedKeys(Mutex<BTreeSet<String>>);
 
@@ -69,7 +69,7 @@ impl Reader {
         Self { shared, requests, slot, refused_keys, epochs, connection: None }
     }
 
-    /// Reads what is `wanted`, after everything that this process has pending is sent.
+    /// Sends everything that this process has pending, and then reads what is `wanted`.
     pub(crate) fn read(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         unless_refused(self.requests.flush(deadline))?;
         match wanted {
@@ -107,7 +107,7 @@ impl Reader {
         let mut stored = self.read_definitions(deadline)?;
         let live = self.shared.table.live_families();
         if live.iter().any(|family| !stored.contains_key(family.definition.name())) {
-            // The server has lost them, or never got them.
+            // The server has lost some definitions, or never got them.
             unless_refused(self.requests.restore(Loss::Definitions, deadline))?;
         }
         for family in &own {
@@ -136,7 +136,7 @@ impl Reader {
         Ok(definitions)
     }
 
-    /// Reads families by their definitions. `known` has the metrics that this process knows of each; they are
+    /// Reads families by their definitions. `known` holds this process's metrics of each family, which are
     /// shown even if the server does not have them.
     fn read_families(
         &mut self,
@@ -204,8 +204,8 @@ impl Reader {
         values.into_iter().map(number).collect()
     }
 
-    /// Returns a reply that is not an error. `None` if the server refuses this key only, which is logged
-    /// once.
+    /// Returns the reply if it is not an error. Returns `None` if the server refuses this key only, and logs
+    /// that once.
     fn accept(&self, key: &str, reply: Value) -> Result<Option<Value>> {
         match reply {
             Value::ServerError(error) if concerns_key(&error) => {
@@ -229,7 +229,7 @@ impl Reader {
     /// the type that the family should have, and one for the type that it has if other processes declare it
     /// with other labels.
     ///
-    /// If the server has lost a family that this process has written to, has it restored and reads again.
+    /// If the server has lost a family that this process has written to, this restores it and reads again.
     fn read_keys(&mut self, reads: Vec<[Cmd; 2]>, keys: &[String], deadline: Instant) -> Result<Vec<Value>> {
         let mut found = self.look_at(&reads, keys, deadline)?;
         let lost: Vec<String> =
@@ -243,8 +243,8 @@ impl Reader {
         let mut commands: Vec<Cmd> = second.iter().map(|&index| reads[index][1].clone()).collect();
         let seconds = self.shared.options.expire_key_time;
         for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
-            // The writers' key comes first: if it outlived the values, no process would notice that they are
-            // lost.
+            // The writers' key must expire first: if it outlived the values, no process would notice their
+            // loss. So it is renewed first.
             commands.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
         }
         if !commands.is_empty() {
@@ -275,7 +275,7 @@ impl Reader {
         let mut next = || replies.next().unwrap_or_default();
         let found = keys.iter().map(|key| {
             let (value, epoch, ttl) = (next(), next(), next());
-            // With an error the epoch is unknown, so nothing can be said.
+            // After an error the epoch is unknown, so it cannot show a loss.
             let is_known = !matches!(epoch, Value::ServerError(_));
             let epoch = text(epoch);
             let is_lost = is_known && self.epochs.is_lost(key, epoch.as_deref());
@@ -334,14 +334,14 @@ impl Found {
             // Renewing it a little late saves a write for each scrape.
             Value::Int(ttl) if expiry > 0 => ttl == NO_KEY || (0..=expiry - expiry / 10 - 1).contains(&ttl),
             Value::Int(ttl) => ttl >= 0,
-            // The user may not ask.
+            // The user has no permission for TTL.
             _ => true,
         }
     }
 }
 
-/// Ignores that some keys are refused. They are reported where they are read, and must not spoil the other
-/// ones.
+/// Ignores that some keys are refused. They are reported when they are read, and must not spoil the read of
+/// other keys.
 fn unless_refused(result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() != ErrorKind::Store => Err(error),

@@ -7,7 +7,7 @@ use redis::{ServerError, ServerErrorKind, Value};
 
 use crate::model::number::parse_number;
 
-/// The code of the script's error for a key that holds something else than values of a family.
+/// The code of the script's error for a key that does not hold values of a family.
 pub(crate) const FOREIGN: &str = "FOREIGN";
 
 /// The code of the script's error for a writers' key of another type.
@@ -28,7 +28,7 @@ pub(crate) fn details(error: &ServerError) -> String {
     shortened(details.split(" script: ").next().unwrap_or_default())
 }
 
-/// Returns the beginning of a text that the server decides.
+/// Returns the beginning of a text from the server, at most [`LONGEST`] characters.
 pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -65,7 +65,7 @@ pub(crate) fn text(reply: Value) -> Option<String> {
     }
 }
 
-/// Returns a reply for a log record or an error, whatever it is.
+/// Formats any reply for a log record or an error.
 pub(crate) fn shown(reply: &Value) -> String {
     match reply {
         Value::BulkString(bytes) => shortened(&String::from_utf8_lossy(bytes)),
@@ -88,7 +88,7 @@ pub(crate) fn pairs(reply: Value) -> Vec<(String, String)> {
     pairs
 }
 
-/// Returns the value of a cell. A missing one counts as 0; anything but a number is an error that holds the
+/// Returns the value of a cell. A missing value counts as 0. If the reply is not a number, the error is its
 /// text.
 pub(crate) fn number(reply: Value) -> Result<f64, String> {
     if reply == Value::Nil {

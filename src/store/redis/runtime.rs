@@ -1,7 +1,7 @@
 //! The threads that serve a store in one process, and the channels that lead to them.
 //!
-//! A runtime belongs to the process that started it. [`super::slot`] holds the one of this process, and
-//! starts another in a forked child.
+//! A runtime belongs to the process that started it. [`super::slot`] holds the runtime of this process, and
+//! starts a new one in a forked child.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Starts the threads. `first` is a connection that was made, or could not be made, for the BackendAction
+    /// Starts the threads. `first` is the result of an earlier attempt to connect, for the BackendAction
     /// thread.
     pub(crate) fn start(shared: &Arc<Shared>, first: Option<Result<Connection>>) -> Result<Arc<Self>> {
         let (events, event_receiver) = unbounded();
@@ -91,12 +91,12 @@ impl Runtime {
         Ok(Arc::new(Self { events, requests, questions, shared, sockets, threads, abandoned, waiting }))
     }
 
-    /// Tells the BackendAction thread what happened. After a stop the event is discarded.
+    /// Sends an event to the BackendAction thread. After a stop the event is discarded.
     pub(crate) fn push(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
-    /// Has everything sent that is pending, and waits for it.
+    /// Sends everything that is pending, and waits until the server has answered.
     pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
         self.requests.flush(deadline)
     }
@@ -135,7 +135,7 @@ impl Runtime {
         match unsent {
             Ok(0) => Ok(()),
             Ok(count) => Err(unsent_error(&self.shared, count)),
-            // The thread hangs in an exchange, so count what it had taken, and what it had not.
+            // The thread hangs in an exchange, so count the changes that it has taken and those in the cells.
             Err(_) => {
                 let dirty = self.shared.table.dirty_metrics().len();
                 Err(unsent_error(&self.shared, self.waiting.load(Ordering::Relaxed) + dirty))
@@ -177,7 +177,7 @@ fn spawn(shared: &Shared, name: &str, body: impl FnOnce() + Send + 'static) -> R
     })
 }
 
-/// Runs the body of a thread until it returns. A panic is logged, and the body goes on with its state.
+/// Runs the body of a thread until it returns. After a panic it logs the reason and runs the body again.
 fn guarded(name: &str, mut body: impl FnMut()) {
     while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut body)) {
         let reason = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -30,17 +30,17 @@ use crate::model::error::{Error, ErrorKind, Result};
 /// The most batches in one exchange. It bounds the size of a request and of its replies.
 const MAX_BATCHES: usize = 128;
 
-/// How often in a row the server may have lost what it was told a moment ago. A server without memory may
-/// evict a family as soon as it is written; then restoring it would never end.
+/// How many losses in a row are restored within one send. A server that is out of memory may evict a family
+/// as soon as it is written, and restoring it would never end.
 const MAX_LOSSES: u32 = 16;
 
 /// How many keys or remarks one log record names.
 const MAX_NAMED: usize = 5;
 
-/// What the answers to some batches say.
+/// The outcome of some batches, as their answers show it.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// Whether some batches are to be made again, because the server has another epoch.
+    /// Whether some batches must be made again, because the server has another epoch.
     must_resend: bool,
     /// The keys that the server has lost.
     lost: Vec<String>,
@@ -59,7 +59,7 @@ pub(crate) struct BatchSender {
     pub(crate) link: Link,
     pub(crate) backlog: Backlog,
     throttle: Throttle,
-    /// Whether definitions were deleted on purpose, so that those of families with values are to be written
+    /// Whether definitions were deleted on purpose, so that those of families with values must be written
     /// again.
     must_require: bool,
     /// How many changes wait in the outbox, for a thread that closes the store while this one hangs.
@@ -71,7 +71,7 @@ impl BatchSender {
         Self { shared, link, backlog, throttle: Throttle::default(), must_require: false, waiting }
     }
 
-    /// Returns whether the server keeps something of this process that it may lose.
+    /// Returns whether the server holds values or definitions of this process, which it may lose.
     pub(crate) fn has_something_to_lose(&self) -> bool {
         self.backlog.outbox.has_confirmed() || self.backlog.announcer.has_written()
     }
@@ -89,7 +89,7 @@ impl BatchSender {
         }
     }
 
-    /// Sends until nothing is left but keys that the server refuses.
+    /// Sends everything that waits, except for keys that the server refuses.
     pub(crate) fn send(&mut self) -> Result<()> {
         let mut must_connect = self.link.retry_at().is_some() || self.link.has_ended();
         let mut losses = 0;
@@ -148,8 +148,8 @@ impl BatchSender {
         }
     }
 
-    /// Sends the batches of these keys. Returns whether some are to be made and sent again, because the
-    /// server has another epoch.
+    /// Sends the batches of these keys. Returns whether some must be made and sent again, because the server
+    /// has another epoch.
     fn send_batches(&mut self, keys: &[String]) -> Result<bool> {
         let outbox = &self.backlog.outbox;
         let commands: Vec<Cmd> =
@@ -173,8 +173,8 @@ impl BatchSender {
                 break;
             }
         }
-        // This comes before an error is returned: the new epochs are known now, so the loss would not be
-        // found again.
+        // Settle even if there is an error: the new epochs are stored already, so a later send would not find
+        // the loss again.
         let must_resend = outcome.must_resend;
         self.settle(outcome);
         self.note_waiting();
@@ -287,8 +287,7 @@ impl BatchSender {
         }
     }
 
-    /// Acts on what the answers say: restores what is lost, forgets what was deleted on purpose, and logs
-    /// both.
+    /// Acts on the answers: restores lost values, forgets values that were deleted on purpose, and logs both.
     fn settle(&mut self, outcome: Outcome) {
         let Outcome { lost, emptied, begun, adopted, .. } = outcome;
         let address = &self.shared.options.address;
@@ -320,14 +319,14 @@ impl BatchSender {
         }
     }
 
-    /// Has the definitions of the families of these keys written, unless that happened a moment ago.
+    /// Lets the next send write the definitions for these keys, unless they were written a moment ago.
     fn require(&mut self, keys: Vec<String>) {
         for family in self.newest_families(keys).into_values().flatten() {
             self.backlog.announcer.require(&family.definition);
         }
     }
 
-    /// Puts what this process knows of the lost families into the outbox, before everything else.
+    /// Queues operations that restore this process's metrics of the lost families, before everything else.
     fn restore(&mut self, lost: Vec<String>) {
         let mut metrics: BTreeMap<String, Vec<Arc<Metric>>> =
             lost.into_iter().map(|key| (key, Vec::new())).collect();
@@ -343,7 +342,7 @@ impl BatchSender {
         self.backlog.announcer.note_all();
     }
 
-    /// Returns the family of each key that was declared last.
+    /// Returns, for each key, the family that was declared last.
     fn newest_families(&self, keys: Vec<String>) -> BTreeMap<String, Option<Arc<Family>>> {
         let mut newest: BTreeMap<String, Option<Arc<Family>>> =
             keys.into_iter().map(|key| (key, None)).collect();

@@ -1,4 +1,4 @@
-//! Where a process finds the threads that serve its store.
+//! Holds the runtime of this process: the threads that serve its store.
 //!
 //! A forked child forgets its parent's threads without touching them: they do not exist in the child, and
 //! their channels may be half changed. It closes the sockets that it inherited, and starts threads of its own
@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use crate::model::error::{Error, Result};
 use crate::process::fork::ForkGuard;
 
-/// After threads could not be started, how long an increment does not try again.
+/// How long increments do not try to start threads again after a failure.
 const AFTER_FAILED_START: Duration = Duration::from_secs(1);
 
 /// The runtime of this process, if it has one.
@@ -23,8 +23,8 @@ pub(crate) struct RuntimeSlot(Mutex<State>);
 #[derive(Debug)]
 enum State {
     Running(Arc<Runtime>),
-    /// A forked child that has not used the store yet (`None`), or whose threads could not be started, last
-    /// at this time.
+    /// No threads: a forked child has not used the store yet (`None`), or starting them last failed at this
+    /// time.
     NotStarted {
         failed_at: Option<Instant>,
     },
@@ -32,7 +32,7 @@ enum State {
 }
 
 impl RuntimeSlot {
-    /// Holds the result of the first start. An error is logged, as that of a later start.
+    /// Makes a slot with the result of the first start. Logs an error.
     pub(crate) fn new(started: Result<Arc<Runtime>>) -> Self {
         Self(Mutex::new(match started.map_err(kept) {
             Ok(runtime) => State::Running(runtime),
@@ -74,7 +74,7 @@ impl RuntimeSlot {
             Ok(runtime) => State::Running(Arc::clone(runtime)),
             Err(_) => State::NotStarted { failed_at: Some(Instant::now()) },
         };
-        // The program's own code may be at the other end of what follows.
+        // The log may call the program, so the lock must be free.
         drop(state);
         match &started {
             Ok(runtime) => {
@@ -145,7 +145,7 @@ fn close_inherited(socket: RawFd) {
     }
 }
 
-/// Adds to the error of a start what happens to the changes of this process.
+/// Adds to the error of a failed start that the changes of this process are kept.
 fn kept(error: Error) -> Error {
     let promise = "what this process counts is kept, and sent when a thread can be started";
     Error::new(error.kind(), format!("{error}; {promise}"))

@@ -21,8 +21,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// How long an exchange waits before it calls its idle function.
 const IDLE_EVERY: Duration = Duration::from_millis(100);
 
-/// Keeps a peer that hangs up from killing the program: a write is an error then, and not SIGPIPE. Apple's
-/// systems have an option of the socket instead.
+/// Turns SIGPIPE into an error, so that a server that hangs up does not kill the program. Apple's systems
+/// have an option of the socket instead.
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
@@ -43,7 +43,7 @@ impl SocketSlot {
         self.0.store(socket, Ordering::Release);
     }
 
-    /// Takes the number out. The caller is then the only one that may close the socket by its number.
+    /// Takes the number out. Afterwards only the caller may close the socket by its number.
     pub(crate) fn take(&self) -> Option<RawFd> {
         let socket = self.0.swap(-1, Ordering::AcqRel);
         (socket >= 0).then_some(socket)
@@ -158,7 +158,7 @@ impl Drop for Socket {
     }
 }
 
-/// What one exchange with the server may cost.
+/// The limits of one exchange with the server, in time and memory.
 pub(crate) struct Terms<'idle> {
     pub(crate) deadline: Instant,
     /// About how many bytes of memory the replies may take. It protects against a server that never stops
@@ -212,7 +212,7 @@ impl Write for Exchange<'_, '_> {
     }
 }
 
-/// Returns whether an error means that the time was over.
+/// Returns whether an error means a timeout.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }

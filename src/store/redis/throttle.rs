@@ -1,6 +1,6 @@
 //! Limits how many records the store writes to the log.
 //!
-//! What a server answers decides how many there are, and a confused or hostile server must not fill a disk.
+//! The server's answers decide how many records there are. A confused or hostile server must not fill a disk.
 
 use std::time::{Duration, Instant};
 

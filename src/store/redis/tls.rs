@@ -1,4 +1,4 @@
-//! TLS for the connections of a store: what to trust, what to show, and how to word a refusal.
+//! TLS for the connections of a store: its configuration, and explanations of failed handshakes.
 //!
 //! The configuration is made once, when the store is opened, so that a file that cannot be used is an error
 //! there. Sessions are never resumed: the cache for that is behind a lock, which a forked child might inherit
@@ -18,7 +18,7 @@ use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, RootCert
 
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// What is verified of the server's certificate.
+/// The parts of the server's certificate that are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Verification {
     /// The chain and the name.
@@ -73,8 +73,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads the files that the options name. `host` is the server's name unless the options have another
-    /// one.
+    /// Reads the files that the options name. The server's name is `host`, unless the options give another
+    /// name.
     pub(crate) fn new(options: &TlsOptions, host: &str) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let name = options.server_name.as_deref().unwrap_or(host);
@@ -226,7 +226,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is the last thing that is looked at.
+            // The verifier checks the name last, so a wrong name means that everything else is right.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -257,7 +257,7 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
-/// Accepts every certificate, but checks that the server has its key.
+/// Accepts every certificate, but checks that the server has the key of the certificate.
 #[derive(Debug)]
 struct Anything {
     provider: Arc<CryptoProvider>,

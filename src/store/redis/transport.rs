@@ -14,7 +14,7 @@ use super::tls::{self, Tls};
 pub(crate) struct Transport {
     pub(crate) socket: Socket,
     session: Option<Box<ClientConnection>>,
-    /// What a failure of TLS means. The parser of replies hides the error itself.
+    /// The explanation of the last TLS failure, because the parser of replies hides the error.
     explanation: Option<String>,
 }
 
@@ -45,12 +45,12 @@ impl Transport {
         }
     }
 
-    /// Takes what the last failure of TLS means.
+    /// Takes the explanation of the last TLS failure.
     pub(crate) fn take_explanation(&mut self) -> Option<String> {
         self.explanation.take()
     }
 
-    /// Returns what to read from.
+    /// Returns a reader of the connection under `terms`.
     pub(crate) fn reader<'exchange, 'idle>(
         &'exchange mut self,
         terms: &'exchange mut Terms<'idle>,
@@ -58,8 +58,8 @@ impl Transport {
         Metered { transport: self, terms }
     }
 
-    /// Returns whether the peer has closed the connection, or has sent something unasked. It does not wait. A
-    /// TLS server may send tickets and the like at any time, which say nothing.
+    /// Returns whether the peer has closed the connection, or has sent something unasked. Does not wait.
+    /// Ignores session tickets and other messages of TLS itself, which a server may send at any time.
     pub(crate) fn has_ended(&mut self) -> bool {
         let Some(session) = &mut self.session else {
             return match self.socket.read_at_once(&mut [0]) {
