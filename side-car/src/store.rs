@@ -94,7 +94,7 @@ fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
             }
             Some(_) => {}
         },
-        // The user of a side-car may be one that cannot change anything.
+        // The Redis user of a side-car may lack the permission to write.
         _ if read_only.is_none() => drop(url.query_pairs_mut().append_pair("read_only", "true")),
         _ => {}
     }

@@ -103,7 +103,7 @@ impl HeldBack {
     }
 }
 
-/// Whether the store will refuse the metric for ever, because of its own size.
+/// Whether the store will always refuse the metric, because the metric itself is too large.
 pub(super) fn is_lasting(error: &Error) -> bool {
     error.kind() == ErrorKind::InvalidArgument
 }

@@ -108,7 +108,7 @@ impl Crowd {
         Self { members: Mutex::default(), answers }
     }
 
-    /// Adds a connection. It leaves when the member is dropped.
+    /// Adds a connection. Dropping the returned member removes it.
     pub(super) fn join(&self) -> Arc<Member> {
         let state = Mutex::new((Phase::Asking, Instant::now()));
         let member = Arc::new(Member { state, is_closing: AtomicBool::new(false), closing: Notify::new() });

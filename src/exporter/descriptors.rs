@@ -1,6 +1,6 @@
 //! The sockets that the exporters of this process have open.
 //!
-//! A forked child closes them at once. Otherwise a client would not notice that the parent has closed its
+//! A forked child closes them at once. Otherwise a client would not notice that the parent has closed the
 //! connection, and the port would stay in use after the parent's exit. The list must be correct at every
 //! moment, so a socket is opened, listed, unlisted and closed under one lock, which the forking thread takes.
 //! The lock is a leaf: a thread never holds it while it waits, logs, or takes another lock.

@@ -61,7 +61,7 @@ pub(super) fn answer_requests(
             let (same, others) = waiting.into_iter().partition(|request| request.wanted == wanted);
             waiting = others;
             for request in same {
-                // Sending fails if the client has disconnected meanwhile.
+                // Sending fails if the client has disconnected in the meantime.
                 let _ = request.answer.send(answer.clone());
             }
         }

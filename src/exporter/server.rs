@@ -86,7 +86,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// What the connections of an exporter share.
+/// The state that the connections of an exporter share.
 struct Shared {
     site: Site,
     http: http1::Builder,

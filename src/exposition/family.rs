@@ -82,8 +82,8 @@ impl<'family> FamilyWriter<'family> {
         }
     }
 
-    /// Claims the names of the family. Returns `false`, and logs the reason once, if the family would spoil
-    /// the scrape.
+    /// Claims the names of the family. Returns `false`, and logs the reason once, if the family would make
+    /// the scraper reject the response.
     pub(super) fn is_admitted(&self, claims: &mut Claims) -> bool {
         let Err(reason) = self.check(claims) else { return true };
         let (name, content_type) = (&self.full_name, self.format.content_type());

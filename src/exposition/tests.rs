@@ -1,4 +1,4 @@
-//! What the formats look like to the letter, and what a parser reads back.
+//! Tests of the exact text of each format, and of what a parser reads back.
 
 use proptest::prelude::*;
 
@@ -257,7 +257,7 @@ fn a_prefix_stands_before_every_name() {
 
 // A parser reads back what the renderer wrote.
 
-/// A family as a parser has read it.
+/// A family as the parser reads it.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Parsed {
     name: String,

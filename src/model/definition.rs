@@ -17,7 +17,8 @@ pub(crate) const VALUE_CELL: usize = 0;
 /// The index of the cell that holds a summary's count, or the count of a histogram's first bucket.
 pub(crate) const FIRST_COUNT_CELL: usize = 1;
 
-/// The definition of a family. Two families of one name must have equal definitions.
+/// The definition of a family. A backend returns an error if a name is declared again with another
+/// definition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     name: String,

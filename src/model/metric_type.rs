@@ -3,9 +3,9 @@
 /// The type of the metrics of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MetricType {
-    /// Only goes up.
+    /// Only increases.
     Counter,
-    /// Goes up and down, and can be set.
+    /// Increases and decreases, and can be set.
     Gauge,
     /// Counts observations in buckets, and sums them.
     Histogram,

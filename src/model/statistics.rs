@@ -40,7 +40,7 @@ pub struct Statistics {
     /// Metrics that the store has not accepted yet, because it is full or unusable. They count in this
     /// process only, and no scrape shows them. The log gives the reason.
     pub metrics_held_back: u64,
-    /// Scrapes, those that failed included.
+    /// Scrapes, including those that failed.
     pub scrapes: u64,
     /// Scrapes that failed.
     pub scrape_errors: u64,
@@ -125,7 +125,7 @@ impl Tally {
         }
     }
 
-    /// Clears `has_news`. The follower calls this when it has updated its metrics.
+    /// Clears `has_news`. The follower calls this when it updates its metrics.
     pub(crate) fn is_followed(&self) {
         self.has_news.store(false, Ordering::Relaxed);
     }
@@ -135,7 +135,7 @@ impl Tally {
         self.scrapes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the error of a scrape, if it failed.
+    /// Counts a scrape that ends with an error. Returns `result` unchanged.
     pub(crate) fn scrape_ends<T>(&self, result: Result<T>) -> Result<T> {
         self.scrape_errors.fetch_add(result.is_err().into(), Ordering::Relaxed);
         result
@@ -156,7 +156,7 @@ impl Tally {
         self.batches_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a batch, and its operations, that the server has confirmed.
+    /// Counts a batch that the server has confirmed, and its operations.
     pub(crate) fn confirmed(&self, operations: usize) {
         self.batches_sent.fetch_add(1, Ordering::Relaxed);
         self.operations_sent.fetch_add(operations as u64, Ordering::Relaxed);

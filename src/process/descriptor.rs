@@ -99,7 +99,7 @@ mod tests {
         noted.close_inherited();
         assert!(Identity::of(number).is_some(), "it is the program's now, and stays open");
         assert_eq!(Identity::of(number), Identity::of(program.as_raw_fd()));
-        // SAFETY: this test has made the duplicate.
+        // SAFETY: this test created the duplicate, and nothing else owns it.
         #[allow(unsafe_code)]
         unsafe {
             libc::close(number);

@@ -12,8 +12,8 @@ use super::thread::Thread;
 
 /// A participant with work to finish before the process ends.
 pub(crate) trait AtExit: Send + Sync {
-    /// Starts to end, without waiting. It is called on all participants before `finish` is called on any of
-    /// them.
+    /// Begins to finish, without waiting. It is called on all participants before `finish` is called on any
+    /// of them.
     fn begin(&self) {}
 
     /// Finishes the work. The participant limits the time that this takes, and logs failures.

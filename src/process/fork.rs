@@ -10,8 +10,7 @@
 //! participant may hold its lock while it waits for the network or calls the program, because a fork would
 //! have to wait too.
 //!
-//! The hot path does not check for forks, because the child clears the pending cells and flags during the
-//! fork.
+//! The hot path does not check for forks, because the child clears pending cells and flags in its handler.
 
 use std::any::TypeId;
 use std::cell::RefCell;

@@ -74,7 +74,7 @@ impl Service {
         Self { members, start_time, doubt }
     }
 
-    /// Returns the process from which all others descend.
+    /// Returns the root: the process from which all other members descend.
     pub(crate) fn root(&self) -> i32 {
         self.members[0]
     }
@@ -107,7 +107,7 @@ pub(crate) fn pid_namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
-/// Returns whether the process runs the executable that this process runs.
+/// Returns whether the process runs the same executable as this process.
 pub(crate) fn runs_this_program(pid: i32) -> bool {
     has_same_program(pid, getpid().as_raw_nonzero().get())
 }
