@@ -17,8 +17,7 @@ pub(crate) const VALUE_CELL: usize = 0;
 /// The index of the cell that holds a summary's count, or the count of a histogram's first bucket.
 pub(crate) const FIRST_COUNT_CELL: usize = 1;
 
-/// The definition of a family. A backend returns an error if a name is declared again with another
-/// definition.
+/// The definition of a metric family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     name: String,
