@@ -1,17 +1,17 @@
--- Applies a batch once, in the epoch that it was made for. KEYS: the family's key, its writers' key. ARGV:
--- writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention in
--- seconds, writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does
+-- Applies a batch exactly once, in the epoch that it was made for. KEYS: the family's key, its writers' key.
+-- ARGV: writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention
+-- in seconds, writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does
 -- nothing, which the store uses to find out whether scripts may run.
 --
 -- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark
--- is a field whose value was not a number and was replaced, or a change that was refused. {2, epoch, adopted}
--- says that the family has another epoch, which begins now if there was none, and that nothing was applied.
--- "adopted" is there if the key had values before. {2} answers a question (a batch without changes) if there
--- is no epoch.
+-- names a field whose value was not a number and was replaced, or a change that was refused. {2, epoch,
+-- adopted} means that nothing was applied, because the family has another epoch. If there was none, a new one
+-- begins. "adopted" is present if the key had values before. {2} answers a question (a batch without changes)
+-- if there is no epoch.
 --
--- Redis takes nothing back when a script fails, so everything that can be refused is tried before the first
--- change. Then the error is returned, and nothing was changed. After the first change the batch is recorded
--- as applied, whatever happens.
+-- Redis does not undo changes when a script fails. So the script tries everything that the server may refuse
+-- before the first change, and returns the error if there is one. After the first change, the batch is always
+-- recorded as applied.
 
 local key, writers = KEYS[1], KEYS[2]
 if not key then return {0} end
@@ -28,7 +28,7 @@ local function read(text)
   return tonumber(text)
 end
 
--- The text of a value that exists and was never changed. Other zeros have another spelling.
+-- The text of a value that exists and was never changed. A zero that was counted or set has another spelling.
 local UNTOUCHED = '0'
 
 local function write(value)
@@ -87,12 +87,13 @@ if not epoch or epoch ~= ARGV[8] then
   if not epoch then
     local reason = foreign()
     if reason then return redis.error_reply('FOREIGN ' .. reason) end
-    -- The id must be new: no other writer has this name, and if this very batch began another epoch before a
-    -- loss, that was at another time.
+    -- The id must be new. The writer's name tells it from epochs of other writers, and the time tells it from
+    -- an epoch that this same batch began before a loss.
     local time = redis.pcall('TIME')
     epoch = writer .. '-' .. ARGV[2] .. '-' .. (time[1] and time[1] .. '.' .. time[2] or ARGV[5])
     if kind ~= 'none' then
-      -- Only the writers' key is gone or was never there. Nothing may be added to the values a second time.
+      -- The writers' key is gone or never existed, but the values exist. They must not be restored on top of
+      -- themselves, which the "+" tells the writers.
       adopted, epoch = kind, epoch .. '+'
       if redis.pcall('TTL', key) == -1 then epoch = epoch .. 'keep' end
     end
@@ -101,7 +102,7 @@ if not epoch or epoch ~= ARGV[8] then
   end
   return {2, epoch, adopted}
 end
--- A question is answered: the epoch is still this one.
+-- A question (a batch without changes) ends here: the epoch is still the same.
 if not ARGV[FIRST] then return {1} end
 
 if seen and number <= tonumber(string.match(seen, '^%d+')) then
@@ -109,7 +110,7 @@ if seen and number <= tonumber(string.match(seen, '^%d+')) then
 end
 
 if not seen then
-  -- The first batch of a writer finds out whether entries can be kept at all.
+  -- The first batch of a writer tests whether the server accepts entries at all.
   redis.call('HSET', writers, writer, '0 ' .. ARGV[5])
 end
 renew(writers)
@@ -146,8 +147,9 @@ local function change(operation, field, value)
     return redis.pcall('SET', key, value)
   end
   if operation == 'restore' then
-    -- The value is what one writer remembers, and when that writer last changed it. It stands unless another
-    -- process has counted since the loss. Of what several writers remember, the latest stands.
+    -- The argument is the value that one writer remembers, and the time at which that writer last changed it.
+    -- The value is restored unless another process has counted since the loss. If several writers restore a
+    -- value, the one with the latest time wins.
     local remembered, at = string.match(value, '^(%S+) (%d+)$')
     value = remembered
     local mark = 'restored ' .. field
@@ -175,8 +177,7 @@ end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])
 if not is_kept then renew(key) end
 
--- Entries of processes that died are swept out. Each new writer looks at a few of them, which bounds the
--- work.
+-- Sweeps out entries of processes that died. Each new writer looks at a few entries, which bounds the work.
 local count = not seen and redis.pcall('HLEN', writers)
 if type(count) == 'number' and count >= tonumber(ARGV[7]) then
   local some = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')

@@ -10,8 +10,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};
 
-/// The most bytes of a field, a value or a name. The server's option `proto-max-bulk-len` cannot be lower
-/// than 1 MiB. A server closes the connection when a longer text arrives.
+/// The most bytes of a field, a value or a name. A server closes the connection if a text is longer than its
+/// option `proto-max-bulk-len`, which is at least 1 MiB.
 pub(crate) const MAX_TEXT: usize = (1 << 20) - 64;
 
 const DEFINITIONS: &str = "pytheus:families";

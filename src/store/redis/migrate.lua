@@ -2,8 +2,8 @@
 -- its writers' key, then keys of the old layout. ARGV: expiry in seconds (0: never), unix time, then triples:
 -- the number of an old key (3 and up), field ("" for a string), amount to take; or "give", field, amount.
 --
--- The amounts were read before this call. What other programs have added since then stays in the old keys, for
--- the next migration.
+-- The amounts were read before this call. What other programs have added since then stays in the old keys,
+-- for the next migration.
 
 local target, writers, expiry = KEYS[1], KEYS[2], ARGV[1]
 

@@ -1,7 +1,7 @@
 //! The store of a process that only reads a metrics file, as the side-car does.
 //!
-//! It never makes a file, and maps the file so that it cannot be changed. It goes by the file's name: when
-//! the application has replaced the file, the next scrape reads the new one. Nothing can be declared here.
+//! It never makes a file, and maps the file read-only. It follows the file's name: after the application has
+//! replaced the file, the next scrape reads the new one. Nothing can be declared in this store.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ pub(super) struct AttachedStore {
 }
 
 impl AttachedStore {
-    /// Opens the file. A file that is absent or cannot be read is an error if it is required. Otherwise it is
-    /// an error of each scrape until the file is there.
+    /// Opens the file. If the file is absent or cannot be read, this fails if the file is required. Otherwise
+    /// each scrape fails until the file can be read.
     pub(super) fn open(path: &Path, options: &SharedMemoryOptions) -> Result<Self> {
         let store = Self { path: path.to_owned(), current: Mutex::new(None) };
         match store.file() {
@@ -57,7 +57,7 @@ impl AttachedStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<SharedFile>>> {
-        // The value is checked before each use, so a panic cannot leave a wrong one.
+        // Each use checks the value, so a panic cannot leave a wrong one.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

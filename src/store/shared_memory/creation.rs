@@ -1,6 +1,6 @@
-//! How a metrics file is made: as a draft beside its name, which it gets once it is complete.
+//! Makes a metrics file: writes a draft in the same folder, and gives it its name once it is complete.
 //!
-//! Other processes that open the name at any time find either no file or a complete one.
+//! A process that opens the name at any time finds either no file or a complete one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::process::random::random_bits;
 pub(super) fn create(path: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
     let draft = draft_of(path)?;
     let made = write_draft(&draft, options).and_then(|()| give_name(&draft, path));
-    // Removes the second name of a file that was made, and what a failure has left.
+    // Removes the draft's own name after a success, and the draft after a failure.
     let _ = std::fs::remove_file(&draft);
     made
 }
@@ -29,7 +29,7 @@ pub(super) fn create(path: &Path, options: &SharedMemoryOptions) -> io::Result<(
 /// Returns a name in the same folder that no other process uses.
 fn draft_of(path: &Path) -> io::Result<PathBuf> {
     path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // Without the name of the file, which may already be as long as a name can be.
+    // The draft's name does not contain the file's name, which may already be as long as a name can be.
     Ok(path.with_file_name(format!(".pytheus-backend-rs.{}.{:x}", std::process::id(), random_bits())))
 }
 
@@ -41,7 +41,8 @@ fn give_name(draft: &Path, path: &Path) -> io::Result<()> {
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
         _ => return Ok(linked?),
     }
-    // An exclusive lock of the folder stands in for what a link does: to look and to rename in one step.
+    // A link checks for the name and creates it in one step. Here an exclusive lock of the folder makes the
+    // check and the rename one step.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = File::open(folder)?;
     rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
@@ -58,7 +59,8 @@ fn write_draft(draft: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
         .mode(options.mode)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(draft)?;
-    // The umask may have taken bits away. A file system without permissions of its own refuses.
+    // The umask may have removed bits. A file system without permissions refuses the call, which does no
+    // harm.
     match rustix::fs::fchmod(&file, Mode::from_raw_mode(options.mode as rustix::fs::RawMode)) {
         Err(Errno::PERM | Errno::OPNOTSUPP) => {}
         result => result?,

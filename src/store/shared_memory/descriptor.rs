@@ -30,7 +30,7 @@ pub(super) enum Access {
 pub(super) struct FileDescriptor {
     number: AtomicI32,
     access: Access,
-    /// The file's own, for as long as it is mapped or open.
+    /// The identity of the metrics file. No other file has it while this one is mapped or open.
     identity: Identity,
     /// Whether another process uses the same open file description, and so the same lock.
     is_shared: AtomicBool,
@@ -46,14 +46,14 @@ impl FileDescriptor {
         Ok(Self { number, access, identity, is_shared: AtomicBool::new(false) })
     }
 
-    /// Returns the descriptor, after a check that it is the file's. Opens `path` again if it is not.
+    /// Returns the descriptor after checking that it refers to the metrics file. If not, opens `path` again.
     pub(super) fn get(&self, path: &Path) -> io::Result<BorrowedFd<'_>> {
         // Relaxed: the number publishes nothing. A thread that uses an old one checks it like any other.
         let number = self.number.load(Ordering::Relaxed);
         if Identity::of(number) == Some(self.identity) {
             // SAFETY: the number is open, which is checked above. If the program closes it before it is used,
-            // the use fails or, in a race that no check can close, meets a file that the program opened just
-            // then.
+            // the use fails. A race remains that no check can close: the use may reach a file that the
+            // program has just opened under this number.
             return Ok(unsafe { BorrowedFd::borrow_raw(number) });
         }
         let file = open(path, self.access, OFlags::NOFOLLOW)?;
@@ -62,11 +62,11 @@ impl FileDescriptor {
             return Err(io::Error::other(reason));
         }
         let fresh = above_standard(file)?;
-        // The old number is not ours any more, so it is not closed.
+        // The old number belongs to the program now, so it is not closed.
         if let Err(found) = self.number.compare_exchange(number, fresh, Ordering::Relaxed, Ordering::Relaxed)
         {
             // Another thread was faster.
-            // SAFETY: this function has opened `fresh`, and no one else knows it.
+            // SAFETY: this function has opened `fresh`, and no other code knows the number.
             drop(unsafe { OwnedFd::from_raw_fd(fresh) });
             // SAFETY: as above: the other thread has just checked it.
             return Ok(unsafe { BorrowedFd::borrow_raw(found) });
@@ -89,21 +89,22 @@ impl FileDescriptor {
         Identity::of_path(path) == Some(self.identity)
     }
 
-    /// Returns whether another process has the same open file description. An `flock` would not keep it out.
+    /// Returns whether another process has the same open file description, so that an `flock` does not keep
+    /// that process out.
     pub(super) fn is_shared(&self) -> bool {
         self.is_shared.load(Ordering::Relaxed)
     }
 
     /// Opens the file anew in a forked child.
     ///
-    /// A lock belongs to an open file description, which the child shares with its parent. The child opens
-    /// the file while it is still the user that the parent is, before the program gives up privileges.
+    /// A lock belongs to an open file description, which the child shares with its parent until it opens the
+    /// file itself. It does so at the fork, before the program may give up the privileges that this needs.
     pub(super) fn forked(&self, path: &Path) {
         let number = self.number.load(Ordering::Relaxed);
         if Identity::of(number) != Some(self.identity) {
             return;
         }
-        // The name may lead to another file by now, or nowhere; the open file leads to itself.
+        // The name may lead to another file by now, or nowhere. /proc always leads to the open file.
         let by_number = format!("/proc/self/fd/{number}");
         let fresh = open(Path::new(&by_number), self.access, OFlags::empty())
             .or_else(|_| open(path, self.access, OFlags::NOFOLLOW))
@@ -113,7 +114,8 @@ impl FileDescriptor {
         match fresh {
             Some(fresh) => {
                 self.number.store(fresh, Ordering::Relaxed);
-                // SAFETY: checked above to be the file's. The child has only this thread.
+                // SAFETY: the number refers to the metrics file (checked above), and the child has only this
+                // thread.
                 drop(unsafe { OwnedFd::from_raw_fd(number) });
             }
             None => self.is_shared.store(true, Ordering::Relaxed),

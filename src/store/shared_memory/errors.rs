@@ -10,12 +10,12 @@ pub(super) fn failed(path: &Path, what: &str, error: impl Display) -> Error {
     Error::new(ErrorKind::Store, format!("the metrics file {} {what}: {error}", path.display()))
 }
 
-/// Returns an error for a file whose state or contents rule it out.
+/// Returns an error for a file that cannot be used because of its state or contents.
 pub(super) fn unusable(path: &Path, reason: impl Display) -> Error {
     Error::new(ErrorKind::Store, format!("the metrics file {} cannot be used: {reason}", path.display()))
 }
 
-/// Returns an error for bytes that no writer of this format leaves.
+/// Returns an error for bytes that cannot come from a writer of this format.
 pub(super) fn damaged(path: &Path, offset: u64) -> Error {
     Error::new(ErrorKind::Store, format!("the metrics file {} is damaged at byte {offset}", path.display()))
 }

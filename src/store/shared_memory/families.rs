@@ -1,4 +1,4 @@
-//! The families of the file with their series: what a scrape reads.
+//! Reads the families of the file with their series, for a scrape.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
     });
     let mut last = None;
     for (index, key, record) in &series {
-        // A second series with the same labels would spoil it, too.
+        // A second series with the same labels would also make a scraper refuse the response.
         if last == Some((index, key)) {
             continue;
         }
@@ -62,7 +62,7 @@ pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
         if cells.is_live() {
             last = Some((index, key));
         } else {
-            // It was removed meanwhile, so the values may be another metric's.
+            // The metric was removed meanwhile, so the values may belong to another metric.
             family.pop();
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn pick(found: Vec<FamilySamples>, wanted: &[Arc<Family>]) -> Vec<Fam
     let mut found: HashMap<String, FamilySamples> = found.into_iter().map(by_name).collect();
     let mut picked: Vec<FamilySamples> = Vec::with_capacity(wanted.len());
     for definition in wanted.iter().map(|family| &family.definition) {
-        // Several handles may stand for one family of the file. The first of them has taken its samples.
+        // Several handles may stand for one family of the file. The first of them has taken the samples.
         let twin = || picked.iter().find(|family| family.definition.name() == definition.name()).cloned();
         let samples = found.remove(definition.name()).or_else(twin);
         let samples = samples.filter(|samples| samples.definition.is_compatible(definition));

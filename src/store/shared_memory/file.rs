@@ -1,7 +1,7 @@
 //! The metrics file of one process: opened, checked, mapped and grown.
 //!
-//! It maps a segment when the segment is first needed, and never unmaps it before the store goes. Everything
-//! that can be wrong with the file as a whole is found here; [`super::record`] judges what is in it.
+//! It maps a segment when the segment is first needed, and keeps the map until the store is dropped. This
+//! module checks the file as a whole; [`super::record`] checks its records.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -36,7 +36,7 @@ pub(super) struct SharedFile {
     header: Header,
     /// One slot for each segment that the file may ever have.
     slots: Box<[Slot]>,
-    /// The inode of this process's pid namespace; 0 if the system does not tell.
+    /// The inode of this process's pid namespace, or 0 if it is unknown.
     namespace: AtomicU64,
     /// Whether another program held the `flock` when this process last took the lock.
     has_outsider: AtomicBool,
@@ -168,7 +168,7 @@ impl SharedFile {
         self.descriptor.forked(&self.path);
     }
 
-    /// Returns the segment that holds the byte at `offset`, to be read. Maps it if it is not mapped yet.
+    /// Returns the segment that holds the byte at `offset`, for reading. Maps it if it is not mapped yet.
     pub(super) fn segment(&self, offset: u64) -> Result<&Arc<Segment>> {
         let slot = self.slot(offset)?;
         if let Some(segment) = slot.segment.get() {
@@ -196,16 +196,16 @@ impl SharedFile {
             _ => Err(error),
         });
         let segment = segment.map_err(|error| failed(&self.path, what, error))?;
-        // If another thread has mapped it meanwhile, its map stays, and this one goes.
+        // If another thread has mapped it meanwhile, its map stays, and this one is dropped.
         Ok(slot.segment.get_or_init(|| Box::new(segment)))
     }
 
-    /// Returns the segment that holds the byte at `offset`, to be written. Fills its holes, which a copied
-    /// file may have, so that no write can fail later.
+    /// Returns the segment that holds the byte at `offset`, for writing. Fills its holes, which a copied file
+    /// may have, so that no later write raises SIGBUS.
     pub(super) fn writable_segment(&self, offset: u64) -> Result<&Arc<Segment>> {
         let segment = self.segment(offset)?;
         let slot = self.slot(offset)?;
-        // Relaxed: the flag publishes nothing. To reserve twice does no harm.
+        // Relaxed: the flag publishes nothing, and reserving twice does no harm.
         if !slot.is_reserved.load(Ordering::Relaxed) {
             if self.access == Access::ReadOnly {
                 return Err(unusable(&self.path, "it is open for reading only"));
@@ -255,7 +255,7 @@ impl SharedFile {
 
 fn read_header(path: &Path, file: BorrowedFd<'_>) -> Result<Header> {
     let cannot_be_read = |error: io::Error| failed(path, "cannot be read", error);
-    // An own descriptor, for the functions of the standard library.
+    // A duplicate, because the functions of the standard library need a descriptor that they own.
     let file = std::fs::File::from(file.try_clone_to_owned().map_err(cannot_be_read)?);
     let metadata = file.metadata().map_err(cannot_be_read)?;
     if !metadata.is_file() {
@@ -266,11 +266,11 @@ fn read_header(path: &Path, file: BorrowedFd<'_>) -> Result<Header> {
     Header::decode(&bytes).map_err(|error| unusable(path, error.message()))
 }
 
-/// Refuses to count in a file of another user, unless that is the user root or `mode` says that other users
-/// take part.
+/// Refuses to count in a file of another user, unless the owner is root or `mode` lets other users write.
 ///
-/// The owner of a file can cut it off, which ends the processes that count in it. So a file that another user
-/// has put into `/tmp` or `/dev/shm` is not used by mistake. Reading needs permission only.
+/// The owner of a file can truncate it, which kills the processes that count in it. So a process does not
+/// count by mistake in a file that another user has put into `/tmp` or `/dev/shm`. Reading needs permission
+/// only.
 fn check_owner(path: &Path, descriptor: &FileDescriptor, mode: u32) -> Result<()> {
     let file = descriptor.get(path).map_err(|error| failed(path, "cannot be read", error))?;
     let owner = rustix::fs::fstat(file).map_err(|error| failed(path, "cannot be read", error))?.st_uid;
@@ -299,8 +299,8 @@ fn has_holes(file: BorrowedFd<'_>) -> io::Result<bool> {
     Ok((stat.st_blocks as u64) * 512 < stat.st_size as u64)
 }
 
-/// Returns whether the segment at `start` has any data. Each segment in use begins with a record, so one
-/// without data was never written; to read it could fill a tmpfs with empty pages.
+/// Returns whether the segment at `start` has any data. Each segment in use begins with a record, so a
+/// segment without data was never written. Reading it could fill a tmpfs with empty pages.
 fn has_data(file: BorrowedFd<'_>, start: u64) -> bool {
     match rustix::fs::seek(file, SeekFrom::Data(start)) {
         Ok(data) => data < start + SEGMENT_SIZE,

@@ -1,8 +1,8 @@
-//! Where the records of the file are, as far as this process has looked.
+//! An index of the records of the file, as far as this process has read it.
 //!
-//! A writer needs it to see whether a series exists, and to find a free record. An entry is the record
-//! checksum and the offset, 16 bytes: the record itself is read from the file when a look-up needs it. Labels
-//! never stay in the memory of the process.
+//! A writer needs it to see whether a series exists, and to find a free record. An entry takes 16 bytes: the
+//! record checksum and the offset. A look-up reads the record itself from the file, so the index holds no
+//! labels.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,13 +18,13 @@ use crate::model::error::Result;
 /// The offsets of the records, by what a writer looks for.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Where the next look begins.
+    /// The offset up to which the index knows the file.
     scanned: u64,
     /// The file's counter of changes when the index was begun.
     changes: u64,
     /// Live records by their record checksum.
     live: HashMap<u64, u64>,
-    /// Live records whose checksum another one in `live` has.
+    /// Live records whose checksum is already in `live`, with their offsets.
     twins: BTreeSet<(u64, u64)>,
     /// Family records, in the order of the file.
     families: Vec<u64>,
@@ -44,7 +44,7 @@ impl Index {
         Ok(self.scanned > 0 && current_changes(file)? == self.changes)
     }
 
-    /// Forgets everything. The caller holds the lock, so no change is half done at this moment.
+    /// Forgets everything. The caller must hold the lock, so that no change is half done.
     pub(super) fn restart(&mut self, file: &SharedFile) -> Result<()> {
         *self = Self { changes: current_changes(file)?, scanned: HEADER_SIZE, ..Self::default() };
         Ok(())
@@ -52,16 +52,15 @@ impl Index {
 
     /// Reads the bytes before `end` that the index does not know.
     ///
-    /// It needs no lock. What it reads while another process reuses records may be wrong, and then the
-    /// counter of changes is another one: the caller checks [`Index::is_valid`] under the lock before it
-    /// writes.
+    /// It needs no lock. If another process reuses records meanwhile, the index may be wrong, but then the
+    /// counter of changes differs. So the caller checks [`Index::is_valid`] under the lock before it writes.
     pub(super) fn catch_up(&mut self, file: &SharedFile, end: u64) -> Result<()> {
         while self.scanned < end {
             let (place, next) = place_at(file, self.scanned, end)?;
             if let Some(place) = place {
                 self.add(file, place)?;
             }
-            // After each record: a record that was seen before an error must not be added twice.
+            // Advance after each record, so that a retry after an error does not add a record twice.
             self.scanned = next;
         }
         Ok(())
@@ -143,7 +142,7 @@ impl Index {
     }
 }
 
-/// Reads the record at `offset`, which the file had when the index saw it.
+/// Reads the record at `offset`, where the index found one earlier.
 fn read_at(file: &SharedFile, offset: u64) -> Result<Option<Record>> {
     let end = (offset / SEGMENT_SIZE + 1) * SEGMENT_SIZE;
     // A file that was cut off since then must not be read behind its end.

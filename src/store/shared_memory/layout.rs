@@ -13,7 +13,7 @@ compile_error!("the shared-memory store changes little-endian numbers in place")
 pub(crate) const MAGIC: [u8; 8] = *b"PYTHEUSM";
 /// The version of the layout. A file of another version is refused.
 pub(crate) const VERSION: u32 = 1;
-/// Tells the byte order of the machine that wrote the file.
+/// Shows the byte order of the machine that wrote the file.
 const BYTE_ORDER_MARK: u32 = 0x0a0b_0c0d;
 
 /// The size of the header. The first record follows it.
@@ -31,7 +31,7 @@ pub(crate) const COMMITTED_AT: u64 = 64;
 pub(crate) const CHANGES_AT: u64 = 128;
 /// How often the lock was taken (u64, changed under the lock).
 pub(crate) const TURNS_AT: u64 = 192;
-/// Which process changes records (u64); 0: none.
+/// The process that is changing records (u64), or 0.
 pub(crate) const GUARD_AT: u64 = 256;
 /// The highest byte of each guard that is not 0.
 pub(crate) const GUARD_MARK: u64 = 0xa5 << 56;
@@ -50,8 +50,8 @@ pub(crate) const FAMILY_AT: u64 = 16;
 pub(crate) const LENGTHS_AT: u64 = 24;
 /// The checksum of kind and size, family, lengths and text.
 pub(crate) const RECORD_CHECKSUM_AT: u64 = 32;
-/// The checksum of kind and size and of the record's own offset. It never changes. A reader finds the next
-/// record behind a damaged one by it, and a writer checks the size of a free record with it.
+/// The checksum of kind and size and of the record's own offset. It never changes. With it a reader finds the
+/// next record after a damaged one, and a writer checks the size of a free record.
 pub(crate) const PLACE_CHECKSUM_AT: u64 = 40;
 
 /// A record that fills the rest of a segment.
@@ -66,7 +66,7 @@ pub(crate) const KIND_METRIC: u32 = 3;
 pub(crate) struct Header {
     /// The most bytes that the file may grow to.
     pub(crate) size_limit: u64,
-    /// Random bytes that tell this file from another one of the same name.
+    /// Random bytes that distinguish this file from another one of the same name.
     pub(crate) identity: [u8; 16],
     /// When it was made, in seconds since 1970.
     pub(crate) created: u64,

@@ -1,9 +1,10 @@
 //! The lock of the file, under which records are appended, removed and reused.
 //!
-//! It has two parts. The **guard**, a word of the file, keeps writers apart: only a process that may write
-//! the file can set it. An `flock` of the file tells that a writer was killed, because the kernel releases
-//! it. The `flock` alone would not do: every process that may read the file can take it, and keep it. A
-//! writer that finds the `flock` taken while the guard stays free goes in with the guard alone.
+//! It has two parts. The **guard**, a word of the file, excludes other writers. Only a process with
+//! permission to write the file can set it. An `flock` of the file shows whether a writer was killed, because
+//! the kernel then releases it. The `flock` alone is not enough, because every process with permission to
+//! read the file can take and keep it. If a writer finds the `flock` taken while the guard stays free, it
+//! enters with the guard alone.
 //!
 //! Counting and reading take no lock.
 
@@ -23,7 +24,8 @@ use crate::process::service::has_ended;
 
 /// How long a writer waits while the lock makes no progress.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the `flock` may be taken without a writer at work before it is taken to be another program's.
+/// How long the `flock` may be held without a writer at work, before its holder is judged to be another
+/// program.
 const OUTSIDER_TIMEOUT: Duration = Duration::from_millis(100);
 /// The pauses between two attempts: each is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
@@ -42,12 +44,12 @@ impl<'file> FileLock<'file> {
     /// Takes the lock. The caller holds the process's own lock of its records, and has checked the file's
     /// length.
     ///
-    /// Waits for as long as other processes take turns. A burst of thousands of new series is thereby slow
-    /// for some, and refused for none. Fails if no process has taken a turn for [`STALL_TIMEOUT`].
+    /// Waits for as long as other processes take turns. So a burst of thousands of new series slows some
+    /// processes down, but fails for none. Fails if no process has taken a turn for [`STALL_TIMEOUT`].
     pub(super) fn take(file: &'file SharedFile) -> Result<Self> {
         let header = file.writable_segment(0)?;
         let (turns, guard) = (word(file, header, 0, TURNS_AT)?, word(file, header, 0, GUARD_AT)?);
-        // Relaxed: the number only tells that other processes make progress.
+        // Relaxed: the number only shows that other processes make progress.
         let mut seen = turns.load(Ordering::Relaxed);
         let (mut stalled, mut last) = (Duration::ZERO, Instant::now());
         let mut pause = FIRST_PAUSE;
@@ -105,14 +107,14 @@ fn try_flock(file: &SharedFile) -> Result<bool> {
 }
 
 fn unlock(file: &SharedFile) {
-    // Checked again: the program may have closed the descriptor, which has released the lock, and the number
-    // may be that of a file that the program itself has locked.
+    // `descriptor` checks the number again. If the program has closed the descriptor, that has released the
+    // lock, and the number may belong to a file that the program itself has locked.
     if let Ok(descriptor) = file.descriptor() {
         let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
     }
 }
 
-/// Sets the guard, if it is free or the process that has set it is gone.
+/// Sets the guard if it is free, or if the process that has set it is gone.
 fn enter(guard: &AtomicU64, namespace: u64, has_flock: bool, stalled: Duration) -> bool {
     let pid = getpid().as_raw_nonzero().get() as u64;
     let with_flock = if has_flock { GUARD_WITH_FLOCK } else { 0 };
@@ -127,16 +129,17 @@ fn enter(guard: &AtomicU64, namespace: u64, has_flock: bool, stalled: Duration) 
 fn is_left(value: u64, namespace: u64, has_flock: bool, stalled: Duration) -> bool {
     const MARK: u64 = 0xff << 56;
     if value & MARK != GUARD_MARK {
-        // No writer leaves such a value: the file was damaged.
+        // A writer never sets such a value, so the file was damaged.
         return true;
     }
-    // It had the `flock` that this process has now, so it was killed.
+    // The guard's process held the `flock` that this process holds now, so it was killed.
     (has_flock && value & GUARD_WITH_FLOCK != 0)
         || (stalled >= OUTSIDER_TIMEOUT
             && value & NAMESPACE_BITS == of_namespace(namespace)
             && has_ended(value as i32))
-        // A process of another pid namespace cannot be seen, and a process id may be used again. It went in
-        // without the `flock`, and has been still for so long that it was killed, or stopped.
+        // A process of another pid namespace cannot be seen, and a process id may be used again. The guard's
+        // process entered without the `flock`. It has made no progress for so long that it was killed or
+        // stopped.
         || (has_flock && stalled >= STALL_TIMEOUT)
 }
 

@@ -7,10 +7,11 @@ use crate::store::option::{StoreOption, boolean};
 /// What a process does with a file that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Start {
-    /// Counts on with what the file holds.
+    /// Continues with the values that the file holds.
     #[default]
     Continue,
-    /// Replaces the file by an empty one. Processes that have the old file open count on in that, unseen.
+    /// Replaces the file by an empty one. Processes that have the old file open go on counting in it, and
+    /// scrapes of the new file do not show their values.
     Reset,
     /// Only reads the file, and never makes one: see [`super::attached`].
     Attach,

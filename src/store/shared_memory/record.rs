@@ -1,9 +1,8 @@
 //! One record of the file: read and written as words of a segment.
 //!
 //! Readers take no lock. A record is valid once the committed end is behind it. A reader checks the
-//! generation before and after, because the record may be given to another metric meanwhile. Nothing that the
-//! file says is trusted, because another program may have written it: each size and offset is checked before
-//! it is used.
+//! generation before and after it reads, because the record may be given to another metric meanwhile. Another
+//! program may have written the file, so each size and offset is checked before it is used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +18,7 @@ use crate::cell::segment::{Segment, load};
 use crate::cell::shared::SharedCells;
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// How often a record that changes hands is read before it is left out.
+/// How often a record is read while it is given to other metrics, before it is left out.
 const READ_ATTEMPTS: usize = 16;
 
 /// A copy of a live record.
@@ -33,7 +32,7 @@ pub(super) struct Record {
     pub(super) text: String,
 }
 
-/// The contents of a record that is looked for, or about to be written.
+/// The contents of a record to find or to write.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contents<'text> {
     pub(super) kind: u32,
@@ -83,7 +82,7 @@ impl Contents<'_> {
     pub(super) fn write(&self, file: &SharedFile, offset: u64, size: u32) -> Result<()> {
         let segment = file.writable_segment(offset)?;
         let put = |at: u64, value: u64| -> Result<()> {
-            // Release: a thread that still adds to the cells of the record's last metric loads them with
+            // Release: a thread may still add to the cells of the record's last metric. It loads them with
             // Acquire, and must then see the generation that freed the record.
             word(file, segment, offset, at)?.store(value, Ordering::Release);
             Ok(())
@@ -133,7 +132,7 @@ pub(super) struct Place {
 
 /// Returns the place at `offset` if a record begins there, and where the next one may begin.
 ///
-/// Behind a record whose size makes no sense, the next one may begin at each multiple of the alignment.
+/// If the size of a record makes no sense, the next record may begin at any multiple of the alignment.
 pub(super) fn place_at(file: &SharedFile, offset: u64, end: u64) -> Result<(Option<Place>, u64)> {
     let border = end.min((offset / SEGMENT_SIZE + 1) * SEGMENT_SIZE);
     let segment = file.segment(offset)?;
@@ -217,7 +216,7 @@ pub(super) fn kind_and_size(file: &SharedFile, segment: &Arc<Segment>, offset: u
 
 /// Returns the committed end. Fails if it makes no sense, or if the file is shorter.
 pub(super) fn committed(file: &SharedFile) -> Result<u64> {
-    // Before the first word is read: a read of bytes that were cut off ends the process by SIGBUS.
+    // Check the length before the first read, because reading bytes that were cut off raises SIGBUS.
     let length = file.length()?;
     if length < SEGMENT_SIZE {
         file.check_length(SEGMENT_SIZE)?;

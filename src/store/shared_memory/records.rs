@@ -1,4 +1,4 @@
-//! The records of the file as a writer changes them: found, appended, removed and reused.
+//! Finds, appends, removes and reuses the records of the file, for writers.
 //!
 //! All changes happen under the lock of the file, in an order that leaves a good file when the process is
 //! killed between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
@@ -19,10 +19,10 @@ use crate::model::error::Result;
 
 /// How many bytes of records a writer may index while it holds the lock: some 30 µs of work.
 const INDEXED_UNDER_LOCK: u64 = 64 << 10;
-/// How often a writer takes the lock before it indexes under the lock, where nothing can change.
+/// How often a writer takes the lock before it indexes everything under the lock.
 const MOST_ROUNDS: usize = 4;
 
-/// The records of the file, and where this process knows them to be.
+/// The records of the file, and this process's index of them.
 #[derive(Debug)]
 pub(super) struct Records {
     file: Arc<SharedFile>,
@@ -36,7 +36,8 @@ impl Records {
 
     /// Returns the record with these contents. Appends it if there is none.
     ///
-    /// `check` sees the families of the file first. It may return one of them instead, or refuse.
+    /// Before a family is appended, `check` sees the families of the file. It may return one of them to use
+    /// instead, or refuse.
     pub(super) fn find_or_append(
         &mut self,
         wanted: &Contents<'_>,
@@ -101,8 +102,8 @@ impl Records {
 /// Takes the lock, with an index that knows all records. Returns the committed end, too.
 ///
 /// A process that starts beside many others has much to index. It does so without the lock, so that the
-/// others need not wait for it. Under the lock it reads what was appended meanwhile, which is little after
-/// the first round.
+/// others need not wait for it. Under the lock it reads only the records appended meanwhile, which are few
+/// after the first round.
 fn lock<'file>(file: &'file SharedFile, index: &mut Index) -> Result<(FileLock<'file>, u64)> {
     let mut rounds = 0;
     loop {
@@ -113,8 +114,7 @@ fn lock<'file>(file: &'file SharedFile, index: &mut Index) -> Result<(FileLock<'
         let lock = FileLock::take(file)?;
         let end = committed(file)?;
         if !index.is_valid(file)? {
-            // Under the lock: its counter of changes then belongs to a moment at which no change is half
-            // done.
+            // Restart under the lock, so that the counter of changes is read when no change is half done.
             index.restart(file)?;
         }
         rounds += 1;
@@ -127,13 +127,13 @@ fn lock<'file>(file: &'file SharedFile, index: &mut Index) -> Result<(FileLock<'
 
 /// Tells other processes that their indexes are out of date.
 ///
-/// It comes before the change. Other processes look at the counter under the lock only, so they see it after
-/// the change, or after the death of the process that was about to make it. In the other order, a process
-/// killed between the two would leave them an index that takes a live record for free.
+/// Call it before the change. Other processes read the counter under the lock, so they read it after the
+/// change, or after this process was killed before the change. In the other order, a process killed between
+/// the two would leave other processes with an index that takes a live record for a free one.
 fn count_change(file: &SharedFile, index: &mut Index) -> Result<()> {
     let changes = word(file, file.writable_segment(0)?, 0, CHANGES_AT)?;
-    // Release: with the store of the generation, which follows, it keeps this order. Wrapping: the number
-    // comes from the file.
+    // Release: the Release store of the generation follows, so the two stay in this order. Wrapping: the
+    // number comes from the file and may be anything.
     changes.store(load(changes).wrapping_add(1), Ordering::Release);
     index.changed();
     Ok(())
@@ -167,7 +167,7 @@ fn reuse(file: &SharedFile, index: &mut Index, wanted: &Contents<'_>) -> Result<
         let generation = word(file, segment, offset, GENERATION_AT)?;
         let current = generation.load(Ordering::Acquire);
         let expected = u64::from(KIND_METRIC) | u64::from(size) << 32;
-        // If it is not what it was when it was indexed, the file was damaged meanwhile. It is left alone.
+        // If the record is no longer a free one of this size, the file was damaged meanwhile. Leave it alone.
         if !current.is_multiple_of(2) || kind_and_size(file, segment, offset)? != Some(expected) {
             continue;
         }

@@ -31,8 +31,8 @@ impl ServiceFile {
     /// Finds the file of this process's service. `parent` is a process that is known to belong to it.
     pub(super) fn find(parent: Option<i32>) -> Self {
         let service = Service::find(parent);
-        // A daemon counts on in the file of the process that it was forked from, which has ended. So a file
-        // that a process of the service has mapped comes first.
+        // A daemon goes on counting in the file of the process that it was forked from, which has ended. So
+        // prefer a file that a process of the service has mapped.
         let mapped = service.members.iter().find_map(|&pid| mapped_files(pid).ok()?.into_iter().next());
         let name = Name { pid: service.root(), start_time: service.start_time, ..Name::of_this_system() };
         let path = mapped.unwrap_or_else(|| folder().join(name.to_string()));
@@ -56,7 +56,7 @@ impl ServiceFile {
         }
     }
 
-    /// Removes the file if this process is the last that can need it.
+    /// Removes the file if no other process may still need it.
     pub(super) fn leave(&self) {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let root = self.service.root();
@@ -67,7 +67,7 @@ impl ServiceFile {
     }
 }
 
-/// What the name of a file is made of.
+/// The parts of a file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Name {
     boot: String,
@@ -95,7 +95,7 @@ impl Name {
         next().is_none().then_some(name)
     }
 
-    /// Returns whether no process is left that uses the file of this name at `path`.
+    /// Returns whether all processes that used the file of this name at `path` have ended.
     fn is_left(&self, path: &Path) -> bool {
         let system = Self::of_this_system();
         if self.boot != system.boot {

@@ -1,4 +1,4 @@
-//! Space of the file: reserved before it is used.
+//! Reserves space of the file before it is used.
 //!
 //! A write to a mapped page for which the file system has no space raises SIGBUS. Reserving the space first
 //! turns a full disk into an error. The limit of the process for file sizes is checked before each call,
@@ -20,15 +20,14 @@ pub(super) fn reserve(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Res
     if grows && getrlimit(Resource::Fsize).current.is_some_and(|limit| end > limit) {
         return Err(Errno::FBIG.into());
     }
-    // Apple's systems can only reserve behind the end, and rustix sets the end to that of the new space. So
-    // holes stay.
+    // Apple's systems can only reserve space after the end of the file, so holes stay.
     if cfg!(target_vendor = "apple") && !grows {
         return Ok(());
     }
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, length) {
             Err(Errno::INTR) => {}
-            // Two names of one number on Linux, and two numbers elsewhere.
+            // The two errors are one number on Linux, and two numbers elsewhere.
             Err(error) if [Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error) => {
                 return write_zeros(file, offset, length);
             }
@@ -37,7 +36,7 @@ pub(super) fn reserve(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Res
     }
 }
 
-/// Does the same on file systems without `fallocate`.
+/// Reserves the bytes on a file system without `fallocate`, by writing zeros.
 fn write_zeros(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<()> {
     let file = File::from(file.try_clone_to_owned()?);
     let zeros = [0; 4096];

@@ -28,9 +28,9 @@ use crate::store::Store;
 #[derive(Debug)]
 pub(super) struct SharedMemoryStore {
     file: Arc<SharedFile>,
-    /// Making and removing metrics takes this lock. Counting and reading values do not.
+    /// Making and removing metrics takes this lock. Counting and reading values take none.
     records: Mutex<Records>,
-    /// Set if the file was found, and not named by the program.
+    /// The service's file, if the program has given no path.
     service: Option<ServiceFile>,
     /// Whether the log has said that the file lost its name.
     is_renamed: AtomicBool,
@@ -103,7 +103,7 @@ impl Store for SharedMemoryStore {
 
     fn admit(&self, definition: &Definition) -> Result<()> {
         match self.family_record(&mut self.lock(), definition) {
-            // Too large, like a metric with a long label value, is no mistake of the program.
+            // A definition that is too large is no mistake of the program, and neither is a long label value.
             Err(error) if error.kind() == ErrorKind::InvalidArgument && !definition.name().contains('\n') => {
                 Err(Error::new(ErrorKind::Store, error.message()))
             }
@@ -157,7 +157,7 @@ impl Store for SharedMemoryStore {
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
         let values = metric.read_cells();
-        // Checked after reading: the values may be those of the record's next metric.
+        // Check after reading, because the values may belong to the record's next metric.
         if metric.cells.is_live() {
             return Ok(values);
         }
@@ -197,7 +197,7 @@ fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str)
     Contents { kind: KIND_METRIC, family: family.offset, cell_count, text: key }
 }
 
-/// Returns the record of the family of this name, if the file has one. Fails if that family is another one.
+/// Returns the record of the family of this name, if the file has one. Fails if that family is incompatible.
 fn known_family(families: Vec<Record>, wanted: &Definition) -> Result<Option<Record>> {
     for record in families {
         if record.text.split('\n').next() != Some(wanted.name()) {

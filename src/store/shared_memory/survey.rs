@@ -1,4 +1,4 @@
-//! A check of every record of the file: what it holds, and what is wrong with it.
+//! Checks every record of the file, and reports its contents and its damage.
 //!
 //! The store's `check` calls it. It takes no lock and changes nothing, so processes may count meanwhile. A
 //! record that seems damaged is read again before it is reported.
@@ -20,10 +20,10 @@ use crate::model::report::{Report, counted};
 /// The bytes that a metric with labels of usual length takes.
 const ROOM_FOR_A_METRIC: u64 = 256;
 
-/// How often a record that seems damaged is read. It may be changing hands.
+/// How often a record that seems damaged is read, because it may just be given to another metric.
 const ATTEMPTS: u32 = 100;
 
-/// What [`look`] finds where a record may begin.
+/// The finding of [`look`] at an offset where a record may begin.
 enum Found {
     Live(Record),
     /// The record of a metric that was removed.
@@ -176,7 +176,7 @@ impl Families {
                 definition.cell_count()
             ));
         } else if let Some(first) = seen.get(&text)
-            // A metric that was removed after it was read, and made again behind, is no twin.
+            // If a metric was removed after it was read, and made again further on, it is not there twice.
             && is_live(file, first)?
             && is_live(file, &record)?
         {
