@@ -113,7 +113,7 @@ pub(crate) struct Target<'target> {
 pub(crate) struct Batch {
     pub(crate) command: Cmd,
     operations: Vec<Operation>,
-    /// The number of operations at the front that restore lost values.
+    /// How many operations at the front restore lost values.
     restoring: usize,
     /// When the batch was made, in microseconds of unix time.
     made_at: u64,
