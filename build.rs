@@ -1,4 +1,4 @@
-//! Writes the C header from `src/ffi`, and gives the shared library its SONAME.
+//! Writes the C header from `src/`, and gives the shared library its SONAME.
 //!
 //! The header is generated in `OUT_DIR` and copied to `include/` if it differs. It differs only after a change of
 //! the interface, so building an installed or packaged source tree never writes to it.
@@ -20,7 +20,8 @@ const CFFI_HEADER: &str = "pytheus_backend_rs.cffi.h";
 const HEADER_COLUMNS: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=src/ffi");
+    // The header also quotes the documentation of types outside src/ffi.
+    println!("cargo:rerun-if-changed=src");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=include");
     println!("cargo:rustc-env=BACKEND_ABI_VERSION={ABI_VERSION}");

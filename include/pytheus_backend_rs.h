@@ -357,7 +357,7 @@ typedef struct BackendError BackendError;
 typedef struct Metric Metric;
 
 /**
- * A declared metric family: it makes metrics, one for each label set.
+ * A declared metric family. It has one metric for each label set.
  */
 typedef struct MetricFamily MetricFamily;
 
