@@ -30,16 +30,24 @@ fn lock() -> MutexGuard<'static, List> {
 }
 
 /// A socket that forked children close.
+///
+/// The program may close every descriptor and open its own files under the same numbers. So each use checks
+/// that the number still refers to the socket. If it does not, the socket is not used and not closed.
 #[derive(Debug)]
-pub(super) struct Guarded<T: AsRawFd>(Option<T>);
+pub(super) struct Guarded<T: AsRawFd> {
+    socket: Option<T>,
+    noted: Noted,
+}
 
 impl<T: AsRawFd> Guarded<T> {
     /// Opens a socket. `open` must not wait.
-    pub(super) fn open<E>(open: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
+    pub(super) fn open<E: From<io::Error>>(open: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
         let mut list = lock();
         let socket = open()?;
-        list.extend(Noted::new(socket.as_raw_fd()));
-        Ok(Self(Some(socket)))
+        let noted =
+            Noted::new(socket.as_raw_fd()).ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        list.push(noted);
+        Ok(Self { socket: Some(socket), noted })
     }
 
     /// Converts the socket to another type, under the lock. A descriptor that `convert` opens is not listed.
@@ -48,33 +56,43 @@ impl<T: AsRawFd> Guarded<T> {
         convert: impl FnOnce(T) -> io::Result<U>,
     ) -> io::Result<Guarded<U>> {
         let mut list = lock();
-        let socket = self.0.take().ok_or(io::ErrorKind::NotConnected)?;
-        let noted = Noted::new(socket.as_raw_fd());
+        let (socket, noted) = (self.socket.take().ok_or(io::ErrorKind::NotConnected)?, self.noted);
         let converted = convert(socket);
         if converted.is_err() {
-            list.retain(|known| Some(*known) != noted);
+            list.retain(|known| *known != noted);
         }
-        Ok(Guarded(Some(converted?)))
+        Ok(Guarded { socket: Some(converted?), noted })
     }
 
-    /// Returns the socket. It is present until `self` is dropped.
+    /// Returns what identifies the socket.
+    pub(super) fn noted(&self) -> Noted {
+        self.noted
+    }
+
+    /// Returns the socket, or an error if the program has closed it.
     pub(super) fn get(&self) -> io::Result<&T> {
-        self.0.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        let socket = self.socket.as_ref().filter(|_| self.noted.is_same());
+        socket.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// Returns the socket to change it, or an error if the program has closed it.
     pub(super) fn get_mut(&mut self) -> io::Result<&mut T> {
-        self.0.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        let socket = self.socket.as_mut().filter(|_| self.noted.is_same());
+        socket.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
 impl<T: AsRawFd> Drop for Guarded<T> {
     fn drop(&mut self) {
         let mut list = lock();
-        if let Some(socket) = self.0.take() {
-            let noted = Noted::new(socket.as_raw_fd());
-            list.retain(|known| Some(*known) != noted);
-            // Close it under the lock: a child must not inherit a socket that is no longer listed.
-            drop(socket);
+        if let Some(socket) = self.socket.take() {
+            list.retain(|known| *known != self.noted);
+            if self.noted.is_same() {
+                // Close it under the lock: a child must not inherit a socket that is no longer listed.
+                drop(socket);
+            } else {
+                std::mem::forget(socket);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,7 @@ use super::crowd::{Answers, Crowd, Member};
 use super::descriptors::Guarded;
 use super::options::ExporterOptions;
 use super::site::Site;
+use crate::process::descriptor::Noted;
 
 /// How long requests in flight have to be answered when the exporter stops.
 const GRACE: Duration = Duration::from_secs(1);
@@ -70,9 +72,21 @@ impl HttpServer {
         self.listener.get()?.local_addr()
     }
 
+    /// Returns what identifies the listening socket.
+    pub(super) fn noted(&self) -> Noted {
+        self.listener.noted()
+    }
+
     /// Serves until `stop` is notified. Requests in flight then have [`GRACE`] to be answered.
     pub(super) fn serve(self, site: Site, answers: Answers, options: &ExporterOptions, stop: &Notify) {
-        self.runtime.block_on(serve(self.listener, site, answers, options, stop));
+        let Self { listener, runtime } = self;
+        let serve = || runtime.block_on(serve(listener, site, answers, options, stop));
+        if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+            // The panic is in the log. tokio panics when its epoll descriptor fails, because the program has
+            // closed it. The numbers that the runtime would close may be files of the program by now.
+            log::error!("the exporter has ended: the program has closed its descriptors");
+            std::mem::forget(runtime);
+        }
     }
 }
 

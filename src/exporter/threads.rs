@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
@@ -16,6 +16,7 @@ use super::server::HttpServer;
 use super::site::Site;
 use crate::backend::Backend;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::descriptor::Noted;
 use crate::process::exit::{self, AtExit, Phase};
 use crate::process::fork;
 use crate::process::thread::Thread;
@@ -29,6 +30,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Threads {
     stop: Notify,
     running: Mutex<Vec<Thread>>,
+    /// The listening socket, once it is open.
+    listener: OnceLock<Noted>,
     /// The [`fork::generation`] of the process that started the threads.
     generation: u64,
 }
@@ -42,7 +45,12 @@ impl Threads {
     ) -> Result<(Arc<Self>, SocketAddr)> {
         descriptors::install();
         let generation = fork::generation();
-        let threads = Arc::new(Self { stop: Notify::new(), running: Mutex::default(), generation });
+        let threads = Arc::new(Self {
+            stop: Notify::new(),
+            running: Mutex::default(),
+            listener: OnceLock::new(),
+            generation,
+        });
         let weak = Arc::downgrade(&threads);
         exit::register(Phase::Serve, weak);
         let address = threads.run(backend, address, options)?;
@@ -73,6 +81,7 @@ impl Threads {
         let (threads, name_prefix) = (Arc::clone(self), options.name_prefix.clone());
         let talk = move || match HttpServer::open(address).and_then(|http| Ok((http.address()?, http))) {
             Ok((address, http)) => {
+                let _ = threads.listener.set(http.noted());
                 let _ = opened.send(Ok(address));
                 let site = Site::new(requests, &options.allowed_hosts);
                 http.serve(site, counted, &options, &threads.stop);
@@ -99,15 +108,26 @@ impl Threads {
         Ok(())
     }
 
+    /// Whether the threads can be woken. To wake them, tokio writes to a descriptor whose number it does not
+    /// tell. If the program has closed the listening socket, it has closed that descriptor as well, and the
+    /// number may lead to a file of the program.
+    fn can_be_woken(&self) -> bool {
+        self.are_here() && self.listener.get().is_none_or(|listener| listener.is_same())
+    }
+
     /// Stops the threads, and waits until they have ended, but no longer than [`STOP_TIMEOUT`]. Does nothing
-    /// in a forked child, or when called again.
+    /// in a forked child, or when called again. If the threads cannot be woken, they stay as they are.
     pub(super) fn stop(&self) {
         if !self.are_here() {
             return;
         }
+        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        if !self.can_be_woken() {
+            log::warn!("the exporter cannot be stopped: the program has closed its descriptors");
+            return;
+        }
         self.begin();
         let deadline = Instant::now() + STOP_TIMEOUT;
-        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         // Join in reverse: the last thread sends requests to the first one, which ends when the channel is
         // closed.
         running.into_iter().rev().for_each(|thread| thread.join_by(deadline));
@@ -116,7 +136,7 @@ impl Threads {
 
 impl AtExit for Threads {
     fn begin(&self) {
-        if self.are_here() {
+        if self.can_be_woken() {
             self.stop.notify_one();
         }
     }

@@ -4,7 +4,8 @@
 //! and open its own files under the same numbers. Code that keeps a number, to write to it or to close it in
 //! a forked child, also keeps its [`Identity`] and checks it first.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -42,6 +43,14 @@ impl Identity {
         let metadata = std::fs::symlink_metadata(path).ok()?;
         Some(Self { device: metadata.dev(), inode: metadata.ino() })
     }
+}
+
+/// Moves a descriptor above 2: programs close and replace the standard ones.
+pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() > 2 {
+        return Ok(descriptor);
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(&descriptor, 3)?)
 }
 
 /// A descriptor number, with the identity of its file when it was noted.

@@ -4,7 +4,6 @@
 //! their channels may be half changed. It closes the sockets that it inherited, and starts threads of its own
 //! when it first needs them.
 
-use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -127,21 +126,10 @@ impl ForkGuard for MutexGuard<'_, State> {
         }
         if let State::Running(runtime) = std::mem::replace(&mut **self, State::NotStarted { failed_at: None })
         {
-            for socket in runtime.sockets().iter().filter_map(|slot| slot.take()) {
-                close_inherited(socket);
-            }
+            runtime.sockets().iter().for_each(|socket| socket.close_inherited());
             // Dropping it would touch channels that other threads may have been changing at the fork.
             std::mem::forget(runtime);
         }
-    }
-}
-
-fn close_inherited(socket: RawFd) {
-    // SAFETY: the number was in its slot at the fork, so it is an open socket of the parent's connection.
-    // Nothing else in this process owns it.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::close(socket);
     }
 }
 

@@ -2,18 +2,22 @@
 //!
 //! A child inherits the descriptors of its parent's connections and must close them. So each connection notes
 //! the number of its socket in a [`SocketSlot`], which outlives the connection.
+//!
+//! The program may close every descriptor and open its own files under the same numbers. So the number lies
+//! above the standard ones, and each use first checks that it still refers to the socket. If it does not, the
+//! connection has ended, and the number is not closed: it belongs to the program.
 
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::ToSocketAddrs;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Type};
 
 use super::options::Address;
+use crate::process::descriptor::{Noted, above_standard};
 
 /// How long to wait before connecting again to a Unix socket whose backlog is full.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -28,31 +32,31 @@ const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: i32 = 0;
 
-/// The number of a connection's socket, or -1.
-#[derive(Debug)]
-pub(crate) struct SocketSlot(AtomicI32);
-
-impl Default for SocketSlot {
-    fn default() -> Self {
-        Self(AtomicI32::new(-1))
-    }
-}
+/// The number of a connection's socket, if the connection is open.
+#[derive(Debug, Default)]
+pub(crate) struct SocketSlot(Mutex<Option<Noted>>);
 
 impl SocketSlot {
-    fn put(&self, socket: RawFd) {
-        self.0.store(socket, Ordering::Release);
+    fn put(&self, socket: Option<Noted>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = socket;
     }
 
-    /// Takes the number out. Afterwards only the caller may close the socket by its number.
-    pub(crate) fn take(&self) -> Option<RawFd> {
-        let socket = self.0.swap(-1, Ordering::AcqRel);
-        (socket >= 0).then_some(socket)
+    /// Closes the socket of the parent in a forked child. A thread that opened or closed the connection at the
+    /// fork holds the lock for ever. Then the child keeps the socket, which costs it one descriptor.
+    pub(crate) fn close_inherited(&self) {
+        if let Ok(mut socket) = self.0.try_lock()
+            && let Some(socket) = socket.take()
+        {
+            socket.close_inherited();
+        }
     }
 }
 
 /// An open socket, whose number stands in its slot until it is closed.
 pub(crate) struct Socket {
-    inner: socket2::Socket,
+    /// Dropped only while the number still refers to it.
+    inner: ManuallyDrop<socket2::Socket>,
+    noted: Noted,
     slot: Option<Arc<SocketSlot>>,
 }
 
@@ -111,7 +115,10 @@ impl Socket {
     /// A child that is forked between the two statements keeps the socket open. That costs the child one
     /// descriptor, and no value.
     fn new(domain: Domain, slot: Option<&Arc<SocketSlot>>) -> io::Result<Self> {
-        let mut socket = Self { inner: socket2::Socket::new(domain, Type::STREAM, None)?, slot: None };
+        let inner = socket2::Socket::new(domain, Type::STREAM, None)?;
+        let inner = socket2::Socket::from(above_standard(OwnedFd::from(inner))?);
+        let noted = Noted::new(inner.as_raw_fd()).ok_or_else(closed_by_program)?;
+        let mut socket = Self { inner: ManuallyDrop::new(inner), noted, slot: None };
         if let Some(slot) = slot {
             socket.show_in(slot);
         }
@@ -122,13 +129,20 @@ impl Socket {
 
     /// Notes the number of the socket in `slot`.
     pub(crate) fn show_in(&mut self, slot: &Arc<SocketSlot>) {
-        slot.put(self.inner.as_raw_fd());
+        slot.put(Some(self.noted));
         self.slot = Some(Arc::clone(slot));
+    }
+
+    /// Returns the socket after checking that its number still refers to it.
+    ///
+    /// A race remains that no check can close: the program may close the number between the check and the use.
+    fn checked(&self) -> io::Result<&socket2::Socket> {
+        if self.noted.is_same() { Ok(&self.inner) } else { Err(closed_by_program()) }
     }
 
     /// Turns TCP keep-alive on.
     pub(crate) fn keep_alive(&self) -> io::Result<()> {
-        self.inner.set_keepalive(true)
+        self.checked()?.set_keepalive(true)
     }
 
     /// Reads what has arrived, without waiting.
@@ -136,7 +150,7 @@ impl Socket {
         // SAFETY: the bytes are initialized, and the call only writes to them.
         #[allow(unsafe_code)]
         let uninitialized = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
-        self.inner.recv_with_flags(uninitialized, libc::MSG_DONTWAIT)
+        self.checked()?.recv_with_flags(uninitialized, libc::MSG_DONTWAIT)
     }
 
     /// Returns the socket for one exchange under `terms`.
@@ -153,7 +167,14 @@ impl Drop for Socket {
         // This runs before the socket is closed. Afterwards the number may belong to another file of the
         // program.
         if let Some(slot) = &self.slot {
-            slot.take();
+            slot.put(None);
+        }
+        if self.noted.is_same() {
+            // SAFETY: this is the only place that drops it, and it is not used afterwards.
+            #[allow(unsafe_code)]
+            unsafe {
+                ManuallyDrop::drop(&mut self.inner);
+            }
         }
     }
 }
@@ -182,7 +203,7 @@ impl Exchange<'_, '_> {
     ) -> io::Result<usize> {
         loop {
             let left = remaining(self.terms.deadline)?;
-            match attempt(&self.socket.inner, left.min(IDLE_EVERY)) {
+            match attempt(self.socket.checked()?, left.min(IDLE_EVERY)) {
                 Err(error) if is_timeout(&error) => (self.terms.idle)(),
                 result => return result,
             }
@@ -215,6 +236,10 @@ impl Write for Exchange<'_, '_> {
 /// Returns whether an error means a timeout.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+fn closed_by_program() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the program has closed the descriptor of the connection")
 }
 
 fn remaining(deadline: Instant) -> io::Result<Duration> {

@@ -9,14 +9,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::process::descriptor::Identity;
+use crate::process::descriptor::{Identity, above_standard};
 
 /// What a process does with a file that it opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl FileDescriptor {
         let file = open(path, access, OFlags::NOFOLLOW)?;
         let identity = Identity::of(file.as_raw_fd())
             .ok_or_else(|| io::Error::other("its descriptor was closed by the program"))?;
-        let number = AtomicI32::new(above_standard(file)?);
+        let number = AtomicI32::new(above_standard(file.into())?.into_raw_fd());
         Ok(Self { number, access, identity, is_shared: AtomicBool::new(false) })
     }
 
@@ -61,7 +61,7 @@ impl FileDescriptor {
             let reason = "the program has closed its descriptor, and its name leads to another file";
             return Err(io::Error::other(reason));
         }
-        let fresh = above_standard(file)?;
+        let fresh = above_standard(file.into())?.into_raw_fd();
         // The old number belongs to the program now, so it is not closed.
         if let Err(found) = self.number.compare_exchange(number, fresh, Ordering::Relaxed, Ordering::Relaxed)
         {
@@ -110,10 +110,10 @@ impl FileDescriptor {
             .or_else(|_| open(path, self.access, OFlags::NOFOLLOW))
             .ok()
             .filter(|file| Identity::of(file.as_raw_fd()) == Some(self.identity))
-            .and_then(|file| above_standard(file).ok());
+            .and_then(|file| above_standard(file.into()).ok());
         match fresh {
             Some(fresh) => {
-                self.number.store(fresh, Ordering::Relaxed);
+                self.number.store(fresh.into_raw_fd(), Ordering::Relaxed);
                 // SAFETY: the number refers to the metrics file (checked above), and the child has only this
                 // thread.
                 drop(unsafe { OwnedFd::from_raw_fd(number) });
@@ -140,12 +140,4 @@ fn open(path: &Path, access: Access, flags: OFlags) -> io::Result<File> {
         .write(access == Access::ReadWrite)
         .custom_flags((flags | OFlags::NONBLOCK).bits() as i32)
         .open(path)
-}
-
-/// Moves the descriptor above 2: programs close and replace the standard ones.
-fn above_standard(file: File) -> io::Result<RawFd> {
-    if file.as_raw_fd() > 2 {
-        return Ok(file.into_raw_fd());
-    }
-    Ok(rustix::io::fcntl_dupfd_cloexec(&file, 3)?.into_raw_fd())
 }
