@@ -127,10 +127,12 @@ fn records_that_would_invalidate_the_scrape_are_skipped() {
     let file = filled();
     let good = file.open().collect_text().unwrap();
     let level = file.record("level\n{\"help\":\"Some help.\",\"labels\":[],\"type\":\"gauge\"}").offset;
+    let time = file.records().into_iter().find(|record| record.text.starts_with("time\n")).unwrap().offset;
     for (kind, family, cells, text) in [
         (3, level, &[1.0][..], "{}"),
-        (3, level, &[1.0], r#"{"no\"name":"x"}"#),
-        (3, level, &[1.0], r#"{"a":"x"}"#),
+        (3, level, &[1.0], r#"{"__name__":"x"}"#),
+        (3, level, &[1.0], r#"{"":"x"}"#),
+        (3, time, &[1.0, 0.0, 1.0, 0.0], r#"{"le":"x"}"#),
         (3, level, &[1.0, 2.0], "{}"),
         (3, level, &[], "{}"),
         (3, level, &[1.0], "no json"),

@@ -5,6 +5,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::name::{self, NameRule};
 use crate::model::number::format_number;
@@ -137,6 +138,14 @@ impl Definition {
     /// old one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
         self.metric_type == other.metric_type && self.buckets == other.buckets
+    }
+
+    /// Whether a series with the canonical labels `key` may be shown in this family. Its label names may differ
+    /// from the declared ones, but must be valid for the type.
+    pub(crate) fn allows_labels(&self, key: &str) -> bool {
+        let labels = labels::decode(key).unwrap_or_default();
+        let names = labels.keys().map(String::as_str);
+        name::check_label_names(names, self.metric_type, NameRule::Utf8).is_ok()
     }
 
     /// Whether two declarations of the same name differ in the help text or the label names.

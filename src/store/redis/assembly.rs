@@ -14,7 +14,6 @@ use super::reply::{number, pairs, shortened};
 use crate::metric::Metric;
 use crate::model::definition::Definition;
 use crate::model::labels;
-use crate::model::name::{NameRule, check_label_names};
 use crate::model::number::parse_number;
 use crate::model::sample::FamilySamples;
 
@@ -55,7 +54,7 @@ pub(crate) fn assemble(
             continue;
         };
         let row = series.find(spelling).or_else(|| {
-            let canonical = labels::canonical(spelling).filter(|key| has_good_names(&definition, key))?;
+            let canonical = labels::canonical(spelling).filter(|key| definition.allows_labels(key))?;
             Some(series.row(&canonical))
         });
         match row {
@@ -86,12 +85,6 @@ impl LeftOut {
             log::debug!("Redis key {key:?}: {}, and is left out, as are {more} more", shortened(&first));
         }
     }
-}
-
-/// Returns whether the label names in `key` may be shown for a family of this type.
-pub(crate) fn has_good_names(definition: &Definition, key: &str) -> bool {
-    let labels = labels::decode(key).unwrap_or_default();
-    check_label_names(labels.keys().map(String::as_str), definition.metric_type(), NameRule::Utf8).is_ok()
 }
 
 /// Adds to a cell. The first amount is stored as it is, because `0.0 + -0.0` is not `-0.0`.

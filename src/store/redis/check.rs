@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use redis::Value;
 
-use super::assembly::has_good_names;
 use super::connection::{Connection, LARGE, command, refused};
 use super::epoch;
 use super::layout;
@@ -145,7 +144,7 @@ impl Check<'_> {
                     .fault(format!("Redis key {key:?}: field {field:?} does not belong to this family"));
                 continue;
             };
-            let labels = labels::canonical(spelling).filter(|key| has_good_names(definition, key));
+            let labels = labels::canonical(spelling).filter(|key| definition.allows_labels(key));
             match labels {
                 Some(key) => drop(metrics.insert(key.into_owned())),
                 None => {

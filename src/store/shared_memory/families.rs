@@ -37,13 +37,24 @@ pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
             }
         }
     }
+    let declared_names: Vec<Vec<String>> = families
+        .iter()
+        .map(|family| family.definition.label_names().iter().map(|name| labels::raw(name)).collect())
+        .collect();
     let mut series: Vec<(usize, Cow<'_, str>, &Record)> = Vec::with_capacity(records.len());
     for record in records.iter().filter(|record| record.kind == KIND_METRIC) {
         let Some(&index) = indexes.get(&record.family) else { continue };
-        // A series with other cells than its family cannot be read. Its label names may be others: a program
-        // may declare a name twice, or a new version of a program with more labels replaces an old one.
-        let fits = record.cell_count as usize == families[index].definition.cell_count();
-        if let Some(key) = labels::canonical(&record.text).filter(|_| fits) {
+        // A series must have as many cells as its family. Its label names may differ: a program may declare a
+        // name twice, and a new version of a program may declare more labels than the old one. Comparing the
+        // names first is cheap, and nearly always enough.
+        let definition = &families[index].definition;
+        let fits = |key: &str| {
+            let names = labels::raw_pairs(key).map(|(name, _)| name);
+            record.cell_count as usize == definition.cell_count()
+                && (names.eq(declared_names[index].iter().map(String::as_str))
+                    || definition.allows_labels(key))
+        };
+        if let Some(key) = labels::canonical(&record.text).filter(|key| fits(key)) {
             series.push((index, key, record));
         }
     }

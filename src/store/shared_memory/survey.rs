@@ -169,7 +169,10 @@ impl Families {
             return Ok(false);
         };
         let text = labels::encode(&labels);
-        if record.cell_count as usize != definition.cell_count() {
+        if !definition.allows_labels(&text) {
+            report
+                .fault(format!("the metric {name}{text} at byte {at} has label names that are not allowed"));
+        } else if record.cell_count as usize != definition.cell_count() {
             report.fault(format!(
                 "the metric {name}{text} at byte {at} has {}, expected {}",
                 counted(record.cell_count as usize, "cell"),
