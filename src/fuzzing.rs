@@ -20,7 +20,7 @@ use crate::model::error::{Error, ErrorKind};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::number::parse_number;
-use crate::store::redis::{self, assembly, reply};
+use crate::store::redis::{self, reply};
 use crate::store::shared_memory::layout;
 use crate::store::url::StoreUrl;
 
