@@ -125,7 +125,11 @@ fn a_record_that_another_program_wrote_is_read() {
 #[test]
 fn records_that_would_invalidate_the_scrape_are_skipped() {
     let file = filled();
-    let good = file.open().collect_text().unwrap();
+    let series_of = |file: &TestFile| -> usize {
+        let snapshot = file.open().collect(None).unwrap();
+        snapshot.families.iter().map(|family| family.series().len()).sum()
+    };
+    let (good, count) = (file.open().collect_text().unwrap(), series_of(&file));
     let level = file.record("level\n{\"help\":\"Some help.\",\"labels\":[],\"type\":\"gauge\"}").offset;
     let time = file.records().into_iter().find(|record| record.text.starts_with("time\n")).unwrap().offset;
     for (kind, family, cells, text) in [
@@ -151,6 +155,7 @@ fn records_that_would_invalidate_the_scrape_are_skipped() {
     ] {
         append_foreign(&file, kind, family, cells, text);
         assert_eq!(file.open().collect_text().unwrap(), good, "{kind} {text}");
+        assert_eq!(series_of(&file), count, "{kind} {text}");
     }
     let backend = file.open();
     counter(&backend, "more_total").inc(1.0).unwrap();
