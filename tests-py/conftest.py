@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytheus_backend_rs
 from pytheus import backends
-from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
+from pytheus_backend_rs import RedisBackend, SharedMemoryBackend, _logging
 
 from engines import forget_engines
 from redis_server import Server
@@ -79,6 +79,8 @@ def own_server(start_server: Callable[..., Server]) -> Server:
 def clean_process() -> Iterator[None]:
     yield
     forget_engines()
+    # What the engines logged at their end belongs to this test, and not to the next one.
+    _logging.deliver()
 
 
 @pytest.fixture(params=CLASSES, ids=lambda backend_class: backend_class.__name__)

@@ -24,7 +24,6 @@ FLUSHES: dict[str, Callable[..., None]] = {
 def test_a_flush_sends_the_counts_to_the_server(server: Server, of: str) -> None:
     backends.load_backend(RedisBackend, {**server.config, "flush_interval_ms": 10_000})
     Counter("requests_total", "help").inc(3)
-    assert server.client().get("requests_total") is None
     FLUSHES[of]()
     assert server.client().get("requests_total") == "3"
 

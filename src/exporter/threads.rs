@@ -32,6 +32,8 @@ pub(super) struct Threads {
     running: Mutex<Vec<Thread>>,
     /// The listening socket, once it is open.
     listener: OnceLock<Noted>,
+    /// Once stopping has begun: whether the threads were told.
+    told: OnceLock<bool>,
     /// The [`fork::generation`] of the process that started the threads.
     generation: u64,
 }
@@ -49,6 +51,7 @@ impl Threads {
             stop: Notify::new(),
             running: Mutex::default(),
             listener: OnceLock::new(),
+            told: OnceLock::new(),
             generation,
         });
         let weak = Arc::downgrade(&threads);
@@ -108,25 +111,34 @@ impl Threads {
         Ok(())
     }
 
-    /// Whether the threads can be woken. To wake them, tokio writes to a descriptor whose number it does not
-    /// tell. If the program has closed the listening socket, it has closed that descriptor as well, and the
-    /// number may lead to a file of the program.
-    fn can_be_woken(&self) -> bool {
-        self.are_here() && self.listener.get().is_none_or(|listener| listener.is_same())
+    /// Tells the threads to stop, if that is safe. Returns whether they were told, now or before.
+    ///
+    /// To wake them, tokio writes to a descriptor whose number it does not tell. If the program has closed the
+    /// listening socket, it has closed that descriptor as well, and the number may lead to a file of the
+    /// program.
+    fn tell(&self) -> bool {
+        *self.told.get_or_init(|| {
+            let is_safe = self.listener.get().is_none_or(|listener| listener.is_same());
+            if is_safe {
+                self.stop.notify_one();
+            }
+            is_safe
+        })
     }
 
     /// Stops the threads, and waits until they have ended, but no longer than [`STOP_TIMEOUT`]. Does nothing
-    /// in a forked child, or when called again. If the threads cannot be woken, they stay as they are.
+    /// in a forked child, or when called again. If the threads cannot be told, they stay as they are.
     pub(super) fn stop(&self) {
         if !self.are_here() {
             return;
         }
         let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        if !self.can_be_woken() {
-            log::warn!("the exporter cannot be stopped: the program has closed its descriptors");
+        if !self.tell() {
+            if !running.is_empty() {
+                log::warn!("the exporter cannot be stopped: the program has closed its descriptors");
+            }
             return;
         }
-        self.begin();
         let deadline = Instant::now() + STOP_TIMEOUT;
         // Join in reverse: the last thread sends requests to the first one, which ends when the channel is
         // closed.
@@ -136,8 +148,8 @@ impl Threads {
 
 impl AtExit for Threads {
     fn begin(&self) {
-        if self.can_be_woken() {
-            self.stop.notify_one();
+        if self.are_here() {
+            self.tell();
         }
     }
 
