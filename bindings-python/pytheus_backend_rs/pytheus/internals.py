@@ -171,6 +171,15 @@ def value_of(metric: Any) -> Any:
     return getattr(metric, _place(metric), None)
 
 
+def values_of(collector: _MetricCollector[Any]) -> list[Any]:
+    """Returns `value_of` for all metrics of a collector that have a value.
+
+    A scrape walks over all of them, so this looks at the type only once.
+    """
+    place = _place(collector)
+    return [getattr(metric, place, None) for metric in observable_metrics(collector)]
+
+
 def _place(metric: Any) -> str:
     return "_sum" if str(metric.type_) in OBSERVED_TYPES else "_metric_value_backend"
 

@@ -83,7 +83,7 @@ def _families(engine: Engine, registry: Registry) -> tuple[list[Family], Foreign
         else:
             family = _family(engine, collector)
             if family is not None and all(
-                _counts_in(engine, one) for one in internals.observable_metrics(collector)
+                _counts_in(engine, value) for value in internals.values_of(collector)
             ):
                 families.append(family)
             elif samples := _read(engine, [collector])[collector]:
@@ -279,8 +279,8 @@ def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Read
     readings = {engine.store: _Reading(engine)} if engine.is_shared else {}
     for collector in collectors:
         engines = {engine.store: engine} if engine.is_shared else {}
-        for metric in internals.observable_metrics(collector):
-            other = _engine_of(metric)
+        for value in internals.values_of(collector):
+            other = _engine_of(value)
             if other is not None and other.is_shared:
                 engines.setdefault(other.store, other)
         for store, one in engines.items():
@@ -312,19 +312,20 @@ def _try(reading: _Reading) -> list[dict[Any, list[Series]]]:
         return []
 
 
-def _engine_of(metric: Any) -> Engine | None:
-    """Returns the engine in which a metric counts, if it is one of this package."""
-    view = internals.value_of(metric)
-    return view._family.engine if isinstance(view, Backend) else None
+def _engine_of(value: Any) -> Engine | None:
+    """Returns the engine in which the metric of a backend object counts, if it is one of this package."""
+    return value._family.engine if isinstance(value, Backend) else None
 
 
-def _counts_in(engine: Engine, metric: Any) -> bool:
-    """Tells whether the engine has the metric's values, possibly through another engine that has the same
-    store."""
-    if internals.value_of(metric) is None:
-        # Another thread is still constructing it.
+def _counts_in(engine: Engine, value: Any) -> bool:
+    """Tells whether the engine has the values of a backend object.
+
+    It may have them through another engine with the same store.
+    """
+    if value is None:
+        # Another thread is still constructing the metric.
         return True
-    found = _engine_of(metric)
+    found = _engine_of(value)
     return found is engine or (found is not None and found.store == engine.store)
 
 
@@ -335,7 +336,7 @@ def _complete(collector: _MetricCollector[Any]) -> list[_Metric]:
 def _add_local(by_labels: dict[str, list[Sample]], collector: _MetricCollector[Any]) -> None:
     """Adds the metrics whose values are in this process alone, so no store was asked for them."""
     for metric in _complete(collector):
-        engine = _engine_of(metric)
+        engine = _engine_of(internals.value_of(metric))
         if engine is None or not engine.is_shared:
             key = labels_json(internals.labels_of(metric))
             if key not in by_labels:
