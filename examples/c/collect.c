@@ -1,4 +1,4 @@
-/* Computes a metric when it is scraped: the load of the machine, which nobody has to update in between.
+/* Computes a metric when it is scraped: the load of the machine. The program never updates it.
  *
  *   cc collect.c -lpytheus_backend_rs -o collect
  *   ./collect

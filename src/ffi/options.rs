@@ -45,7 +45,7 @@ pub(super) unsafe fn read<T: SizeFirst>(options: *const T, parameter: &str) -> R
     }
 }
 
-/// Reads options that the program may leave out as NULL, which is as good as zeros.
+/// Reads options that the program may leave out as NULL. NULL means the same as a struct of zeros.
 ///
 /// # Safety
 /// As [`read`].
