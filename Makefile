@@ -14,7 +14,7 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-rust test-c test-python test-ruby test-ruby-client test-examples sanitize fuzz bench lint \
-	docs package install uninstall clean
+	docs pages package install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,8 @@ test-rust: ## Test the engine, its Redis store against a real server included.
 	$(CARGO) test --locked
 
 test-c: ## Test the C interface: C and C++ programs with the real shared library, and under valgrind.
-	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff curl
+	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff curl \
+		man shells
 	$(CARGO) build --release --locked --workspace
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
@@ -114,6 +115,9 @@ docs: ## Write the manual of the C interface to build/doxygen, as HTML.
 	@scripts/need doxygen
 	@mkdir -p $(BUILD)/doxygen
 	DOXYGEN_OUTPUT=$(BUILD)/doxygen doxygen docs/Doxyfile
+
+pages: ## Write the manual pages and the shell completions of the side-car again, after a change of its options.
+	UPDATE_PAGES=1 $(CARGO) test --locked -p pytheus-backend-rs-side-car pages
 
 package: ## Check that the crates build from what `cargo package` packs.
 	$(CARGO) package --workspace --locked --allow-dirty

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, ValueHint};
 use pytheus_backend_rs::{Format, TEXT_CONTENT_TYPE};
 use wildmatch::WildMatch;
 
@@ -21,7 +21,7 @@ pub(crate) fn command() -> Command {
         .value_parser(["text", "openmetrics"])
         .default_value("text")
         .help("Prometheus text 0.0.4, or OpenMetrics 1.0.0");
-    let name = Arg::new("name").long("name").short('n').value_name("PATTERN").help(
+    let name = Arg::new("name").long("name").short('n').value_name("PATTERN").value_hint(ValueHint::Other).help(
         "Only metric families with this in their name; with * (any text) or ? (any character) the pattern is for \
          the whole name",
     );

@@ -7,6 +7,8 @@ mod check;
 mod dump;
 mod failure;
 mod migrate;
+#[cfg(test)]
+mod pages;
 mod printable;
 mod rates;
 mod screen;

@@ -2,7 +2,7 @@
 //!
 //! The command ends on SIGTERM or SIGINT. It keeps running while the store is unavailable.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use pytheus_backend_rs::{Exporter, ExporterOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -23,6 +23,7 @@ pub(crate) fn command() -> Command {
         Arg::new("allowed-host")
             .long("allowed-host")
             .value_name("HOST")
+            .value_hint(ValueHint::Hostname)
             .action(ArgAction::Append)
             .help(
                 "A host name by which clients may ask, without a port; others get 421. Repeat it for several. Default: \
@@ -34,6 +35,7 @@ pub(crate) fn command() -> Command {
             .long("listen")
             .short('l')
             .value_name("ADDR")
+            .value_hint(ValueHint::Other)
             .default_value("127.0.0.1:9464")
             .value_parser(parse_address)
             .help(

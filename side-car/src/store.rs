@@ -3,7 +3,7 @@
 //! A side-car attaches to a metrics file and never creates one. A long-running command may start before its
 //! store exists.
 
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgMatches, ValueHint};
 use pytheus_backend_rs::Backend;
 use url::Url;
 
@@ -21,7 +21,7 @@ pub(crate) enum Presence {
 }
 
 pub(crate) fn argument() -> Arg {
-    Arg::new("store").long("store").short('s').value_name("URL").help(
+    Arg::new("store").long("store").short('s').value_name("URL").value_hint(ValueHint::Other).help(
         "Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or \
          redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the \
          environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since \

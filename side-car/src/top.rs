@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use pytheus_backend_rs::Backend;
@@ -46,6 +46,7 @@ pub(crate) fn command() -> Command {
             .long("interval")
             .short('i')
             .value_name("SECONDS")
+            .value_hint(ValueHint::Other)
             .default_value("2")
             .value_parser(interval)
             .help("Time between two scrapes"),
@@ -55,6 +56,7 @@ pub(crate) fn command() -> Command {
             .long("count")
             .short('c')
             .value_name("N")
+            .value_hint(ValueHint::Other)
             .value_parser(value_parser!(u64).range(1..))
             .help("End after so many tables"),
     )

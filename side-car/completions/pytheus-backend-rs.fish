@@ -1,0 +1,55 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_pytheus_backend_rs_global_optspecs
+	string join \n h/help V/version
+end
+
+function __fish_pytheus_backend_rs_needs_command
+	# Figure out if the current invocation already has a command.
+	set -l cmd (commandline -opc)
+	set -e cmd[1]
+	argparse -s (__fish_pytheus_backend_rs_global_optspecs) -- $cmd 2>/dev/null
+	or return
+	if set -q argv[1]
+		# Also print the command, so this can be used to figure out what it is.
+		echo $argv[1]
+		return 1
+	end
+	return 0
+end
+
+function __fish_pytheus_backend_rs_using_subcommand
+	set -l cmd (__fish_pytheus_backend_rs_needs_command)
+	test -z "$cmd"
+	and return 1
+	contains -- $cmd[1] $argv
+end
+
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -s h -l help -d 'Print help'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -s V -l version -d 'Print version'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -f -a "serve" -d 'Serve the metrics over HTTP, for Prometheus to scrape'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -f -a "dump" -d 'Print the metrics once, as text for Prometheus'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -f -a "top" -d 'Show live values and rates in the terminal'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -f -a "check" -d 'Say whether the store is sound: read all of it, and name what is wrong'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_needs_command" -f -a "migrate" -d 'Move histograms and summaries of pytheus-backend-rs 0.0.9, and of pytheus\' own Redis backend, to this layout'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand serve" -s s -l store -d 'Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since everybody on the machine can see the arguments of a command' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand serve" -l allowed-host -d 'A host name by which clients may ask, without a port; others get 421. Repeat it for several. Default: every name' -r -f -a "(__fish_print_hostnames)"
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand serve" -s l -l listen -d 'Where to serve: 127.0.0.1:9464, [::1]:9464, localhost:9464, or :9464 for every IPv4 address of the machine; port 0 is a free one, which is printed' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand serve" -s v -l verbose -d 'Tell more about what happens, on stderr'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand dump" -s s -l store -d 'Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since everybody on the machine can see the arguments of a command' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand dump" -s f -l format -d 'Prometheus text 0.0.4, or OpenMetrics 1.0.0' -r -f -a "text\t''
+openmetrics\t''"
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand dump" -s n -l name -d 'Only metric families with this in their name; with * (any text) or ? (any character) the pattern is for the whole name' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand dump" -s v -l verbose -d 'Tell more about what happens, on stderr'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand dump" -s h -l help -d 'Print help'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand top" -s s -l store -d 'Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since everybody on the machine can see the arguments of a command' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand top" -s i -l interval -d 'Time between two scrapes' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand top" -s c -l count -d 'End after so many tables' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand top" -s v -l verbose -d 'Tell more about what happens, on stderr'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand top" -s h -l help -d 'Print help'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand check" -s s -l store -d 'Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since everybody on the machine can see the arguments of a command' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand check" -s v -l verbose -d 'Tell more about what happens, on stderr'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand check" -s h -l help -d 'Print help'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand migrate" -s s -l store -d 'Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since everybody on the machine can see the arguments of a command' -r -f
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand migrate" -s v -l verbose -d 'Tell more about what happens, on stderr'
+complete -c pytheus-backend-rs -n "__fish_pytheus_backend_rs_using_subcommand migrate" -s h -l help -d 'Print help'
