@@ -147,6 +147,8 @@ typedef struct {
   uint64_t scrapes;
   uint64_t scrape_errors;
   double last_flush_timestamp;
+  uint64_t batches_replayed;
+  uint64_t losses;
 } BackendStatistics;
 
 typedef void (*BackendLogCallback)(int32_t level, const char *message, void *user_data);

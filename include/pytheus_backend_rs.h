@@ -681,6 +681,16 @@ typedef struct {
    * since 1970; 0 if neither has happened.
    */
   double last_flush_timestamp;
+  /**
+   * Confirmed batches that were sent again because the server had lost them: it crashed, or a
+   * replica that lacked them became the master.
+   */
+  uint64_t batches_replayed;
+  /**
+   * How often the server lost confirmed changes of a family that could not be sent again: by an
+   * empty restart, an expiry, an old snapshot, or a failover beyond the replay log.
+   */
+  uint64_t losses;
 } BackendStatistics;
 
 /**

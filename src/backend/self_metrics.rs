@@ -33,7 +33,7 @@ enum Value {
 }
 
 /// All statistics, in the order in which they are declared.
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 11] = [
     Figure {
         name: "pytheus_backend_batches_sent_total",
         help: "Batches of changes that the store has confirmed.",
@@ -53,6 +53,16 @@ const FIGURES: [Figure; 9] = [
         name: "pytheus_backend_operations_sent_total",
         help: "Operations in the batches that the store has confirmed.",
         value: Value::Counter(|statistics| statistics.operations_sent),
+    },
+    Figure {
+        name: "pytheus_backend_batches_replayed_total",
+        help: "Batches that the store had confirmed and lost, and that were sent again.",
+        value: Value::Counter(|statistics| statistics.batches_replayed),
+    },
+    Figure {
+        name: "pytheus_backend_losses_total",
+        help: "How often the store lost confirmed changes of a family that could not be sent again.",
+        value: Value::Counter(|statistics| statistics.losses),
     },
     Figure {
         name: "pytheus_backend_scrapes_total",

@@ -38,6 +38,12 @@ pub struct BackendStatistics {
     /// When the server last confirmed a batch, or a flush found nothing left to send, in seconds
     /// since 1970; 0 if neither has happened.
     pub last_flush_timestamp: f64,
+    /// Confirmed batches that were sent again because the server had lost them: it crashed, or a
+    /// replica that lacked them became the master.
+    pub batches_replayed: u64,
+    /// How often the server lost confirmed changes of a family that could not be sent again: by an
+    /// empty restart, an expiry, an old snapshot, or a failover beyond the replay log.
+    pub losses: u64,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and all fields have the size and alignment of a u64.
@@ -79,6 +85,8 @@ impl BackendStatistics {
             scrapes: engine.scrapes,
             scrape_errors: engine.scrape_errors,
             last_flush_timestamp: engine.last_flush_timestamp,
+            batches_replayed: engine.batches_replayed,
+            losses: engine.losses,
         }
     }
 }

@@ -47,6 +47,12 @@ pub struct Statistics {
     /// The time at which the server last confirmed a batch, or a flush found nothing to send, in seconds
     /// since 1970. 0 if this has not happened yet.
     pub last_flush_timestamp: f64,
+    /// Confirmed batches that were sent again because the server had lost them: it crashed, or a replica that
+    /// lacked them became the master.
+    pub batches_replayed: u64,
+    /// How often the server lost confirmed changes of a family that could not be sent again: by an empty
+    /// restart, an expiry, an old snapshot, or a failover beyond the replay log.
+    pub losses: u64,
 }
 
 /// The number of metrics of a table that wait for their store.
@@ -78,6 +84,8 @@ pub(crate) struct Tally {
     scrape_errors: AtomicU64,
     /// In milliseconds since 1970.
     last_flush: AtomicU64,
+    batches_replayed: AtomicU64,
+    losses: AtomicU64,
     /// Set when the backend is opened, and only read later, so a forked child cannot inherit it half set.
     follower: OnceLock<Weak<dyn Follower>>,
     /// Whether the store has taken changes of the program's own metrics since the follower's last update.
@@ -99,6 +107,8 @@ impl Tally {
             scrapes: read(&self.scrapes),
             scrape_errors: read(&self.scrape_errors),
             last_flush_timestamp: read(&self.last_flush) as f64 / 1e3,
+            batches_replayed: read(&self.batches_replayed),
+            losses: read(&self.losses),
         }
     }
 
@@ -163,6 +173,17 @@ impl Tally {
         self.flushed();
     }
 
+    /// Counts confirmed batches that the server had lost, and has confirmed again.
+    pub(crate) fn replayed(&self, batches: usize) {
+        self.batches_replayed.fetch_add(batches as u64, Ordering::Relaxed);
+        self.flushed();
+    }
+
+    /// Counts families of which the server has lost confirmed changes for good.
+    pub(crate) fn lost(&self, families: usize) {
+        self.losses.fetch_add(families as u64, Ordering::Relaxed);
+    }
+
     /// Notes the current time as that of the last flush. Call it when the server has everything that was to
     /// be sent.
     pub(crate) fn flushed(&self) {
@@ -180,6 +201,8 @@ impl Tally {
             &self.scrapes,
             &self.scrape_errors,
             &self.last_flush,
+            &self.batches_replayed,
+            &self.losses,
         ];
         numbers.iter().for_each(|number| number.store(0, Ordering::Relaxed));
         self.is_followed();

@@ -6,6 +6,7 @@
 pub mod http;
 pub mod process;
 pub mod proxy;
+pub mod replicas;
 pub mod shared_file;
 
 use std::collections::{BTreeMap, BTreeSet};

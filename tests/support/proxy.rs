@@ -18,6 +18,8 @@ pub enum Direction {
 
 #[derive(Debug, Default)]
 struct Plan {
+    /// The port of the server that new connections go to.
+    server_port: u16,
     ended: bool,
     refuses: bool,
     /// The number of bytes that passed, by direction.
@@ -73,8 +75,9 @@ impl Proxy {
             }
         };
         let shared = Arc::new(Shared::default());
+        shared.plan().server_port = server_port;
         let for_thread = Arc::clone(&shared);
-        std::thread::spawn(move || accept(&listener, server_port, &for_thread));
+        std::thread::spawn(move || accept(&listener, &for_thread));
         Self { port, shared }
     }
 
@@ -85,6 +88,18 @@ impl Proxy {
     /// Returns the store URL through the proxy.
     pub fn url(&self, options: &str) -> String {
         format!("redis://127.0.0.1:{}/?{options}", self.port)
+    }
+
+    /// Connects new connections to another server. Existing ones stay as they are.
+    pub fn redirect(&self, server_port: u16) {
+        self.shared.plan().server_port = server_port;
+    }
+
+    /// Ends all connections.
+    pub fn end_connections(&self) {
+        for stream in std::mem::take(&mut self.shared.plan().streams) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Returns the number of bytes that have passed.
@@ -186,7 +201,7 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, server_port: u16, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming() {
         let Ok(client) = client else { continue };
         let mut plan = shared.plan();
@@ -196,7 +211,7 @@ fn accept(listener: &TcpListener, server_port: u16, shared: &Arc<Shared>) {
         if plan.refuses {
             continue;
         }
-        let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)) else { continue };
+        let Ok(server) = TcpStream::connect(("127.0.0.1", plan.server_port)) else { continue };
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
         plan.connections += 1;

@@ -55,6 +55,9 @@ impl Action {
                 Some(Request::Flush { .. } | Request::Restore { .. }) => {}
                 Some(Request::Stop { deadline, answer }) => {
                     let unsent = self.stop(deadline);
+                    if unsent == 0 {
+                        self.sender.await_replicas(deadline);
+                    }
                     let _ = answer.send(unsent);
                     // The caller does not wait for this, because the server may have stopped answering.
                     if unsent == 0 {

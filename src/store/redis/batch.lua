@@ -1,13 +1,16 @@
 -- Applies a batch exactly once, in the epoch that it was made for. KEYS: the family's key, its writers' key.
 -- ARGV: writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention
--- in seconds, writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does
--- nothing, which the store uses to find out whether scripts may run.
+-- in seconds, writers before a sweep, epoch, base (the number of the last batch of this writer that the server
+-- must have); then triples of operation, field, value. Without KEYS it does nothing, which the store uses to
+-- find out whether scripts may run.
 --
 -- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark
 -- names a field whose value was not a number and was replaced, or a change that was refused. {2, epoch,
 -- adopted} means that nothing was applied, because the family has another epoch. If there was none, a new one
 -- begins. "adopted" is present if the key had values before. {2} answers a question (a batch without changes)
--- if there is no epoch.
+-- if there is no epoch. {3, number} means that nothing was applied, because the last batch of this writer here
+-- is not the base, but this number (-1: there is none). A server that came back with older data, or a replica
+-- that lagged behind when it became the master, answers so. The writer then sends again what is missing.
 --
 -- Redis does not undo changes when a script fails. So the script tries everything that the server may refuse
 -- before the first change, and returns the error if there is one. After the first change, the batch is always
@@ -16,7 +19,8 @@
 local key, writers = KEYS[1], KEYS[2]
 if not key then return {0} end
 local writer, number, expiry = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local FIRST = 9
+local base = tonumber(ARGV[9])
+local FIRST = 10
 local INFINITY = 1 / 0
 
 -- The script adds in doubles, because HINCRBYFLOAT refuses infinities and keeps no more than 17 decimals.
@@ -102,12 +106,12 @@ if not epoch or epoch ~= ARGV[8] then
   end
   return {2, epoch, adopted}
 end
--- A question (a batch without changes) ends here: the epoch is still the same.
-if not ARGV[FIRST] then return {1} end
 
-if seen and number <= tonumber(string.match(seen, '^%d+')) then
-  return {0}
-end
+local last = seen and tonumber(string.match(seen, '^%d+')) or 0
+if ARGV[FIRST] and number <= last then return {0} end
+if last ~= base then return {3, seen and last or -1} end
+-- A question (a batch without changes) ends here: the server has everything.
+if not ARGV[FIRST] then return {1} end
 
 if not seen then
   -- The first batch of a writer tests whether the server accepts entries at all.
@@ -128,21 +132,28 @@ if is_hash and kind == 'string' then
   redis.call('HSET', key, '{}', value)
 end
 
+-- Returns whether two values are the same, except that sums may have been rounded in another order.
+local function same(one, other)
+  local difference = math.abs(one - other)
+  return one == other or one ~= one and other ~= other
+    or difference < INFINITY and difference <= 1e-9 * math.max(math.abs(one), math.abs(other))
+end
+
 -- One change. Errors are returned, not raised.
 local result = {1}
 local function change(operation, field, value)
   local current
-  if operation == 'add' or operation == 'restore' then
+  if operation == 'add' or operation == 'restore' or operation == 'replay' then
     if is_hash then current = redis.pcall('HGET', key, field) else current = redis.pcall('GET', key) end
     if type(current) == 'table' then return current end
   end
   if operation == 'add' then
-    local base, amount = current and read(current), read(value)
-    if base and amount == 0 then return true end
-    if current and not base then
+    local old, amount = current and read(current), read(value)
+    if old and amount == 0 then return true end
+    if current and not old then
       result[#result + 1] = field .. ': the value was not a number, and was replaced'
     end
-    value = (base or amount ~= 0) and write((base or 0) + amount) or UNTOUCHED
+    value = (old or amount ~= 0) and write((old or 0) + amount) or UNTOUCHED
     if is_hash then return redis.pcall('HSET', key, field, value) end
     return redis.pcall('SET', key, value)
   end
@@ -158,7 +169,15 @@ local function change(operation, field, value)
     if current and current ~= UNTOUCHED and not is_older then return true end
     redis.call('HSET', writers, mark, write(read(value)) .. ' ' .. at .. ' ' .. ARGV[5])
   end
-  if operation == 'set' or operation == 'restore' then
+  if operation == 'replay' then
+    -- The argument is a value that this writer has set, and the value that was here before, as far as the
+    -- writer knows. If there is another one now, another process has set it, and its value stays.
+    local set, before = string.match(value, '^(%S+) (%S+)$')
+    local number = current and read(current)
+    if current and current ~= UNTOUCHED and not (number and same(number, read(before))) then return true end
+    value = set
+  end
+  if operation == 'set' or operation == 'restore' or operation == 'replay' then
     value = write(read(value))
     if is_hash then return redis.pcall('HSET', key, field, value) end
     return redis.pcall('SET', key, value)

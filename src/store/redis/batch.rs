@@ -4,7 +4,9 @@
 //! so a batch without an answer can be sent again, unchanged, as often as needed. For one key and writer
 //! there is at most one unanswered batch. The server applies a batch only in the [epoch](super::epoch) that
 //! it was made for. This tells a batch that was applied and then lost with the whole key from one that never
-//! arrived.
+//! arrived. Within the epoch the server applies a batch only on top of its *base*, the last batch of this
+//! writer before it. This tells a server that lacks confirmed batches, and the [replay
+//! log](super::replay_log) then fills the gap.
 //!
 //! A batch is refused as a whole, or it counts as applied. If the server refuses a change after it has made
 //! an earlier one of the same batch, that change is reported and not tried again.
@@ -25,7 +27,7 @@ const WRITERS_BEFORE_SWEEP: u64 = 128;
 
 /// How many seconds a writer's entry stays at least after its last batch. If a batch was applied and its
 /// answer does not arrive for longer than this, sending it again could apply it twice.
-const WRITER_RETENTION: u64 = 86_400;
+pub(crate) const WRITER_RETENTION: u64 = 86_400;
 
 static SCRIPT: Lazy<Script> = Lazy::new(|| Script::new(include_str!("batch.lua")));
 
@@ -72,6 +74,13 @@ pub(crate) enum Operation {
         value: f64,
         at: u64,
     },
+    /// Sets a gauge again that this process has set before, unless another process has set it since. `before`
+    /// is the value that the gauge had before, as far as this process knows.
+    Replay {
+        field: String,
+        value: f64,
+        before: f64,
+    },
 }
 
 impl Operation {
@@ -79,19 +88,25 @@ impl Operation {
     pub(crate) fn metric(&self) -> Option<&Weak<Metric>> {
         match self {
             Self::Add { metric, .. } | Self::Set { metric, .. } => Some(metric),
-            Self::Delete { .. } | Self::Clear | Self::Restore { .. } => None,
+            Self::Delete { .. } | Self::Clear | Self::Restore { .. } | Self::Replay { .. } => None,
+        }
+    }
+
+    /// Returns the field that changes. `None` if the whole key is deleted.
+    pub(crate) fn field(&self) -> Option<&str> {
+        match self {
+            Self::Add { field, .. }
+            | Self::Set { field, .. }
+            | Self::Delete { field }
+            | Self::Restore { field, .. }
+            | Self::Replay { field, .. } => Some(field),
+            Self::Clear => None,
         }
     }
 
     /// Returns how many bytes the field takes in the request.
     pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Add { field, .. }
-            | Self::Set { field, .. }
-            | Self::Delete { field }
-            | Self::Restore { field, .. } => field.len(),
-            Self::Clear => 0,
-        }
+        self.field().map_or(0, str::len)
     }
 }
 
@@ -106,12 +121,16 @@ pub(crate) struct Target<'target> {
     pub(crate) expire_key_time: u64,
     /// Empty if the writer does not know the epoch yet. The server then answers with it, and applies nothing.
     pub(crate) epoch: &'target str,
+    /// The number of the last batch of this writer that the server must have. 0: none in this epoch.
+    pub(crate) base: u64,
 }
 
 /// A numbered batch, ready to be sent once or more often.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) command: Cmd,
+    number: u64,
+    base: u64,
     operations: Vec<Operation>,
     /// How many operations at the front restore lost values.
     restoring: usize,
@@ -119,6 +138,8 @@ pub(crate) struct Batch {
     made_at: u64,
     /// Whether it was sent and its answer was lost.
     pub(crate) is_unanswered: bool,
+    /// How many confirmed batches this one repeats. 0 for a batch of new changes.
+    pub(crate) repeats: usize,
 }
 
 impl Batch {
@@ -141,7 +162,8 @@ impl Batch {
             .arg(made_at / 1_000_000)
             .arg(WRITER_RETENTION.max(2 * target.expire_key_time))
             .arg(WRITERS_BEFORE_SWEEP)
-            .arg(target.epoch);
+            .arg(target.epoch)
+            .arg(target.base);
         for operation in &operations {
             // Rust's exponent form is the shortest text that reads back, and Lua reads it.
             match operation {
@@ -156,9 +178,35 @@ impl Batch {
                 Operation::Restore { field, value, at } => {
                     command.arg("restore").arg(field).arg(format!("{value:e} {at}"))
                 }
+                Operation::Replay { field, value, before } => {
+                    command.arg("replay").arg(field).arg(format!("{value:e} {before:e}"))
+                }
             };
         }
-        Self { command, operations, restoring, made_at, is_unanswered: false }
+        let (base, is_unanswered) = (target.base, false);
+        Self { command, number, base, operations, restoring, made_at, is_unanswered, repeats: 0 }
+    }
+
+    /// Makes the same batch again, for a server whose last batch of this writer is another one.
+    pub(crate) fn rebased(self, target: &Target<'_>) -> Self {
+        let is_unanswered = self.is_unanswered;
+        let batch = Self::new(target, self.number, self.made_at, self.operations, self.restoring);
+        Self { is_unanswered, ..batch }
+    }
+
+    /// Returns the number of the batch.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the number of the batch on top of which this one may be applied.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Returns all operations of a batch that was applied.
+    pub(crate) fn into_operations(self) -> Vec<Operation> {
+        self.operations
     }
 
     /// Returns the changes, without the operations that restore.

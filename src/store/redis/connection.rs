@@ -157,6 +157,22 @@ impl Connection {
         self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)
     }
 
+    /// Sends a command without waiting for its reply. [`read_posted`](Self::read_posted) must read the reply
+    /// before anything else is done with the connection.
+    pub(crate) fn post(&mut self, command: &Cmd, mut terms: Terms<'_>) -> Result<()> {
+        let request = command.get_packed_command();
+        let written = self.transport.write_all(&request, &mut terms);
+        written.map_err(|error| broken(&self.address, &error))
+    }
+
+    /// Reads the reply to a posted command.
+    pub(crate) fn read_posted(&mut self, mut terms: Terms<'_>) -> Result<Value> {
+        let reply = self.parser.parse_value(self.transport.reader(&mut terms));
+        reply.map_err(
+            |error| if error.is_timeout() { late(&self.address) } else { broken(&self.address, &error) },
+        )
+    }
+
     fn try_exchange(
         &mut self,
         commands: &[Cmd],

@@ -36,22 +36,40 @@ enum Confirmed {
     Added(f64),
 }
 
+impl Confirmed {
+    fn value(&self) -> f64 {
+        match *self {
+            Self::Set { value, .. } => value,
+            Self::Added(sum) => sum,
+        }
+    }
+}
+
 impl ConfirmedGauges {
     /// Notes that the server has applied `operation`, which was sent at the time `at`. Deletions need no
     /// note, because a metric that was removed is not restored, and a new one in its place is another metric.
-    pub(crate) fn note(&mut self, operation: &Operation, at: u64) {
+    ///
+    /// Returns the value that the gauge had before, as far as this process knows. `None` if the operation
+    /// changes no gauge.
+    pub(crate) fn note(&mut self, operation: &Operation, at: u64) -> Option<f64> {
         match operation {
-            Operation::Add { amount, metric, is_gauge: true, .. } => match self.known(metric) {
-                Confirmed::Set { value, at: changed_at } => {
-                    *value += amount;
-                    *changed_at = at;
+            Operation::Add { amount, metric, is_gauge: true, .. } => {
+                let known = self.known(metric);
+                let before = known.value();
+                match known {
+                    Confirmed::Set { value, at: changed_at } => {
+                        *value += amount;
+                        *changed_at = at;
+                    }
+                    Confirmed::Added(sum) => *sum += amount,
                 }
-                Confirmed::Added(sum) => *sum += amount,
-            },
-            Operation::Set { value, metric, .. } => {
-                *self.known(metric) = Confirmed::Set { value: *value, at };
+                Some(before)
             }
-            _ => {}
+            Operation::Set { value, metric, .. } => {
+                let now = Confirmed::Set { value: *value, at };
+                Some(std::mem::replace(self.known(metric), now).value())
+            }
+            _ => None,
         }
     }
 
@@ -122,7 +140,9 @@ mod tests {
         let gauge = gauge();
         let after = |operations: &[Operation], keeps_values: bool| {
             let mut gauges = ConfirmedGauges::default();
-            operations.iter().zip(1..).for_each(|(operation, at)| gauges.note(operation, at));
+            for (operation, at) in operations.iter().zip(1..) {
+                gauges.note(operation, at);
+            }
             restored(&gauges, &gauge, keeps_values)
         };
         assert_eq!(after(&[add(&gauge, 1.0), set(&gauge, 7.0), add(&gauge, 2.0)], false), "9 of 3");

@@ -31,6 +31,8 @@ pub(crate) struct Link {
     has_failed: bool,
     /// How often something was sent on a connection.
     transmissions: u64,
+    /// When the reply to a posted command must be here at the latest.
+    posted_until: Option<Instant>,
     throttle: Throttle,
 }
 
@@ -71,6 +73,7 @@ impl Link {
             lost: None,
             has_failed: false,
             transmissions: 0,
+            posted_until: None,
             throttle: Throttle::default(),
         };
         match first {
@@ -130,6 +133,27 @@ impl Link {
         result
     }
 
+    /// Sends a command on the present connection, without waiting for its reply, which the server may delay
+    /// for `patience`. The reply must be [collected](Self::collect) before anything else is done.
+    pub(crate) fn post(&mut self, options: &RedisOptions, command: &Cmd, patience: Duration) {
+        let Some(connection) = &mut self.connection else { return };
+        let deadline = Instant::now() + options.socket_timeout;
+        match connection.post(command, Terms { deadline, memory: SMALL, idle: &mut || {} }) {
+            Ok(()) => self.posted_until = Some(deadline + patience),
+            Err(_) => self.connection = None,
+        }
+    }
+
+    /// Waits for the reply to a posted command. `None` if there is none, or if the connection broke.
+    pub(crate) fn collect(&mut self, idle: &mut dyn FnMut()) -> Option<Value> {
+        let deadline = self.posted_until.take()?;
+        let reply = self.connection.as_mut()?.read_posted(Terms { deadline, memory: SMALL, idle });
+        if reply.is_err() {
+            self.connection = None;
+        }
+        reply.ok()
+    }
+
     /// Notes that the server serves requests. If the store was lost, logs that it is back.
     pub(crate) fn serves(&mut self, options: &RedisOptions) {
         if self.lost.take().is_some() && self.throttle.admits() {
@@ -178,6 +202,7 @@ impl Link {
     fn keep(&mut self, mut connection: Connection) {
         connection.register(&self.slot);
         self.connection_number += 1;
+        self.posted_until = None;
         self.run_id = connection.run_id().cloned();
         self.connection = Some(connection);
     }

@@ -25,6 +25,8 @@ mod pipeline;
 mod question;
 mod queue;
 mod reader;
+mod replay_log;
+mod replication;
 pub(crate) mod reply;
 mod runtime;
 mod sender;

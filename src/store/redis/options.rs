@@ -49,6 +49,11 @@ pub(crate) struct RedisOptions {
     /// How long closing the store may take to send what is pending.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) pipeline_threads: usize,
+    /// How many replicas must have a batch before it is dropped from the replay log. `None`: as many as the
+    /// server has.
+    pub(crate) replicas: Option<usize>,
+    /// About how many bytes of memory the replay log may take. 0: there is no log.
+    pub(crate) replay_log: usize,
     /// Whether an unreachable server is an error when the store is opened.
     pub(crate) required: bool,
     /// Whether the program only reads, so that its user need not be allowed to run scripts.
@@ -77,6 +82,8 @@ impl RedisOptions {
             collect_timeout: Duration::ZERO,
             shutdown_timeout: Duration::ZERO,
             pipeline_threads: 0,
+            replicas: None,
+            replay_log: 0,
             required: true,
             read_only: false,
             tls_options: TlsOptions::default(),
@@ -207,6 +214,34 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         help: "how many threads, each with a connection of its own, serve scrapes",
         set: |options, value| {
             options.pipeline_threads = value.parse().ok().filter(|count| (1..=64).contains(count))?;
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "replicas",
+        alias: None,
+        expected: "a number from 0 to 100, or auto",
+        default: Some("auto"),
+        help: "how many replicas must have a batch before the process forgets it, or auto for as many as the \
+               server has; 0 for none",
+        set: |options, value| {
+            options.replicas = match value {
+                "auto" => None,
+                number => Some(number.parse().ok().filter(|count| *count <= 100)?),
+            };
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "replay_log_mb",
+        alias: None,
+        expected: "a whole number of megabytes up to 1024",
+        default: Some("16"),
+        help: "how many megabytes of memory may hold batches that the server has confirmed and could still \
+               lose; 0 for none",
+        set: |options, value| {
+            let megabytes: usize = value.parse().ok().filter(|count| *count <= 1024)?;
+            options.replay_log = megabytes << 20;
             Some(())
         },
     },

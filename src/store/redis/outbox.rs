@@ -13,7 +13,8 @@ use super::batch::{Batch, Target};
 use super::epoch::KnownEpochs;
 use super::layout;
 use super::link::ServerRun;
-use super::queue::{Fate, Queue};
+use super::queue::{Answered, Fate, Queue};
+use super::replay_log::Safety;
 use super::shared::Shared;
 use crate::cell::Cells;
 use crate::cell::pending::PendingCells;
@@ -96,7 +97,7 @@ impl Outbox {
             if queue.refused.as_ref().is_some_and(|refused| now < refused.until) {
                 continue;
             }
-            if queue.in_flight.is_none() {
+            if queue.must_fill() {
                 let epoch = epochs.get(key);
                 let asks = epoch.is_some() && queue.must_ask(server);
                 let writers_key = queue.writers_key.clone();
@@ -107,10 +108,11 @@ impl Outbox {
                     writer,
                     expire_key_time: shared.options.expire_key_time,
                     epoch: epoch.as_deref().unwrap_or_default(),
+                    base: queue.base(),
                 };
                 queue.fill(&target, asks, last_number, &shared.tally);
             }
-            if queue.in_flight.is_some() {
+            if queue.outgoing().is_some() {
                 ready.push(key.clone());
             }
         }
@@ -119,7 +121,7 @@ impl Outbox {
 
     /// Returns the unanswered batch of a key.
     pub(crate) fn batch(&self, key: &str) -> Option<&Batch> {
-        self.queues.get(key)?.in_flight.as_ref()
+        self.queues.get(key)?.outgoing()
     }
 
     /// Notes that the batches of these keys were sent `times` times, and whether the last time was answered.
@@ -127,7 +129,7 @@ impl Outbox {
     pub(crate) fn note_transmissions(&mut self, keys: &[String], times: u64, is_answered: bool) -> u64 {
         let mut repetitions = 0;
         for key in keys {
-            let Some(batch) = self.queues.get_mut(key).and_then(|queue| queue.in_flight.as_mut()) else {
+            let Some(batch) = self.queues.get_mut(key).and_then(Queue::outgoing_mut) else {
                 continue;
             };
             repetitions += if batch.is_unanswered { times } else { times.saturating_sub(1) };
@@ -136,9 +138,60 @@ impl Outbox {
         repetitions
     }
 
-    /// Notes that the key's batch is confirmed. Returns `true` if the key had been refused before.
-    pub(crate) fn confirm(&mut self, key: &str, server: &ServerRun) -> bool {
-        self.queues.get_mut(key).is_some_and(|queue| queue.confirm(server))
+    /// Notes that the key's batch is confirmed. `keeps` says whether it goes to the replay log. Returns what
+    /// was confirmed, and whether the key had been refused before.
+    pub(crate) fn confirm(&mut self, key: &str, server: &ServerRun, keeps: bool) -> (Answered, bool) {
+        match self.queues.get_mut(key) {
+            Some(queue) => queue.confirm(server, keeps),
+            None => (Answered::Question, false),
+        }
+    }
+
+    /// Notes that the last batch of this writer on the server is `number` (`None`: there is none), and not
+    /// the one before the key's batch. Returns whether confirmed batches are lost for good.
+    pub(crate) fn rewind(&mut self, key: &str, number: Option<u64>) -> bool {
+        self.queues.get_mut(key).is_some_and(|queue| queue.rewind(number))
+    }
+
+    /// Returns whether the server lacks batches of this key that the replay log holds.
+    pub(crate) fn is_behind(&self, key: &str) -> bool {
+        self.queues.get(key).is_some_and(Queue::is_behind)
+    }
+
+    /// Notes that the replicas have all batches that were confirmed on this connection.
+    pub(crate) fn note_replicated(&mut self, server: &ServerRun) {
+        self.queues.values_mut().for_each(|queue| queue.note_replicated(server));
+    }
+
+    /// Returns whether some confirmed batches are not known to be on the replicas.
+    pub(crate) fn awaits_replicas(&self) -> bool {
+        self.queues.values().any(|queue| queue.log.awaits_replicas())
+    }
+
+    /// Drops confirmed batches that are safe. If the others take more than `most` bytes, drops the oldest of
+    /// them too, and returns `true`.
+    pub(crate) fn trim(&mut self, safety: Safety, most: usize) -> bool {
+        let now = Instant::now();
+        let mut bytes = 0;
+        for queue in self.queues.values_mut() {
+            queue.log.trim(safety, now);
+            bytes += queue.log.bytes();
+        }
+        let is_full = bytes > most;
+        // Dropping more than necessary keeps the search for the oldest one rare.
+        let wanted = most - most / 8;
+        while is_full && bytes > wanted {
+            let logs = self.queues.values_mut().map(|queue| &mut queue.log);
+            let Some((_, oldest)) =
+                logs.filter_map(|log| Some((log.first()?, log))).min_by_key(|(first, _)| *first)
+            else {
+                break;
+            };
+            bytes -= oldest.bytes();
+            oldest.drop_first();
+            bytes += oldest.bytes();
+        }
+        is_full
     }
 
     /// Notes that the key's batch was not applied, because the key's epoch on the server is now `epoch` (or
@@ -149,9 +202,8 @@ impl Outbox {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
         };
-        let has_epoch = epoch.is_some();
-        let had_epoch = self.epochs.note(key, epoch).is_some();
-        queue.begin_epoch(had_epoch, has_epoch, server, expiry)
+        let had_epoch = self.epochs.note(key, epoch.clone()).is_some();
+        queue.begin_epoch(had_epoch, epoch.as_deref(), server, expiry)
     }
 
     /// Queues operations that restore these metrics of a lost key, before everything else.

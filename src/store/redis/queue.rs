@@ -3,16 +3,20 @@
 //! At most one batch is unanswered. It does not change until it is answered, and further operations wait
 //! behind it. While they wait, the key's metrics gather changes in their own cells. So the size of a queue is
 //! bounded by the number of metrics and not by the number of changes.
+//!
+//! Confirmed batches go to the [replay log](super::replay_log). If the server turns out to lack some of them,
+//! they are sent again, merged, before the batch in flight.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::{Batch, MAX_OPERATIONS, Operation, Target};
+use super::batch::{Batch, MAX_OPERATIONS, Operation, Target, WRITER_RETENTION};
 use super::epoch;
 use super::gauges::{ConfirmedGauges, restoring_add};
 use super::layout;
 use super::link::ServerRun;
+use super::replay_log::{Repetition, ReplayLog};
 use crate::cell::Cells;
 use crate::cell::gathered::Change;
 use crate::metric::Metric;
@@ -29,12 +33,21 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// The most bytes of field names in one batch. It keeps requests small however long the labels are.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// How long after the last batch of a key its entry on the server is certainly still there. Other writers
+/// sweep entries out later than this.
+const BEFORE_SWEEP: Duration = Duration::from_secs(WRITER_RETENTION / 2);
+
 /// The state of one key: its waiting changes, and what the server has confirmed.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) writers_key: String,
     pub(crate) is_hash: bool,
-    pub(crate) in_flight: Option<Batch>,
+    in_flight: Option<Batch>,
+    /// The number of the last batch that the server has, as far as known. 0: none in this epoch.
+    base: u64,
+    pub(crate) log: ReplayLog,
+    /// Batches of the log that are sent again. They are sent before the batch in flight.
+    replay: Option<Batch>,
     /// Operations that restore lost values. They are sent before anything else.
     restoring: VecDeque<Operation>,
     /// The operations taken from metrics, in order. They are sent after the batch in flight.
@@ -80,6 +93,19 @@ pub(crate) enum Fate {
     Emptied,
     /// The server has lost them, by a restart or because they expired.
     Lost,
+    /// The server has lost them, and the replay log holds all of them, so they are sent again.
+    Replayed,
+}
+
+/// What the server has confirmed with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// That it has everything.
+    Question,
+    /// A batch with so many changes.
+    Changes(usize),
+    /// So many batches of the replay log.
+    Replay(usize),
 }
 
 impl Queue {
@@ -88,6 +114,9 @@ impl Queue {
             writers_key: layout::writers_key(key),
             is_hash: false,
             in_flight: None,
+            base: 0,
+            log: ReplayLog::default(),
+            replay: None,
             restoring: VecDeque::new(),
             operations: VecDeque::new(),
             taken_metrics: 0,
@@ -129,6 +158,7 @@ impl Queue {
     /// Returns whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.in_flight.is_none()
+            && !self.is_behind()
             && self.restoring.is_empty()
             && self.operations.is_empty()
             && !self.is_cleared
@@ -136,9 +166,40 @@ impl Queue {
             && self.dirty.is_empty()
     }
 
-    /// Returns how many operations were taken from metrics and are not confirmed.
+    /// Returns whether the server lacks batches of the replay log.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.base < self.log.last()
+    }
+
+    /// Returns the batch that must be sent next.
+    pub(crate) fn outgoing(&self) -> Option<&Batch> {
+        self.replay.as_ref().or(self.in_flight.as_ref())
+    }
+
+    /// Returns the batch that must be sent next.
+    pub(crate) fn outgoing_mut(&mut self) -> Option<&mut Batch> {
+        self.replay.as_mut().or(self.in_flight.as_mut())
+    }
+
+    /// Returns whether [`fill`](Self::fill) must be called, because there is no batch that can be sent as it
+    /// is.
+    pub(crate) fn must_fill(&self) -> bool {
+        match (&self.replay, &self.in_flight) {
+            (Some(_), _) => false,
+            (None, Some(batch)) => batch.base() != self.base,
+            (None, None) => true,
+        }
+    }
+
+    /// Returns the number of the last batch that the server has, as far as known.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Returns how many operations were taken from metrics and are not on the server.
     pub(crate) fn taken_count(&self) -> usize {
-        self.in_flight.as_ref().map_or(0, |batch| batch.changes().len()) + self.operations.len()
+        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.changes().len());
+        in_flight + self.operations.len() + self.log.operations_after(self.base)
     }
 
     /// Returns how many waiting removals have not become operations.
@@ -153,12 +214,25 @@ impl Queue {
 
     /// Returns whether the server must be asked for the epoch, because it may be another server by now.
     pub(crate) fn must_ask(&self, server: &ServerRun) -> bool {
-        self.is_suspected
-            || self.confirmed.as_ref().is_none_or(|confirmed| !confirmed.server.is_same_connection(server))
+        self.is_suspected || !self.is_confirmed_on(server)
     }
 
     /// Makes the next batch, if there is anything to send or (`asks`) to ask.
+    ///
+    /// A server that lacks batches gets those of the replay log first. If the log has none of them, the batch
+    /// in flight is put on top of what the server has.
     pub(crate) fn fill(&mut self, target: &Target<'_>, asks: bool, number: &mut u64, tally: &Tally) {
+        if let Some(repetition) = self.log.repeat_after(self.base) {
+            let Repetition { number, operations, batches } = repetition;
+            let mut batch = Batch::new(target, number, unix_micros(), operations, 0);
+            batch.repeats = batches;
+            self.replay = Some(batch);
+            return;
+        }
+        if let Some(batch) = self.in_flight.take() {
+            self.in_flight = Some(batch.rebased(target));
+            return;
+        }
         self.take_from_metrics(tally);
         let mut size = 0;
         let mut next = |queue: &mut VecDeque<Operation>, count: usize| {
@@ -204,11 +278,12 @@ impl Queue {
         }
     }
 
-    /// Notes that the server has applied the batch in flight, or that the epoch is still the same. Returns
-    /// whether the key had been refused before.
-    pub(crate) fn confirm(&mut self, server: &ServerRun) -> bool {
+    /// Notes that the server has applied the outgoing batch, or that it still has everything. `keeps` says
+    /// whether the batch goes to the replay log. Returns what was confirmed, and whether the key had been
+    /// refused before.
+    pub(crate) fn confirm(&mut self, server: &ServerRun, keeps: bool) -> (Answered, bool) {
         self.is_suspected = false;
-        let batch = self.in_flight.take();
+        let batch = self.replay.take().or_else(|| self.in_flight.take());
         let is_question = batch.as_ref().is_none_or(Batch::is_question);
         let renewed = match &self.confirmed {
             Some(confirmed) if is_question => confirmed.renewed,
@@ -216,40 +291,92 @@ impl Queue {
         };
         self.confirmed = Some(Confirmed { server: server.clone(), renewed });
         self.is_used |= !is_question;
-        if self.operations.is_empty() {
+        if self.operations.is_empty() && self.in_flight.is_none() {
             self.taken_metrics = 0;
         }
-        if let Some(batch) = batch {
-            batch.changes().iter().for_each(|change| self.gauges.note(change, batch.made_at()));
+        let answered = match batch {
+            Some(batch) if !is_question => self.note_applied(batch, keeps),
+            _ => Answered::Question,
+        };
+        (answered, self.refused.take().is_some())
+    }
+
+    fn note_applied(&mut self, batch: Batch, keeps: bool) -> Answered {
+        self.base = batch.number();
+        if batch.repeats > 0 {
+            return Answered::Replay(batch.repeats);
         }
-        self.refused.take().is_some()
+        let (number, made_at, changes) = (batch.number(), batch.made_at(), batch.changes());
+        let count = changes.len();
+        let before = changes.iter().filter_map(|change| self.gauges.note(change, made_at)).collect();
+        if keeps {
+            self.log.push(number, batch.into_operations(), before);
+        } else {
+            self.log.skip(number);
+        }
+        Answered::Changes(count)
+    }
+
+    /// Notes that the last batch of this writer on the server is `number` and not the base (`None`: there is
+    /// none), so the outgoing batch was not applied. Returns whether confirmed batches are lost, because the
+    /// replay log does not hold them either.
+    pub(crate) fn rewind(&mut self, number: Option<u64>) -> bool {
+        self.is_suspected = false;
+        self.replay = None;
+        if self.in_flight.as_ref().is_some_and(Batch::is_question) {
+            self.in_flight = None;
+        }
+        let idle = self.confirmed.as_ref().map(|confirmed| confirmed.renewed.elapsed());
+        if number.is_none() && idle.is_some_and(|idle| idle >= BEFORE_SWEEP) {
+            // The entry of this writer was swept out, and the values are still there.
+            self.log.clear();
+            self.base = 0;
+            return false;
+        }
+        self.base = number.unwrap_or_default();
+        self.log.note_server(self.base)
     }
 
     /// Puts the operations of the batch in flight back into the queue, because the server has another epoch
-    /// or none. `had_epoch` says whether this process knew an epoch before, and `has_epoch` whether the
-    /// server has one now. Returns the fate of this process's values.
+    /// (`epoch`) or none. `had_epoch` says whether this process knew an epoch before. Returns the fate of this
+    /// process's values.
     pub(crate) fn begin_epoch(
         &mut self,
         had_epoch: bool,
-        has_epoch: bool,
+        epoch: Option<&str>,
         server: &ServerRun,
         expiry: Option<Duration>,
     ) -> Fate {
         self.is_suspected = false;
+        self.base = 0;
+        self.replay = None;
         let (restoring, changes) = self.in_flight.take().map(Batch::into_parts).unwrap_or_default();
         changes.into_iter().rev().for_each(|change| self.operations.push_front(change));
+        let keeps_values = epoch.is_some_and(epoch::keeps_values);
+        if keeps_values {
+            // The values are there, so they must not be sent again.
+            self.log.clear();
+        }
         let before = self.confirmed.take();
-        if has_epoch {
+        if epoch.is_some() {
             self.confirmed = Some(Confirmed { server: server.clone(), renewed: Instant::now() });
         }
         if !had_epoch {
             restoring.into_iter().rev().for_each(|operation| self.restoring.push_front(operation));
             return Fate::New;
         }
+        let is_restored = restoring.is_empty() && self.restoring.is_empty();
         self.restoring.clear();
-        let is_emptied = before.is_some_and(|before| {
-            before.server.is_same_run(server) && expiry.is_none_or(|expiry| before.renewed.elapsed() < expiry)
-        });
+        let before = before.filter(|before| expiry.is_none_or(|expiry| before.renewed.elapsed() < expiry));
+        match before {
+            Some(before)
+                if !before.server.is_same_run(server) && is_restored && self.log.is_whole_epoch() =>
+            {
+                return Fate::Replayed;
+            }
+            _ => self.log.clear(),
+        }
+        let is_emptied = before.is_some_and(|before| before.server.is_same_run(server));
         if is_emptied { Fate::Emptied } else { Fate::Lost }
     }
 
@@ -274,6 +401,18 @@ impl Queue {
         if self.operations.is_empty() {
             self.taken_metrics = 0;
         }
+    }
+
+    /// Notes that the replicas have all confirmed batches, if they were confirmed on this connection.
+    pub(crate) fn note_replicated(&mut self, server: &ServerRun) {
+        if self.is_confirmed_on(server) {
+            self.log.note_replicated();
+        }
+    }
+
+    /// Returns whether the server has confirmed the key on this connection.
+    fn is_confirmed_on(&self, server: &ServerRun) -> bool {
+        self.confirmed.as_ref().is_some_and(|confirmed| confirmed.server.is_same_connection(server))
     }
 
     /// Queues operations that restore these metrics of a lost key, before everything else.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
@@ -19,7 +19,8 @@ use super::connection::{command, refused};
 use super::layout;
 use super::link::{Link, ServerRun};
 use super::message::Loss;
-use super::queue::Fate;
+use super::queue::{Answered, Fate};
+use super::replication::{Acknowledgement, Replication};
 use super::reply::{FOREIGN, WRITERS, concerns_key, describe, details, is_noscript, shown};
 use super::shared::Shared;
 use super::throttle::Throttle;
@@ -33,6 +34,12 @@ const MAX_BATCHES: usize = 128;
 /// How many losses in a row are restored within one send. A server that is out of memory may evict a family
 /// as soon as it is written, and restoring it would never end.
 const MAX_LOSSES: u32 = 16;
+
+/// How long the reply to a `WAIT` may be late, because the server looks at its clock ten times a second.
+const LATENESS: Duration = Duration::from_millis(150);
+
+/// How long the server may keep the reply to a `WAIT` whose replicas do not answer.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many keys or remarks one log record names.
 const MAX_NAMED: usize = 5;
@@ -50,6 +57,10 @@ struct Outcome {
     begun: Vec<String>,
     /// The keys that had values before any writer of this layout came.
     adopted: Vec<String>,
+    /// The keys of which the server lacks batches that it, or its master, had confirmed.
+    behind: Vec<String>,
+    /// The keys of which such batches are not in the replay log either.
+    gaps: Vec<String>,
 }
 
 /// Sends what waits in the backlog.
@@ -62,13 +73,30 @@ pub(crate) struct BatchSender {
     /// Whether definitions were deleted on purpose, so that those of families with values must be written
     /// again.
     must_require: bool,
+    replication: Replication,
+    /// The connection on which the server last applied a batch. Only there may it be asked whether the
+    /// replicas have everything: on any other it says yes, because nothing was written.
+    applied_on: Option<ServerRun>,
+    /// Whether the log says already that the replay log is full.
+    has_overflowed: bool,
     /// How many changes wait in the outbox, for a thread that closes the store while this one hangs.
     waiting: Arc<AtomicUsize>,
 }
 
 impl BatchSender {
     pub(crate) fn new(shared: Arc<Shared>, link: Link, backlog: Backlog, waiting: Arc<AtomicUsize>) -> Self {
-        Self { shared, link, backlog, throttle: Throttle::default(), must_require: false, waiting }
+        let replication = Replication::new(&shared.options);
+        Self {
+            shared,
+            link,
+            backlog,
+            throttle: Throttle::default(),
+            must_require: false,
+            replication,
+            applied_on: None,
+            has_overflowed: false,
+            waiting,
+        }
     }
 
     /// Returns whether the server holds values or definitions of this process, which it may lose.
@@ -91,6 +119,7 @@ impl BatchSender {
 
     /// Sends everything that waits, except for keys that the server refuses.
     pub(crate) fn send(&mut self) -> Result<()> {
+        self.collect_acknowledgement();
         let mut must_connect = self.link.retry_at().is_some() || self.link.has_ended();
         let mut losses = 0;
         while losses < MAX_LOSSES {
@@ -113,6 +142,7 @@ impl BatchSender {
             for chunk in keys.chunks(MAX_BATCHES) {
                 must_resend |= self.send_batches(chunk)?;
             }
+            self.keep_safe();
             must_connect = false;
             if must_resend {
                 losses += 1;
@@ -191,8 +221,92 @@ impl BatchSender {
         result
     }
 
+    /// Trims the replay log, and asks the replicas whether they have what was written. The answer is taken
+    /// before the next exchange.
+    fn keep_safe(&mut self) {
+        let server = self.link.server();
+        let now = Instant::now();
+        let most = self.shared.options.replay_log;
+        if most == 0 {
+            return;
+        }
+        if self.replication.must_ask(&server, now)
+            && let Ok(replies) = self.exchange(&Replication::questions())
+        {
+            self.replication.take_replies(self.link.server(), replies, now);
+        }
+        if self.backlog.outbox.trim(self.replication.safety(), most) {
+            self.replication.recount();
+            if !std::mem::replace(&mut self.has_overflowed, true) {
+                log::warn!(
+                    "{}: more than {} MB of confirmed batches are not known to be on {} replicas or in the \
+                     append-only file; the oldest are forgotten, and lost if the server loses them \
+                     (replay_log_mb, replicas)",
+                    self.shared.options.address,
+                    most >> 20,
+                    self.replication.required()
+                );
+            }
+        }
+        if self.is_applied_here()
+            && self.backlog.outbox.awaits_replicas()
+            && let Some(wait) = self.replication.wait(now)
+        {
+            self.link.post(&self.shared.options, &wait, REPLICA_PATIENCE);
+        }
+    }
+
+    /// Returns whether the server has applied a batch on the present connection.
+    fn is_applied_here(&self) -> bool {
+        self.applied_on.as_ref().is_some_and(|applied| applied.is_same_connection(&self.link.server()))
+    }
+
+    /// Takes the answer of the replicas, if it was asked for.
+    fn collect_acknowledgement(&mut self) {
+        let Self { shared, link, backlog, waiting, replication, .. } = self;
+        let server = link.server();
+        let reply = link.collect(&mut || {
+            backlog.take_events();
+            waiting.store(backlog.outbox.unsent_without_dirty(), Ordering::Relaxed);
+        });
+        let Some(reply) = reply else { return };
+        match replication.take_acknowledgement(&reply, Instant::now()) {
+            Acknowledgement::Enough => backlog.outbox.note_replicated(&server),
+            Acknowledgement::TooFew => {}
+            Acknowledgement::Refused(reason) => log::warn!(
+                "{} does not say what its replicas have ({reason}); batches that they lack when one of them \
+                 becomes the master are lost; allow WAIT, or set replicas=0",
+                shared.options.address
+            ),
+        }
+    }
+
+    /// Waits until the replicas have what was written, or until `deadline`, because the replay log ends with
+    /// this process.
+    pub(crate) fn await_replicas(&mut self, deadline: Instant) {
+        self.collect_acknowledgement();
+        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(LATENESS);
+        let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        if self.replication.required() == 0 || milliseconds == 0 {
+            return;
+        }
+        if !self.is_applied_here() || !self.backlog.outbox.awaits_replicas() {
+            return;
+        }
+        self.link.post(&self.shared.options, &self.replication.wait_for(milliseconds), left + LATENESS);
+        self.collect_acknowledgement();
+        if self.backlog.outbox.awaits_replicas() {
+            log::warn!(
+                "{}: the replicas have not confirmed the last batches of this process, which are lost if one \
+                 of them becomes the master now",
+                self.shared.options.address
+            );
+        }
+    }
+
     /// Exchanges commands for replies. Takes events while the server does not answer.
     fn exchange(&mut self, commands: &[Cmd]) -> Result<Vec<Value>> {
+        self.collect_acknowledgement();
         let Self { shared, link, backlog, waiting, .. } = self;
         let result = link.exchange(&shared.options, commands, &mut || {
             backlog.is_stalled = true;
@@ -221,9 +335,18 @@ impl BatchSender {
         }
         match reply {
             Value::Array(parts) if matches!(parts[..], [Value::Int(0 | 1), ..]) => {
-                self.shared.tally.confirmed(outbox.batch(key).map_or(0, |batch| batch.changes().len()));
-                if outbox.confirm(key, server) {
+                let keeps = self.shared.options.replay_log > 0 && !self.replication.safety().is_immediate();
+                let (answered, was_refused) = outbox.confirm(key, server, keeps);
+                if was_refused {
                     log::info!("Redis key {key:?} is accepted again");
+                }
+                match answered {
+                    Answered::Question => self.shared.tally.confirmed(0),
+                    Answered::Changes(count) => self.shared.tally.confirmed(count),
+                    Answered::Replay(batches) => self.shared.tally.replayed(batches),
+                }
+                if answered != Answered::Question && matches!(parts[..], [Value::Int(1), ..]) {
+                    self.applied_on = Some(server.clone());
                 }
                 self.log_remarks(key, &parts[1..]);
                 Ok(())
@@ -247,6 +370,23 @@ impl BatchSender {
                         outcome.must_resend = true;
                         outcome.lost.push(key.to_owned());
                     }
+                    Fate::Replayed => {
+                        outcome.must_resend = true;
+                        outcome.behind.push(key.to_owned());
+                    }
+                }
+                Ok(())
+            }
+            Value::Array(parts) if matches!(parts[..], [Value::Int(3), Value::Int(_)]) => {
+                let last = match parts[1] {
+                    Value::Int(last) => u64::try_from(last).ok(),
+                    _ => None,
+                };
+                outcome.must_resend = true;
+                if outbox.rewind(key, last) {
+                    outcome.gaps.push(key.to_owned());
+                } else if outbox.is_behind(key) {
+                    outcome.behind.push(key.to_owned());
                 }
                 Ok(())
             }
@@ -289,8 +429,9 @@ impl BatchSender {
 
     /// Acts on the answers: restores lost values, forgets values that were deleted on purpose, and logs both.
     fn settle(&mut self, outcome: Outcome) {
-        let Outcome { lost, emptied, begun, adopted, .. } = outcome;
-        let address = &self.shared.options.address;
+        let Outcome { lost, emptied, begun, adopted, behind, gaps, .. } = outcome;
+        let shared = Arc::clone(&self.shared);
+        let address = &shared.options.address;
         if !adopted.is_empty() && self.throttle.admits() {
             log::warn!(
                 "{address}: {} already had values, which are counted on; set key_prefix if they belong to another \
@@ -309,6 +450,26 @@ impl BatchSender {
             }
         }
         self.require(begun);
+        if !behind.is_empty() && self.throttle.admits() {
+            log::info!(
+                "{address} lacks confirmed batches of {} (a crash, or a replica that lagged behind became the \
+                 master): they are sent again",
+                named(&behind)
+            );
+        }
+        if !behind.is_empty() || !gaps.is_empty() {
+            // It may lack definitions, too.
+            self.backlog.announcer.note_all();
+        }
+        if !gaps.is_empty() {
+            log::error!(
+                "{address} has lost confirmed batches of {} that the replay log no longer holds (an old \
+                 snapshot, or a replica that lagged far behind): what they counted is lost (replay_log_mb, \
+                 replicas)",
+                named(&gaps)
+            );
+        }
+        self.shared.tally.lost(lost.len() + gaps.len());
         if !lost.is_empty() {
             log::warn!(
                 "{} has lost {} (by a restart, or expiry): counters begin at 0, gauges are restored",

@@ -1,0 +1,382 @@
+//! The replay log of one family key: batches that the server has confirmed, and could still lose.
+//!
+//! Replication is asynchronous, so a replica that becomes the master may lack batches that the old master has
+//! confirmed. An append-only file is written once a second, so a server that crashes may lack them too. The
+//! queue puts each confirmed batch here. The outbox drops it when the replicas have it and the file is written
+//! ([`Safety`]). If a server lacks batches, the queue takes them from here as one new batch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::batch::{MAX_OPERATIONS, Operation};
+use super::gauges::restoring_add;
+
+/// The most bytes of field names in one replayed batch.
+const MAX_REPLAY_BYTES: usize = 1 << 20;
+
+/// When a confirmed batch is safe, so that it can be dropped from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Safety {
+    /// Whether replicas must have the batch.
+    pub(crate) needs_replicas: bool,
+    /// How long ago the server must have confirmed the batch.
+    pub(crate) age: Option<Duration>,
+}
+
+impl Safety {
+    /// Returns whether every batch is as safe as it can be when the server confirms it.
+    pub(crate) fn is_immediate(&self) -> bool {
+        !self.needs_replicas && self.age.is_none()
+    }
+}
+
+/// The confirmed batches of one key that may be lost, in order.
+#[derive(Debug, Default)]
+pub(crate) struct ReplayLog {
+    entries: VecDeque<Entry>,
+    /// The number of the last batch of this epoch that is not in the log. 0: the log holds all batches.
+    since: u64,
+    /// About how many bytes of memory the entries take.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    operations: Vec<Operation>,
+    /// For each operation that sets a gauge or adds to one: the value that it had before, as far as this
+    /// process knows.
+    before: Vec<f64>,
+    confirmed_at: Instant,
+    is_replicated: bool,
+    bytes: usize,
+}
+
+/// Some batches of the log, as one.
+#[derive(Debug)]
+pub(crate) struct Repetition {
+    /// The number of the last batch among them.
+    pub(crate) number: u64,
+    pub(crate) operations: Vec<Operation>,
+    /// How many batches there are.
+    pub(crate) batches: usize,
+}
+
+impl ReplayLog {
+    /// Adds a batch that was confirmed now. `before` is what [`super::gauges`] returned for its operations.
+    pub(crate) fn push(&mut self, number: u64, mut operations: Vec<Operation>, before: Vec<f64>) {
+        operations.shrink_to_fit();
+        let fields: usize = operations.iter().map(Operation::size).sum();
+        let bytes = size_of::<Entry>()
+            + operations.len() * size_of::<Operation>()
+            + fields
+            + before.len() * size_of::<f64>();
+        self.bytes += bytes;
+        let confirmed_at = Instant::now();
+        self.entries.push_back(Entry {
+            number,
+            operations,
+            before,
+            confirmed_at,
+            is_replicated: false,
+            bytes,
+        });
+    }
+
+    /// Notes that a batch was confirmed and is not kept.
+    pub(crate) fn skip(&mut self, number: u64) {
+        self.clear();
+        self.since = number;
+    }
+
+    /// Forgets everything, because a new epoch begins.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Returns about how many bytes of memory the entries take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns whether the log holds batches, and all of this epoch.
+    pub(crate) fn is_whole_epoch(&self) -> bool {
+        self.since == 0 && !self.entries.is_empty()
+    }
+
+    /// Returns the number of the first batch in the log.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.number)
+    }
+
+    /// Returns the number of the last batch that is, or was, in the log.
+    pub(crate) fn last(&self) -> u64 {
+        self.entries.back().map_or(self.since, |entry| entry.number)
+    }
+
+    /// Returns how many operations the batches after `number` have.
+    pub(crate) fn operations_after(&self, number: u64) -> usize {
+        let later = self.entries.iter().rev().take_while(|entry| entry.number > number);
+        later.map(|entry| entry.operations.len()).sum()
+    }
+
+    /// Notes that the replicas have all batches of the log.
+    pub(crate) fn note_replicated(&mut self) {
+        let new = self.entries.iter_mut().rev().take_while(|entry| !entry.is_replicated);
+        new.for_each(|entry| entry.is_replicated = true);
+    }
+
+    /// Returns whether some batches are not known to be on the replicas.
+    pub(crate) fn awaits_replicas(&self) -> bool {
+        self.entries.back().is_some_and(|entry| !entry.is_replicated)
+    }
+
+    /// Drops batches that are safe.
+    pub(crate) fn trim(&mut self, safety: Safety, now: Instant) {
+        let is_safe = |entry: &Entry| {
+            let is_old =
+                safety.age.is_none_or(|age| now.saturating_duration_since(entry.confirmed_at) >= age);
+            (entry.is_replicated || !safety.needs_replicas) && is_old
+        };
+        while self.entries.front().is_some_and(is_safe) {
+            self.drop_first();
+        }
+    }
+
+    /// Drops the first batch, which may be lost from now on.
+    pub(crate) fn drop_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.since = entry.number;
+            self.bytes -= entry.bytes;
+        }
+    }
+
+    /// Notes that the last batch on the server is `number`. Returns whether batches after it are neither
+    /// there nor here. They are lost, and are reported once.
+    pub(crate) fn note_server(&mut self, number: u64) -> bool {
+        let is_gap = number < self.since;
+        self.since = self.since.min(number);
+        is_gap
+    }
+
+    /// Merges the batches after `number` into one, as many of them as fit. Returns `None` if there are none.
+    ///
+    /// Many processes may do this at once after a failover. So a field that has changed in each of a hundred
+    /// batches is one operation, and not a hundred.
+    pub(crate) fn repeat_after(&self, number: u64) -> Option<Repetition> {
+        let mut merged = Merged::default();
+        let mut repetition = None;
+        for entry in self.entries.iter().filter(|entry| entry.number > number) {
+            if repetition.is_some() && !merged.has_room_for(&entry.operations) {
+                break;
+            }
+            let mut before = entry.before.iter().copied();
+            entry.operations.iter().for_each(|operation| merged.add(operation, &mut before));
+            let batches = repetition.map_or(1, |(_, batches)| batches + 1);
+            repetition = Some((entry.number, batches));
+        }
+        let (number, batches) = repetition?;
+        Some(Repetition { number, operations: merged.into_operations(), batches })
+    }
+}
+
+/// Operations of several batches, merged by field.
+#[derive(Debug, Default)]
+struct Merged<'log> {
+    is_cleared: bool,
+    /// Fields are independent of each other.
+    fields: BTreeMap<&'log str, MergedField>,
+    bytes: usize,
+}
+
+/// The operations of one field, in order.
+#[derive(Debug, Default)]
+struct MergedField {
+    operations: Vec<Operation>,
+    /// The value that the gauge had before the first of them, if it is one.
+    before: Option<f64>,
+}
+
+impl<'log> Merged<'log> {
+    fn has_room_for(&self, operations: &[Operation]) -> bool {
+        let fields = operations.iter().filter_map(Operation::field);
+        let new = fields.filter(|field| !self.fields.contains_key(field)).map(str::len);
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), length| (count + 1, bytes + length));
+        self.fields.len() + count <= MAX_OPERATIONS && self.bytes + bytes <= MAX_REPLAY_BYTES
+    }
+
+    /// Adds an operation. `before` yields the values that gauges had before.
+    fn add(&mut self, operation: &'log Operation, before: &mut impl Iterator<Item = f64>) {
+        let Some(name) = operation.field() else {
+            self.is_cleared = true;
+            self.fields.clear();
+            return;
+        };
+        let bytes = &mut self.bytes;
+        let field = self.fields.entry(name).or_insert_with(|| {
+            *bytes += name.len();
+            MergedField::default()
+        });
+        match operation {
+            Operation::Add { amount, is_gauge, .. } => {
+                field.note_before(if *is_gauge { before.next() } else { None });
+                field.add(name, *amount);
+            }
+            Operation::Set { value, .. } => {
+                field.note_before(before.next());
+                field.set(name, *value);
+            }
+            Operation::Delete { .. } => field.operations = vec![Operation::Delete { field: name.to_owned() }],
+            &Operation::Restore { value, at, .. } => {
+                field.operations.push(Operation::Restore { field: name.to_owned(), value, at });
+            }
+            // Neither has a field that is logged.
+            Operation::Clear | Operation::Replay { .. } => {}
+        }
+    }
+
+    fn into_operations(self) -> Vec<Operation> {
+        let clear = self.is_cleared.then_some(Operation::Clear);
+        let changes = self.fields.into_values().flat_map(|field| field.operations);
+        clear.into_iter().chain(changes).collect()
+    }
+}
+
+impl MergedField {
+    fn note_before(&mut self, before: Option<f64>) {
+        self.before = self.before.or(before);
+    }
+
+    fn add(&mut self, name: &str, more: f64) {
+        match self.operations.last_mut() {
+            Some(Operation::Add { amount, .. }) => *amount += more,
+            Some(Operation::Replay { value, .. }) => *value += more,
+            _ => self.operations.push(restoring_add(name.to_owned(), more)),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: f64) {
+        // Earlier changes do not matter, but a deletion leaves no value that another process has set before.
+        self.operations.retain(|operation| matches!(operation, Operation::Delete { .. }));
+        let before = self.before.unwrap_or_default();
+        self.operations.push(Operation::Replay { field: name.to_owned(), value, before });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Weak;
+
+    fn add(field: &str, amount: f64) -> Operation {
+        Operation::Add { field: field.to_owned(), amount, metric: Weak::new(), is_gauge: false }
+    }
+
+    fn add_to_gauge(field: &str, amount: f64) -> Operation {
+        Operation::Add { field: field.to_owned(), amount, metric: Weak::new(), is_gauge: true }
+    }
+
+    fn set(field: &str, value: f64) -> Operation {
+        Operation::Set { field: field.to_owned(), value, metric: Weak::new() }
+    }
+
+    fn delete(field: &str) -> Operation {
+        Operation::Delete { field: field.to_owned() }
+    }
+
+    /// Returns a short description of an operation.
+    fn shown(operation: &Operation) -> String {
+        match operation {
+            Operation::Add { field, amount, .. } => format!("{field}+{amount}"),
+            Operation::Replay { field, value, before } => format!("{field}={value} after {before}"),
+            Operation::Delete { field } => format!("-{field}"),
+            Operation::Restore { field, value, at } => format!("{field}={value} of {at}"),
+            Operation::Clear => "clear".to_owned(),
+            Operation::Set { .. } => panic!("a plain set would overwrite a later one of another process"),
+        }
+    }
+
+    fn repeated(log: &ReplayLog, after: u64) -> (u64, usize, Vec<String>) {
+        let repetition = log.repeat_after(after).unwrap();
+        (repetition.number, repetition.batches, repetition.operations.iter().map(shown).collect())
+    }
+
+    #[test]
+    fn the_batches_after_a_number_become_one_batch_with_one_operation_for_each_field() {
+        let mut log = ReplayLog::default();
+        log.push(2, vec![add("a", 1.0), add("b", 2.0)], Vec::new());
+        log.push(5, vec![add("a", 10.0)], Vec::new());
+        log.push(9, vec![add("a", 100.0), add("c", 4.0)], Vec::new());
+        assert_eq!(repeated(&log, 0), (9, 3, vec!["a+111".into(), "b+2".into(), "c+4".into()]));
+        assert_eq!(repeated(&log, 2), (9, 2, vec!["a+110".into(), "c+4".into()]));
+        assert!(log.repeat_after(9).is_none());
+        assert_eq!(log.operations_after(5), 2);
+    }
+
+    #[test]
+    fn a_gauge_is_set_again_only_after_the_value_that_it_had_before_the_first_change() {
+        let mut log = ReplayLog::default();
+        log.push(1, vec![set("g", 5.0)], vec![0.0]);
+        log.push(2, vec![add_to_gauge("g", 2.0), set("h", 1.0)], vec![5.0, 8.0]);
+        log.push(3, vec![set("g", 6.0), add_to_gauge("h", 1.0)], vec![7.0, 1.0]);
+        assert_eq!(repeated(&log, 0).2, ["g=6 after 0", "h=2 after 8"]);
+        assert_eq!(repeated(&log, 1).2, ["g=6 after 5", "h=2 after 8"], "the first change was an addition");
+        assert_eq!(repeated(&log, 2).2, ["g=6 after 7", "h+1"]);
+    }
+
+    #[test]
+    fn deletions_stay_before_later_changes_and_undo_earlier_ones() {
+        let mut log = ReplayLog::default();
+        log.push(1, vec![add("a", 1.0), add("b", 1.0), set("g", 1.0)], vec![0.0]);
+        log.push(2, vec![delete("a"), add("b", 1.0), delete("g")], Vec::new());
+        log.push(3, vec![add("a", 4.0), set("g", 3.0)], vec![1.0]);
+        assert_eq!(repeated(&log, 0).2, ["-a", "a+4", "b+2", "-g", "g=3 after 0"]);
+        log.push(4, vec![Operation::Clear, add("b", 7.0)], Vec::new());
+        assert_eq!(repeated(&log, 0).2, ["clear", "b+7"]);
+        log.push(5, vec![Operation::Restore { field: "g".into(), value: 2.0, at: 9 }, add("g", 1.0)], vec![]);
+        assert_eq!(repeated(&log, 4).2, ["g=2 of 9", "g+1"]);
+    }
+
+    #[test]
+    fn a_repetition_holds_whole_batches_as_long_as_there_is_room() {
+        let mut log = ReplayLog::default();
+        let many = |from: usize| (from..from + 600).map(|field| add(&field.to_string(), 1.0)).collect();
+        log.push(1, many(0), Vec::new());
+        log.push(2, many(0), Vec::new());
+        log.push(3, many(1_000), Vec::new());
+        let first = log.repeat_after(0).unwrap();
+        assert_eq!((first.number, first.batches, first.operations.len()), (2, 2, 600));
+        let second = log.repeat_after(first.number).unwrap();
+        assert_eq!((second.number, second.batches, second.operations.len()), (3, 1, 600));
+    }
+
+    #[test]
+    fn a_batch_is_dropped_when_it_is_as_safe_as_wanted() {
+        let mut log = ReplayLog::default();
+        log.push(1, vec![add("a", 1.0)], Vec::new());
+        let bytes = log.bytes();
+        log.note_replicated();
+        log.push(2, vec![add("a", 1.0)], Vec::new());
+        let later = Instant::now() + Duration::from_secs(3);
+        let both = Safety { needs_replicas: true, age: Some(Duration::from_secs(3)) };
+        log.trim(both, Instant::now());
+        assert!(log.is_whole_epoch() && log.awaits_replicas(), "none is old enough");
+        log.trim(both, later);
+        assert_eq!((log.first(), log.bytes()), (Some(2), bytes), "the second is not replicated");
+        log.trim(Safety { needs_replicas: false, age: None }, later);
+        assert_eq!((log.first(), log.last(), log.bytes()), (None, 2, 0));
+    }
+
+    #[test]
+    fn a_gap_is_reported_once() {
+        let mut log = ReplayLog::default();
+        log.push(4, vec![add("a", 1.0)], Vec::new());
+        log.push(6, vec![add("a", 1.0)], Vec::new());
+        assert!(!log.note_server(4) && !log.note_server(0), "the log holds everything");
+        log.drop_first();
+        assert!(!log.note_server(4));
+        assert!(log.note_server(3));
+        assert!(!log.note_server(3), "it was reported");
+        assert_eq!(log.repeat_after(3).map(|repetition| repetition.number), Some(6));
+    }
+}
