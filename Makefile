@@ -13,8 +13,8 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-rust test-c test-python test-ruby test-ruby-client test-examples sanitize fuzz bench lint \
-	docs pages package install uninstall clean
+.PHONY: help demo test test-long test-rust test-c test-python test-ruby test-ruby-client test-examples sanitize fuzz \
+	bench lint docs pages package install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 
 test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
 	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
+
+test-long: ## Repeat the tests of failovers and crashes of Redis 20 times each.
+	@scripts/need cargo cc redis-server
+	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover
 
 test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server

@@ -23,11 +23,13 @@ fn shown(backend: &Backend, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }
 
-const SELF_METRICS: [&str; 9] = [
+const SELF_METRICS: [&str; 11] = [
     "pytheus_backend_batches_sent_total",
     "pytheus_backend_batches_resent_total",
     "pytheus_backend_batches_refused_total",
     "pytheus_backend_operations_sent_total",
+    "pytheus_backend_batches_replayed_total",
+    "pytheus_backend_losses_total",
     "pytheus_backend_scrapes_total",
     "pytheus_backend_scrape_errors_total",
     "pytheus_backend_last_flush_timestamp_seconds",

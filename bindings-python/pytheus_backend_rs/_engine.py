@@ -116,6 +116,10 @@ class Statistics(NamedTuple):
     scrape_errors: int
     #: When the server last confirmed what was sent, in seconds since 1970; 0 if it never has.
     last_flush_timestamp: float
+    #: Confirmed batches that were sent again because the server had lost them.
+    batches_replayed: int
+    #: How often the server lost confirmed changes of a family that could not be sent again.
+    losses: int
 
 
 class Rendered(NamedTuple):

@@ -95,6 +95,8 @@ class BackendStatistics:
     scrapes: int
     scrape_errors: int
     last_flush_timestamp: float
+    batches_replayed: int
+    losses: int
 
 class Lib:
     BACKEND_ABI_VERSION: int

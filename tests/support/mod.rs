@@ -220,6 +220,22 @@ impl Server {
 }
 
 impl Server {
+    /// Returns the files of the server, by their path in its folder.
+    pub fn copy_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = |folder: &std::path::Path| -> Vec<PathBuf> {
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+        };
+        let (folders, top): (Vec<_>, Vec<_>) =
+            files(&self.folder).into_iter().partition(|path| path.is_dir());
+        let all = top.into_iter().chain(folders.iter().flat_map(|folder| files(folder)));
+        all.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+    }
+
+    /// Gives a server that does not run its files of an earlier time.
+    pub fn restore_files(&self, files: &[(PathBuf, Vec<u8>)]) {
+        files.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    }
+
     /// Makes the server lose its data without a word, as a restart does.
     pub fn lose_data(&mut self) {
         self.kill();

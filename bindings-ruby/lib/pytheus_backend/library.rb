@@ -49,7 +49,7 @@ module PytheusBackend
     class BackendStatistics < FFI::Struct
       layout size: :size_t, batches_sent: :uint64, batches_resent: :uint64, batches_refused: :uint64,
              operations_sent: :uint64, metrics_pending: :uint64, metrics_held_back: :uint64, scrapes: :uint64,
-             scrape_errors: :uint64, last_flush_timestamp: :double
+             scrape_errors: :uint64, last_flush_timestamp: :double, batches_replayed: :uint64, losses: :uint64
     end
 
     METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5 }.freeze

@@ -53,12 +53,21 @@ local function renew(name)
   return redis.call('EXPIRE', name, expiry)
 end
 
+-- Raises an error if this server is a replica. A master that was deposed has the data of the new master. The
+-- writer would take the difference for a loss, or for a key that was deleted on purpose.
+local function refuse_on_replica()
+  redis.call('HDEL', writers, '')
+end
+
 local entries = redis.pcall('HMGET', writers, 'epoch', writer)
 if entries.err then -- of another type
   return redis.error_reply('WRITERS ' .. entries.err)
 end
 local epoch, seen = entries[1], entries[2]
-if not epoch and not ARGV[FIRST] then return {2} end
+if not epoch and not ARGV[FIRST] then
+  refuse_on_replica()
+  return {2}
+end
 
 local kind = redis.pcall('TYPE', key)
 if kind.err then return kind end
@@ -104,14 +113,18 @@ if not epoch or epoch ~= ARGV[8] then
     redis.call('HSET', writers, 'epoch', epoch)
     renew(writers)
   end
+  refuse_on_replica()
   return {2, epoch, adopted}
 end
 
 local last = seen and tonumber(string.match(seen, '^%d+')) or 0
 if ARGV[FIRST] and number <= last then return {0} end
-if last ~= base then return {3, seen and last or -1} end
--- A question (a batch without changes) ends here: the server has everything.
-if not ARGV[FIRST] then return {1} end
+if last ~= base or not ARGV[FIRST] then
+  refuse_on_replica()
+  if last ~= base then return {3, seen and last or -1} end
+  -- A question (a batch without changes) ends here: the server has everything.
+  return {1}
+end
 
 if not seen then
   -- The first batch of a writer tests whether the server accepts entries at all.

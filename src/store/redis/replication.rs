@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value};
+use redis::{Cmd, ServerError, Value};
 
 use super::connection::command;
 use super::link::ServerRun;
 use super::options::RedisOptions;
 use super::replay_log::Safety;
-use super::reply::text;
+use super::reply::{describe, text};
 
 /// How long after its confirmation a batch is certainly in an append-only file. The server writes the file
 /// every second, and may be a second late.
@@ -141,9 +141,10 @@ impl Replication {
             Value::Int(count) if usize::try_from(*count).is_ok_and(|count| count >= self.required()) => {
                 Acknowledgement::Enough
             }
-            Value::ServerError(error) => {
+            // Any other error passes, such as UNBLOCKED of a master that was deposed while it waited.
+            Value::ServerError(error) if is_forbidden(error) => {
                 self.is_forbidden = true;
-                Acknowledgement::Refused(super::reply::describe(error))
+                Acknowledgement::Refused(describe(error))
             }
             _ => {
                 self.wait_at = now + PAUSE;
@@ -151,6 +152,11 @@ impl Replication {
             }
         }
     }
+}
+
+/// Returns whether the user may not call the command, or the server does not have it.
+fn is_forbidden(error: &ServerError) -> bool {
+    error.code() == "NOPERM" || describe(error).contains("unknown command")
 }
 
 /// Returns whether a line of `INFO replication` is about a replica that receives what is written.

@@ -1,0 +1,193 @@
+-- Applies a batch exactly once, in the epoch that it was made for. KEYS: the family's key, its writers' key.
+-- ARGV: writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention
+-- in seconds, writers before a sweep, epoch; then triples of operation, field, value. Without KEYS it does
+-- nothing, which the store uses to find out whether scripts may run.
+--
+-- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark
+-- names a field whose value was not a number and was replaced, or a change that was refused. {2, epoch,
+-- adopted} means that nothing was applied, because the family has another epoch. If there was none, a new one
+-- begins. "adopted" is present if the key had values before. {2} answers a question (a batch without changes)
+-- if there is no epoch.
+--
+-- Redis does not undo changes when a script fails. So the script tries everything that the server may refuse
+-- before the first change, and returns the error if there is one. After the first change, the batch is always
+-- recorded as applied.
+
+local key, writers = KEYS[1], KEYS[2]
+if not key then return {0} end
+local writer, number, expiry = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local FIRST = 9
+local INFINITY = 1 / 0
+
+-- The script adds in doubles, because HINCRBYFLOAT refuses infinities and keeps no more than 17 decimals.
+local function read(text)
+  local lower = string.lower(text)
+  if lower == 'inf' or lower == '+inf' then return INFINITY end
+  if lower == '-inf' then return -INFINITY end
+  if lower == 'nan' or lower == '-nan' then return 0 / 0 end
+  return tonumber(text)
+end
+
+-- The text of a value that exists and was never changed. A zero that was counted or set has another spelling.
+local UNTOUCHED = '0'
+
+local function write(value)
+  if value ~= value then return 'nan' end
+  if value == INFINITY then return 'inf' end
+  if value == -INFINITY then return '-inf' end
+  if value == 0 then return 1 / value > 0 and '0.0' or '-0.0' end
+  local text
+  for digits = 15, 17 do
+    text = string.format('%.' .. digits .. 'g', value)
+    if tonumber(text) == value then break end
+  end
+  return text
+end
+
+local function renew(name)
+  if expiry == '0' then return redis.pcall('PERSIST', name) end
+  return redis.call('EXPIRE', name, expiry)
+end
+
+local entries = redis.pcall('HMGET', writers, 'epoch', writer)
+if entries.err then -- of another type
+  return redis.error_reply('WRITERS ' .. entries.err)
+end
+local epoch, seen = entries[1], entries[2]
+if not epoch and not ARGV[FIRST] then return {2} end
+
+local kind = redis.pcall('TYPE', key)
+if kind.err then return kind end
+kind = kind.ok
+if kind ~= 'none' and kind ~= 'string' and kind ~= 'hash' then
+  return redis.error_reply('FOREIGN it is a ' .. kind)
+end
+
+-- Returns why a key without a writers' key cannot hold values of this family.
+local function foreign()
+  if kind ~= 'none' and kind ~= ARGV[4] then return 'it is a ' .. kind end
+  if kind == 'string' then
+    local value = redis.pcall('GET', key)
+    if type(value) == 'table' then return value.err end
+    if not read(value) then return 'it holds "' .. string.sub(value, 1, 40) .. '", which is not a number' end
+  elseif kind == 'hash' then
+    local found = redis.pcall('HSCAN', key, 0, 'COUNT', 32)
+    if found.err then return found.err end
+    for index = 1, #found[2], 2 do
+      local field = found[2][index]
+      if not string.find(field, '^{.*}') then
+        return 'its field "' .. string.sub(field, 1, 40) .. '" is not a set of labels'
+      end
+    end
+  end
+end
+
+if not epoch or epoch ~= ARGV[8] then
+  local adopted
+  if not epoch then
+    local reason = foreign()
+    if reason then return redis.error_reply('FOREIGN ' .. reason) end
+    -- The id must be new. The writer's name tells it from epochs of other writers, and the time tells it from
+    -- an epoch that this same batch began before a loss.
+    local time = redis.pcall('TIME')
+    epoch = writer .. '-' .. ARGV[2] .. '-' .. (time[1] and time[1] .. '.' .. time[2] or ARGV[5])
+    if kind ~= 'none' then
+      -- The writers' key is gone or never existed, but the values exist. They must not be restored on top of
+      -- themselves, which the "+" tells the writers.
+      adopted, epoch = kind, epoch .. '+'
+      if redis.pcall('TTL', key) == -1 then epoch = epoch .. 'keep' end
+    end
+    redis.call('HSET', writers, 'epoch', epoch)
+    renew(writers)
+  end
+  return {2, epoch, adopted}
+end
+-- A question (a batch without changes) ends here: the epoch is still the same.
+if not ARGV[FIRST] then return {1} end
+
+if seen and number <= tonumber(string.match(seen, '^%d+')) then
+  return {0}
+end
+
+if not seen then
+  -- The first batch of a writer tests whether the server accepts entries at all.
+  redis.call('HSET', writers, writer, '0 ' .. ARGV[5])
+end
+renew(writers)
+-- A key that had no expiry when it was adopted gets none.
+local is_kept = kind ~= 'none' and string.find(epoch, '+keep', 1, true) and redis.pcall('TTL', key) == -1
+
+-- A family is a hash as soon as one process declares labels for it. The value without labels is the field
+-- "{}".
+local is_hash = kind == 'hash' or ARGV[4] == 'hash'
+if is_hash and kind == 'string' then
+  local value = redis.pcall('GET', key)
+  if type(value) == 'table' then return value end
+  local deleted = redis.pcall('DEL', key)
+  if type(deleted) == 'table' then return deleted end
+  redis.call('HSET', key, '{}', value)
+end
+
+-- One change. Errors are returned, not raised.
+local result = {1}
+local function change(operation, field, value)
+  local current
+  if operation == 'add' or operation == 'restore' then
+    if is_hash then current = redis.pcall('HGET', key, field) else current = redis.pcall('GET', key) end
+    if type(current) == 'table' then return current end
+  end
+  if operation == 'add' then
+    local base, amount = current and read(current), read(value)
+    if base and amount == 0 then return true end
+    if current and not base then
+      result[#result + 1] = field .. ': the value was not a number, and was replaced'
+    end
+    value = (base or amount ~= 0) and write((base or 0) + amount) or UNTOUCHED
+    if is_hash then return redis.pcall('HSET', key, field, value) end
+    return redis.pcall('SET', key, value)
+  end
+  if operation == 'restore' then
+    -- The argument is the value that one writer remembers, and the time at which that writer last changed it.
+    -- The value is restored unless another process has counted since the loss. If several writers restore a
+    -- value, the one with the latest time wins.
+    local remembered, at = string.match(value, '^(%S+) (%d+)$')
+    value = remembered
+    local mark = 'restored ' .. field
+    local text, before = string.match(redis.call('HGET', writers, mark) or '', '^(%S+) (%d+) %d+$')
+    local is_older = text == current and tonumber(before) < tonumber(at)
+    if current and current ~= UNTOUCHED and not is_older then return true end
+    redis.call('HSET', writers, mark, write(read(value)) .. ' ' .. at .. ' ' .. ARGV[5])
+  end
+  if operation == 'set' or operation == 'restore' then
+    value = write(read(value))
+    if is_hash then return redis.pcall('HSET', key, field, value) end
+    return redis.pcall('SET', key, value)
+  end
+  if is_hash and operation == 'delete' then return redis.pcall('HDEL', key, field) end
+  return redis.pcall('DEL', key)
+end
+
+for index = FIRST, #ARGV, 3 do
+  local reply = change(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+  if type(reply) == 'table' and reply.err then
+    if index == FIRST then return redis.error_reply(reply.err) end
+    result[#result + 1] = ARGV[index + 1] .. ': ' .. ARGV[index] .. ' was refused: ' .. reply.err
+  end
+end
+redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])
+if not is_kept then renew(key) end
+
+-- Sweeps out entries of processes that died. Each new writer looks at a few entries, which bounds the work.
+local count = not seen and redis.pcall('HLEN', writers)
+if type(count) == 'number' and count >= tonumber(ARGV[7]) then
+  local some = redis.pcall('HRANDFIELD', writers, 32, 'WITHVALUES')
+  if some.err then -- before Redis 6.2, or not allowed
+    some = redis.pcall('HSCAN', writers, 0, 'COUNT', 32)[2] or {}
+  end
+  for index = 1, #some, 2 do
+    local last = tonumber(string.match(some[index + 1], '(%d+)$'))
+    local is_old = not last or last + tonumber(ARGV[6]) < tonumber(ARGV[5])
+    if is_old and some[index] ~= 'epoch' then redis.pcall('HDEL', writers, some[index]) end
+  end
+end
+return result
