@@ -369,10 +369,10 @@ class RedisBackend(_SharedBackend):
     - `shutdown_timeout` (2): how many seconds the end of the process may take to send what is
       pending
     - `pipeline_threads` (4): how many threads, each with a connection of its own, serve scrapes
-    - `replicas` (auto): how many replicas must have a batch before the process forgets it, or auto for as many as the
-      server has; 0 for none
-    - `replay_log_mb` (16): how many megabytes of memory may hold batches that the server has confirmed and could still
-      lose; 0 for none
+    - `replicas` (auto): how many replicas must have a batch before the process forgets it, or auto
+      for as many as the server has; 0 for none
+    - `replay_log_mb` (16): how many megabytes of memory may hold batches that the server has
+      confirmed and could still lose; 0 for none
     - `required` (True): whether a server that cannot be reached is an error when the store is
       opened (true), or is connected to as soon as it can be (false)
     - `read_only` (False): for a program that only reads: do not check that the user may run

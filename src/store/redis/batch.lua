@@ -53,10 +53,13 @@ local function renew(name)
   return redis.call('EXPIRE', name, expiry)
 end
 
--- Raises an error if this server is a replica. A master that was deposed has the data of the new master. The
+-- Returns an error if this server is a replica. A master that was deposed has the data of the new master. The
 -- writer would take the difference for a loss, or for a key that was deleted on purpose.
-local function refuse_on_replica()
-  redis.call('HDEL', writers, '')
+local function refusal_of_replica()
+  local reply = redis.pcall('HDEL', writers, '')
+  if type(reply) == 'table' and string.find(reply.err, 'READONLY', 1, true) then
+    return redis.error_reply("READONLY You can't write against a read only replica.")
+  end
 end
 
 local entries = redis.pcall('HMGET', writers, 'epoch', writer)
@@ -64,10 +67,7 @@ if entries.err then -- of another type
   return redis.error_reply('WRITERS ' .. entries.err)
 end
 local epoch, seen = entries[1], entries[2]
-if not epoch and not ARGV[FIRST] then
-  refuse_on_replica()
-  return {2}
-end
+if not epoch and not ARGV[FIRST] then return refusal_of_replica() or {2} end
 
 local kind = redis.pcall('TYPE', key)
 if kind.err then return kind end
@@ -113,18 +113,14 @@ if not epoch or epoch ~= ARGV[8] then
     redis.call('HSET', writers, 'epoch', epoch)
     renew(writers)
   end
-  refuse_on_replica()
-  return {2, epoch, adopted}
+  return refusal_of_replica() or {2, epoch, adopted}
 end
 
 local last = seen and tonumber(string.match(seen, '^%d+')) or 0
 if ARGV[FIRST] and number <= last then return {0} end
-if last ~= base or not ARGV[FIRST] then
-  refuse_on_replica()
-  if last ~= base then return {3, seen and last or -1} end
-  -- A question (a batch without changes) ends here: the server has everything.
-  return {1}
-end
+if last ~= base then return refusal_of_replica() or {3, seen and last or -1} end
+-- A question (a batch without changes) ends here: the server has everything.
+if not ARGV[FIRST] then return refusal_of_replica() or {1} end
 
 if not seen then
   -- The first batch of a writer tests whether the server accepts entries at all.
