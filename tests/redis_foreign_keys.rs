@@ -432,12 +432,13 @@ fn a_user_that_may_not_run_scripts_is_told_when_the_store_is_opened() {
 }
 
 #[test]
-fn the_server_shows_program_and_process_of_each_connection() {
+fn the_server_shows_program_host_and_process_of_each_connection() {
     let server = Server::start();
     let backend = open(&server, "");
     counter(&backend, "requests_total").get().unwrap();
     let clients: String = server.run_words("CLIENT LIST");
-    let name = format!(":{} ", std::process::id());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = format!(":{}:{} ", host.trim_end(), std::process::id());
     let own = clients.lines().filter(|line| line.contains("name=redis_foreign_keys") && line.contains(&name));
     assert_eq!(own.count(), 2, "{clients}");
     server.run_words::<()>("ACL SETUSER limited on >secret ~* &* +@all -client -info");

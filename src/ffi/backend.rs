@@ -40,11 +40,14 @@ use crate::backend::Backend;
 /// - `db` (0): the number of the logical database, unless the path of the URL gives it
 /// - `username`: the user to log in as, unless the URL gives it before the host
 /// - `password`: the password to log in with, unless the URL gives it before the host
-/// - `client_name`: the name of the connections in CLIENT LIST, instead of program:pid
+/// - `client_name`: the name of the connections in CLIENT LIST, instead of program:host:pid
 /// - `key_prefix`: text that precedes the name of each key, followed by a dash
 /// - `expire_key_time` (3600): how many seconds after its last write or scrape a key expires, or
 ///   never (or 0) to keep all keys
-/// - `flush_interval_ms` (5): how many milliseconds changes are gathered before they are sent
+/// - `flush_interval_ms` (5): how many milliseconds changes are gathered before they are sent, while
+///   there are few
+/// - `max_flush_interval_ms` (250): how many milliseconds changes are gathered at most, by a process
+///   that always has some to send; no effect below flush_interval_ms
 /// - `connect_timeout` or `socket_connect_timeout` (5): how many seconds connecting may take,
 ///   including the login
 /// - `socket_timeout` (5): how many seconds the server may take to answer

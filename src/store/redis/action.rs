@@ -1,6 +1,7 @@
 //! The BackendAction thread: takes the changes that metrics have gathered, and sends them.
 //!
-//! Between sends it sleeps for `flush_interval`, so that a million increments become a few hundred commands.
+//! Between sends it sleeps for an interval that [`super::pace`] decides, so that a million increments become a
+//! few commands.
 //! It takes events in the order in which they happened, and answers requests.
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
 use super::message::Request;
+use super::pace::Pace;
 use super::sender::BatchSender;
 use super::shared::Shared;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -26,6 +28,7 @@ pub(crate) struct Action {
     shared: Arc<Shared>,
     requests: Receiver<Request>,
     sender: BatchSender,
+    pace: Pace,
     /// Set when the thread must give up at once, because the process is ending.
     abandoned: Arc<AtomicBool>,
 }
@@ -37,7 +40,8 @@ impl Action {
         sender: BatchSender,
         abandoned: Arc<AtomicBool>,
     ) -> Self {
-        Self { shared, requests, sender, abandoned }
+        let pace = Pace::new(shared.options.flush_interval, shared.options.max_flush_interval);
+        Self { shared, requests, sender, pace, abandoned }
     }
 
     /// Runs until the thread is told to stop.
@@ -67,6 +71,7 @@ impl Action {
                 }
                 None => {
                     self.sender.backlog.take_events();
+                    self.pace.has_waited(self.sender.backlog.has_work());
                     if self.sender.link.retry_at().is_none_or(|retry_at| retry_at <= Instant::now()) {
                         // The link logs a failure, and says when to try again.
                         let _ = self.sender.send();
@@ -79,7 +84,7 @@ impl Action {
     /// Waits for a request, or (`None`) until it is time to send.
     fn wait(&mut self) -> Option<Request> {
         let now = Instant::now();
-        let interval = self.shared.options.flush_interval;
+        let interval = self.pace.interval();
         let backlog = &self.sender.backlog;
         let until = match self.sender.link.retry_at() {
             Some(retry_at) => retry_at.min(now + TAKE_EVERY),

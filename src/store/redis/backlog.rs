@@ -14,8 +14,8 @@ use super::outbox::Outbox;
 use super::shared::Shared;
 use crate::cell::Cells;
 
-/// How long after its last change a store counts as busy. While it is busy, the thread wakes up every
-/// `flush_interval` by itself, so changes need not wake it.
+/// How long after its last change a store counts as busy. While it is busy, the thread wakes up by itself
+/// after each interval, so changes need not wake it.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// What waits to be sent.

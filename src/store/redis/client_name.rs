@@ -1,16 +1,20 @@
-//! The name that the server's CLIENT LIST shows for this process, unless the program chooses another one.
+//! The name that the server's CLIENT LIST shows for the connections of this process, unless the program
+//! chooses another one.
 
 use std::path::Path;
 use std::process;
 
-/// The most characters of the program's name that are used.
+/// The most characters of the program's name, and of the host's, that are used.
 const LONGEST: usize = 48;
 
-/// Returns the name of the program and the process id, as in `gunicorn:1234`.
+/// Returns the name of the program, the host and the process id, as in `gunicorn:web-7:1234`.
+///
+/// Process ids repeat between machines and containers, so an operator needs the host to find the process.
 pub(crate) fn client_name() -> String {
     let arguments: Vec<String> =
         std::env::args_os().take(8).map(|argument| argument.to_string_lossy().into_owned()).collect();
-    format!("{}:{}", program(&arguments), process::id())
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{}:{}:{}", program(&arguments), usable(&host), process::id())
 }
 
 /// Returns the name of the program that was started with these arguments. For an interpreter, that is the
@@ -27,12 +31,15 @@ fn program(arguments: &[String]) -> String {
             name = file(script);
         }
     }
-    // The server refuses spaces and control characters.
-    let name: String = name
-        .chars()
-        .take(LONGEST)
-        .map(|letter| if letter.is_ascii_graphic() { letter } else { '_' })
-        .collect();
+    usable(&name)
+}
+
+/// Returns the name without spaces and control characters, which the server refuses, and without the colons
+/// that separate the parts.
+fn usable(name: &str) -> String {
+    let is_usable = |letter: char| letter.is_ascii_graphic() && letter != ':';
+    let name: String =
+        name.chars().take(LONGEST).map(|letter| if is_usable(letter) { letter } else { '_' }).collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 

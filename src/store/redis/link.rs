@@ -13,8 +13,11 @@ use super::options::RedisOptions;
 use super::socket::{SocketSlot, Terms};
 use super::throttle::Throttle;
 use crate::model::error::{Error, Result};
+use crate::process::random::random_bits;
 
-/// How long to wait before the first new attempt. Each further pause is twice as long, up to the longest.
+/// How long to wait before the first new attempt. Each further pause is twice as long, up to the longest. The
+/// actual wait is a random time between half of the pause and all of it, because many processes lose a server
+/// at the same moment and must not all come back at the same moment.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -174,7 +177,7 @@ impl Link {
                 FIRST_PAUSE
             }
         };
-        self.lost = Some(Lost { pause, retry_at: Instant::now() + pause });
+        self.lost = Some(Lost { pause, retry_at: Instant::now() + jittered(pause, random_bits()) });
     }
 
     fn exchange_once(
@@ -205,5 +208,23 @@ impl Link {
         self.posted_until = None;
         self.run_id = connection.run_id().cloned();
         self.connection = Some(connection);
+    }
+}
+
+/// Returns a time from half of `pause` up to all of it, as `random` decides.
+fn jittered(pause: Duration, random: u64) -> Duration {
+    let half = pause / 2;
+    half + half.mul_f64(random as f64 / u64::MAX as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_spread_over_the_second_half() {
+        assert_eq!(jittered(LONGEST_PAUSE, 0), LONGEST_PAUSE / 2);
+        assert_eq!(jittered(LONGEST_PAUSE, u64::MAX / 2), LONGEST_PAUSE * 3 / 4);
+        assert_eq!(jittered(LONGEST_PAUSE, u64::MAX), LONGEST_PAUSE);
     }
 }

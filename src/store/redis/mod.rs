@@ -21,6 +21,7 @@ mod message;
 mod old_layout;
 mod options;
 mod outbox;
+mod pace;
 mod pipeline;
 mod question;
 mod queue;

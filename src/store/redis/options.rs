@@ -38,8 +38,10 @@ pub(crate) struct RedisOptions {
     pub(crate) key_prefix: Option<String>,
     /// How many seconds after its last write or scrape a key expires. 0: never.
     pub(crate) expire_key_time: u64,
-    /// How long changes are gathered, at most, before they are sent.
+    /// How long changes are gathered before they are sent, while there are few.
     pub(crate) flush_interval: Duration,
+    /// How long changes are gathered at most, while there are many.
+    pub(crate) max_flush_interval: Duration,
     /// How long connecting may take, including the login but not the resolution of the host name.
     pub(crate) connect_timeout: Duration,
     /// How long the server may take to answer one request.
@@ -77,6 +79,7 @@ impl RedisOptions {
             key_prefix: None,
             expire_key_time: 0,
             flush_interval: Duration::ZERO,
+            max_flush_interval: Duration::ZERO,
             connect_timeout: Duration::ZERO,
             socket_timeout: Duration::ZERO,
             collect_timeout: Duration::ZERO,
@@ -134,7 +137,7 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         alias: None,
         expected: "text",
         default: None,
-        help: "the name of the connections in CLIENT LIST, instead of program:pid",
+        help: "the name of the connections in CLIENT LIST, instead of program:host:pid",
         set: |options, value| {
             options.client_name = Some(value.to_owned());
             Some(())
@@ -168,9 +171,21 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         alias: None,
         expected: "a whole number of milliseconds, at least 1",
         default: Some("5"),
-        help: "how many milliseconds changes are gathered before they are sent",
+        help: "how many milliseconds changes are gathered before they are sent, while there are few",
         set: |options, value| {
             options.flush_interval = Duration::from_millis(at_least_one(value)?);
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "max_flush_interval_ms",
+        alias: None,
+        expected: "a whole number of milliseconds, at least 1",
+        default: Some("250"),
+        help: "how many milliseconds changes are gathered at most, by a process that always has some to send; \
+               no effect below flush_interval_ms",
+        set: |options, value| {
+            options.max_flush_interval = Duration::from_millis(at_least_one(value)?);
             Some(())
         },
     },
