@@ -783,8 +783,8 @@ void backend_string_free(char *text);
  *   confirmed and could still lose; 0 for none
  * - `required` (true): whether a server that cannot be reached is an error when the store is
  *   opened (true), or is connected to as soon as it can be (false)
- * - `read_only` (false): for a program that only reads: do not check that the user may run
- *   scripts, as counting needs
+ * - `read_only` (false): for a program that only reads: do not check that the server takes
+ *   what counting needs
  * - `ssl_ca_certs`: with rediss://: a file of PEM certificates to trust instead of those of the
  *   system
  * - `ssl_certfile`: with rediss://: the PEM certificate to show to the server

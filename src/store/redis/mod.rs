@@ -15,6 +15,7 @@ mod client_name;
 mod connection;
 mod epoch;
 mod gauges;
+mod handshake;
 pub(crate) mod layout;
 mod link;
 mod message;
@@ -43,16 +44,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use ::redis::Value;
-
-use self::connection::{Connection, SMALL, refused};
+use self::connection::Connection;
 use self::message::Event;
 pub(crate) use self::options::{Address, OPTIONS, RedisOptions};
 use self::question::Wanted;
 use self::runtime::Runtime;
 use self::shared::Shared;
 use self::slot::RuntimeSlot;
-use self::socket::Terms;
 pub(crate) use self::tls::Tls;
 use super::Store;
 use crate::cell::Cells;
@@ -88,17 +86,7 @@ impl RedisStore {
         batch::initialize();
         let deadline = Instant::now() + options.connect_timeout;
         let connection = Connection::open(&options, deadline, None, &mut || {}).and_then(|mut connection| {
-            if options.read_only {
-                return Ok(connection);
-            }
-            // Try the script here, so that the program sees the error if the user may not run scripts.
-            let commands = [batch::load_script(), batch::try_script()];
-            let terms = Terms { deadline, memory: SMALL, idle: &mut || {} };
-            for reply in connection.exchange(&commands, terms)? {
-                if let Value::ServerError(error) = reply {
-                    return Err(refused(&options.address, &error));
-                }
-            }
+            handshake::check(&mut connection, &options, deadline)?;
             Ok(connection)
         });
         let connection = match connection {

@@ -274,7 +274,7 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         alias: None,
         expected: TRUE_OR_FALSE,
         default: Some("false"),
-        help: "for a program that only reads: do not check that the user may run scripts, as counting needs",
+        help: "for a program that only reads: do not check that the server takes what counting needs",
         set: |options, value| boolean(value).map(|read_only| options.read_only = read_only),
     },
     StoreOption {
