@@ -169,9 +169,8 @@ fn hostile(listener: &TcpListener, bytes: &'static [u8]) {
                 ("LOAD", "+x\r\n"),
                 ("EVALSHA", "*1\r\n:0\r\n"),
             ] {
-                if request.contains(&format!("\r\n{word}\r\n")) {
-                    answer += reply;
-                }
+                let times = request.matches(&format!("\r\n{word}\r\n")).count();
+                answer += &reply.repeat(times);
             }
             if answer.is_empty() || request.contains("\r\nHSET\r\n") {
                 while client.write_all(bytes).is_ok() {}
