@@ -1,4 +1,5 @@
 //! What is checked of a Redis server when a store is opened.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
