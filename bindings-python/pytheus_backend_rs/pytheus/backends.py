@@ -349,7 +349,8 @@ class RedisBackend(_SharedBackend):
     """Values on a Redis or Valkey server, shared by all processes that use it.
 
     `inc`, `dec` and `set` never touch the network and never fail because of it: the engine gathers
-    changes and sends them after `flush_interval_ms` to `max_flush_interval_ms`. `get` and a scrape first send what is pending.
+    changes and sends them after `flush_interval_ms` to `max_flush_interval_ms`. `get` and a scrape
+    first send what is pending.
 
     The place of the server is `host` (127.0.0.1) and `port` (6379), by TLS with `ssl` (False), or
     `unix_socket_path`, or `url`. Options:
