@@ -204,9 +204,9 @@ impl Batch {
         self.base
     }
 
-    /// Returns all operations of a batch that was applied.
-    pub(crate) fn into_operations(self) -> Vec<Operation> {
-        self.operations
+    /// Returns all operations.
+    pub(crate) fn operations(&self) -> &[Operation] {
+        &self.operations
     }
 
     /// Returns the changes, without the operations that restore.

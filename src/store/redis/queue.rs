@@ -310,7 +310,7 @@ impl Queue {
         let count = changes.len();
         let before = changes.iter().filter_map(|change| self.gauges.note(change, made_at)).collect();
         if keeps {
-            self.log.push(number, batch.into_operations(), before);
+            self.log.push(number, batch.operations(), before);
         } else {
             self.log.skip(number);
         }

@@ -5,7 +5,8 @@
 //! queue puts each confirmed batch here. The outbox drops it when the replicas have it and the file is written
 //! ([`Safety`]). If a server lacks batches, the queue takes them from here as one new batch.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{MAX_OPERATIONS, Operation};
@@ -13,6 +14,9 @@ use super::gauges::restoring_add;
 
 /// The most bytes of field names in one replayed batch.
 const MAX_REPLAY_BYTES: usize = 1 << 20;
+
+/// The least number of names of fields for which unused ones are swept out.
+const FIRST_SWEEP: usize = 256;
 
 /// When a confirmed batch is safe, so that it can be dropped from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,7 @@ impl Safety {
 #[derive(Debug, Default)]
 pub(crate) struct ReplayLog {
     entries: VecDeque<Entry>,
+    names: Names,
     /// The number of the last batch of this epoch that is not in the log. 0: the log holds all batches.
     since: u64,
     /// About how many bytes of memory the entries take.
@@ -43,13 +48,41 @@ pub(crate) struct ReplayLog {
 #[derive(Debug)]
 struct Entry {
     number: u64,
-    operations: Vec<Operation>,
+    operations: Box<[Logged]>,
     /// For each operation that sets a gauge or adds to one: the value that it had before, as far as this
     /// process knows.
-    before: Vec<f64>,
+    before: Box<[f64]>,
     confirmed_at: Instant,
     is_replicated: bool,
     bytes: usize,
+}
+
+/// An operation of a batch, in little memory: a busy process may confirm 100,000 in a second.
+#[derive(Debug)]
+struct Logged {
+    /// The field. Empty for the deletion of the whole key.
+    name: Arc<str>,
+    change: Change,
+}
+
+#[derive(Debug)]
+enum Change {
+    Add(f64),
+    AddToGauge(f64),
+    Set(f64),
+    Delete,
+    Clear,
+    /// A value, and the time of its last change. It is rare, and must not make the others larger.
+    Restore(Box<(f64, u64)>),
+}
+
+/// The names of the fields in a log. Most batches have the fields of the one before.
+#[derive(Debug, Default)]
+struct Names {
+    names: HashSet<Arc<str>>,
+    bytes: usize,
+    /// How many operations were logged since unused names were last swept out.
+    logged: usize,
 }
 
 /// Some batches of the log, as one.
@@ -64,23 +97,15 @@ pub(crate) struct Repetition {
 
 impl ReplayLog {
     /// Adds a batch that was confirmed now. `before` is what [`super::gauges`] returned for its operations.
-    pub(crate) fn push(&mut self, number: u64, mut operations: Vec<Operation>, before: Vec<f64>) {
-        operations.shrink_to_fit();
-        let fields: usize = operations.iter().map(Operation::size).sum();
-        let bytes = size_of::<Entry>()
-            + operations.len() * size_of::<Operation>()
-            + fields
-            + before.len() * size_of::<f64>();
+    pub(crate) fn push(&mut self, number: u64, operations: &[Operation], before: Vec<f64>) {
+        let operations: Box<[Logged]> =
+            operations.iter().filter_map(|operation| self.names.log(operation)).collect();
+        self.names.sweep(operations.len());
+        let before = before.into_boxed_slice();
+        let bytes = size_of::<Entry>() + size_of_val(&*operations) + size_of_val(&*before);
         self.bytes += bytes;
-        let confirmed_at = Instant::now();
-        self.entries.push_back(Entry {
-            number,
-            operations,
-            before,
-            confirmed_at,
-            is_replicated: false,
-            bytes,
-        });
+        let (confirmed_at, is_replicated) = (Instant::now(), false);
+        self.entries.push_back(Entry { number, operations, before, confirmed_at, is_replicated, bytes });
     }
 
     /// Notes that a batch was confirmed and is not kept.
@@ -94,9 +119,9 @@ impl ReplayLog {
         *self = Self::default();
     }
 
-    /// Returns about how many bytes of memory the entries take.
+    /// Returns about how many bytes of memory the log takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.names.bytes
     }
 
     /// Returns whether the log holds batches, and all of this epoch.
@@ -149,6 +174,9 @@ impl ReplayLog {
             self.since = entry.number;
             self.bytes -= entry.bytes;
         }
+        if self.entries.is_empty() {
+            self.names = Names::default();
+        }
     }
 
     /// Notes that the last batch on the server is `number`. Returns whether batches after it are neither
@@ -180,6 +208,48 @@ impl ReplayLog {
     }
 }
 
+impl Names {
+    /// Returns the operation with its name shared. `None` for an operation that no batch of new changes has.
+    fn log(&mut self, operation: &Operation) -> Option<Logged> {
+        let change = match *operation {
+            Operation::Add { amount, is_gauge: false, .. } => Change::Add(amount),
+            Operation::Add { amount, is_gauge: true, .. } => Change::AddToGauge(amount),
+            Operation::Set { value, .. } => Change::Set(value),
+            Operation::Delete { .. } => Change::Delete,
+            Operation::Clear => Change::Clear,
+            Operation::Restore { value, at, .. } => Change::Restore(Box::new((value, at))),
+            Operation::Replay { .. } => return None,
+        };
+        Some(Logged { name: self.shared(operation.field().unwrap_or_default()), change })
+    }
+
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some(shared) = self.names.get(name) {
+            return Arc::clone(shared);
+        }
+        let shared: Arc<str> = Arc::from(name);
+        self.bytes += Self::cost(name);
+        self.names.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// Drops names that no entry has, from time to time, because label sets come and go. `logged` operations
+    /// were logged since the last call.
+    fn sweep(&mut self, logged: usize) {
+        self.logged += logged;
+        if self.logged >= 4 * self.names.len().max(FIRST_SWEEP) {
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+            self.bytes = self.names.iter().map(|name| Self::cost(name)).sum();
+            self.logged = 0;
+        }
+    }
+
+    /// Returns about how many bytes a name takes: its text, two counts, and its place in the table.
+    fn cost(name: &str) -> usize {
+        name.len() + 2 * size_of::<usize>() + 2 * size_of::<Arc<str>>()
+    }
+}
+
 /// Operations of several batches, merged by field.
 #[derive(Debug, Default)]
 struct Merged<'log> {
@@ -198,40 +268,39 @@ struct MergedField {
 }
 
 impl<'log> Merged<'log> {
-    fn has_room_for(&self, operations: &[Operation]) -> bool {
-        let fields = operations.iter().filter_map(Operation::field);
-        let new = fields.filter(|field| !self.fields.contains_key(field)).map(str::len);
-        let (count, bytes) = new.fold((0, 0), |(count, bytes), length| (count + 1, bytes + length));
+    fn has_room_for(&self, operations: &[Logged]) -> bool {
+        let new =
+            operations.iter().map(|logged| &*logged.name).filter(|name| !self.fields.contains_key(name));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), name| (count + 1, bytes + name.len()));
         self.fields.len() + count <= MAX_OPERATIONS && self.bytes + bytes <= MAX_REPLAY_BYTES
     }
 
     /// Adds an operation. `before` yields the values that gauges had before.
-    fn add(&mut self, operation: &'log Operation, before: &mut impl Iterator<Item = f64>) {
-        let Some(name) = operation.field() else {
+    fn add(&mut self, Logged { name, change }: &'log Logged, before: &mut impl Iterator<Item = f64>) {
+        if matches!(change, Change::Clear) {
             self.is_cleared = true;
             self.fields.clear();
             return;
-        };
+        }
         let bytes = &mut self.bytes;
         let field = self.fields.entry(name).or_insert_with(|| {
             *bytes += name.len();
             MergedField::default()
         });
-        match operation {
-            Operation::Add { amount, is_gauge, .. } => {
-                field.note_before(if *is_gauge { before.next() } else { None });
-                field.add(name, *amount);
+        if matches!(change, Change::AddToGauge(_) | Change::Set(_)) {
+            let before = before.next();
+            field.before = field.before.or(before);
+        }
+        match change {
+            Change::Add(amount) | Change::AddToGauge(amount) => field.add(name, *amount),
+            Change::Set(value) => field.set(name, *value),
+            Change::Restore(restored) => {
+                let (value, at) = **restored;
+                field.operations.push(Operation::Restore { field: name.to_string(), value, at });
             }
-            Operation::Set { value, .. } => {
-                field.note_before(before.next());
-                field.set(name, *value);
+            Change::Delete | Change::Clear => {
+                field.operations = vec![Operation::Delete { field: name.to_string() }];
             }
-            Operation::Delete { .. } => field.operations = vec![Operation::Delete { field: name.to_owned() }],
-            &Operation::Restore { value, at, .. } => {
-                field.operations.push(Operation::Restore { field: name.to_owned(), value, at });
-            }
-            // Neither has a field that is logged.
-            Operation::Clear | Operation::Replay { .. } => {}
         }
     }
 
@@ -243,10 +312,6 @@ impl<'log> Merged<'log> {
 }
 
 impl MergedField {
-    fn note_before(&mut self, before: Option<f64>) {
-        self.before = self.before.or(before);
-    }
-
     fn add(&mut self, name: &str, more: f64) {
         match self.operations.last_mut() {
             Some(Operation::Add { amount, .. }) => *amount += more,
@@ -304,9 +369,9 @@ mod tests {
     #[test]
     fn the_batches_after_a_number_become_one_batch_with_one_operation_for_each_field() {
         let mut log = ReplayLog::default();
-        log.push(2, vec![add("a", 1.0), add("b", 2.0)], Vec::new());
-        log.push(5, vec![add("a", 10.0)], Vec::new());
-        log.push(9, vec![add("a", 100.0), add("c", 4.0)], Vec::new());
+        log.push(2, &[add("a", 1.0), add("b", 2.0)], Vec::new());
+        log.push(5, &[add("a", 10.0)], Vec::new());
+        log.push(9, &[add("a", 100.0), add("c", 4.0)], Vec::new());
         assert_eq!(repeated(&log, 0), (9, 3, vec!["a+111".into(), "b+2".into(), "c+4".into()]));
         assert_eq!(repeated(&log, 2), (9, 2, vec!["a+110".into(), "c+4".into()]));
         assert!(log.repeat_after(9).is_none());
@@ -316,9 +381,9 @@ mod tests {
     #[test]
     fn a_gauge_is_set_again_only_after_the_value_that_it_had_before_the_first_change() {
         let mut log = ReplayLog::default();
-        log.push(1, vec![set("g", 5.0)], vec![0.0]);
-        log.push(2, vec![add_to_gauge("g", 2.0), set("h", 1.0)], vec![5.0, 8.0]);
-        log.push(3, vec![set("g", 6.0), add_to_gauge("h", 1.0)], vec![7.0, 1.0]);
+        log.push(1, &[set("g", 5.0)], vec![0.0]);
+        log.push(2, &[add_to_gauge("g", 2.0), set("h", 1.0)], vec![5.0, 8.0]);
+        log.push(3, &[set("g", 6.0), add_to_gauge("h", 1.0)], vec![7.0, 1.0]);
         assert_eq!(repeated(&log, 0).2, ["g=6 after 0", "h=2 after 8"]);
         assert_eq!(repeated(&log, 1).2, ["g=6 after 5", "h=2 after 8"], "the first change was an addition");
         assert_eq!(repeated(&log, 2).2, ["g=6 after 7", "h+1"]);
@@ -327,23 +392,25 @@ mod tests {
     #[test]
     fn deletions_stay_before_later_changes_and_undo_earlier_ones() {
         let mut log = ReplayLog::default();
-        log.push(1, vec![add("a", 1.0), add("b", 1.0), set("g", 1.0)], vec![0.0]);
-        log.push(2, vec![delete("a"), add("b", 1.0), delete("g")], Vec::new());
-        log.push(3, vec![add("a", 4.0), set("g", 3.0)], vec![1.0]);
+        log.push(1, &[add("a", 1.0), add("b", 1.0), set("g", 1.0)], vec![0.0]);
+        log.push(2, &[delete("a"), add("b", 1.0), delete("g")], Vec::new());
+        log.push(3, &[add("a", 4.0), set("g", 3.0)], vec![1.0]);
         assert_eq!(repeated(&log, 0).2, ["-a", "a+4", "b+2", "-g", "g=3 after 0"]);
-        log.push(4, vec![Operation::Clear, add("b", 7.0)], Vec::new());
+        log.push(4, &[Operation::Clear, add("b", 7.0)], Vec::new());
         assert_eq!(repeated(&log, 0).2, ["clear", "b+7"]);
-        log.push(5, vec![Operation::Restore { field: "g".into(), value: 2.0, at: 9 }, add("g", 1.0)], vec![]);
+        log.push(5, &[Operation::Restore { field: "g".into(), value: 2.0, at: 9 }, add("g", 1.0)], vec![]);
         assert_eq!(repeated(&log, 4).2, ["g=2 of 9", "g+1"]);
     }
 
     #[test]
     fn a_repetition_holds_whole_batches_as_long_as_there_is_room() {
         let mut log = ReplayLog::default();
-        let many = |from: usize| (from..from + 600).map(|field| add(&field.to_string(), 1.0)).collect();
-        log.push(1, many(0), Vec::new());
-        log.push(2, many(0), Vec::new());
-        log.push(3, many(1_000), Vec::new());
+        let many = |from: usize| -> Vec<Operation> {
+            (from..from + 600).map(|field| add(&field.to_string(), 1.0)).collect()
+        };
+        log.push(1, &many(0), Vec::new());
+        log.push(2, &many(0), Vec::new());
+        log.push(3, &many(1_000), Vec::new());
         let first = log.repeat_after(0).unwrap();
         assert_eq!((first.number, first.batches, first.operations.len()), (2, 2, 600));
         let second = log.repeat_after(first.number).unwrap();
@@ -353,16 +420,15 @@ mod tests {
     #[test]
     fn a_batch_is_dropped_when_it_is_as_safe_as_wanted() {
         let mut log = ReplayLog::default();
-        log.push(1, vec![add("a", 1.0)], Vec::new());
-        let bytes = log.bytes();
+        log.push(1, &[add("a", 1.0)], Vec::new());
         log.note_replicated();
-        log.push(2, vec![add("a", 1.0)], Vec::new());
+        log.push(2, &[add("a", 1.0)], Vec::new());
         let later = Instant::now() + Duration::from_secs(3);
         let both = Safety { needs_replicas: true, age: Some(Duration::from_secs(3)) };
         log.trim(both, Instant::now());
         assert!(log.is_whole_epoch() && log.awaits_replicas(), "none is old enough");
         log.trim(both, later);
-        assert_eq!((log.first(), log.bytes()), (Some(2), bytes), "the second is not replicated");
+        assert_eq!(log.first(), Some(2), "the second is not replicated");
         log.trim(Safety { needs_replicas: false, age: None }, later);
         assert_eq!((log.first(), log.last(), log.bytes()), (None, 2, 0));
     }
@@ -370,13 +436,37 @@ mod tests {
     #[test]
     fn a_gap_is_reported_once() {
         let mut log = ReplayLog::default();
-        log.push(4, vec![add("a", 1.0)], Vec::new());
-        log.push(6, vec![add("a", 1.0)], Vec::new());
+        log.push(4, &[add("a", 1.0)], Vec::new());
+        log.push(6, &[add("a", 1.0)], Vec::new());
         assert!(!log.note_server(4) && !log.note_server(0), "the log holds everything");
         log.drop_first();
         assert!(!log.note_server(4));
         assert!(log.note_server(3));
         assert!(!log.note_server(3), "it was reported");
         assert_eq!(log.repeat_after(3).map(|repetition| repetition.number), Some(6));
+    }
+
+    #[test]
+    fn an_operation_takes_little_memory_and_names_that_are_gone_take_none() {
+        let mut log = ReplayLog::default();
+        let batch = |from: u64| -> Vec<Operation> {
+            (from..from + 1_000).map(|field| add(&format!("{field:0>40}"), 1.0)).collect()
+        };
+        log.push(1, &batch(0), Vec::new());
+        let first = log.bytes();
+        for number in 2..=100 {
+            log.push(number, &batch(0), Vec::new());
+        }
+        assert!((log.bytes() - first) / 99_000 <= 32, "{} bytes", log.bytes());
+        for number in 101..=200 {
+            log.push(number, &batch(number * 1_000), Vec::new());
+            log.drop_first();
+        }
+        let many = log.bytes();
+        for number in 201..=1_100 {
+            log.push(number, &batch(0), Vec::new());
+            log.drop_first();
+        }
+        assert!(log.bytes() < many / 2, "{} of {many} bytes", log.bytes());
     }
 }

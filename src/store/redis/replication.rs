@@ -76,6 +76,15 @@ impl Replication {
         if self.is_forbidden { 0 } else { self.wanted.unwrap_or(self.counted) }
     }
 
+    /// Returns the place where a batch is safe, for the log.
+    pub(crate) fn place(&self) -> String {
+        match self.required() {
+            0 => "in the append-only file".to_owned(),
+            1 => "on the replica".to_owned(),
+            count => format!("on {count} replicas"),
+        }
+    }
+
     /// Returns when a batch is safe. Until the server was asked, no batch is.
     pub(crate) fn safety(&self) -> Safety {
         let is_known = self.asked.is_some();

@@ -239,12 +239,12 @@ impl BatchSender {
             self.replication.recount();
             if !std::mem::replace(&mut self.has_overflowed, true) {
                 log::warn!(
-                    "{}: more than {} MB of confirmed batches are not known to be on {} replicas or in the \
-                     append-only file; the oldest are forgotten, and lost if the server loses them \
-                     (replay_log_mb, replicas)",
+                    "{}: more than {} MB of confirmed batches are not known to be {}; the oldest are forgotten, \
+                     and are lost if the server loses them; raise replay_log_mb or flush_interval_ms, or look \
+                     after the replicas",
                     self.shared.options.address,
                     most >> 20,
-                    self.replication.required()
+                    self.replication.place()
                 );
             }
         }
