@@ -169,11 +169,11 @@ impl Outbox {
     }
 
     /// Drops confirmed batches that are safe. If the others take more than `most` bytes, drops the oldest of
-    /// them too, and returns `true`.
+    /// them too, and returns `true`. Batches that the server lacks stay until it has them again.
     pub(crate) fn trim(&mut self, safety: Safety, most: usize) -> bool {
         let now = Instant::now();
         let mut bytes = 0;
-        for queue in self.queues.values_mut() {
+        for queue in self.queues.values_mut().filter(|queue| !queue.is_behind()) {
             queue.log.trim(safety, now);
             bytes += queue.log.bytes();
         }
@@ -181,7 +181,8 @@ impl Outbox {
         // Dropping more than necessary keeps the search for the oldest one rare.
         let wanted = most - most / 8;
         while is_full && bytes > wanted {
-            let logs = self.queues.values_mut().map(|queue| &mut queue.log);
+            let queues = self.queues.values_mut().filter(|queue| !queue.is_behind());
+            let logs = queues.map(|queue| &mut queue.log);
             let Some((_, oldest)) =
                 logs.filter_map(|log| Some((log.first()?, log))).min_by_key(|(first, _)| *first)
             else {

@@ -372,6 +372,7 @@ impl Queue {
             Some(before)
                 if !before.server.is_same_run(server) && is_restored && self.log.is_whole_epoch() =>
             {
+                self.log.note_server(0);
                 return Fate::Replayed;
             }
             _ => self.log.clear(),

@@ -179,9 +179,12 @@ impl ReplayLog {
         }
     }
 
-    /// Notes that the last batch on the server is `number`. Returns whether batches after it are neither
-    /// there nor here. They are lost, and are reported once.
+    /// Notes that the last batch on the server is `number`. Later ones are not on its replicas either, whatever
+    /// those of another server have said. Returns whether batches after it are neither there nor here. They are
+    /// lost, and are reported once.
     pub(crate) fn note_server(&mut self, number: u64) -> bool {
+        let later = self.entries.iter_mut().rev().take_while(|entry| entry.number > number);
+        later.for_each(|entry| entry.is_replicated = false);
         let is_gap = number < self.since;
         self.since = self.since.min(number);
         is_gap
@@ -431,6 +434,20 @@ mod tests {
         assert_eq!(log.first(), Some(2), "the second is not replicated");
         log.trim(Safety { needs_replicas: false, age: None }, later);
         assert_eq!((log.first(), log.last(), log.bytes()), (None, 2, 0));
+    }
+
+    #[test]
+    fn batches_that_a_server_lacks_are_not_on_its_replicas() {
+        let mut log = ReplayLog::default();
+        let safety = Safety { needs_replicas: true, age: None };
+        (1..=3).for_each(|number| log.push(number, &[add("a", 1.0)], Vec::new()));
+        log.note_replicated();
+        log.note_server(1);
+        log.trim(safety, Instant::now());
+        assert_eq!(log.first(), Some(2));
+        log.note_replicated();
+        log.trim(safety, Instant::now());
+        assert_eq!(log.first(), None);
     }
 
     #[test]
