@@ -13,8 +13,8 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-long test-rust test-c test-python test-ruby test-ruby-client test-examples sanitize fuzz \
-	bench lint docs pages package install uninstall clean
+.PHONY: help demo test test-long test-rust test-c test-python test-python-system test-python-pure test-ruby \
+	test-ruby-client test-examples sanitize fuzz bench lint docs pages package install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +27,11 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
 	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
 
-test-long: ## Repeat the tests of failovers and crashes of Redis 20 times each.
+test-long: ## Repeat the tests of failovers of Redis 20 times, and run the Python tests with an installed library.
 	@scripts/need cargo cc redis-server
 	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover
+
+test-long: test-python-system test-python-pure
 
 test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server
@@ -44,9 +46,16 @@ test-c: ## Test the C interface: C and C++ programs with the real shared library
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
 
 test-python: ## Test the Python package, and run pytheus' own tests with each backend.
-	@scripts/need cargo cc python redis-server prometheus
+	@scripts/need cargo cc python redis-server prometheus pkg-config binutils
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python -m pytest tests-py
+
+test-python-system: ## Run the Python tests with an extension that is linked with an installed library.
+test-python-pure: ## Run the Python tests with an installed library and no extension: cffi's ABI mode.
+test-python-system test-python-pure: test-python-%:
+	@scripts/need cargo cc python redis-server prometheus pkg-config binutils
+	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
+	$(VENV)/bin/python tests-py/package_variants.py $* tests-py
 
 # The library that test-ruby and test-examples use.
 RELEASE := $(abspath $(TARGET))/release

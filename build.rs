@@ -62,6 +62,13 @@ fn cffi_config(root: &Path) -> Result<cbindgen::Config, Box<dyn Error>> {
     config.documentation = false;
     config.include_guard = None;
     config.sys_includes = Vec::new();
+    config.after_includes = Some(format!(
+        "\n#define BACKEND_VERSION_MAJOR {}\n#define BACKEND_VERSION_MINOR {}\n\
+         #define BACKEND_VERSION_PATCH {}\n#define BACKEND_ABI_VERSION {ABI_VERSION}",
+        env::var("CARGO_PKG_VERSION_MAJOR")?,
+        env::var("CARGO_PKG_VERSION_MINOR")?,
+        env::var("CARGO_PKG_VERSION_PATCH")?,
+    ));
     Ok(config)
 }
 

@@ -51,8 +51,6 @@ functions = read(header).functions
 blocking = [functions[name] for name in BLOCKING]
 ffibuilder = FFI()
 ffibuilder.cdef(header)
-# The C compiler takes the number from pytheus_backend_rs.h.
-ffibuilder.cdef("#define BACKEND_ABI_VERSION ...")
 ffibuilder.cdef("".join(f"{function.declaration('released_' + function.name)};\n" for function in blocking))
 ffibuilder.set_source(
     "pytheus_backend_rs._native",

@@ -58,6 +58,8 @@ class Function(NamedTuple):
 class Header(NamedTuple):
     """The declarations of a header, in its order."""
 
+    #: Macros with a number.
+    macros: "list[str]"
     constants: "list[str]"
     #: The opaque types: a program only has pointers to them.
     handles: "list[str]"
@@ -66,10 +68,19 @@ class Header(NamedTuple):
     functions: "dict[str, Function]"
 
 
+def number(name: str) -> int:
+    """The value of a macro of the header: a part of its version, or the number of the binary interface."""
+    match = re.search(rf"^#define {name} (\d+)$", HEADER.read_text(encoding="utf-8"), re.MULTILINE)
+    if match is None:
+        raise ValueError(f"{HEADER} does not define {name}")
+    return int(match.group(1))
+
+
 def read(text: str) -> Header:
     functions = re.findall(r"^(?!typedef)(\w[\w ]*?[ *]+)(\w+)\(([^)]*)\);", text, re.MULTILINE)
     structs = re.findall(r"^typedef struct \{\n(.*?);\n\} (\w+);", text, re.MULTILINE | re.DOTALL)
     return Header(
+        macros=re.findall(r"^#define (\w+) \d+$", text, re.MULTILINE),
         constants=re.findall(r"^  ([A-Z][A-Z_0-9]+) = ", text, re.MULTILINE),
         handles=re.findall(r"^typedef struct (\w+) \1;", text, re.MULTILINE),
         callbacks=re.findall(r"^typedef void \(\*(\w+)\)", text, re.MULTILINE),

@@ -98,8 +98,7 @@ def _types(header: Header) -> Iterator[str]:
 
 def _lib(header: Header) -> Iterator[str]:
     yield "class Lib:"
-    yield "    BACKEND_ABI_VERSION: int"
-    yield from (f"    {constant}: int" for constant in header.constants)
+    yield from (f"    {name}: int" for name in header.macros + header.constants)
     yield ""
     for function in header.functions.values():
         yield _method(function.name, function, header)

@@ -1,5 +1,9 @@
-"""Builds the Rust engine, and links it into the one extension module of the package; and the side-car, which
-the package carries as it is.
+"""Builds the extension module of the package, in one of three ways.
+
+By default, cargo builds the engine, which becomes a part of the extension, and the side-car, which the
+package carries as it is. With PYTHEUS_BACKEND_RS_SYSTEM=1 the extension is linked with the shared library
+that the system has, without cargo. With PYTHEUS_BACKEND_RS_PURE=1 there is no extension: the package loads an
+installed library.
 
 Everything else about the package is in pyproject.toml.
 """
@@ -8,14 +12,26 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+from cffi import FFI
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
-ENGINE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+# The build backend runs this file without its folder in the path.
+sys.path.insert(0, str(HERE))
+
+import system_library  # noqa: E402
+from native_header import HEADER  # noqa: E402
+
+ENGINE = HERE.parent
 LIBRARY = "libpytheus_backend_rs.a"
 COMMAND = "pytheus-backend-rs"
+PYINSTALLER = {"pyinstaller40": ["hook-dirs = pytheus_backend_rs._pyinstaller:hook_directories"]}
 
 
 def engine_version() -> str:
@@ -60,10 +76,61 @@ def build_engine() -> "tuple[str, str]":
         raise SystemExit(f"cargo did not say where it put {error.args[0]}") from None
 
 
-setup(
-    version=engine_version(),
-    cffi_modules=["build_native.py:ffibuilder"],
-    cmdclass={"build_ext": BuildEngineFirst},
+class LinkSystemLibrary(build_ext):
+    """`build_ext` that links the extension with the installed library, if it fits."""
+
+    def run(self) -> None:
+        library = system_library.find(engine_version())
+        print(f"linking with the installed library {library.version}: {' '.join(library.flags)}")
+        for extension in self.extensions:
+            extension.extra_link_args += library.flags
+        # An extension of the last build may have another library.
+        self.force = True
+        super().run()
+
+
+class WriteDeclarations(build_py):
+    """`build_py` that also writes the declarations for cffi's ABI mode, so that an import parses nothing."""
+
+    def run(self) -> None:
+        super().run()
+        builder = FFI()
+        builder.cdef(HEADER.read_text(encoding="utf-8"))
+        builder.set_source("pytheus_backend_rs._declarations", None)
+        builder.emit_python_code(str(Path(self.build_lib) / "pytheus_backend_rs" / "_declarations.py"))
+
+
+def variant() -> "dict[str, Any]":
+    """What differs between the three ways. Each builds in a folder of its own, so that none finds files of
+    another."""
+    if is_set("PYTHEUS_BACKEND_RS_PURE"):
+        return {
+            "cmdclass": {"build_py": WriteDeclarations},
+            "options": {"build": {"build_base": "build/pure"}},
+            "entry_points": PYINSTALLER,
+        }
+    extension: dict[str, Any] = {"cffi_modules": ["build_native.py:ffibuilder"]}
     # The extension uses the stable ABI: one wheel serves CPython 3.9 and newer.
-    options={"bdist_wheel": {"py_limited_api": "cp39"}},
-)
+    abi3 = {"bdist_wheel": {"py_limited_api": "cp39"}}
+    if is_set("PYTHEUS_BACKEND_RS_SYSTEM"):
+        return {
+            **extension,
+            "cmdclass": {"build_ext": LinkSystemLibrary},
+            "options": {**abi3, "build": {"build_base": "build/system"}},
+            "entry_points": PYINSTALLER,
+        }
+    # An installed library comes with the command; the package's would be a second one of that name.
+    scripts = [f"{COMMAND} = pytheus_backend_rs.__main__:main"]
+    return {
+        **extension,
+        "cmdclass": {"build_ext": BuildEngineFirst},
+        "options": abi3,
+        "entry_points": {"console_scripts": scripts, **PYINSTALLER},
+    }
+
+
+def is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
+
+
+setup(version=engine_version(), **variant())

@@ -1,5 +1,11 @@
 /* The declarations of pytheus_backend_rs.h as cffi reads them: do not edit. */
 
+
+#define BACKEND_VERSION_MAJOR 0
+#define BACKEND_VERSION_MINOR 1
+#define BACKEND_VERSION_PATCH 0
+#define BACKEND_ABI_VERSION 1
+
 enum BackendStatus
  {
   BACKEND_STATUS_OK = 0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytheus_backend_rs
 from pytheus import backends
 from pytheus_backend_rs import RedisBackend, SharedMemoryBackend, _logging
 
+import package_variants
 from engines import forget_engines
 from redis_server import Server
 from shared_stores import SharedStore
@@ -34,6 +36,44 @@ def pytest_sessionstart() -> None:
             "tests-py needs a real redis-server in PATH: install it (Debian: apt-get install redis-server)",
             returncode=1,
         )
+
+
+def pytest_report_header() -> str:
+    return f"the package under test: {package_variants.under_test()}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what does not apply to the build of the package that is under test."""
+    variant = package_variants.under_test()
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        name = item.path.name + "::" + item.nodeid.partition("::")[2]
+        entry = package_variants.reason_to_leave_out(variant, name)
+        (kept if entry is None else left_out).append(item)
+        if entry is not None:
+            _left_out[entry] += 1
+    files = {item.path.name for item in items}
+    idle = [
+        beginning
+        for beginning, reason in package_variants.LEFT_OUT[variant].items()
+        if beginning.partition("::")[0] in files and not _left_out[beginning, reason]
+    ]
+    if idle and not config.option.keyword and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"package_variants.py leaves out tests that do not exist: {', '.join(idle)}")
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+#: How many tests each entry of `package_variants.LEFT_OUT` has left out.
+_left_out: Counter[tuple[str, str]] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    variant = package_variants.under_test()
+    terminalreporter.write_line(f"the package under test: {variant}")
+    for (beginning, reason), count in _left_out.items():
+        terminalreporter.write_line(f"left out: {count} of {beginning.rstrip(':')}: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,16 @@ AT_SHUTDOWN = """
     atexit.register(use)
 """
 
+#: From 3.12 on CPython warns of a fork in a process with threads, and counts the engine's. A package without a
+#: compiled module warns that it is slower.
+IGNORED_WARNINGS = "ignore::DeprecationWarning,ignore::RuntimeWarning:pytheus_backend_rs._installed"
+
 HANG = 120.0
+
+
+def python_path(folder: Path) -> str:
+    """Returns a PYTHONPATH with this folder first. The package under test may be in the others."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 class Program:
@@ -73,8 +82,7 @@ class Program:
             env={
                 **os.environ,
                 "TEST_CONFIG": json.dumps(config),
-                # From 3.12 on CPython warns of a fork in a process with threads, and counts the engine's.
-                "PYTHONWARNINGS": "ignore::DeprecationWarning",
+                "PYTHONWARNINGS": IGNORED_WARNINGS,
                 **(environment or {}),
             },
         )

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from programs import HANG, run_program
+from programs import HANG, python_path, run_program
 from shared_stores import LAZY, SOURCE, SharedStore
 from waiting import wait_until
 
@@ -67,7 +67,12 @@ class Worker:
         (directory / "tasks.py").write_text(TASKS, encoding="utf-8")
         for folder in ("queue", "written", "control"):
             (directory / folder).mkdir()
-        self._environment = {**os.environ, "TEST_CONFIG": config, "PYTHONPATH": str(directory), **environment}
+        self._environment = {
+            **os.environ,
+            "TEST_CONFIG": config,
+            "PYTHONPATH": python_path(directory),
+            **environment,
+        }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from programs import python_path
 from redis_server import Server
 from sdists import suite_of
 
@@ -56,7 +57,7 @@ def test_pytheus_own_suite_passes(suite: Path, server: Server, name: str, loads_
     }
     environment = {
         **os.environ,
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": python_path(HERE),
         "SUITE_CLASS": name,
         "SUITE_CONFIG": json.dumps(configs.get(name, {})),
         "SUITE_LOADS_AGAIN": "yes" if loads_again else "",

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import programs
-from programs import HANG, run_program, running
+from programs import HANG, python_path, run_program, running
 from waiting import wait_until
 
 WORKERS = 3
@@ -116,7 +116,7 @@ def serving(command: str, directory: Path) -> Iterator[tuple[int, Path]]:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(directory), "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONPATH": python_path(directory), "PYTHONWARNINGS": "ignore"},
         )
 
     def answers() -> bool:

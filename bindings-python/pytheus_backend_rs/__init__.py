@@ -13,7 +13,7 @@ The sub-package `pytheus` is the adapter for that client library. The modules be
 know none.
 """
 
-from pytheus_backend_rs import _abi, _exit
+from pytheus_backend_rs import _exit
 from pytheus_backend_rs._engine import Statistics, close, flush
 from pytheus_backend_rs._engine import version as _version
 from pytheus_backend_rs._errors import (
@@ -71,5 +71,4 @@ __all__ = [
 
 __version__ = _version()
 
-_abi.check()
 _exit.install()

@@ -99,6 +99,9 @@ class BackendStatistics:
     losses: int
 
 class Lib:
+    BACKEND_VERSION_MAJOR: int
+    BACKEND_VERSION_MINOR: int
+    BACKEND_VERSION_PATCH: int
     BACKEND_ABI_VERSION: int
     BACKEND_STATUS_OK: int
     BACKEND_STATUS_NULL_POINTER: int

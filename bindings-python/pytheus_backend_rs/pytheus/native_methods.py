@@ -12,10 +12,9 @@ Only pytheus' own methods are replaced. The option `native_methods` turns this o
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
-from pytheus_backend_rs._callables import callables
+from pytheus_backend_rs._callables import callables, is_callable_of_engine
 from pytheus_backend_rs._engine import address
 from pytheus_backend_rs.pytheus import internals
 
@@ -51,7 +50,7 @@ def install(view: Any) -> None:
 def uninstall(metric: _Metric) -> None:
     """Takes the native method off a metric whose backend object is about to be replaced."""
     for _, name in internals.HOT_METHODS.values():
-        if isinstance(vars(metric).get(name), BuiltinFunctionType):
+        if is_callable_of_engine(vars(metric).get(name)):
             del vars(metric)[name]
 
 

@@ -1,0 +1,191 @@
+"""What native_methods.c defines, in Python, for a package without a compiled module.
+
+The callables do the same as those in C: they take what is plainly right, and hand every other call to the
+method of the class. The owners free a handle when its last reference goes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Any
+
+from pytheus_backend_rs._installed import ffi, lib
+
+_OK = lib.BACKEND_STATUS_OK
+
+#: The byte that the engine sets while log records wait.
+_logs_wait = lib.backend_log_waiting()
+
+_deliver: Callable[[], None] = lambda: None  # noqa: E731 - until `deliver_logs_by`
+
+
+class _Released(weakref.ref[Any]):
+    """Frees a handle when its owner is gone."""
+
+    __slots__ = ("handle", "release")
+    handle: Any
+    release: Callable[[Any], None]
+
+
+#: The references to all owners, by identity, because a reference that is gone itself is not called.
+_owned: dict[int, _Released] = {}
+
+
+def _release(reference: _Released, owned: dict[int, _Released] = _owned) -> None:
+    # A default, because the end of the interpreter clears the names of modules.
+    if owned.pop(id(reference), None) is not None:
+        reference.release(reference.handle)
+
+
+def _own(c_type: str, address: int, release: Callable[[Any], None]) -> Any:
+    """Returns an object that owns a handle.
+
+    It is a pointer of cffi, which the garbage collector does not know. So, as with the owners in C, the
+    handle is freed when the reference count drops to zero, and never before a `__del__` in the same garbage
+    that still uses the handle.
+    """
+    owner = ffi.cast(c_type, address)
+    reference = _Released(owner, _release)
+    reference.handle, reference.release = ffi.cast(c_type, address), release
+    _owned[id(reference)] = reference
+    return owner
+
+
+def own_backend(address: int) -> Any:
+    """Returns the owner of a backend."""
+    return _own("Backend *", address, lib.backend_free)
+
+
+def own_family(address: int) -> Any:
+    """Returns the owner of a family."""
+    return _own("MetricFamily *", address, lib.metric_family_free)
+
+
+def own_metric(address: int) -> Any:
+    """Returns the owner of a metric."""
+    return _own("Metric *", address, lib.metric_free)
+
+
+def deliver_logs_by(function: Callable[[], None]) -> None:
+    """Names the function that logs the waiting records."""
+    global _deliver
+    _deliver = function
+
+
+def is_main_interpreter() -> bool:
+    """Tells whether this is not a sub-interpreter."""
+    if sys.implementation.name != "cpython":
+        return True
+    api = ctypes.pythonapi
+    api.PyInterpreterState_Get.restype = ctypes.c_void_p
+    api.PyInterpreterState_GetID.restype = ctypes.c_int64
+    api.PyInterpreterState_GetID.argtypes = [ctypes.c_void_p]
+    return int(api.PyInterpreterState_GetID(api.PyInterpreterState_Get())) == 0
+
+
+def _number(arguments: tuple[Any, ...], named: dict[str, Any]) -> float | None:
+    """Returns the only argument, by position or as `value=`, if it is a plain number."""
+    if named:
+        if arguments or len(named) != 1 or "value" not in named:
+            return None
+        value = named["value"]
+    elif len(arguments) == 1:
+        value = arguments[0]
+    else:
+        return None
+    if isinstance(value, float):
+        return float.__float__(value)
+    if type(value) is not int and type(value) is not bool:
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _change(
+    name: str, operation: Callable[[Any, float], int], text: str, default: float | None = None
+) -> Callable[[Any, int, Any], Callable[..., Any]]:
+    """Makes the function that binds a callable to (owner, address of the metric, what keeps the metric
+    alive)."""
+    empty = Parameter.empty if default is None else default
+    signature = Signature([Parameter("value", Parameter.POSITIONAL_OR_KEYWORD, default=empty)])
+
+    def bind(owner: Any, address: int, keep: Any) -> Callable[..., Any]:
+        if address == 0:
+            raise ValueError("the address of a metric is 0")
+        metric = ffi.cast("Metric *", address)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if default is not None and not arguments and not named:
+                number: float | None = default
+            else:
+                number = _number(arguments, named)
+            result = None
+            if number is None or operation(metric, number) != _OK:
+                result = getattr(type(owner), name)(owner, *arguments, **named)
+            if _logs_wait[0]:
+                _deliver()
+            return result
+
+        return _looking_like(call, name, text, signature, keep)
+
+    return bind
+
+
+def _looking_like(call: Any, name: str, text: str, signature: Signature, keep: Any) -> Callable[..., Any]:
+    """Gives a callable the attributes that those in C have. Its `__self__` keeps the metric alive."""
+    call.__name__ = call.__qualname__ = name
+    call.__doc__, call.__signature__, call.__self__ = text, signature, keep
+    bound: Callable[..., Any] = call
+    return bound
+
+
+counter_inc = _change("inc", lib.metric_inc, "Increments the value by the given amount.", 1.0)
+observe = _change("observe", lib.metric_observe, "Observe the given value.")
+view_inc = _change("inc", lib.metric_inc, "Adds `value`.")
+view_dec = _change("dec", lib.metric_dec, "Subtracts `value`.")
+view_set = _change("set", lib.metric_set, "Sets to `value`.")
+
+_LABELS_SIGNATURE = Signature(
+    [
+        Parameter("pytheus_labels_", Parameter.POSITIONAL_OR_KEYWORD, default=None),
+        Parameter("kwargs", Parameter.VAR_KEYWORD),
+    ]
+)
+
+
+def labels(owner: Any, keep: tuple[Any, tuple[str, ...], str]) -> Callable[..., Any]:
+    """Makes a callable from an owner, and (holder of the children, sorted label names, name of its
+    attribute)."""
+    holder, names, attribute = keep
+
+    def find(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Returns the child with these labels; None if there is none, or if the labels are wrong."""
+        given: Any = named
+        if len(arguments) == 1 and not named and type(arguments[0]) is dict:
+            given = arguments[0]
+        elif arguments or not named:
+            return None
+        children = getattr(holder, attribute)
+        if len(given) != len(names) or not isinstance(children, dict):
+            return None
+        try:
+            return dict.get(children, tuple([given[name] for name in names]))
+        except Exception:
+            return None
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        child = find(arguments, named)
+        if child is None:
+            child = type(owner).labels(owner, *arguments, **named)
+        if _logs_wait[0]:
+            _deliver()
+        return child
+
+    text = "Returns the child with these labels, and makes it at first use."
+    return _looking_like(call, "labels", text, _LABELS_SIGNATURE, keep)
