@@ -196,6 +196,11 @@ void metric_free(Metric *metric);
 
 BackendStatus metric_inc(const Metric *metric, double amount);
 
+BackendStatus metric_inc_and_get(const Metric *metric,
+                                 double amount,
+                                 double *value,
+                                 BackendError **error);
+
 BackendStatus metric_dec(const Metric *metric, double amount);
 
 BackendStatus metric_set(const Metric *metric, double value);

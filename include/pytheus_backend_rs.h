@@ -897,6 +897,22 @@ void metric_free(Metric *metric);
 BackendStatus metric_inc(const Metric *metric, double amount);
 
 /**
+ * Adds `amount` to a counter, gauge or untyped metric like `metric_inc`, and writes the new value
+ * to `*value` like `metric_get`. The value includes `amount`, and what other threads and processes
+ * have added by then. With a server it waits for the answer; a program that does not need the
+ * value calls `metric_inc`.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the metric is a counter, and the amount is negative or NaN.
+ * BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+ * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: the amount was added,
+ * but the value could not be read.
+ */
+BackendStatus metric_inc_and_get(const Metric *metric,
+                                 double amount,
+                                 double *value,
+                                 BackendError **error);
+
+/**
  * Subtracts `amount` from a gauge or untyped metric. It never waits for a store.
  *
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.

@@ -143,6 +143,12 @@ class Counter : public Metric {
   explicit Counter(detail::Handle<::Metric> handle) : Metric(std::move(handle)) {}
   /** Adds `amount`. Throws if it is negative or NaN. */
   void inc(double amount = 1) { detail::check_status(metric_inc(get_handle(), amount)); }
+  /** Adds `amount` and returns the new value in the store. With a server it waits for the answer. */
+  double inc_and_get(double amount = 1) {
+    return read([amount](const ::Metric *metric, double *value, ::BackendError **error) {
+      return metric_inc_and_get(metric, amount, value, error);
+    });
+  }
   /** Returns the value in the store. */
   double value() const { return read(metric_get); }
 };
@@ -154,6 +160,12 @@ class Gauge : public Metric {
   explicit Gauge(detail::Handle<::Metric> handle) : Metric(std::move(handle)) {}
   /** Adds `amount`. */
   void inc(double amount = 1) { detail::check_status(metric_inc(get_handle(), amount)); }
+  /** Adds `amount` and returns the new value in the store. With a server it waits for the answer. */
+  double inc_and_get(double amount = 1) {
+    return read([amount](const ::Metric *metric, double *value, ::BackendError **error) {
+      return metric_inc_and_get(metric, amount, value, error);
+    });
+  }
   /** Subtracts `amount`. */
   void dec(double amount = 1) { detail::check_status(metric_dec(get_handle(), amount)); }
   /** Replaces the value. */

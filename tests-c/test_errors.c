@@ -105,6 +105,8 @@ static void null_is_refused_in_every_place(void) {
   CHECK_STATUS(refused, metric_observe(NULL, 1.0));
 
   double value = 42;
+  CHECK_ERROR(refused, "metric", metric_inc_and_get(NULL, 1, &value, &error));
+  CHECK_ERROR(refused, "value", metric_inc_and_get(metric, 1, NULL, &error));
   CHECK_ERROR(refused, "metric", metric_get(NULL, &value, &error));
   CHECK_ERROR(refused, "value", metric_get(metric, NULL, &error));
   CHECK_ERROR(refused, "metric", metric_get_sum(NULL, &value, &error));
@@ -460,6 +462,8 @@ static void each_type_refuses_the_operations_of_the_others(void) {
   for (int index = 0; index < 5; index++) metrics[index] = make_metric(families[index], NULL);
   CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metrics[0], -1));
   CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_inc(metrics[0], NAN));
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "cannot add -1 to counter \"a_total\"",
+              metric_inc_and_get(metrics[0], -1, &value, &error));
   CHECK_STATUS(wrong, metric_dec(metrics[0], 1));
   CHECK_STATUS(wrong, metric_set(metrics[0], 1));
   for (int index = 0; index < 3; index++) {
@@ -471,6 +475,7 @@ static void each_type_refuses_the_operations_of_the_others(void) {
   for (int index = 3; index < 5; index++) {
     CHECK_STATUS(wrong, metric_inc(metrics[index], 1));
     CHECK_STATUS(wrong, metric_inc(metrics[index], -1));
+    CHECK_ERROR(wrong, "no such operation", metric_inc_and_get(metrics[index], 1, &value, &error));
     CHECK_STATUS(wrong, metric_dec(metrics[index], 1));
     CHECK_STATUS(wrong, metric_set(metrics[index], 1));
     CHECK_ERROR(wrong, "value", metric_get(metrics[index], &value, &error));

@@ -51,6 +51,12 @@ static void each_type_is_changed_and_read_by_its_functions(void) {
   CHECK_NUMBER(7.25, value_of(metrics[1]));
   CHECK_NUMBER(2.5, value_of(metrics[2]));
   double value = 0;
+  CHECK_OK(metric_inc_and_get(metrics[2], 0.5, &value, &error));
+  CHECK_NUMBER(3, value);
+  CHECK_OK(metric_inc_and_get(metrics[1], -1, &value, &error));
+  CHECK_NUMBER(6.25, value);
+  CHECK_OK(metric_inc_and_get(metrics[0], 0, &value, &error));
+  CHECK_NUMBER(-1.5, value);
   CHECK_OK(metric_get_count(metrics[3], &value, &error));
   CHECK_NUMBER(1, value);
   CHECK_OK(metric_get_sum(metrics[3], &value, &error));
@@ -66,10 +72,10 @@ static void each_type_is_changed_and_read_by_its_functions(void) {
                "odd -1.5\n"
                "# HELP size Help.\n"
                "# TYPE size gauge\n"
-               "size 7.25\n"
+               "size 6.25\n"
                "# HELP calls_total Help.\n"
                "# TYPE calls_total counter\n"
-               "calls_total 2.5\n"
+               "calls_total 3\n"
                "# HELP bytes Help.\n"
                "# TYPE bytes summary\n"
                "bytes_sum 3\n"

@@ -89,7 +89,7 @@ void handles_move_and_die_in_any_order() {
   auto family = backend->counter("requests_total", "");
   pytheus::Counter first = family.with();
   pytheus::Counter counter = std::move(first);
-  counter.inc();
+  check(counter.inc_and_get() == 1 && counter.inc_and_get(0) == 1, "an addition returns the new value");
   backend.reset();
   counter.inc();
 }

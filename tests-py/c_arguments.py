@@ -93,7 +93,7 @@ def family(backend: Any, metric_type: int, *labels: bytes) -> Any:
 def metric_type_for(function: str) -> int:
     if function in ("metric_observe", "metric_get_sum", "metric_get_count", "metric_get_bucket"):
         return int(lib.METRIC_TYPE_HISTOGRAM)
-    return int(lib.METRIC_TYPE_COUNTER if function == "metric_inc" else lib.METRIC_TYPE_GAUGE)
+    return int(lib.METRIC_TYPE_COUNTER if function.startswith("metric_inc") else lib.METRIC_TYPE_GAUGE)
 
 
 def handle(kind: str, function: str) -> Any:
@@ -221,7 +221,7 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
     if name == "max_level":
         for level in (0, -1, 5, 2**31 - 1, -(2**31)):
             yield Invalid(name, level, name, INVALID)
-    if name == "amount" and function.name == "metric_inc":
+    if name == "amount" and function.name.startswith("metric_inc"):
         for amount in (-1.0, float("nan"), float("-inf")):
             yield Invalid(name, amount, name, INVALID)
     if name == "upper_bound":

@@ -36,6 +36,17 @@ fn a_counter_or_gauge_without_labels_is_a_string_key() {
 }
 
 #[test]
+fn an_addition_returns_the_total_on_the_server() {
+    let server = Server::start();
+    let (first, second) = (open(&server, ""), open(&server, ""));
+    assert_eq!(counter(&first, "requests_total").inc_and_get(3.0).unwrap(), 3.0);
+    assert_eq!(counter(&second, "requests_total").inc_and_get(0.5).unwrap(), 3.5);
+    let level = gauge(&first, "level");
+    level.set(2.0).unwrap();
+    assert_eq!(level.inc_and_get(-0.5).unwrap(), 1.5);
+}
+
+#[test]
 fn a_family_with_labels_is_a_hash_of_sorted_compact_json() {
     let server = Server::start();
     let backend = open(&server, "");

@@ -41,6 +41,17 @@ fn values_are_visible_to_others_at_once() {
 }
 
 #[test]
+fn an_addition_returns_the_total_of_all_backends() {
+    let file = TestFile::new();
+    let (first, second) = (file.open(), file.open());
+    let (one, other) = (counter(&first, "requests_total"), counter(&second, "requests_total"));
+    assert_eq!(one.inc_and_get(1.0).unwrap(), 1.0);
+    assert_eq!(other.inc_and_get(2.5).unwrap(), 3.5);
+    assert_eq!(one.inc_and_get(-1.0).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(one.inc_and_get(0.0).unwrap(), 3.5);
+}
+
+#[test]
 fn a_family_is_known_to_a_backend_that_never_declared_it() {
     let file = TestFile::new();
     let first = file.open();

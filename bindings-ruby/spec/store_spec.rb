@@ -46,6 +46,17 @@ RSpec.describe PytheusBackend::Store do
     expect(orders.values[{ payment: "cash" }]).to eql 0.0
   end
 
+  it "returns the new value of an increment, but not with a server, which would cost a round trip" do
+    expect(counter.increment).to eql 1.0
+    in_child { counter.increment(by: 2) }
+    expect(counter.increment(by: 0.5)).to eql 3.5
+    expect { counter.increment(by: -1) }.to raise_error(StandardError)
+    store = described_class.new(shared_stores.fetch("Redis"))
+    client.config.data_store = store
+    expect(counter.increment).to be_nil
+    expect(counter.get).to eql 1.0
+  end
+
   it "keeps what was counted when another process starts, and with it declares the same metrics" do
     orders = counter
     jobs = histogram

@@ -93,6 +93,23 @@ impl Metric {
         Ok(())
     }
 
+    /// Adds `amount`, and reads the new value from the store as [`Metric::get`] does. The value includes `amount`,
+    /// and what others have added by then.
+    ///
+    /// If the value cannot be read, the error says so, but the amount has been added.
+    pub fn inc_and_get(self: &Arc<Self>, amount: f64) -> Result<f64> {
+        self.inc(amount).map_err(|refusal| {
+            let kind = match refusal {
+                Refusal::WrongType => ErrorKind::WrongType,
+                Refusal::NotAnIncrease => ErrorKind::InvalidArgument,
+            };
+            let definition = &self.family.definition;
+            let of = format!("{} {:?}", definition.metric_type().name(), definition.name());
+            Error::new(kind, format!("cannot add {} to {of}: {refusal}", format_number(amount)))
+        })?;
+        self.get()
+    }
+
     /// Subtracts `amount` from a gauge or untyped metric.
     #[inline]
     pub fn dec(&self, amount: f64) -> std::result::Result<(), Refusal> {

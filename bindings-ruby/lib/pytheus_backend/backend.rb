@@ -29,11 +29,17 @@ module PytheusBackend
       url = with_options(url, options) unless options.empty?
       @handle = Library.handle(Library.create(:backend_new, url), :backend_free)
       @closed = false
+      @has_server = url.start_with?("redis")
     ensure
       Log.deliver
     end
 
     attr_reader :handle # :nodoc:
+
+    # Whether reading a value waits for a server.
+    def server? # :nodoc:
+      @has_server
+    end
 
     def counter(name, help = nil, labels: [], unit: nil)
       Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit))

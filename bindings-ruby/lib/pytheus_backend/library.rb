@@ -71,6 +71,9 @@ module PytheusBackend
     attach_function :metrics_render, %i[pointer pointer pointer pointer], :int32, blocking: true
     attach_function :metrics_snapshot_new, %i[pointer pointer size_t pointer pointer], :int32, blocking: true
 
+    # For a store without a server, which it does not wait for.
+    attach_function :metric_inc_and_get, %i[pointer double pointer pointer], :int32
+
     # These calls take nanoseconds, less than releasing the interpreter lock would.
     attach_function :metric_inc, %i[pointer double], :int32
     attach_function :metric_dec, %i[pointer double], :int32
@@ -122,6 +125,11 @@ module PytheusBackend
       value = FFI::MemoryPointer.new(:double)
       call(function, *arguments, value)
       value.read_double
+    end
+
+    # Returns a place for a double, one for each fiber, because making one takes longer than the call.
+    def self.double_place
+      Thread.current[:pytheus_backend_double_place] ||= FFI::MemoryPointer.new(:double)
     end
 
     # Wraps a pointer: garbage collection passes it to the C function `free`.

@@ -160,13 +160,22 @@ module PytheusBackend
         @family.check(Library.metric_set(metric, val), "set to", val)
       end
 
+      # Returns the new value, as the gem's own stores do. With a server it returns nil, because the value
+      # would cost a round trip.
       def increment(labels:, by: 1)
         if @mode == :most_recent
           raise InvalidStoreSettingsError, "with :most_recent a gauge can be set, but not incremented"
         end
 
         metric = metric(labels)
-        @family.check(Library.metric_inc(metric, by), "increment by", by)
+        if @backend.server?
+          @family.check(Library.metric_inc(metric, by), "increment by", by)
+          return
+        end
+
+        value = Library.double_place
+        @family.check(Library.metric_inc_and_get(metric, by, value, nil), "increment by", by)
+        value.read_double
       end
 
       def get(labels:)

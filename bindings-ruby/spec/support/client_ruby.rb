@@ -27,11 +27,6 @@ end
 
 # The specs that this store does not pass, by the reason. If one of them passes, rspec reports a failure.
 OTHERWISE = {
-  "the engine's add returns no value, and reading it would cost a round trip with Redis" => [
-    "Prometheus::Client::Counter#increment returns the new counter value",
-    "Prometheus::Client::Gauge#increment returns the new gauge value",
-    "Prometheus::Client::Gauge#decrement returns the new gauge value"
-  ],
   "series are sorted by their labels, and a gauge has the label pid, as with DirectFileStore" => [
     "Prometheus::Client::Formats::Text.marshal returns a Text format version 0.0.4 compatible representation",
     "Prometheus::Middleware::Collector includes SCRIPT_NAME in the path if provided"
