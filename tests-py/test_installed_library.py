@@ -22,7 +22,6 @@ from package_variants import PACKAGE, ROOT, build_wheel, defined_in_c, environme
 PART = [
     "test_abi.py",
     "test_c_arguments.py",
-    "test_exit.py",
     "test_internals.py",
     "test_logging.py",
     "test_native_methods.py",
