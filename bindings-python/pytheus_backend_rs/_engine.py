@@ -181,9 +181,17 @@ class Engine:
         """Returns the objects for which families have been declared."""
         return [owner for reference in self._families.keyrefs() if (owner := reference()) is not None]
 
+    def families(self) -> list[Family]:
+        """Returns the families of all objects that are still in use."""
+        return [family for owner in self.owners() if (family := self._families.get(owner)) is not None]
+
+    def known_family(self, owner: object) -> Family | None:
+        """Returns the family that has been declared for this object."""
+        return self._families.get(owner)
+
     def clear(self) -> None:
         """Removes all series of the families that were ever declared here, those of other processes too."""
-        families = [family for owner in self.owners() if (family := self._families.get(owner)) is not None]
+        families = self.families()
         if self.is_shared:
             # Also those whose objects are gone: the store has their series by name.
             families += [Family(self, definition) for definition in list(self._definitions)]
@@ -286,6 +294,10 @@ class Family:
         self.engine = engine
         self.definition = definition
         self.label_names = definition.label_names
+        #: Grows whenever a metric of the owner may have begun to count elsewhere. An adapter that finds all
+        #: of them here remembers the number in `whole_at`, and need not look again until it grows.
+        self.changes = 0
+        self.whole_at: int | None = None
         options = ffi.new("MetricFamilyOptions *")
         # `options` only borrows: these must live until the call returns.
         name = ffi.new("char[]", definition.name.encode())

@@ -92,6 +92,7 @@ class Backend:
             self._handle, self._owner = total._handle, total._owner
         else:
             self._find_metric(engine)
+            self._tell_loaded_engine(engine, collector)
         self._choose_operations()
         is_called = histogram_bucket in (None, "sum")
         if is_called and _config.native_methods(config) and self._is_plain():
@@ -106,6 +107,20 @@ class Backend:
         if missing:
             raise ValueError(f"metric {collector.name!r} has no value for the labels {', '.join(missing)}")
         self._handle, self._owner = self._family.metric(labels)
+
+    @staticmethod
+    def _tell_loaded_engine(engine: Engine, collector: _MetricCollector[Any]) -> None:
+        """Tells the engine that is scraped if a metric of its family counts in another one."""
+        loaded = loaded_engine()
+        family = None if loaded is None or loaded is engine else loaded.known_family(collector)
+        if family is not None:
+            family.changes += 1
+
+    def __del__(self) -> None:
+        # The metric may have another backend object now, if it is not gone as well.
+        family = getattr(self, "_family", None)
+        if family is not None and self.histogram_bucket in (None, "sum"):
+            family.changes += 1
 
     def inc(self, value: float) -> None:
         """Adds `value`; for the sum of a histogram or summary, observes it."""
@@ -196,6 +211,9 @@ class Backend:
                 # reset.
                 engine = (base._find(config) if cls._IS_SHARED else None) or cls._open(config)
                 base._loaded = _Loaded(config, engine)
+            # Metrics may have been made with another class since this engine was loaded before.
+            for family in engine.families():
+                family.changes += 1
             base._announce()
             _warn_of_left_behind(engine)
         finally:

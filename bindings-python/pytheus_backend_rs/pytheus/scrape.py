@@ -82,9 +82,7 @@ def _families(engine: Engine, registry: Registry) -> tuple[list[Family], Foreign
             _add_foreign(foreign, len(families), collector, registry.prefix, _run(collector))
         else:
             family = _family(engine, collector)
-            if family is not None and all(
-                _counts_in(engine, value) for value in internals.values_of(collector)
-            ):
+            if family is not None and _has_all(engine, family, collector):
                 families.append(family)
             elif samples := _read(engine, [collector])[collector]:
                 _add_foreign(foreign, len(families), collector, registry.prefix, samples)
@@ -315,6 +313,25 @@ def _try(reading: _Reading) -> list[dict[Any, list[Series]]]:
 def _engine_of(value: Any) -> Engine | None:
     """Returns the engine in which the metric of a backend object counts, if it is one of this package."""
     return value._family.engine if isinstance(value, Backend) else None
+
+
+def _has_all(engine: Engine, family: Family, collector: _MetricCollector[Any]) -> bool:
+    """Tells whether the engine has the values of all metrics of a collector.
+
+    The family remembers that it has, so a scrape does not look at each metric again. `Backend` tells it when
+    a metric may have begun to count elsewhere. A program that replaces the backend object of a metric by its
+    private name is noticed when the replaced object is deleted.
+    """
+    changes = family.changes
+    if family.whole_at == changes:
+        return True
+    values = internals.values_of(collector)
+    if not all(_counts_in(engine, value) for value in values):
+        return False
+    # A metric that another thread is still constructing may turn out to count elsewhere.
+    if all(value is not None for value in values):
+        family.whole_at = changes
+    return True
 
 
 def _counts_in(engine: Engine, value: Any) -> bool:
