@@ -13,8 +13,8 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-long test-rust test-c test-python test-python-system test-python-pure test-ruby \
-	test-ruby-client test-examples sanitize fuzz bench lint docs pages package install uninstall clean
+.PHONY: help demo test test-long test-rust test-c test-cinstall test-python test-python-system test-python-pure \
+	test-ruby test-ruby-client test-examples sanitize fuzz bench lint docs pages package install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +27,11 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
 	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
 
-test-long: ## Repeat the tests of failovers of Redis 20 times, and run the Python tests with an installed library.
+test-long: ## Repeat the tests of failovers of Redis 20 times, run the Python tests with an installed library, and cargo-c.
 	@scripts/need cargo cc redis-server
 	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover
 
-test-long: test-python-system test-python-pure
+test-long: test-python-system test-python-pure test-cinstall
 
 test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server
@@ -44,6 +44,17 @@ test-c: ## Test the C interface: C and C++ programs with the real shared library
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
+
+# The subcommands of cargo-c. Debian 12 has a version that reads no manifest of edition 2024.
+CARGO_C := $(abspath $(BUILD))/cargo-c
+
+test-cinstall: ## Compare what `cargo cinstall` installs with what `make install` does. Builds cargo-c at first use.
+	@scripts/need cargo cc c++ cmake pkg-config binutils openssl-dev
+	@command -v cargo-cinstall >/dev/null || [ -x $(CARGO_C)/bin/cargo-cinstall ] || \
+		$(CARGO) install --quiet --locked --root $(CARGO_C) --version "0.10.20+cargo-0.94.0" cargo-c
+	$(CARGO) build --release --locked --workspace
+	PATH="$$PATH:$(CARGO_C)/bin" tests-c/test_cinstall.sh scripts/install $(abspath $(TARGET))/release cc c++ cmake \
+		pkg-config
 
 test-python: ## Test the Python package, and run pytheus' own tests with each backend.
 	@scripts/need cargo cc python redis-server prometheus pkg-config binutils

@@ -94,6 +94,9 @@ class WriteDeclarations(build_py):
 
     def run(self) -> None:
         super().run()
+        if self.editable_mode:
+            # It would have to be written among the sources.
+            return
         builder = FFI()
         builder.cdef(HEADER.read_text(encoding="utf-8"))
         builder.set_source("pytheus_backend_rs._declarations", None)
@@ -103,9 +106,11 @@ class WriteDeclarations(build_py):
 def variant() -> "dict[str, Any]":
     """What differs between the three ways. Each builds in a folder of its own, so that none finds files of
     another."""
+    # In every package, since an extension may be for another platform, or be lost.
+    declarations = {"build_py": WriteDeclarations}
     if is_set("PYTHEUS_BACKEND_RS_PURE"):
         return {
-            "cmdclass": {"build_py": WriteDeclarations},
+            "cmdclass": declarations,
             "options": {"build": {"build_base": "build/pure"}},
             "entry_points": PYINSTALLER,
         }
@@ -115,7 +120,7 @@ def variant() -> "dict[str, Any]":
     if is_set("PYTHEUS_BACKEND_RS_SYSTEM"):
         return {
             **extension,
-            "cmdclass": {"build_ext": LinkSystemLibrary},
+            "cmdclass": {**declarations, "build_ext": LinkSystemLibrary},
             "options": {**abi3, "build": {"build_base": "build/system"}},
             "entry_points": PYINSTALLER,
         }
@@ -123,7 +128,7 @@ def variant() -> "dict[str, Any]":
     scripts = [f"{COMMAND} = pytheus_backend_rs.__main__:main"]
     return {
         **extension,
-        "cmdclass": {"build_ext": BuildEngineFirst},
+        "cmdclass": {**declarations, "build_ext": BuildEngineFirst},
         "options": abi3,
         "entry_points": {"console_scripts": scripts, **PYINSTALLER},
     }

@@ -29,6 +29,10 @@ needs_the_library() {
 }
 
 "$install" install "$built" /opt/metrics "$folder/stage"
+# cargo-c reads the version of the library's file in Cargo.toml.
+capi=$(sed -n '/^\[package.metadata.capi.library\]$/,/^$/s/^version = "\(.*\)"$/\1/p' "$consumer/../../Cargo.toml")
+[ -e "$folder/stage/opt/metrics/lib/libpytheus_backend_rs.so.$capi" ] ||
+    fail "Cargo.toml names version $capi of the library in package.metadata.capi.library, and not the one of the header"
 # The installed files find each other wherever they are.
 mv "$folder/stage/opt/metrics" "$folder/moved"
 root=$folder/moved

@@ -203,6 +203,20 @@ def test_the_pure_package_says_once_that_it_is_slower(pure: Variant) -> None:
     assert pure.python(program) == ""
 
 
+def test_a_package_that_has_lost_its_extension_uses_an_installed_library(
+    system: Variant, prefix: Path
+) -> None:
+    extension = system.site / "pytheus_backend_rs" / "_native.abi3.so"
+    lost = extension.rename(extension.with_suffix(".lost"))
+    try:
+        program = "import pytheus_backend_rs; print(pytheus_backend_rs._installed.path)"
+        library = str(prefix / "lib" / "libpytheus_backend_rs.so")
+        said = system.python(program, PYTHEUS_BACKEND_RS_LIBRARY=library)
+        assert "RuntimeWarning" in said and said.splitlines()[-1] == library
+    finally:
+        lost.rename(extension)
+
+
 def test_both_implementations_of_the_callables_have_the_same_functions(pure: Variant) -> None:
     names = defined_in_c()
     assert len(names) >= 11 and all(callable(getattr(callables, name)) for name in names)
