@@ -11,12 +11,16 @@ import re
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pytheus_backend_rs._callables import callables
 
 from package_variants import PACKAGE, ROOT, build_wheel, defined_in_c, environment_of, install_library, run
+from programs import run_program
+from redis_server import Server
+from test_wheel import INTERPRETERS, SMOKE, SUB_INTERPRETERS
 
 #: The files of the suite that `make test` runs with each variant: hot calls, errors, scrapes, logs, forks.
 PART = [
@@ -201,6 +205,26 @@ def test_the_pure_package_says_once_that_it_is_slower(pure: Variant) -> None:
         == 1
     )
     assert pure.python(program) == ""
+
+
+@pytest.mark.parametrize("interpreter", [min, max])
+def test_the_pure_wheel_works_with_the_oldest_and_the_newest_interpreter(
+    pure: Variant, server: Server, tmp_path: Path, interpreter: Callable[..., str]
+) -> None:
+    version = interpreter(INTERPRETERS, key=lambda name: int(name.partition(".")[2]))
+    run(INTERPRETERS[version], "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    run(
+        python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", pure.wheel, "pytheus==0.6.1"
+    )
+    library = pure.environment["PYTHEUS_BACKEND_RS_LIBRARY"]
+    environment = {"PYTHONWARNINGS": "ignore", "PYTHEUS_BACKEND_RS_LIBRARY": library, "PYTHONPATH": ""}
+    smoke = run_program(SMOKE, server.config, interpreter=python, environment=environment)
+    assert re.fullmatch(r"works \(3, \d+\)\n", smoke)
+    config = {"path": str(tmp_path / "metrics")}
+    lines = run_program(SUB_INTERPRETERS, config, interpreter=python, environment=environment).splitlines()
+    counts = [line for line in lines if line.startswith("requests_total")]
+    assert counts == [f"requests_total {count}" for count in (1, 2, 3, 4)], lines
 
 
 def test_a_package_that_has_lost_its_extension_uses_an_installed_library(
