@@ -107,6 +107,10 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
+check-targets: ## Type-check for macOS and for musl.
+	@scripts/need cargo cc
+	scripts/check-targets
+
 lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, and that generated files are current.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

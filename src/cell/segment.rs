@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::io::Errno;
 
 /// A part of a file, mapped until the last `Arc` is dropped.
 #[derive(Debug)]
@@ -43,13 +42,8 @@ impl Segment {
     /// Populates the map if the file has holes. Reading a hole on a full tmpfs raises SIGBUS, because the
     /// kernel has no page for it. Populating the map first turns that signal into an error.
     fn populated(map: MmapRaw, has_holes: bool) -> io::Result<Arc<Self>> {
-        #[cfg(target_os = "linux")]
         if has_holes {
-            match map.advise(memmap2::Advice::PopulateRead) {
-                // Linux before 5.14 does not know MADV_POPULATE_READ.
-                Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => return Err(error),
-                _ => {}
-            }
+            populate(&map)?;
         }
         Ok(Arc::new(Self { map }))
     }
@@ -62,6 +56,21 @@ impl Segment {
         // map is only read, by `load`.
         is_inside.then(|| unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset as usize).cast()) })
     }
+}
+
+#[cfg(target_os = "linux")]
+fn populate(map: &MmapRaw) -> io::Result<()> {
+    match map.advise(memmap2::Advice::PopulateRead) {
+        // Linux before 5.14 does not know MADV_POPULATE_READ.
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INVAL.raw_os_error()) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Does nothing: only Linux can populate a map and report a full file system as an error.
+#[cfg(not(target_os = "linux"))]
+fn populate(_map: &MmapRaw) -> io::Result<()> {
+    Ok(())
 }
 
 /// Loads a word with Acquire semantics.
