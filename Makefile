@@ -14,7 +14,8 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-long test-rust test-c test-cinstall test-python test-python-system test-python-pure \
-	test-ruby test-ruby-client test-examples sanitize fuzz bench lint docs pages package install uninstall clean
+	test-ruby test-ruby-client test-examples test-sdist sanitize fuzz bench lint docs pages package wheel sizes \
+	check-targets install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +32,7 @@ test-long: ## Repeat the tests of failovers of Redis 20 times, run the Python te
 	@scripts/need cargo cc redis-server
 	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover
 
-test-long: test-python-system test-python-pure test-cinstall
+test-long: test-python-system test-python-pure test-cinstall test-sdist check-targets
 
 test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server
@@ -107,6 +108,35 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
+# What scripts/wheel runs, and where it puts the wheel and the sdist.
+WHEEL_TOOLS := $(BUILD)/wheel-tools
+DIST := $(BUILD)/dist
+
+wheel: $(WHEEL_TOOLS)/tools.stamp ## Build the Python wheel for many distributions, and the sdist, in build/dist.
+	@scripts/need cargo cc python binutils
+	scripts/wheel $(WHEEL_TOOLS)/bin/python $(DIST)
+
+# A new environment with the wheel, in which neither Rust nor a compiler can be found.
+FRESH := $(BUILD)/fresh
+
+test-wheel: wheel ## Run the Python tests with that wheel, without Rust and without a compiler; build the sdist once.
+	@scripts/need redis-server prometheus
+	rm -rf $(FRESH) $(FRESH)-sdist
+	$(PYTHON) -m venv $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet -r tests-py/requirements.txt
+	scripts/without-compilers $(FRESH)/bin/python -m pip install --quiet --only-binary :all: $(DIST)/*.whl
+	scripts/without-compilers $(FRESH)/bin/python -m pytest tests-py
+	$(PYTHON) -m venv $(FRESH)-sdist
+	$(FRESH)-sdist/bin/python -m pip install --quiet $(DIST)/*.tar.gz
+	$(FRESH)-sdist/bin/pytheus-backend-rs --version
+	$(FRESH)-sdist/bin/python -c 'import pytheus_backend_rs'
+
+sizes: ## Print the sizes of the library, the wheel and the side-car. Builds them if need be.
+	@$(CARGO) build --quiet --release --locked --workspace
+	@[ -e $(DIST) ] || $(MAKE) --silent wheel
+	@cd $(RELEASE) && ls -l libpytheus_backend_rs.so libpytheus_backend_rs.a pytheus-backend-rs | awk '{ print $$5, $$9 }'
+	@cd $(DIST) && ls -l * | awk '{ print $$5, $$9 }'
+
 check-targets: ## Type-check for macOS and for musl.
 	@scripts/need cargo cc
 	scripts/check-targets
@@ -121,6 +151,7 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 		$(CARGO) metadata --locked --format-version 1 --manifest-path $$folder/Cargo.toml >/dev/null || exit 1; done
 	$(LINT)/bin/python bindings-python/native_stub.py --check
 	git diff --exit-code -- include Cargo.lock
+	$(LINT)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
 	$(LINT)/bin/ruff format --quiet --check bindings-python tests-py bench examples
 	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
@@ -162,6 +193,12 @@ $(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
 
 $(VENV)/tests.stamp: $(VENV)/bin/python tests-py/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet -r tests-py/requirements.txt
+	@touch $@
+
+$(WHEEL_TOOLS)/tools.stamp: scripts/wheel-requirements.txt
+	@scripts/need python
+	$(PYTHON) -m venv $(WHEEL_TOOLS)
+	$(WHEEL_TOOLS)/bin/python -m pip install --quiet -r scripts/wheel-requirements.txt
 	@touch $@
 
 $(LINT)/tools.stamp: scripts/lint-requirements.txt tests-py/requirements.txt

@@ -63,6 +63,10 @@ ffibuilder.set_source(
     extra_compile_args=["-Werror=implicit-function-declaration"],
     # The engine's symbols are the extension's own: another copy in the process must not meet them.
     # It has threads and fork handlers, so it cannot be unloaded.
-    extra_link_args=["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete"] if sys.platform == "linux" else [],
+    extra_link_args={
+        "linux": ["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete"],
+        # The certificates that macOS trusts, for TLS to a Redis server.
+        "darwin": ["-framework", "Security", "-framework", "CoreFoundation"],
+    }.get(sys.platform, []),
     libraries=["pthread", "dl", "m"] if sys.platform == "linux" else [],
 )

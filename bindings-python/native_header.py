@@ -9,7 +9,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-HEADER = Path(__file__).resolve().parent.parent / "include" / "pytheus_backend_rs.cffi.h"
+HERE = Path(__file__).resolve().parent
+#: The folder of the engine's sources. An sdist carries them inside; in the repository they are around the package.
+ENGINE = HERE / "engine" if (HERE / "engine").is_dir() else HERE.parent
+HEADER = ENGINE / "include" / "pytheus_backend_rs.cffi.h"
 
 #: The functions that may wait for a server, a thread or a lock. Python calls each through a C function named
 #: `released_…`, which releases the GIL around it.

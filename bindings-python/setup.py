@@ -20,17 +20,30 @@ from cffi import FFI
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
 # The build backend runs this file without its folder in the path.
 sys.path.insert(0, str(HERE))
 
 import system_library  # noqa: E402
-from native_header import HEADER  # noqa: E402
+import third_party  # noqa: E402
+from native_header import ENGINE, HEADER  # noqa: E402
 
-ENGINE = HERE.parent
 LIBRARY = "libpytheus_backend_rs.a"
 COMMAND = "pytheus-backend-rs"
+#: What cargo needs to build the library and the side-car. `Cargo.toml` names the benchmark.
+ENGINE_SOURCES = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "cbindgen.toml",
+    "include",
+    "src",
+    "side-car",
+    "bench/exposition.rs",
+    "README.md",
+]
 PYINSTALLER = {"pyinstaller40": ["hook-dirs = pytheus_backend_rs._pyinstaller:hook_directories"]}
 
 
@@ -56,6 +69,22 @@ class BuildEngineFirst(build_ext):
         folder = Path(self.get_ext_fullpath("pytheus_backend_rs._native")).parent / "_bin"
         self.mkpath(str(folder))
         self.copy_file(command, str(folder / COMMAND))
+        (folder / "THIRD-PARTY-LICENSES.txt").write_text(third_party.text(), encoding="utf-8")
+
+
+class CarryEngine(sdist):
+    """`sdist` that puts the sources of the engine into the folder `engine`, so that a build needs no other
+    source."""
+
+    def make_release_tree(self, base_dir: str, files: "list[str]") -> None:
+        super().make_release_tree(base_dir, files)
+        for name in ENGINE_SOURCES:
+            source, target = ENGINE / name, Path(base_dir) / "engine" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target)
+            else:
+                shutil.copyfile(source, target)
 
 
 def build_engine() -> "tuple[str, str]":
@@ -128,7 +157,7 @@ def variant() -> "dict[str, Any]":
     scripts = [f"{COMMAND} = pytheus_backend_rs.__main__:main"]
     return {
         **extension,
-        "cmdclass": {**declarations, "build_ext": BuildEngineFirst},
+        "cmdclass": {**declarations, "build_ext": BuildEngineFirst, "sdist": CarryEngine},
         "options": abi3,
         "entry_points": {"console_scripts": scripts, **PYINSTALLER},
     }

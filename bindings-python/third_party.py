@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ENGINE = Path(__file__).resolve().parent
-if not (ENGINE / "src").is_dir():
-    ENGINE = ENGINE.parent
+from native_header import ENGINE
 
 
 def crates() -> "list[dict[str, Any]]":
@@ -26,7 +24,9 @@ def crates() -> "list[dict[str, Any]]":
     waiting = list(metadata["workspace_members"])
     while waiting:
         package = waiting.pop()
-        if package in found:
+        # A procedural macro runs in the compiler, and nothing of it or of its dependencies is linked.
+        is_macro = any("proc-macro" in target["kind"] for target in packages[package]["targets"])
+        if package in found or is_macro:
             continue
         found.add(package)
         for dependency in nodes[package]["deps"]:

@@ -1,7 +1,8 @@
-"""The package in its three builds: which one is under test, and which tests do not apply to it.
+"""The package as it is built and installed: which one is under test, and which tests do not apply to it.
 
 - `wheel`: the extension carries the engine. This is what `make test-python` installs.
 - `system`: the extension is linked with an installed library (PYTHEUS_BACKEND_RS_SYSTEM=1).
+- `fresh`: the same wheel, where neither Rust nor a compiler can be found: `make test-wheel`.
 - `pure`: there is no extension, and the package opens an installed library (PYTHEUS_BACKEND_RS_PURE=1).
 
 `conftest.py` leaves out the tests that are listed here, and the end of the run names and counts them. Run as a
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,12 @@ COMMAND = "the command is the installed side-car, and not a script of the packag
 #: The tests that do not apply to a variant, by the beginning of their id, and why.
 LEFT_OUT: dict[str, dict[str, str]] = {
     "wheel": {},
+    "fresh": {
+        "test_wheel.py::": WHEEL,
+        "test_installed_library.py::": BUILDS,
+        "test_docs.py::test_a_c_example_compiles": "it compiles the examples in C",
+        "test_examples.py::test_a_c_program_": "it compiles a program in C",
+    },
     "system": {
         "test_wheel.py::": WHEEL,
         "test_installed_library.py::": BUILDS,
@@ -54,7 +62,9 @@ def under_test() -> str:
 
     if (_native.__file__ or "").endswith(".py"):
         return "pure"
-    return "wheel" if Path(_native.__file__ or "").with_name("_bin").exists() else "system"
+    if not Path(_native.__file__ or "").with_name("_bin").exists():
+        return "system"
+    return "wheel" if shutil.which("cc") else "fresh"
 
 
 def reason_to_leave_out(variant: str, node: str) -> tuple[str, str] | None:

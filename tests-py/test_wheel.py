@@ -93,6 +93,19 @@ def test_the_wheel_carries_the_side_car_as_a_program(wheel: Path) -> None:
     assert "pytheus-backend-rs = pytheus_backend_rs.__main__:main" in archive.read(entry_points).decode()
 
 
+def test_the_wheel_has_the_licences_of_all_it_contains(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
+    for own in ("LICENSE-MIT", "LICENSE-APACHE"):
+        assert any(name.endswith(f".dist-info/licenses/{own}") for name in names), names
+    listed = archive.read("pytheus_backend_rs/_bin/THIRD-PARTY-LICENSES.txt").decode()
+    # Crates that every build links, one of them by way of another; and one that only the tests use.
+    for crate in ("redis", "hyper", "clap", "ring"):
+        assert re.search(rf"^{crate} \d\S*: .", listed, re.MULTILINE), crate
+    assert not re.search(r"^(loom|cbindgen) ", listed, re.MULTILINE)
+    assert "Permission is hereby granted" in listed
+
+
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
