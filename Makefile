@@ -6,6 +6,9 @@ STORE ?= shm
 BUILD := build
 VENV := $(BUILD)/venv
 LINT := $(BUILD)/lint
+# What scripts/wheel runs, and where it puts the wheel and the sdist.
+WHEEL_TOOLS := $(BUILD)/wheel-tools
+DIST := $(BUILD)/dist
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO := cargo
 
@@ -57,10 +60,14 @@ test-cinstall: ## Compare what `cargo cinstall` installs with what `make install
 	PATH="$$PATH:$(CARGO_C)/bin" tests-c/test_cinstall.sh scripts/install $(abspath $(TARGET))/release cc c++ cmake \
 		pkg-config
 
-test-python: ## Test the Python package, and run pytheus' own tests with each backend.
+# The Python tests that compile something.
+COMPILING := test_wheel.py test_installed_library.py test_docs.py test_examples.py
+
+test-python: ## Test the Python wheel where no compiler is to be found, and run pytheus' own tests with each backend.
 	@scripts/need cargo cc python redis-server prometheus pkg-config binutils
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
-	$(VENV)/bin/python -m pytest tests-py
+	scripts/without-compilers $(VENV)/bin/python -m pytest tests-py
+	$(VENV)/bin/python -m pytest $(addprefix tests-py/,$(COMPILING))
 
 test-python-system: ## Run the Python tests with an extension that is linked with an installed library.
 test-python-pure: ## Run the Python tests with an installed library and no extension: cffi's ABI mode.
@@ -108,34 +115,20 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
 
-# What scripts/wheel runs, and where it puts the wheel and the sdist.
-WHEEL_TOOLS := $(BUILD)/wheel-tools
-DIST := $(BUILD)/dist
+wheel: $(DIST)/wheel.stamp ## Build the Python wheel for many distributions, and the sdist, in build/dist.
 
-wheel: $(WHEEL_TOOLS)/tools.stamp ## Build the Python wheel for many distributions, and the sdist, in build/dist.
-	@scripts/need cargo cc python binutils
-	scripts/wheel $(WHEEL_TOOLS)/bin/python $(DIST)
-
-# A new environment with the wheel, in which neither Rust nor a compiler can be found.
-FRESH := $(BUILD)/fresh
-
-test-wheel: wheel ## Run the Python tests with that wheel, without Rust and without a compiler; build the sdist once.
-	@scripts/need redis-server prometheus
-	rm -rf $(FRESH) $(FRESH)-sdist
-	$(PYTHON) -m venv $(FRESH)
-	$(FRESH)/bin/python -m pip install --quiet -r tests-py/requirements.txt
-	scripts/without-compilers $(FRESH)/bin/python -m pip install --quiet --only-binary :all: $(DIST)/*.whl
-	scripts/without-compilers $(FRESH)/bin/python -m pytest tests-py
-	$(PYTHON) -m venv $(FRESH)-sdist
-	$(FRESH)-sdist/bin/python -m pip install --quiet $(DIST)/*.tar.gz
-	$(FRESH)-sdist/bin/pytheus-backend-rs --version
-	$(FRESH)-sdist/bin/python -c 'import pytheus_backend_rs'
+test-sdist: wheel ## Build a wheel from the sdist alone, and try it.
+	rm -rf $(BUILD)/sdist
+	$(PYTHON) -m venv $(BUILD)/sdist
+	$(BUILD)/sdist/bin/python -m pip install --quiet $(DIST)/*.tar.gz
+	$(BUILD)/sdist/bin/pytheus-backend-rs --version
+	$(BUILD)/sdist/bin/python -c 'import pytheus_backend_rs'
 
 sizes: ## Print the sizes of the library, the wheel and the side-car. Builds them if need be.
 	@$(CARGO) build --quiet --release --locked --workspace
-	@[ -e $(DIST) ] || $(MAKE) --silent wheel
+	@$(MAKE) --silent wheel
 	@cd $(RELEASE) && ls -l libpytheus_backend_rs.so libpytheus_backend_rs.a pytheus-backend-rs | awk '{ print $$5, $$9 }'
-	@cd $(DIST) && ls -l * | awk '{ print $$5, $$9 }'
+	@cd $(DIST) && ls -l *.whl *.gz | awk '{ print $$5, $$9 }'
 
 check-targets: ## Type-check for macOS and for musl.
 	@scripts/need cargo cc
@@ -187,8 +180,15 @@ clean: ## Remove what was built.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/package.stamp: $(VENV)/bin/python $(PACKAGE_SOURCES)
-	$(VENV)/bin/python -m pip install --quiet ./bindings-python
+$(DIST)/wheel.stamp: $(WHEEL_TOOLS)/tools.stamp scripts/wheel $(PACKAGE_SOURCES)
+	@scripts/need cargo cc python binutils
+	scripts/wheel $(WHEEL_TOOLS)/bin/python $(DIST)
+	@touch $@
+
+# The first command installs what the wheel depends on. The second replaces a wheel of the same version.
+$(VENV)/package.stamp: $(VENV)/bin/python $(DIST)/wheel.stamp
+	$(VENV)/bin/python -m pip install --quiet $(DIST)/*.whl
+	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps $(DIST)/*.whl
 	@touch $@
 
 $(VENV)/tests.stamp: $(VENV)/bin/python tests-py/requirements.txt

@@ -2,7 +2,7 @@
 
 - `wheel`: the extension carries the engine. This is what `make test-python` installs.
 - `system`: the extension is linked with an installed library (PYTHEUS_BACKEND_RS_SYSTEM=1).
-- `fresh`: the same wheel, where neither Rust nor a compiler can be found: `make test-wheel`.
+- `fresh`: the same wheel, where neither Rust nor a compiler can be found. `make test-python` runs most tests so.
 - `pure`: there is no extension, and the package opens an installed library (PYTHEUS_BACKEND_RS_PURE=1).
 
 `conftest.py` leaves out the tests that are listed here, and the end of the run names and counts them. Run as a
