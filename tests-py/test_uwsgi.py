@@ -75,13 +75,21 @@ class Uwsgi:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def wait_for_workers(self) -> None:
-        """Waits until both workers run and have the application."""
+        """Waits until both workers have the application and wait for requests.
+
+        A worker that has just been forked still has the master's signal handlers. A signal that it gets then
+        does not end it, and the master kills it after a minute.
+        """
+
+        def is_waiting(pid: str) -> bool:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("S")
 
         def are_ready() -> bool:
             assert self.process.poll() is None, self.text
-            spawned = len(re.findall(r"spawned uWSGI worker \d", self.text))
+            spawned = re.findall(r"spawned uWSGI worker \d+ \(pid: (\d+)", self.text)
             loaded = len(re.findall(r"WSGI app 0 .* ready in", self.text))
-            return spawned == WORKERS and loaded == (WORKERS if self._is_lazy else 1)
+            has_all = len(spawned) == WORKERS and loaded == (WORKERS if self._is_lazy else 1)
+            return has_all and all(map(is_waiting, spawned))
 
         wait_until(are_ready, f"uwsgi has {WORKERS} workers; see {self._log}")
 
