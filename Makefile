@@ -21,7 +21,7 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 	check-targets install uninstall clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Four worker processes count requests; a scrape of any shows the total. STORE=redis for Redis.
 	@scripts/need cargo cc python $(if $(filter redis,$(STORE)),redis-server)
@@ -31,7 +31,7 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
 	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
 
-test-long: ## Repeat the tests of failovers of Redis 20 times, run the Python tests with an installed library, and cargo-c.
+test-long: ## Run what takes long: 20 failovers of Redis, the Python tests with an installed library, cargo-c, other systems.
 	@scripts/need cargo cc redis-server
 	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover
 
