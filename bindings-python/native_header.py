@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-#: The folder of the engine's sources. An sdist carries them inside; in the repository they are around the package.
+#: The folder of the engine's sources. An sdist carries them inside; in the repository they are around it.
 ENGINE = HERE / "engine" if (HERE / "engine").is_dir() else HERE.parent
 HEADER = ENGINE / "include" / "pytheus_backend_rs.cffi.h"
 

@@ -11,6 +11,7 @@ Everything else about the package is in pyproject.toml.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path

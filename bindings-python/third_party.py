@@ -1,4 +1,4 @@
-"""Lists the crates that the extension and the side-car contain, with the text of their licences.
+"""Lists the crates that the extension and the side-car contain, with the texts of their licences.
 
 setup.py writes the list into the wheel. By hand: `python3 bindings-python/third_party.py`.
 """
@@ -13,8 +13,10 @@ from native_header import ENGINE
 
 
 def crates() -> "list[dict[str, Any]]":
-    """Returns cargo's description of each crate that is linked for this machine, without those of tests and of
-    build scripts, sorted by name."""
+    """Returns cargo's description of each crate that is linked for this machine, sorted by name.
+
+    Crates that only tests or build scripts use are left out.
+    """
     target = _line_of(["rustc", "-vV"], "host: ")
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
     metadata = json.loads(subprocess.run(command, cwd=ENGINE, check=True, stdout=subprocess.PIPE).stdout)
@@ -33,7 +35,8 @@ def crates() -> "list[dict[str, Any]]":
             if any(kind["kind"] is None for kind in dependency["dep_kinds"]):
                 waiting.append(dependency["pkg"])
     linked = found - set(metadata["workspace_members"])
-    return sorted((packages[one] for one in linked), key=lambda package: (package["name"], package["version"]))
+    descriptions = [packages[one] for one in linked]
+    return sorted(descriptions, key=lambda package: (package["name"], package["version"]))
 
 
 def text() -> str:
