@@ -1,6 +1,7 @@
 /* Python callables that are bound to a native metric (`counter.inc`, `histogram.observe`, `gauge.set` without a Python
- * frame and without cffi's conversions), and objects that own the engine's handles. The adapter for a client library
- * puts the callables on instances of that library's classes; `_engine.py` makes the owners.
+ * frame and without cffi's conversions), objects that own the engine's handles, and the text of a scrape as a Python
+ * object. The adapter for a client library puts the callables on instances of that library's classes; `_engine.py`
+ * does the rest.
  *
  * The callables keep the GIL, allocate nothing, and raise no errors themselves. Every call that is not plainly right (a
  * type other than float, int and bool, a wrong number of arguments, an amount that the engine refuses) goes to the
@@ -14,6 +15,9 @@
 #ifndef METH_FASTCALL
 #define METH_FASTCALL 0x0080
 #endif
+
+/* In the stable ABI by name since 3.10, and exported by every CPython since 3.3. */
+PyAPI_FUNC(const char *) PyUnicode_AsUTF8AndSize(PyObject *text, Py_ssize_t *length);
 
 /* Owns a handle of the engine and frees it when its reference count drops to zero. Unlike `ffi.gc` it has no finalizer:
  * the garbage collector may run a finalizer before a `__del__` in the same garbage that still uses the handle. */
@@ -59,6 +63,61 @@ static PyObject *own_family(PyObject *module, PyObject *address) {
 static PyObject *own_metric(PyObject *module, PyObject *address) {
   (void)module;
   return own(address, release_metric);
+}
+
+/* Shorter texts are made in the ordinary way: Python shares one object for all equal strings of one character. */
+enum { LONG_TEXT = 4096 };
+
+/* Returns an ASCII string of this length whose characters are not set yet, and where to write them. The pointer is that
+ * of the string itself, because the UTF-8 text of an ASCII string is the string. */
+static PyObject *new_ascii(Py_ssize_t length, char **characters) {
+  PyObject *string = PyUnicode_FromStringAndSize("..", 2);
+  if (string == NULL || PyUnicode_Resize(&string, length) != 0) {
+    Py_XDECREF(string);
+    return NULL;
+  }
+  *characters = (char *)PyUnicode_AsUTF8AndSize(string, NULL);
+  if (*characters == NULL) Py_CLEAR(string);
+  return string;
+}
+
+static int is_ascii(const char *text, size_t length) {
+  unsigned char all = 0;
+  for (size_t i = 0; i < length; i++) all |= (unsigned char)text[i];
+  return all < 0x80;
+}
+
+/* Returns the text at the address of a MetricsText as str (`as_str`) or bytes, and frees it. The text of a scrape has
+ * megabytes, so it is copied and freed without the GIL. Only a text that is not ASCII is decoded with it. */
+static PyObject *take_text(PyObject *module, PyObject *arguments) {
+  PyObject *address;
+  int as_str;
+  (void)module;
+  if (!PyArg_ParseTuple(arguments, "Op", &address, &as_str)) return NULL;
+  MetricsText *text = PyLong_AsVoidPtr(address);
+  if (text == NULL && PyErr_Occurred()) return NULL;
+  const char *data = metrics_text_data(text);
+  size_t length = metrics_text_length(text);
+  PyObject *taken;
+  char *copy = NULL;
+  if (!as_str) {
+    taken = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    if (taken != NULL) copy = PyBytes_AsString(taken);
+  } else {
+    int is_long_ascii = 0;
+    if (length >= LONG_TEXT) {
+      PyThreadState *state = PyEval_SaveThread();
+      is_long_ascii = is_ascii(data, length);
+      PyEval_RestoreThread(state);
+    }
+    taken = is_long_ascii ? new_ascii((Py_ssize_t)length, &copy)
+                          : PyUnicode_FromStringAndSize(data, (Py_ssize_t)length);
+  }
+  PyThreadState *state = PyEval_SaveThread();
+  if (copy != NULL) memcpy(copy, data, length);
+  metrics_text_free(text);
+  PyEval_RestoreThread(state);
+  return taken;
 }
 
 typedef BackendStatus (*Operation)(const Metric *, double);
@@ -347,8 +406,8 @@ static PyMethodDef module_functions[] = {
     {"view_inc", bind_view_inc, METH_VARARGS, NULL},       {"view_dec", bind_view_dec, METH_VARARGS, NULL},
     {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
     {"own_backend", own_backend, METH_O, NULL},            {"own_family", own_family, METH_O, NULL},
-    {"own_metric", own_metric, METH_O, NULL},              {"deliver_logs_by", deliver_logs_by, METH_O, NULL},
-    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, NULL},
+    {"own_metric", own_metric, METH_O, NULL},              {"take_text", take_text, METH_VARARGS, NULL},
+    {"deliver_logs_by", deliver_logs_by, METH_O, NULL},    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -25,6 +25,7 @@ from pytheus_backend_rs import (
     SingleProcessAtomicBackend,
     UnavailableError,
     generate_metrics,
+    remove,
 )
 from pytheus_backend_rs.pytheus import scrape
 
@@ -196,6 +197,37 @@ def test_metrics_that_were_made_before_the_backend_was_loaded(
         ("early_total", [("a", "after")], "2.0"),
         ("early_total", [("a", "before")], "1.0"),
     ]
+
+
+def test_metrics_that_count_elsewhere_are_found_whatever_is_made_and_removed_beside_them(
+    backend_class: Any, config: dict[str, Any]
+) -> None:
+    counter = Counter("requests_total", "", required_labels=["a"])
+    backends.load_backend(PytheusBackend, {})
+    counter.labels(a="early").inc(1)
+    backends.load_backend(backend_class, config)
+    for label in "xyz":
+        counter.labels(a=label).inc(2)
+    assert len(assert_same()[0][3]) == 4
+    for label in "xy":
+        assert remove(counter, {"a": label})
+    assert assert_same()[0][3] == [
+        ("requests_total", [("a", "early")], "1.0"),
+        ("requests_total", [("a", "z")], "2.0"),
+    ]
+    backends.load_backend(PytheusBackend, {})
+    counter.labels(a="later").inc(4)
+    backends.load_backend(backend_class, config)
+    counter.labels(a="latest").inc(5)
+    assert [sample[2] for sample in assert_same()[0][3]] == ["1.0", "4.0", "5.0", "2.0"]
+
+
+@pytest.mark.parametrize("text", ["plain", "größe", "花" * 5000, "x" * 5000, "é" + "x" * 5000])
+def test_a_text_of_any_length_and_script_is_the_same_as_str_and_as_bytes(backend: Any, text: str) -> None:
+    Counter("requests_total", text).inc()
+    expected = f"# HELP requests_total {text}\n# TYPE requests_total counter\nrequests_total 1\n"
+    assert generate_metrics() == expected
+    assert scrape.render(None, None, None).text == expected.encode()
 
 
 def test_metrics_of_a_backend_that_was_loaded_before(backend_class: Any, config: dict[str, Any]) -> None:

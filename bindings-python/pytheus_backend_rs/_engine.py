@@ -162,7 +162,7 @@ class Engine:
 
         Raises `ConflictError` if the name has another type or other buckets in the store.
         """
-        family = self._families.get(owner)
+        family = self.known_family(owner)
         if family is None:
             conflict = self._conflicts.get(owner)
             if conflict is not None:
@@ -233,6 +233,31 @@ class Engine:
         Behind them, with `include_others`, come those families of the store that this process has not
         declared.
         """
+        text = self._render(families, foreign, accept, name_prefix, include_others)
+        content_type = ffi.string(lib.metrics_text_content_type(text)).decode()
+        return Rendered(content_type, callables.take_text(address(text), False))
+
+    def render_text(
+        self,
+        families: Sequence[Family],
+        foreign: ForeignFamilies,
+        name_prefix: str | None,
+        include_others: bool,
+    ) -> str:
+        """Renders families as Prometheus text 0.0.4. Otherwise it is like `render`."""
+        text = self._render(families, foreign, None, name_prefix, include_others)
+        rendered: str = callables.take_text(address(text), True)
+        return rendered
+
+    def _render(
+        self,
+        families: Sequence[Family],
+        foreign: ForeignFamilies,
+        accept: str | None,
+        name_prefix: str | None,
+        include_others: bool,
+    ) -> Any:
+        """Returns a MetricsText, which the caller gives to `take_text`."""
         # `options` only borrows: these must live until the call returns.
         pointers = ffi.new("MetricFamily *[]", [family.handle for family in families])
         options = ffi.new("MetricsRenderOptions *")
@@ -246,9 +271,7 @@ class Engine:
         text = ffi.new("MetricsText **")
         error = ErrorSlot()
         error.check(lib.released_metrics_render(self._handle, options, text, error.pointer))
-        owner = ffi.gc(text[0], lib.metrics_text_free)
-        data = ffi.buffer(lib.metrics_text_data(owner), lib.metrics_text_length(owner))
-        return Rendered(ffi.string(lib.metrics_text_content_type(owner)).decode(), data[:])
+        return text[0]
 
     def flush(self, timeout: float) -> None:
         """Sends what is pending, and waits for it."""

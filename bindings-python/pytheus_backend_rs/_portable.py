@@ -70,6 +70,14 @@ def own_metric(address: int) -> Any:
     return _own("Metric *", address, lib.metric_free)
 
 
+def take_text(address: int, as_str: bool) -> str | bytes:
+    """Returns the text at the address of a MetricsText, and frees it."""
+    text = ffi.cast("MetricsText *", address)
+    data = bytes(ffi.buffer(lib.metrics_text_data(text), lib.metrics_text_length(text)))
+    lib.metrics_text_free(text)
+    return data.decode() if as_str else data
+
+
 def deliver_logs_by(function: Callable[[], None]) -> None:
     """Names the function that logs the waiting records."""
     global _deliver

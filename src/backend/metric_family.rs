@@ -7,7 +7,7 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::Labels;
+use crate::model::labels::KeyWriter;
 
 /// A declared metric family. It has one metric for each label set.
 #[derive(Debug, Clone)]
@@ -16,12 +16,14 @@ pub struct MetricFamily {
     family: Arc<Family>,
     /// The label names in the order in which this handle takes label values.
     label_order: Vec<String>,
+    keys: KeyWriter,
 }
 
 impl MetricFamily {
     pub(super) fn new(parts: Arc<BackendParts>, family: Arc<Family>, label_order: &[&str]) -> Self {
+        let keys = KeyWriter::new(label_order);
         let label_order = label_order.iter().map(|&name| name.to_owned()).collect();
-        Self { parts, family, label_order }
+        Self { parts, family, label_order, keys }
     }
 
     /// Returns the family, if it belongs to the backend of `parts`.
@@ -37,15 +39,13 @@ impl MetricFamily {
     /// Returns the metric with these label values, which are given in the label order of this handle. Creates
     /// it with the value 0 if it does not exist.
     pub fn metric(&self, label_values: &[&str]) -> Result<Arc<Metric>> {
-        let labels = self.labels(label_values)?;
-        self.parts.metric(&self.family, labels)
+        self.parts.metric(&self.family, &self.key(label_values)?)
     }
 
     /// Removes the metric with these label values from the store. Handles that are still held become no-ops.
     /// Returns [`ErrorKind::NotFound`] if this process does not know such a metric.
     pub fn remove(&self, label_values: &[&str]) -> Result<()> {
-        let labels = self.labels(label_values)?;
-        self.parts.remove_metric(&self.family, &labels)
+        self.parts.remove_metric(&self.family, &self.key(label_values)?)
     }
 
     /// Removes all metrics of the family from the store, including those of other processes.
@@ -53,10 +53,10 @@ impl MetricFamily {
         self.parts.clear_family(&self.family)
     }
 
-    fn labels(&self, values: &[&str]) -> Result<Labels> {
+    /// Returns the canonical labels of the metric with these label values.
+    fn key(&self, values: &[&str]) -> Result<String> {
         if values.len() == self.label_order.len() {
-            let pairs = self.label_order.iter().zip(values);
-            return Ok(pairs.map(|(name, &value)| (name.clone(), value.to_owned())).collect());
+            return Ok(self.keys.write(values));
         }
         Err(Error::new(
             ErrorKind::InvalidArgument,

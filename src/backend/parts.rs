@@ -14,7 +14,6 @@ use crate::metric::Metric;
 use crate::metric::family::{Family, ReadCells};
 use crate::metric::table::{FamilyTable, Records};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::{self, Labels};
 use crate::model::statistics::Tally;
 use crate::process::exit::AtExit;
 use crate::process::fork::{ForkGuard, Participant};
@@ -51,11 +50,10 @@ impl BackendParts {
         }
     }
 
-    /// Returns the metric of `family` with these labels, and creates it if necessary. It never fails because
-    /// of the store: see [`held_back`](super::held_back).
-    pub(super) fn metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let key = labels::encode(&labels);
-        if let Some(known) = self.table.metric(family, &key) {
+    /// Returns the metric of `family` with the canonical labels `key`, and creates it if necessary. It never
+    /// fails because of the store: see [`held_back`](super::held_back).
+    pub(super) fn metric(&self, family: &Arc<Family>, key: &str) -> Result<Arc<Metric>> {
+        if let Some(known) = self.table.metric(family, key) {
             if known.cells.held_back().is_some() && !self.held_back.has_just_refused() {
                 self.offer_held_back();
             }
@@ -64,10 +62,11 @@ impl BackendParts {
         if self.held_back.is_active() && !self.held_back.has_just_refused() {
             self.offer_held_back();
         }
+        let key = Arc::from(key);
         if self.held_back.has_just_refused() {
             return Ok(self.hold_back(family, &key));
         }
-        match self.store.new_metric(family, labels) {
+        match self.store.new_metric(family, &key) {
             Ok(metric) => {
                 let metric = self.table.insert_metric(metric);
                 self.store.created(&metric);
@@ -81,10 +80,10 @@ impl BackendParts {
     }
 
     /// Creates a metric that counts in this process until the store accepts it.
-    fn hold_back(&self, family: &Arc<Family>, key: &str) -> Arc<Metric> {
-        let labels = labels::decode(key).unwrap_or_default();
+    fn hold_back(&self, family: &Arc<Family>, key: &Arc<str>) -> Arc<Metric> {
         let cells = Cells::Held(Box::new(HeldCells::new(&family.definition)));
-        let metric = self.table.insert_metric(Arc::new(Metric::new(Arc::clone(family), labels, cells)));
+        let metric =
+            self.table.insert_metric(Arc::new(Metric::new(Arc::clone(family), Arc::clone(key), cells)));
         self.held_back.holds();
         metric
     }
@@ -140,15 +139,14 @@ impl BackendParts {
         self.store.removed(metric)
     }
 
-    /// Removes the metric of `family` with these labels.
-    pub(super) fn remove_metric(&self, family: &Arc<Family>, labels: &Labels) -> Result<()> {
+    /// Removes the metric of `family` with the canonical labels `key`.
+    pub(super) fn remove_metric(&self, family: &Arc<Family>, key: &str) -> Result<()> {
         let Self { store, table, .. } = self;
-        let key = labels::encode(labels);
         store.make_ready();
-        if let Some(result) = table.remove_metric(family, &key, |metric| self.removed(metric)) {
+        if let Some(result) = table.remove_metric(family, key, |metric| self.removed(metric)) {
             return result;
         }
-        if store.remove_unknown(family, &key)? {
+        if store.remove_unknown(family, key)? {
             return Ok(());
         }
         let name = family.definition.name();

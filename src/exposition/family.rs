@@ -31,6 +31,29 @@ pub(super) fn write_family(
     }
 }
 
+/// Returns about how long the text of a family is, rather too much than too little. Untouched memory costs
+/// nothing.
+pub(super) fn likely_length(family: &FamilySamples) -> usize {
+    /// The suffix of the name, the punctuation, and a value of some digits.
+    const REST: usize = "_bucket{} 12345678\n".len();
+    let definition = &family.definition;
+    let series = family.series().len();
+    let (lines, bounds) = match definition.metric_type() {
+        MetricType::Histogram => (definition.buckets().len() + 3, series * bound_lengths(definition)),
+        MetricType::Summary => (2, 0),
+        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => (1, 0),
+    };
+    let comments =
+        "# HELP \n# TYPE  histogram\n".len() + 2 * definition.name().len() + definition.help().len();
+    comments + lines * (series * (definition.name().len() + REST) + family.keys_length()) + bounds
+}
+
+/// Returns the length of the label `le` in all buckets of a series.
+fn bound_lengths(definition: &Definition) -> usize {
+    let bounds = definition.buckets().iter().copied().chain([f64::INFINITY]);
+    bounds.map(|bound| ",le=\"\"".len() + format_number(bound).len()).sum()
+}
+
 /// Writes one family in one format.
 pub(super) struct FamilyWriter<'family> {
     definition: &'family Definition,

@@ -63,7 +63,8 @@ pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
     let mut foreign = foreign.into_iter().peekable();
 
     let format = options.format;
-    let mut text = String::new();
+    // Growing a text of megabytes would copy it again and again.
+    let mut text = String::with_capacity(snapshot.families.iter().map(family::likely_length).sum());
     let mut claims = Claims::default();
     for index in 0..=count {
         while let Some(family) = foreign.next_if(|family| position(family) == index) {

@@ -7,7 +7,7 @@
 pub(crate) mod family;
 pub(crate) mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use self::family::Family;
 use crate::cell::Cells;
@@ -42,23 +42,24 @@ impl std::error::Error for Refusal {}
 #[derive(Debug)]
 pub struct Metric {
     pub(crate) family: Arc<Family>,
-    pub(crate) labels: Labels,
-    /// [`labels::encode`] of the labels: the key of the metric within its family.
-    pub(crate) key: String,
+    /// [`labels::encode`] of the labels: the key of the metric within its family. The table shares it.
+    pub(crate) key: Arc<str>,
+    /// The labels, once a program has asked for them: a map takes more memory than the rest of the metric.
+    labels: OnceLock<Box<Labels>>,
     pub(crate) cells: Cells,
     /// When the metric was made, in seconds since 1970. `None` if its store may hold an older value.
     pub(crate) created: Option<f64>,
 }
 
 impl Metric {
-    pub(crate) fn new(family: Arc<Family>, labels: Labels, cells: Cells) -> Self {
-        let key = labels::encode(&labels);
-        Self { family, labels, key, cells, created: None }
+    /// Makes the metric whose canonical labels are `key`.
+    pub(crate) fn new(family: Arc<Family>, key: Arc<str>, cells: Cells) -> Self {
+        Self { family, key, labels: OnceLock::new(), cells, created: None }
     }
 
     /// Returns the labels.
     pub fn labels(&self) -> &Labels {
-        &self.labels
+        self.labels.get_or_init(|| Box::new(labels::decode(&self.key).unwrap_or_default()))
     }
 
     /// Returns the type of the metric's family.

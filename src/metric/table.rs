@@ -36,7 +36,7 @@ pub(crate) struct Records {
 struct Record {
     family: Entry<Family>,
     /// Keyed by canonical labels, so in the order in which the exposition shows them.
-    metrics: BTreeMap<String, Entry<Metric>>,
+    metrics: BTreeMap<Arc<str>, Entry<Metric>>,
     sweep_at: usize,
 }
 
@@ -118,7 +118,7 @@ impl FamilyTable {
         let mut records = self.write();
         let Some(record) = records.families.get_mut(&metric.family.id) else { return metric };
         if let Some(known) =
-            record.metrics.get(&metric.key).and_then(Entry::get).filter(|known| known.cells.is_live())
+            record.metrics.get(&*metric.key).and_then(Entry::get).filter(|known| known.cells.is_live())
         {
             return known;
         }
@@ -127,7 +127,7 @@ impl FamilyTable {
             record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.cells.is_live()));
             record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
         }
-        record.metrics.insert(metric.key.clone(), Entry::new(&metric, metric.family.lifetime));
+        record.metrics.insert(Arc::clone(&metric.key), Entry::new(&metric, metric.family.lifetime));
         metric
     }
 
@@ -184,6 +184,23 @@ impl FamilyTable {
         let records = self.read();
         let Some(record) = records.families.get(&family.id) else { return Vec::new() };
         record.metrics.values().filter_map(Entry::get).collect()
+    }
+
+    /// Calls `visit` with each metric of a family, sorted by their canonical labels. The lock is held
+    /// meanwhile, so `visit` must be short and must not come back here.
+    pub(crate) fn visit_metrics(&self, family: &Family, mut visit: impl FnMut(&Metric)) {
+        let records = self.read();
+        let Some(record) = records.families.get(&family.id) else { return };
+        for entry in record.metrics.values() {
+            match entry {
+                Entry::Kept(metric) => visit(metric),
+                Entry::Watched(metric) => {
+                    if let Some(metric) = metric.upgrade() {
+                        visit(&metric);
+                    }
+                }
+            }
+        }
     }
 
     /// Counts the metrics that wait for their store.

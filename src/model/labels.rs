@@ -24,6 +24,43 @@ pub fn encode(labels: &Labels) -> String {
     text
 }
 
+/// Encodes label sets of the same names: what they share is encoded once.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyWriter {
+    /// For each label, in the order of the encoding: its encoded name, and the place of its value.
+    labels: Vec<(String, usize)>,
+}
+
+impl KeyWriter {
+    /// Takes the names in the order in which [`write`](Self::write) takes their values.
+    pub(crate) fn new(names: &[&str]) -> Self {
+        let places: BTreeMap<&str, usize> = names.iter().enumerate().map(|(at, &name)| (name, at)).collect();
+        let encoded = |name| {
+            let mut text = String::new();
+            push_string(&mut text, name);
+            text + ":"
+        };
+        Self { labels: places.into_iter().map(|(name, at)| (encoded(name), at)).collect() }
+    }
+
+    /// Returns what [`encode`] returns for these names and values.
+    pub(crate) fn write(&self, values: &[&str]) -> String {
+        let names: usize = self.labels.iter().map(|(name, _)| name.len() + ",\"\"".len()).sum();
+        let mut text =
+            String::with_capacity("{}".len() + names + values.iter().map(|value| value.len()).sum::<usize>());
+        text.push('{');
+        for (index, (name, at)) in self.labels.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(name);
+            push_string(&mut text, values.get(*at).copied().unwrap_or_default());
+        }
+        text.push('}');
+        text
+    }
+}
+
 /// Parses a label set from a store. Values that are not strings become their JSON text: pytheus stores a
 /// number if the application passed one. Returns `None` if the text is not a JSON object.
 pub fn decode(text: &str) -> Option<Labels> {
@@ -112,6 +149,11 @@ fn is_plain(text: &str) -> bool {
 }
 
 fn push_string(text: &mut String, value: &str) {
+    if !value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        text.push('"');
+        text.push_str(value);
+        return text.push('"');
+    }
     // serde_json cannot fail on a str, and escapes as pytheus-backend-rs 0.0.9 did, so keys stay the same.
     text.push_str(&serde_json::Value::from(value).to_string());
 }
@@ -171,6 +213,21 @@ mod tests {
             let expected: Vec<_> = labels.iter().map(|(name, value)| (raw(name), raw(value))).collect();
             prop_assert_eq!(walked, expected);
             prop_assert_eq!(canonical(&key), Some(Cow::Borrowed(key.as_str())));
+        }
+
+        #[test]
+        fn label_sets_of_the_same_names_are_encoded_the_same(labels in a_label_set(), turn in 0..5_usize) {
+            let mut pairs: Vec<(&str, &str)> =
+                labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let by = turn.min(pairs.len());
+            pairs.rotate_left(by);
+            let (names, values): (Vec<&str>, Vec<&str>) = pairs.into_iter().unzip();
+            prop_assert_eq!(KeyWriter::new(&names).write(&values), encode(&labels));
+            for value in labels.values() {
+                let mut text = String::new();
+                push_string(&mut text, value);
+                prop_assert_eq!(text, serde_json::Value::from(value.as_str()).to_string());
+            }
         }
 
         #[test]

@@ -12,11 +12,17 @@ const EXACT_INTEGERS: f64 = (1_u64 << 53) as f64;
 /// Writes `value` in its shortest form: `1`, `0.25`, `1e300`, `+Inf`, `-Inf`, `NaN`.
 pub fn write_number(output: &mut impl Write, value: f64) -> fmt::Result {
     let magnitude = value.abs();
-    if magnitude < EXACT_INTEGERS && magnitude.fract() == 0.0 {
-        if value == 0.0 && value.is_sign_negative() {
+    // The conversion truncates, and is one instruction; `fract` would be a call on older processors.
+    let whole = value as i64;
+    if magnitude < EXACT_INTEGERS && whole as f64 == value {
+        if whole == 0 && value.is_sign_negative() {
             return output.write_str("-0");
         }
-        output.write_str(itoa::Buffer::new().format(value as i64))
+        match whole {
+            // Most buckets hold a small count: one byte needs no buffer.
+            0..=9 => output.write_char(char::from(b'0' + whole as u8)),
+            _ => output.write_str(itoa::Buffer::new().format(whole)),
+        }
     } else if magnitude < EXACT_INTEGERS {
         output.write_str(ryu::Buffer::new().format_finite(value))
     } else if value.is_nan() {

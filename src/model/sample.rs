@@ -56,6 +56,11 @@ impl FamilySamples {
         })
     }
 
+    /// Returns the total length of the canonical labels of all series, in bytes.
+    pub(crate) fn keys_length(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Adds a series with the canonical labels `key`. Returns its cells, all 0, for the caller to fill.
     /// `created` is the time at which its metric was created, in seconds since 1970, if it is known.
     pub(crate) fn push(&mut self, key: &str, created: Option<f64>) -> &mut [f64] {

@@ -12,7 +12,6 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::metric::table::FamilyTable;
 use crate::model::error::Result;
-use crate::model::labels::Labels;
 use crate::model::report::{Report, counted};
 use crate::model::sample::{FamilySamples, Snapshot};
 use crate::process::clock::since_1970;
@@ -39,9 +38,9 @@ impl MemoryStore {
 
     fn read_family(&self, family: &Family) -> FamilySamples {
         let mut samples = FamilySamples::new(family.definition.clone());
-        for metric in self.table.metrics(family) {
+        self.table.visit_metrics(family, |metric| {
             metric.cells.read(samples.push(&metric.key, metric.created));
-        }
+        });
         samples
     }
 
@@ -59,8 +58,9 @@ impl Store for MemoryStore {
         false
     }
 
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let mut metric = Metric::new(Arc::clone(family), labels, Cells::in_memory(&family.definition));
+    fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
+        let mut metric =
+            Metric::new(Arc::clone(family), Arc::clone(key), Cells::in_memory(&family.definition));
         metric.created = Some(since_1970().as_millis() as f64 / 1e3);
         Ok(Arc::new(metric))
     }

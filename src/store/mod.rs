@@ -20,7 +20,6 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
-use crate::model::labels::Labels;
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
 use crate::process::fork::ForkGuard;
@@ -43,7 +42,7 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn declared(&self, _family: &Arc<Family>) {}
 
     /// Makes a metric, which is not in the table yet. If this fails, the front door holds the metric back.
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>>;
+    fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>>;
 
     /// Makes the cells of a metric that [`new_metric`](Self::new_metric) has refused before. The default
     /// suits a store that refuses no metric.

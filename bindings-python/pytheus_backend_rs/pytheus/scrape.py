@@ -42,31 +42,49 @@ def generate_metrics(registry: Registry | None = None, *, include_others: bool |
 
     Raises `UnavailableError` or `BackendTimeoutError` if the store cannot be read.
     """
-    return render(registry, None, include_others).text.decode()
+    registry, engine, include_others = _chosen(registry, include_others)
+    if engine is None:
+        return _rendered_by_pytheus(registry)
+    try:
+        families, foreign = _prepared(engine, registry)
+        return engine.render_text(families, foreign, registry.prefix, include_others)
+    finally:
+        _logging.deliver()
 
 
 def render(registry: Registry | None, accept: str | None, include_others: bool | None) -> Rendered:
     """Renders a registry for a scraper that sends this `Accept` header."""
-    default = internals.default_registry()
-    registry = default if registry is None else registry
-    engine = loaded_engine()
+    registry, engine, include_others = _chosen(registry, include_others)
     if engine is None:
-        return _rendered_by_pytheus(registry)
+        from pytheus.exposition import PROMETHEUS_CONTENT_TYPE
+
+        return Rendered(PROMETHEUS_CONTENT_TYPE, _rendered_by_pytheus(registry).encode())
     try:
-        families, foreign = _families(engine, registry)
-        _flush_others(engine)
-        if include_others is None:
-            include_others = registry is default
+        families, foreign = _prepared(engine, registry)
         return engine.render(families, foreign, accept, registry.prefix, include_others)
     finally:
         _logging.deliver()
 
 
-def _rendered_by_pytheus(registry: Registry) -> Rendered:
+def _chosen(registry: Registry | None, include_others: bool | None) -> tuple[Registry, Engine | None, bool]:
+    """Returns what to render: the registry, the loaded engine, and whether the families of others follow."""
+    default = internals.default_registry()
+    chosen = default if registry is None else registry
+    return chosen, loaded_engine(), chosen is default if include_others is None else include_others
+
+
+def _rendered_by_pytheus(registry: Registry) -> str:
     """Renders a registry whose backend is not one of this package."""
     from pytheus import exposition
 
-    return Rendered(exposition.PROMETHEUS_CONTENT_TYPE, exposition.generate_metrics(registry).encode())
+    return str(exposition.generate_metrics(registry))
+
+
+def _prepared(engine: Engine, registry: Registry) -> tuple[list[Family], ForeignFamilies]:
+    """Returns the families to render, after the other engines have sent what they have."""
+    prepared = _families(engine, registry)
+    _flush_others(engine)
+    return prepared
 
 
 def _families(engine: Engine, registry: Registry) -> tuple[list[Family], ForeignFamilies]:
@@ -141,6 +159,9 @@ def _run(collector: Any) -> list[Sample] | None:
 
 def _family(engine: Engine, collector: _MetricCollector[Any]) -> Family | None:
     """Returns the family of a collector; None, which is logged, if the engine refuses it."""
+    family = engine.known_family(collector)
+    if family is not None:
+        return family
     try:
         return engine.family(collector, internals.definition_of(collector))
     except AttributeError:

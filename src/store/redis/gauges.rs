@@ -109,13 +109,12 @@ mod tests {
     use crate::cell::Cells;
     use crate::metric::family::Family;
     use crate::model::definition::Definition;
-    use crate::model::labels::Labels;
     use crate::model::metric_type::MetricType;
 
     fn gauge() -> Arc<Metric> {
         let definition = Definition::new("level", "", MetricType::Gauge, &[], &[]).unwrap();
         let cells = Cells::in_memory(&definition);
-        Arc::new(Metric::new(Family::detached(definition), Labels::default(), cells))
+        Arc::new(Metric::new(Family::detached(definition), "{}".into(), cells))
     }
 
     fn add(gauge: &Arc<Metric>, amount: f64) -> Operation {

@@ -60,7 +60,6 @@ use crate::metric::family::Family;
 use crate::metric::table::FamilyTable;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::Labels;
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
 use crate::model::statistics::Tally;
@@ -156,7 +155,7 @@ impl Store for RedisStore {
         let _ = self.push(Event::Declared(Box::new(family.definition.clone())));
     }
 
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
+    fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
         Ok(Arc::new_cyclic(|metric| {
             let definition = &family.definition;
             // Weak: the store holds its metrics, so these must not hold the store or themselves.
@@ -167,7 +166,7 @@ impl Store for RedisStore {
             };
             let (metric_type, cell_count) = (definition.metric_type(), definition.cell_count());
             let cells = PendingCells::new(metric_type, cell_count, Box::new(queue));
-            Metric::new(Arc::clone(family), labels, Cells::Pending(cells))
+            Metric::new(Arc::clone(family), Arc::clone(key), Cells::Pending(cells))
         }))
     }
 

@@ -139,7 +139,7 @@ impl Queue {
     /// Notes that a metric's fields must be deleted, after earlier changes and before later ones.
     pub(crate) fn note_removed(&mut self, metric: &Arc<Metric>) {
         self.dirty.remove(&Arc::as_ptr(metric).addr());
-        self.removed.insert(metric.key.clone(), Arc::clone(&metric.family));
+        self.removed.insert(metric.key.to_string(), Arc::clone(&metric.family));
     }
 
     /// Forgets that a metric has changed, because it was removed before the server was told about it.

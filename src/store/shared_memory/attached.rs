@@ -16,7 +16,6 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::Labels;
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
 use crate::process::fork::ForkGuard;
@@ -79,7 +78,7 @@ impl Store for AttachedStore {
         self.refuse()
     }
 
-    fn new_metric(&self, _: &Arc<Family>, _: Labels) -> Result<Arc<Metric>> {
+    fn new_metric(&self, _: &Arc<Family>, _: &Arc<str>) -> Result<Arc<Metric>> {
         self.refuse()
     }
 

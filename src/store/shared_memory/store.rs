@@ -18,7 +18,6 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::labels::{self, Labels};
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
 use crate::process::fork::ForkGuard;
@@ -111,9 +110,9 @@ impl Store for SharedMemoryStore {
         }
     }
 
-    fn new_metric(&self, family: &Arc<Family>, labels: Labels) -> Result<Arc<Metric>> {
-        let cells = self.cells(&family.definition, &labels::encode(&labels))?;
-        Ok(Arc::new(Metric::new(Arc::clone(family), labels, cells)))
+    fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
+        let cells = self.cells(&family.definition, key)?;
+        Ok(Arc::new(Metric::new(Arc::clone(family), Arc::clone(key), cells)))
     }
 
     fn cells_of(&self, metric: &Metric) -> Result<Cells> {
