@@ -19,10 +19,15 @@ _NATIVE_METHODS = "native_methods"
 #: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
 #: against this.
 OWN_OPTIONS = {
-    "redis": ("host", "port", "unix_socket_path", "url", "ssl", _NATIVE_METHODS),
+    "redis": ("host", "port", "unix_socket_path", "url", "ssl", "sentinels", "service_name", _NATIVE_METHODS),
     "shm": ("path", "url", _NATIVE_METHODS),
     "memory": (_NATIVE_METHODS,),
 }
+
+#: The options whose values no message shows.
+_SECRETS = ("password", "sentinel_password", "url")
+
+_EXPECTED_HOSTS = 'expected a list of pairs of host and port, as in [("10.0.0.1", 26379)]'
 
 #: How similar an unknown option must be to one of `OWN_OPTIONS` to be taken for it, from 0 to 1.
 _NEAR_MISS = 0.7
@@ -58,17 +63,25 @@ def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
 def redis_url(config: Mapping[str, Any]) -> str:
     """Returns the store URL for the options of a `RedisBackend`.
 
-    `url`, or `host`, `port` (default 127.0.0.1:6379), or `unix_socket_path`; `ssl`; and the engine's.
+    `url`, or `host`, `port` (default 127.0.0.1:6379), or `unix_socket_path`, or `sentinels` and
+    `service_name`; `ssl`; and the engine's.
     """
     options = {name: value for name, value in config.items() if value is not None}
     url = options.pop("url", None)
     socket_path = options.pop("unix_socket_path", None)
     place = {name: options.pop(name) for name in ("host", "port") if name in options}
-    given = [name for name, value in (("url", url), ("unix_socket_path", socket_path)) if value] + list(place)
+    sentinels, service = options.pop("sentinels", None), options.pop("service_name", None)
+    places = (("url", url), ("unix_socket_path", socket_path), ("sentinels", sentinels))
+    given = [name for name, value in places if value] + list(place)
     if len(given) > 1 and given != ["host", "port"]:
         raise ConfigurationError(f"options {' and '.join(given)} exclude each other: expected one of them")
     scheme = "rediss" if _boolean("ssl", options.pop("ssl", False)) else "redis"
-    if url is not None:
+    if (sentinels is None) != (service is None):
+        raise ConfigurationError("options sentinels and service_name go together: expected both or none")
+    if sentinels is not None:
+        hosts = _hosts("sentinels", sentinels)
+        base = f"{scheme}-sentinel://{hosts}/{quote(_text('service_name', service), safe='')}"
+    elif url is not None:
         base = _text("url", url)
     elif socket_path is not None:
         base = "redis+unix://" + quote(_text("unix_socket_path", socket_path))
@@ -144,6 +157,18 @@ def _host(host: Any) -> str:
     return f"[{text}]" if ":" in text else quote(text)
 
 
+def _hosts(name: str, hosts: Any) -> str:
+    """Returns a list of pairs of host and port as a URL has it."""
+    if not isinstance(hosts, (list, tuple)) or not hosts:
+        raise ConfigurationError(f"option {name!r} is {hosts!r}: {_EXPECTED_HOSTS}")
+    shown = []
+    for pair in hosts:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ConfigurationError(f"option {name!r} has {pair!r}: {_EXPECTED_HOSTS}")
+        shown.append(f"{_host(pair[0])}:{_port(pair[1])}")
+    return ",".join(shown)
+
+
 def _port(port: Any) -> int:
     is_number = isinstance(port, (int, str)) and not isinstance(port, bool) and str(port).isdecimal()
     number = int(port) if is_number else 0
@@ -189,4 +214,4 @@ def _encodable(name: str, text: str) -> str:
 
 def _shown(name: str, value: Any) -> str:
     """Returns the value as an error message shows it: a value that may hold a password is left out."""
-    return f"a secret of type {type(value).__name__}" if name in ("password", "url") else repr(value)
+    return f"a secret of type {type(value).__name__}" if name in _SECRETS else repr(value)

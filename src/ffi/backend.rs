@@ -35,11 +35,18 @@ use crate::backend::Backend;
 ///   is opened (true), or an error of each scrape until the file is there (false)
 ///
 /// `redis://[user[:password]@]host[:port][/db]` or `redis+unix:///path/of/a/socket`: a Redis or
-/// Valkey server.
+/// Valkey server. `rediss://` is the same as `redis://`, by TLS.
+///
+/// `redis-sentinel://[user[:password]@]host[:port],host[:port]/master[/db]`: the server that is the
+/// master of that name, as one of these Sentinels says. `rediss-sentinel://`: by TLS.
 ///
 /// - `db` (0): the number of the logical database, unless the path of the URL gives it
 /// - `username`: the user to log in as, unless the URL gives it before the host
 /// - `password`: the password to log in with, unless the URL gives it before the host
+/// - `sentinel_username`: with redis-sentinel://: the user to log in as at the Sentinels
+/// - `sentinel_password`: with redis-sentinel://: the password to log in with at the Sentinels
+/// - `sentinel_ssl`: with redis-sentinel://: whether the Sentinels speak TLS, unless they do if the
+///   servers do
 /// - `client_name`: the name of the connections in CLIENT LIST, instead of program:host:pid
 /// - `key_prefix`: text that precedes the name of each key, followed by a dash
 /// - `expire_key_time` (3600): how many seconds after its last write or scrape a key expires, or
@@ -49,7 +56,7 @@ use crate::backend::Backend;
 /// - `max_flush_interval_ms` (250): how many milliseconds changes are gathered at most, by a process
 ///   that always has some to send; no effect below flush_interval_ms
 /// - `connect_timeout` or `socket_connect_timeout` (5): how many seconds connecting may take,
-///   including the login
+///   from the look-up of the host to the login
 /// - `socket_timeout` (5): how many seconds the server may take to answer
 /// - `collect_timeout` (10): how many seconds a scrape may take altogether
 /// - `shutdown_timeout` (2): how many seconds the end of the process may take to send what is
@@ -65,6 +72,10 @@ use crate::backend::Backend;
 ///   what counting needs
 /// - `ssl_ca_certs`: with rediss://: a file of PEM certificates to trust instead of those of the
 ///   system
+/// - `ssl_ca_data`: with rediss://: PEM certificates to trust instead of those of the system, as
+///   text
+/// - `ssl_pinned_certfile`: with rediss://: a file of PEM certificates, one of which the server must
+///   show; neither its issuer nor its dates are verified
 /// - `ssl_certfile`: with rediss://: the PEM certificate to show to the server
 /// - `ssl_keyfile`: with rediss://: the PEM private key of that certificate, unless it is in the
 ///   same file

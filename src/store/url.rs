@@ -32,7 +32,10 @@ pub(crate) struct StoreUrl {
 }
 
 const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis://host:port/db, \
-     rediss://host:port/db or redis+unix:///path";
+     rediss://host:port/db, redis-sentinel://host:port,host:port/master or redis+unix:///path";
+
+/// The port of a Sentinel if the URL names none.
+const SENTINEL_PORT: u16 = 26379;
 
 impl StoreUrl {
     /// Parses `text`.
@@ -40,6 +43,9 @@ impl StoreUrl {
     /// Fails with [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not a store URL, or
     /// if an option is unknown, given twice or out of range.
     pub(crate) fn parse(text: &str) -> Result<Self> {
+        if let Some((before, hosts, behind)) = hosts_in(text) {
+            return parse_redis_sentinel(before, hosts, behind);
+        }
         let Ok(url) = Url::parse(text) else {
             return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
         };
@@ -106,12 +112,70 @@ fn parse_shared_memory(url: &Url) -> Result<StoreUrl> {
 
 fn parse_redis_tls(url: &Url) -> Result<StoreUrl> {
     let mut parsed = parse_redis_tcp(url)?;
-    if let StoreOptions::Redis(options) = &mut parsed.store
-        && let Address::Tcp { host, .. } = &options.address
-    {
+    if let StoreOptions::Redis(options) = &mut parsed.store {
+        let host = options.address.host_and_port().map(|(host, _)| host);
         options.tls = Some(Tls::new(&options.tls_options, host)?);
     }
     Ok(parsed)
+}
+
+/// Splits a URL whose hosts are a list: the text before them, the hosts, and the text behind them. `None` if it
+/// has another scheme.
+fn hosts_in(text: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    if !["redis-sentinel", "rediss-sentinel"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return None;
+    }
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let begin = text.len() - rest.len() + authority.len() - hosts.len();
+    let (before, rest) = text.split_at(begin);
+    let (hosts, behind) = rest.split_at(hosts.len());
+    Some((before, hosts, behind))
+}
+
+fn parse_redis_sentinel(before: &str, hosts: &str, behind: &str) -> Result<StoreUrl> {
+    let expected = "expected redis-sentinel://host:port,host:port/master";
+    let sentinels: Vec<Address> = hosts
+        .split(',')
+        .map(|host| {
+            // The scheme is one without a port of its own.
+            let url = Url::parse(&format!("redis://{host}")).ok();
+            let url = url.filter(|url| has_host(url) && url.path().is_empty());
+            let url = url.ok_or_else(|| {
+                configuration(format!("{host:?} is not the host of a Sentinel: {expected}"))
+            })?;
+            Ok(Address::Sentinel { host: host_of(&url)?, port: url.port().unwrap_or(SENTINEL_PORT) })
+        })
+        .collect::<Result<_>>()?;
+    // The parser of URLs knows one host only.
+    let Ok(url) = Url::parse(&format!("{before}sentinels{behind}")) else {
+        return Err(configuration(format!("the store URL is malformed: {expected}")));
+    };
+    check_parts(&url)?;
+    let path = url.path().trim_start_matches('/');
+    let (service, database) = path.split_once('/').unwrap_or((path, ""));
+    let service = decode("name of the master", service)?;
+    if service.is_empty() {
+        return Err(configuration(format!("the store URL lacks the name of the master: {expected}")));
+    }
+    let mut options = RedisOptions::new(Address::Master { service, sentinels });
+    let common = read_redis_options(&url, &mut options)?;
+    read_database(&url, database, &mut options)?;
+    let is_tls = url.scheme() == "rediss-sentinel";
+    let sentinels_speak_tls = options.sentinel_ssl.unwrap_or(is_tls);
+    if is_tls || sentinels_speak_tls {
+        let hosts = match &options.address {
+            Address::Master { sentinels, .. } if sentinels_speak_tls => sentinels.as_slice(),
+            _ => &[],
+        };
+        let hosts = hosts.iter().filter_map(|sentinel| Some(sentinel.host_and_port()?.0));
+        let tls = Tls::new(&options.tls_options, hosts)?;
+        options.sentinel_tls = sentinels_speak_tls.then(|| tls.clone());
+        options.tls = is_tls.then_some(tls);
+    }
+    let parsed = StoreUrl { store: StoreOptions::Redis(Box::new(options)), common };
+    if is_tls || sentinels_speak_tls { Ok(parsed) } else { without_tls(parsed) }
 }
 
 /// Refuses TLS options in a URL without TLS, because the program would believe that the connection is
@@ -129,24 +193,40 @@ fn parse_redis_tcp(url: &Url) -> Result<StoreUrl> {
     if !url.has_authority() {
         return Err(configuration("the host is missing: expected redis://host:port/db"));
     }
-    let host = match url.host_str() {
-        None | Some("") => "127.0.0.1".to_owned(),
-        // An IPv6 address stands in brackets in a URL, and without them everywhere else. Hosts of schemes
-        // that the URL standard does not list are percent-encoded.
-        Some(host) => decode("host", host.trim_start_matches('[').trim_end_matches(']'))?,
-    };
+    let host = if has_host(url) { host_of(url)? } else { "127.0.0.1".to_owned() };
     let mut options = RedisOptions::new(Address::Tcp { host, port: url.port().unwrap_or(6379) });
     let common = read_redis_options(url, &mut options)?;
-    let path = url.path().trim_start_matches('/');
-    if !path.is_empty() {
-        if url.query_pairs().any(|(name, _)| name == "db") {
-            return Err(configuration("option \"db\" is given twice: in the path and as an option"));
-        }
-        options.database = path.parse().map_err(|_| {
-            configuration(format!("the path of the store URL is {path:?}: expected a database number"))
-        })?;
-    }
+    refuse_other_options(url)?;
+    read_database(url, url.path().trim_start_matches('/'), &mut options)?;
     Ok(StoreUrl { store: StoreOptions::Redis(Box::new(options)), common })
+}
+
+/// Returns the host. An IPv6 address stands in brackets in a URL, and without them everywhere else. Hosts of
+/// schemes that the URL standard does not list are percent-encoded.
+fn host_of(url: &Url) -> Result<String> {
+    decode("host", url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']'))
+}
+
+/// Refuses the options of another kind of Redis URL.
+fn refuse_other_options(url: &Url) -> Result<()> {
+    match url.query_pairs().find(|(name, _)| name.starts_with("sentinel_")) {
+        Some((name, _)) => Err(configuration(format!("option {name:?} is for redis-sentinel:// only"))),
+        None => Ok(()),
+    }
+}
+
+/// Takes the number of the database from the path of a URL, where it may stand instead of in the options.
+fn read_database(url: &Url, path: &str, options: &mut RedisOptions) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    if url.query_pairs().any(|(name, _)| name == "db") {
+        return Err(configuration("option \"db\" is given twice: in the path and as an option"));
+    }
+    options.database = path.parse().map_err(|_| {
+        configuration(format!("the path of the store URL is {path:?}: expected a database number"))
+    })?;
+    Ok(())
 }
 
 fn parse_redis_unix(url: &Url) -> Result<StoreUrl> {
@@ -157,6 +237,7 @@ fn parse_redis_unix(url: &Url) -> Result<StoreUrl> {
     }
     let mut options = RedisOptions::new(Address::Unix { path: decode_path(url.path()) });
     let common = read_redis_options(url, &mut options)?;
+    refuse_other_options(url)?;
     Ok(StoreUrl { store: StoreOptions::Redis(Box::new(options)), common })
 }
 

@@ -7,7 +7,9 @@ pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod replicas;
+pub mod sentinels;
 pub mod shared_file;
+pub mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -89,6 +91,12 @@ impl Server {
 
     fn try_run(&mut self) -> bool {
         let mut command = Command::new("redis-server");
+        if self.arguments.iter().any(|argument| argument == "--sentinel") {
+            // A Sentinel keeps what it knows in its configuration.
+            let file = self.folder.join("sentinel.conf");
+            std::fs::OpenOptions::new().create(true).append(true).open(&file).unwrap();
+            command.arg(file);
+        }
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--appendonly", "no", "--daemonize", "no"]);
         command.args(["--unixsocket", &self.unix_socket().to_string_lossy()]);

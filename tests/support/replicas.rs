@@ -16,8 +16,14 @@ pub struct Replicas {
 impl Replicas {
     /// Starts a master and two replicas, and waits until both are up to date.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts the servers with extra arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
         // A full copy begins at once, and not after five seconds.
-        let arguments = ["--repl-diskless-sync-delay", "0"];
+        let arguments: Vec<&str> =
+            ["--repl-diskless-sync-delay", "0"].iter().chain(arguments).copied().collect();
         let master = Server::start_with(&arguments);
         let replicas = [Server::start_with(&arguments), Server::start_with(&arguments)];
         let links = [Proxy::start(master.port()), Proxy::start(master.port())];
@@ -30,6 +36,11 @@ impl Replicas {
             started.master.run_words::<String>("INFO replication").matches("state=online").count() == 2
         });
         started
+    }
+
+    /// Returns all three servers.
+    pub fn all(&self) -> [&Server; 3] {
+        [&self.master, &self.replicas[0], &self.replicas[1]]
     }
 
     /// Cuts the links: nothing that the master applies from now on reaches the replicas. The master believes

@@ -14,6 +14,7 @@ use super::layout;
 use super::old_layout;
 use super::options::RedisOptions;
 use super::reply::{concerns_key, describe, pairs};
+use super::servers::Servers;
 use super::socket::Terms;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
@@ -28,8 +29,8 @@ const FAMILIES_AT_ONCE: usize = 64;
 /// Connects, reads everything, and returns the report.
 pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
-    let connection =
-        Connection::open(options, deadline.min(Instant::now() + options.connect_timeout), None, &mut || {})?;
+    let connect_by = deadline.min(Instant::now() + options.connect_timeout);
+    let connection = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
     let mut check = Check { options, connection, deadline, report: Report::default() };
     check.server()?;
     let definitions = check.definitions()?;

@@ -14,8 +14,9 @@ use socket2::SockAddr;
 use super::client_name::client_name;
 use super::options::{Address, RedisOptions};
 use super::reply::text;
-use super::socket::{Socket, SocketSlot, Terms, is_timeout, resolve};
-use super::tls;
+use super::resolver::resolve;
+use super::socket::{Socket, SocketSlot, Terms, is_timeout};
+use super::tls::{self, Tls};
 use super::transport::Transport;
 use crate::model::error::{Error, ErrorKind, Result};
 
@@ -24,6 +25,44 @@ pub(crate) const SMALL: usize = 8 << 20;
 
 /// About how much memory the replies to a scrape may take: enough for a million values.
 pub(crate) const LARGE: usize = 256 << 20;
+
+/// A server to connect to, and how to log in there.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'options> {
+    address: &'options Address,
+    tls: Option<&'options Tls>,
+    username: Option<&'options str>,
+    password: Option<&'options str>,
+    database: u32,
+    client_name: Option<&'options str>,
+    keepalive: bool,
+}
+
+impl<'options> Target<'options> {
+    /// The server at `address`, which holds values.
+    pub(crate) fn server(address: &'options Address, options: &'options RedisOptions) -> Self {
+        Self {
+            address,
+            tls: options.tls.as_ref(),
+            username: options.username.as_deref(),
+            password: options.password.as_deref(),
+            database: options.database,
+            client_name: options.client_name.as_deref(),
+            keepalive: options.keepalive,
+        }
+    }
+
+    /// The Sentinel at `address`.
+    pub(crate) fn sentinel(address: &'options Address, options: &'options RedisOptions) -> Self {
+        Self {
+            tls: options.sentinel_tls.as_ref(),
+            username: options.sentinel_username.as_deref(),
+            password: options.sentinel_password.as_deref(),
+            database: 0,
+            ..Self::server(address, options)
+        }
+    }
+}
 
 /// A connection that is logged in and has answered a `PING`.
 pub(crate) struct Connection {
@@ -53,27 +92,28 @@ impl Connection {
     /// does not answer does not use all of it up. If there is a `slot`, a child that is forked meanwhile
     /// finds the socket in it.
     pub(crate) fn open(
-        options: &RedisOptions,
+        target: Target<'_>,
         deadline: Instant,
         slot: Option<&Arc<SocketSlot>>,
         idle: &mut dyn FnMut(),
     ) -> Result<Self> {
-        let addresses = resolve(&options.address).map_err(|error| unreachable(&options.address, &error))?;
-        Self::open_any(options, &addresses, deadline, slot, idle)
+        let addresses =
+            resolve(target.address, deadline).map_err(|error| unreachable(target.address, &error))?;
+        Self::open_any(target, &addresses, deadline, slot, idle)
     }
 
     fn open_any(
-        options: &RedisOptions,
+        target: Target<'_>,
         addresses: &[SockAddr],
         deadline: Instant,
         slot: Option<&Arc<SocketSlot>>,
         idle: &mut dyn FnMut(),
     ) -> Result<Self> {
-        let mut last = late(&options.address);
+        let mut last = late(target.address);
         for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
             let now = Instant::now();
             let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1);
-            match Self::open_at(options, address, now + share, slot, idle) {
+            match Self::open_at(target, address, now + share, slot, idle) {
                 Ok(connection) => return Ok(connection),
                 // The server has answered, so another address would not help.
                 Err(failure) if failure.is_refusal => return Err(failure.error),
@@ -84,20 +124,21 @@ impl Connection {
     }
 
     fn open_at(
-        options: &RedisOptions,
+        target: Target<'_>,
         socket_address: &SockAddr,
         deadline: Instant,
         slot: Option<&Arc<SocketSlot>>,
         idle: &mut dyn FnMut(),
     ) -> std::result::Result<Self, Failure> {
-        let address = &options.address;
+        let Target { address, tls, .. } = target;
         let failed = |error| Failure { error: unreachable(address, &error), is_refusal: false };
         let socket = Socket::connect(socket_address, deadline, slot).map_err(failed)?;
-        if let (Address::Tcp { .. }, true) = (address, options.keepalive) {
+        let host = address.host_and_port().map(|(host, _)| host);
+        if host.is_some() && target.keepalive {
             socket.keep_alive().map_err(failed)?;
         }
         let mut terms = Terms { deadline, memory: SMALL, idle };
-        let transport = Transport::new(socket, options.tls.as_ref(), &mut terms).map_err(|error| {
+        let transport = Transport::new(socket, tls.zip(host), &mut terms).map_err(|error| {
             // A server without TLS waits for the rest of a command, so silence may mean that TLS is missing.
             let is_silent = is_timeout(&error);
             let hint =
@@ -114,15 +155,15 @@ impl Connection {
         })?;
         let mut connection =
             Self { transport, parser: Parser::new(), address: address.clone(), run_id: None };
-        let replies = connection.try_exchange(&login(options), &mut terms);
-        let replies = replies.map_err(|failure| with_hint(failure, options.tls.is_some()))?;
+        let replies = connection.try_exchange(&login(target), &mut terms);
+        let replies = replies.map_err(|failure| with_hint(failure, tls.is_some()))?;
         for reply in replies {
             if let Value::ServerError(error) = reply {
                 return Err(Failure { error: refused(address, &error), is_refusal: true });
             }
         }
         let mut introduction = Vec::new();
-        if options.client_name.is_none() {
+        if target.client_name.is_none() {
             introduction.push(command("CLIENT", &["SETNAME", &client_name()]));
         }
         introduction.push(command("INFO", &["server"]));
@@ -131,6 +172,11 @@ impl Connection {
         let info = connection.try_exchange(&introduction, &mut terms)?.pop().unwrap_or_default();
         connection.run_id = text(info).and_then(|info| run_id(&info)).map(Arc::from);
         Ok(connection)
+    }
+
+    /// Returns the address of the server.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Returns the id of the server's present run, if the server has told it.
@@ -233,17 +279,17 @@ pub(crate) fn command(name: &str, arguments: &[&str]) -> Cmd {
 }
 
 /// Returns the commands of a login, none of which the server may refuse.
-fn login(options: &RedisOptions) -> Vec<Cmd> {
+fn login(target: Target<'_>) -> Vec<Cmd> {
     let mut commands = Vec::new();
-    if options.username.is_some() || options.password.is_some() {
+    if target.username.is_some() || target.password.is_some() {
         let mut auth = redis::cmd("AUTH");
-        auth.arg(&options.username).arg(options.password.as_deref().unwrap_or_default());
+        auth.arg(target.username).arg(target.password.unwrap_or_default());
         commands.push(auth);
     }
-    if options.database != 0 {
-        commands.push(command("SELECT", &[&options.database.to_string()]));
+    if target.database != 0 {
+        commands.push(command("SELECT", &[&target.database.to_string()]));
     }
-    if let Some(name) = &options.client_name {
+    if let Some(name) = target.client_name {
         commands.push(command("CLIENT", &["SETNAME", name]));
     }
     commands.push(redis::cmd("PING"));
@@ -314,7 +360,8 @@ mod tests {
         });
         let options = RedisOptions::new(Address::Tcp { host: "some".into(), port: 1 });
         let deadline = Instant::now() + Duration::from_secs(4);
-        let opened = Connection::open_any(&options, &addresses, deadline, None, &mut || {});
+        let target = Target::server(&options.address, &options);
+        let opened = Connection::open_any(target, &addresses, deadline, None, &mut || {});
         let connection = opened.unwrap();
         assert!(Instant::now() < deadline);
         assert_eq!(connection.run_id().map(|id| &**id), Some("abcdef"));

@@ -10,6 +10,7 @@ use redis::{Cmd, Value};
 
 use super::connection::{Connection, SMALL};
 use super::options::RedisOptions;
+use super::servers::Servers;
 use super::socket::{SocketSlot, Terms};
 use super::throttle::Throttle;
 use crate::model::error::{Error, Result};
@@ -25,6 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Option<Connection>,
+    servers: Arc<Servers>,
     slot: Arc<SocketSlot>,
     /// How many connections there have been, including this one.
     connection_number: u64,
@@ -67,9 +69,14 @@ struct Lost {
 
 impl Link {
     /// Makes a link. `first` is the result of connecting before the thread began, if that was tried.
-    pub(crate) fn new(first: Option<Result<Connection>>, slot: Arc<SocketSlot>) -> Self {
+    pub(crate) fn new(
+        first: Option<Result<Connection>>,
+        servers: Arc<Servers>,
+        slot: Arc<SocketSlot>,
+    ) -> Self {
         let mut link = Self {
             connection: None,
+            servers,
             slot,
             connection_number: 0,
             run_id: None,
@@ -107,6 +114,11 @@ impl Link {
         has_ended
     }
 
+    /// Lets the next exchange find out whether another server has become the master.
+    pub(crate) fn doubt(&self) {
+        self.servers.doubt();
+    }
+
     /// Returns whether a connection ever broke.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed
@@ -118,13 +130,19 @@ impl Link {
     }
 
     /// Sends commands and reads their replies. If the connection turns out to be broken, it is made again
-    /// once and the commands are sent a second time, so repeating them must be harmless.
+    /// once and the commands are sent a second time, so repeating them must be harmless. It is also made again
+    /// if another server has become the master.
     pub(crate) fn exchange(
         &mut self,
         options: &RedisOptions,
         commands: &[Cmd],
         idle: &mut dyn FnMut(),
     ) -> Result<Vec<Value>> {
+        if let Some(connection) = &self.connection
+            && !self.servers.is_current(options, connection)
+        {
+            self.connection = None;
+        }
         let had_connection = self.connection.is_some();
         let result = match self.exchange_once(options, commands, idle) {
             Err(_) if had_connection => self.exchange_once(options, commands, idle),
@@ -188,7 +206,7 @@ impl Link {
     ) -> Result<Vec<Value>> {
         if self.connection.is_none() {
             let connect_by = Instant::now() + options.connect_timeout;
-            let connection = Connection::open(options, connect_by, Some(&self.slot), idle)?;
+            let connection = self.servers.open(options, connect_by, Some(&self.slot), idle)?;
             self.keep(connection);
         }
         let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };

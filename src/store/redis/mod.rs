@@ -30,8 +30,11 @@ mod reader;
 mod replay_log;
 mod replication;
 pub(crate) mod reply;
+mod resolver;
 mod runtime;
 mod sender;
+mod sentinel;
+mod servers;
 mod shared;
 mod slot;
 mod socket;
@@ -44,11 +47,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use self::connection::Connection;
 use self::message::Event;
 pub(crate) use self::options::{Address, OPTIONS, RedisOptions};
 use self::question::Wanted;
 use self::runtime::Runtime;
+use self::servers::Servers;
 use self::shared::Shared;
 use self::slot::RuntimeSlot;
 pub(crate) use self::tls::Tls;
@@ -84,7 +87,8 @@ impl RedisStore {
     pub(crate) fn open(options: RedisOptions, table: Arc<FamilyTable>, tally: Arc<Tally>) -> Result<Self> {
         batch::initialize();
         let deadline = Instant::now() + options.connect_timeout;
-        let connection = Connection::open(&options, deadline, None, &mut || {}).and_then(|mut connection| {
+        let opened = Servers::new(&options, None).open(&options, deadline, None, &mut || {});
+        let connection = opened.and_then(|mut connection| {
             handshake::check(&mut connection, &options, deadline)?;
             Ok(connection)
         });

@@ -16,6 +16,7 @@ use super::connection::{Connection, LARGE, command, refused};
 use super::layout;
 use super::options::RedisOptions;
 use super::reply::{describe, is_wrong_type, pairs, text};
+use super::servers::Servers;
 use super::socket::Terms;
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::error::Result;
@@ -56,7 +57,7 @@ pub(crate) fn differs(definition: &Definition) -> bool {
 pub(crate) fn migrate(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-    let connection = Connection::open(options, connect_by, None, &mut || {})?;
+    let connection = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
     let mut migration = Migration { options, connection, report: Report::default() };
     let definitions = migration.definitions()?;
     let mut moved = 0;

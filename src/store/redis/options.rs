@@ -9,19 +9,50 @@ use std::time::Duration;
 use super::tls::{Tls, TlsOptions};
 use crate::store::option::{StoreOption, at_least_one, boolean, seconds, set_defaults};
 
-/// Where the server is.
+/// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
-    Unix { path: PathBuf },
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Unix {
+        path: PathBuf,
+    },
+    /// A server of Redis Sentinel, which knows where masters are.
+    Sentinel {
+        host: String,
+        port: u16,
+    },
+    /// The master of a service, where one of the Sentinels says that it is.
+    Master {
+        service: String,
+        sentinels: Vec<Address>,
+    },
+}
+
+impl Address {
+    /// Returns the host and the port, if there is one of each.
+    pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port } | Self::Sentinel { host, port } => Some((host, *port)),
+            Self::Unix { .. } | Self::Master { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if matches!(self, Self::Sentinel { .. }) { "Sentinel" } else { "Redis" };
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(formatter, "Redis at [{host}]:{port}"),
-            Self::Tcp { host, port } => write!(formatter, "Redis at {host}:{port}"),
-            Self::Unix { path } => write!(formatter, "Redis at {}", path.display()),
+            Self::Tcp { host, port } | Self::Sentinel { host, port } if host.contains(':') => {
+                write!(formatter, "{what} at [{host}]:{port}")
+            }
+            Self::Tcp { host, port } | Self::Sentinel { host, port } => {
+                write!(formatter, "{what} at {host}:{port}")
+            }
+            Self::Unix { path } => write!(formatter, "{what} at {}", path.display()),
+            Self::Master { service, .. } => write!(formatter, "Redis master {service:?}"),
         }
     }
 }
@@ -32,6 +63,11 @@ pub(crate) struct RedisOptions {
     pub(crate) database: u32,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
+    /// The login of the Sentinels, which have users of their own.
+    pub(crate) sentinel_username: Option<String>,
+    pub(crate) sentinel_password: Option<String>,
+    /// Whether the Sentinels speak TLS. `None`: if the servers do.
+    pub(crate) sentinel_ssl: Option<bool>,
     pub(crate) client_name: Option<String>,
     pub(crate) keepalive: bool,
     /// Precedes the name of each key, followed by a dash.
@@ -42,7 +78,7 @@ pub(crate) struct RedisOptions {
     pub(crate) flush_interval: Duration,
     /// How long changes are gathered at most, while there are many.
     pub(crate) max_flush_interval: Duration,
-    /// How long connecting may take, including the login but not the resolution of the host name.
+    /// How long connecting may take, from the resolution of the host name to the login.
     pub(crate) connect_timeout: Duration,
     /// How long the server may take to answer one request.
     pub(crate) socket_timeout: Duration,
@@ -64,6 +100,8 @@ pub(crate) struct RedisOptions {
     pub(crate) tls_options: TlsOptions,
     /// The TLS configuration of a `rediss://` URL. `None` means no TLS.
     pub(crate) tls: Option<Tls>,
+    /// The TLS configuration for the Sentinels. `None` means no TLS.
+    pub(crate) sentinel_tls: Option<Tls>,
 }
 
 impl RedisOptions {
@@ -74,6 +112,9 @@ impl RedisOptions {
             database: 0,
             username: None,
             password: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            sentinel_ssl: None,
             client_name: None,
             keepalive: false,
             key_prefix: None,
@@ -91,6 +132,7 @@ impl RedisOptions {
             read_only: false,
             tls_options: TlsOptions::default(),
             tls: None,
+            sentinel_tls: None,
         };
         set_defaults(OPTIONS, &mut options);
         options
@@ -131,6 +173,36 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
             options.password = Some(value.to_owned());
             Some(())
         },
+    },
+    StoreOption {
+        name: "sentinel_username",
+        alias: None,
+        expected: "text",
+        default: None,
+        help: "with redis-sentinel://: the user to log in as at the Sentinels",
+        set: |options, value| {
+            options.sentinel_username = Some(value.to_owned());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "sentinel_password",
+        alias: None,
+        expected: "text",
+        default: None,
+        help: "with redis-sentinel://: the password to log in with at the Sentinels",
+        set: |options, value| {
+            options.sentinel_password = Some(value.to_owned());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "sentinel_ssl",
+        alias: None,
+        expected: TRUE_OR_FALSE,
+        default: None,
+        help: "with redis-sentinel://: whether the Sentinels speak TLS, unless they do if the servers do",
+        set: |options, value| boolean(value).map(|speaks| options.sentinel_ssl = Some(speaks)),
     },
     StoreOption {
         name: "client_name",
@@ -194,7 +266,7 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         alias: Some("socket_connect_timeout"),
         expected: SECONDS,
         default: Some("5"),
-        help: "how many seconds connecting may take, including the login",
+        help: "how many seconds connecting may take, from the look-up of the host to the login",
         set: |options, value| seconds(value).map(|timeout| options.connect_timeout = timeout),
     },
     StoreOption {
@@ -285,6 +357,29 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         help: "with rediss://: a file of PEM certificates to trust instead of those of the system",
         set: |options, value| {
             options.tls_options.ca_certs = Some(value.into());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "ssl_ca_data",
+        alias: None,
+        expected: "certificates in PEM form",
+        default: None,
+        help: "with rediss://: PEM certificates to trust instead of those of the system, as text",
+        set: |options, value| {
+            options.tls_options.ca_data = Some(value.to_owned());
+            Some(())
+        },
+    },
+    StoreOption {
+        name: "ssl_pinned_certfile",
+        alias: None,
+        expected: "the path of a file",
+        default: None,
+        help: "with rediss://: a file of PEM certificates, one of which the server must show; neither its \
+               issuer nor its dates are verified",
+        set: |options, value| {
+            options.tls_options.pinned = Some(value.into());
             Some(())
         },
     },

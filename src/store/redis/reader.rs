@@ -17,6 +17,7 @@ use super::layout;
 use super::message::{Loss, Requests};
 use super::question::{Reading, Wanted};
 use super::reply::{concerns_key, describe, is_wrong_type, number, pairs, text};
+use super::servers::Servers;
 use super::shared::Shared;
 use super::socket::{SocketSlot, Terms};
 use crate::metric::Metric;
@@ -52,6 +53,7 @@ impl RefusedKeys {
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     requests: Requests,
+    servers: Arc<Servers>,
     slot: Arc<SocketSlot>,
     refused_keys: Arc<RefusedKeys>,
     epochs: Arc<KnownEpochs>,
@@ -62,11 +64,12 @@ impl Reader {
     pub(crate) fn new(
         shared: Arc<Shared>,
         requests: Requests,
+        servers: Arc<Servers>,
         slot: Arc<SocketSlot>,
         refused_keys: Arc<RefusedKeys>,
         epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self { shared, requests, slot, refused_keys, epochs, connection: None }
+        Self { shared, requests, servers, slot, refused_keys, epochs, connection: None }
     }
 
     /// Sends everything that this process has pending, and then reads what is `wanted`.
@@ -291,12 +294,14 @@ impl Reader {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let (mut connection, answer_by) = match self.connection.take() {
+            let kept = self.connection.take();
+            let (mut connection, answer_by) = match kept.filter(|kept| self.servers.is_current(options, kept))
+            {
                 // It may have died silently, so leave time for a new one before the deadline.
                 Some(connection) => (connection, deadline.min(Instant::now() + options.socket_timeout)),
                 None => {
                     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-                    (Connection::open(options, connect_by, Some(&self.slot), &mut || {})?, deadline)
+                    (self.servers.open(options, connect_by, Some(&self.slot), &mut || {})?, deadline)
                 }
             };
             let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };

@@ -190,7 +190,9 @@ mod tests {
     }
 
     fn server() -> ServerRun {
-        super::super::link::Link::new(None, std::sync::Arc::default()).server()
+        let options = RedisOptions::new(Address::Tcp { host: "some".into(), port: 1 });
+        let servers = std::sync::Arc::new(super::super::servers::Servers::new(&options, None));
+        super::super::link::Link::new(None, servers, std::sync::Arc::default()).server()
     }
 
     fn tell(replication: &mut Replication, replicas: &str, persistence: &str) {

@@ -21,6 +21,7 @@ use super::pipeline;
 use super::question::{Question, Reading, Wanted};
 use super::reader::{Reader, RefusedKeys};
 use super::sender::BatchSender;
+use super::servers::Servers;
 use super::shared::Shared;
 use super::socket::SocketSlot;
 use super::writer::writer_id;
@@ -67,10 +68,12 @@ impl Runtime {
             sockets.push(Arc::clone(&slot));
             slot
         };
+        let servers = Arc::new(Servers::new(&shared.options, Some(new_slot())));
         for index in 0..shared.options.pipeline_threads {
             let mut reader = Reader::new(
                 Arc::clone(shared),
                 requests.clone(),
+                Arc::clone(&servers),
                 new_slot(),
                 Arc::clone(&refused_keys),
                 Arc::clone(&epochs),
@@ -81,7 +84,7 @@ impl Runtime {
         }
         let outbox = Outbox::new(writer_id(), Arc::clone(shared), epochs);
         let backlog = Backlog::new(Arc::clone(shared), event_receiver, outbox);
-        let link = Link::new(first, new_slot());
+        let link = Link::new(first, servers, new_slot());
         let sender = BatchSender::new(Arc::clone(shared), link, backlog, Arc::clone(&waiting));
         let mut action = Action::new(Arc::clone(shared), request_receiver, sender, Arc::clone(&abandoned));
         let body = move || guarded("BackendAction", || action.run());

@@ -272,7 +272,7 @@ impl BatchSender {
         let Some(reply) = reply else { return };
         match replication.take_acknowledgement(&reply, Instant::now()) {
             Acknowledgement::Enough => backlog.outbox.note_replicated(&server),
-            Acknowledgement::TooFew => {}
+            Acknowledgement::TooFew => link.doubt(),
             Acknowledgement::Refused(reason) => log::warn!(
                 "{} does not say what its replicas have ({reason}); batches that they lack when one of them \
                  becomes the master are lost; allow WAIT, or set replicas=0",

@@ -9,14 +9,12 @@
 
 use std::io::{self, Read, Write};
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Type};
 
-use super::options::Address;
 use crate::process::descriptor::{Noted, above_standard};
 
 /// How long to wait before connecting again to a Unix socket whose backlog is full.
@@ -58,21 +56,6 @@ pub(crate) struct Socket {
     inner: ManuallyDrop<socket2::Socket>,
     noted: Noted,
     slot: Option<Arc<SocketSlot>>,
-}
-
-/// Returns the addresses at which `address` may be reached. Resolving a host name takes as long as the system
-/// allows.
-pub(crate) fn resolve(address: &Address) -> io::Result<Vec<SockAddr>> {
-    match address {
-        Address::Unix { path } => Ok(vec![SockAddr::unix(path)?]),
-        Address::Tcp { host, port } => {
-            let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.map(SockAddr::from).collect();
-            if addresses.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-            }
-            Ok(addresses)
-        }
-    }
 }
 
 impl Socket {

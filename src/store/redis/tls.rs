@@ -8,12 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection, Resumption};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::model::error::{Error, ErrorKind, Result};
@@ -35,6 +36,10 @@ pub(crate) enum Verification {
 pub(crate) struct TlsOptions {
     /// A file of certificates to trust instead of those of the system.
     pub(crate) ca_certs: Option<PathBuf>,
+    /// Certificates to trust instead of those of the system, in PEM form.
+    pub(crate) ca_data: Option<String>,
+    /// A file of certificates, one of which the server must show.
+    pub(crate) pinned: Option<PathBuf>,
     /// The certificate to show, and its key.
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
@@ -47,8 +52,11 @@ pub(crate) struct TlsOptions {
 impl TlsOptions {
     /// Returns whether some option was given.
     pub(crate) fn is_set(&self) -> bool {
-        let Self { ca_certs, certificate, key, skips_verification, skips_name, server_name } = self;
+        let Self { ca_certs, ca_data, pinned, certificate, key, skips_verification, skips_name, server_name } =
+            self;
         ca_certs.is_some()
+            || ca_data.is_some()
+            || pinned.is_some()
             || certificate.is_some()
             || key.is_some()
             || server_name.is_some()
@@ -65,28 +73,41 @@ impl TlsOptions {
     }
 }
 
-/// How to begin a session with one server.
+/// How to begin sessions with the servers of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
-    server_name: ServerName<'static>,
+    /// The name that every certificate must have, instead of that of the host.
+    server_name: Option<ServerName<'static>>,
 }
 
 impl Tls {
-    /// Reads the files that the options name. The server's name is `host`, unless the options give another
-    /// name.
-    pub(crate) fn new(options: &TlsOptions, host: &str) -> Result<Self> {
+    /// Reads the files that the options name. Fails if one of them is unusable, or if one of the `hosts` can
+    /// have no certificate.
+    pub(crate) fn new<'host>(
+        options: &TlsOptions,
+        hosts: impl IntoIterator<Item = &'host str>,
+    ) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
-        let name = options.server_name.as_deref().unwrap_or(host);
-        let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            configuration(format!("{name:?} cannot be the name of a TLS server: set tls_server_name"))
-        })?;
+        let server_name = options.server_name.as_deref().map(server_name).transpose()?;
+        if server_name.is_none() {
+            for host in hosts {
+                self::server_name(host)?;
+            }
+        }
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| configuration(format!("TLS cannot be set up: {error}")))?;
-        let builder = match options.verification() {
-            Verification::Full => builder.with_root_certificates(roots(options)?),
-            Verification::Chain => {
+        let verification = options.verification();
+        let builder = match (&options.pinned, verification) {
+            (Some(file), Verification::Full | Verification::Chain) => {
+                let pinned = certificates(file, "ssl_pinned_certfile")?;
+                let checks_name = verification == Verification::Full;
+                let verifier = Pinned { pinned, checks_name, signatures: Anything { provider } };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+            (None, Verification::Full) => builder.with_root_certificates(roots(options)?),
+            (None, Verification::Chain) => {
                 let roots = Arc::new(roots(options)?);
                 let verifier =
                     WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
@@ -94,7 +115,7 @@ impl Tls {
                     verifier.map_err(|error| configuration(format!("TLS cannot be set up: {error}")))?;
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName { inner }))
             }
-            Verification::Nothing => {
+            (_, Verification::Nothing) => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything { provider }))
             }
         };
@@ -115,10 +136,20 @@ impl Tls {
         Ok(Self { config: Arc::new(config), server_name })
     }
 
-    /// Begins a session. The handshake follows with the first bytes.
-    pub(crate) fn session(&self) -> io::Result<ClientConnection> {
-        ClientConnection::new(Arc::clone(&self.config), self.server_name.clone()).map_err(io::Error::other)
+    /// Begins a session with `host`. The handshake follows with the first bytes.
+    pub(crate) fn session(&self, host: &str) -> io::Result<ClientConnection> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => server_name(host).map_err(io::Error::other)?,
+        };
+        ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)
     }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        configuration(format!("{name:?} cannot be the name of a TLS server: set tls_server_name"))
+    })
 }
 
 fn roots(options: &TlsOptions) -> Result<RootCertStore> {
@@ -127,6 +158,20 @@ fn roots(options: &TlsOptions) -> Result<RootCertStore> {
         for certificate in certificates(file, "ssl_ca_certs")? {
             roots.add(certificate).map_err(|error| unusable("ssl_ca_certs", file, &error.to_string()))?;
         }
+    }
+    if let Some(text) = &options.ca_data {
+        let unusable =
+            |reason: &str| configuration(format!("option \"ssl_ca_data\" cannot be used: {reason}"));
+        let read = CertificateDer::pem_slice_iter(text.as_bytes());
+        for certificate in read {
+            let certificate = certificate.map_err(|error| unusable(&pem_reason(&error, "certificate")))?;
+            roots.add(certificate).map_err(|error| unusable(&error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(unusable("it has no certificate in PEM form"));
+        }
+    }
+    if !roots.is_empty() {
         return Ok(roots);
     }
     let found = rustls_native_certs::load_native_certs();
@@ -173,6 +218,9 @@ pub(crate) fn explain(error: &io::Error) -> Option<String> {
             "its certificate is of an unknown issuer: give the issuer's certificate by ssl_ca_certs"
                 .to_owned()
         }
+        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+            "its certificate is none of those in ssl_pinned_certfile".to_owned()
+        }
         rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
             expected,
             presented,
@@ -183,7 +231,8 @@ pub(crate) fn explain(error: &io::Error) -> Option<String> {
         ),
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
             format!(
-                "its certificate is not accepted: {other}: a certificate that is its own issuer needs a CA of its own"
+                "its certificate is not accepted: {other}: give a certificate that is its own issuer by \
+                 ssl_pinned_certfile"
             )
         }
         rustls::Error::InvalidCertificate(
@@ -254,6 +303,55 @@ impl ServerCertVerifier for AnyName {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
+    }
+}
+
+/// Accepts certificates that are known beforehand, whoever has issued them and whether or not they have expired.
+#[derive(Debug)]
+struct Pinned {
+    pinned: Vec<CertificateDer<'static>>,
+    checks_name: bool,
+    signatures: Anything,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        if !self.pinned.iter().any(|pinned| pinned == end_entity) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        if self.checks_name {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.signatures.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.signatures.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signatures.supported_verify_schemes()
     }
 }
 

@@ -19,11 +19,16 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Takes a connected socket. With `tls` a session begins, whose handshake is made under `terms`.
-    pub(crate) fn new(mut socket: Socket, tls: Option<&Tls>, terms: &mut Terms<'_>) -> io::Result<Self> {
+    /// Takes a connected socket. With `tls` a session with the named host begins, whose handshake is made under
+    /// `terms`.
+    pub(crate) fn new(
+        mut socket: Socket,
+        tls: Option<(&Tls, &str)>,
+        terms: &mut Terms<'_>,
+    ) -> io::Result<Self> {
         let session = match tls {
-            Some(tls) => {
-                let mut session = tls.session()?;
+            Some((tls, host)) => {
+                let mut session = tls.session(host)?;
                 session.complete_io(&mut socket.under(terms))?;
                 Some(Box::new(session))
             }
