@@ -228,3 +228,73 @@ fn forked_children_count_over_tls_and_leave_the_session_of_their_parent_alone() 
     flush_at_last(&backend);
     assert_eq!(server.value("requests_total"), total);
 }
+
+#[test]
+fn sentinels_and_the_servers_that_they_name_speak_tls() {
+    let authority = Authority::new("sentinel");
+    authority.certify("server", &["127.0.0.1"], false);
+    let [ca, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(|name| authority.file(name));
+    let (mut master, port) = authority.server("server", false);
+    // A Sentinel speaks TLS to the servers that it watches, and listens for TLS at a port of its own.
+    let sentinel_port = free_port();
+    let sentinel = Server::start_with(&[
+        "--sentinel",
+        "--tls-port",
+        &sentinel_port.to_string(),
+        "--tls-replication",
+        "yes",
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+    ]);
+    sentinel.run_words::<()>(&format!("SENTINEL MONITOR mymaster 127.0.0.1 {port} 1"));
+    let url =
+        format!("rediss-sentinel://127.0.0.1:{sentinel_port}/mymaster?connect_timeout=2&ssl_ca_certs={ca}");
+    let backend = Backend::open(&url).unwrap();
+    counter(&backend, "requests_total").inc(2.0).unwrap();
+    flush(&backend);
+    assert_eq!(master.value("requests_total"), 2.0);
+    let plain = format!(
+        "rediss-sentinel://127.0.0.1:{}/mymaster?connect_timeout=2&ssl_ca_certs={ca}&sentinel_ssl=false",
+        sentinel.port()
+    );
+    drop(Backend::open(&plain).unwrap());
+    let untrusted = Backend::open(&url.replace(&ca, &certificate)).map(|_| ()).unwrap_err();
+    assert!(untrusted.message().contains("Sentinel at 127.0.0.1"), "{untrusted}");
+    let mixed = Backend::open(&plain.replace("=false", "=true")).map(|_| ()).unwrap_err();
+    assert!(mixed.message().contains("TLS"), "{mixed}");
+    master.kill();
+}
+
+#[test]
+fn a_certificate_is_pinned_and_a_ca_is_given_as_text() {
+    let authority = Authority::new("pinned");
+    authority.certify("server", &["127.0.0.1"], false);
+    authority.certify("other", &["127.0.0.1"], false);
+    authority.certify("named", &["redis.example.org"], true);
+    let (_server, port) = authority.server("server", false);
+    let pinned = |name: &str| format!("ssl_pinned_certfile={}", authority.file(&format!("{name}.pem")));
+    drop(Backend::open(&url(port, &pinned("server"))).unwrap());
+    let refused = Backend::open(&url(port, &pinned("other"))).map(|_| ()).unwrap_err();
+    assert!(refused.message().contains("none of those in ssl_pinned_certfile"), "{refused}");
+    // Neither the issuer nor the dates of a pinned certificate matter, but its name does.
+    let (_named, port_of_named) = authority.server("named", false);
+    let refused = Backend::open(&url(port_of_named, &pinned("named"))).map(|_| ()).unwrap_err();
+    assert!(refused.message().contains("redis.example.org"), "{refused}");
+    let with_name = format!("{}&tls_server_name=redis.example.org", pinned("named"));
+    drop(Backend::open(&url(port_of_named, &with_name)).unwrap());
+    let without_name = format!("{}&ssl_check_hostname=false", pinned("named"));
+    drop(Backend::open(&url(port_of_named, &without_name)).unwrap());
+
+    let text = std::fs::read_to_string(authority.file("ca.pem")).unwrap();
+    let encoded = text.replace('+', "%2B").replace('\n', "%0A").replace('=', "%3D").replace('/', "%2F");
+    drop(Backend::open(&url(port, &format!("ssl_ca_data={encoded}"))).unwrap());
+    let empty = Backend::open(&url(port, "ssl_ca_data=nothing")).map(|_| ()).unwrap_err();
+    assert_eq!(empty.kind(), ErrorKind::Configuration);
+    assert!(empty.message().contains("no certificate in PEM form"), "{empty}");
+}

@@ -26,11 +26,13 @@ impl Trio {
         }
         let arguments: Vec<&str> = ["--sentinel"].iter().chain(sentinels).copied().collect();
         let sentinels = [0; 3].map(|_| Server::start_with(&arguments));
-        for sentinel in &sentinels {
+        // The first Sentinel notices first and asks the others for their votes. If all noticed at the same time,
+        // they might all ask, and would have to wait before they ask again.
+        for (sentinel, patience) in sentinels.iter().zip(["600", "6000", "12000"]) {
             let port = servers.master.port();
-            sentinel.run_words::<()>(&format!("SENTINEL MONITOR mymaster 127.0.0.1 {port} 2"));
+            sentinel.run_words::<()>(&format!("SENTINEL MONITOR mymaster 127.0.0.1 {port} 1"));
+            sentinel.run_words::<()>(&format!("SENTINEL SET mymaster down-after-milliseconds {patience}"));
             for option in [
-                "down-after-milliseconds 600",
                 // How long a replica may lag behind before it is told to follow the master itself, and how long
                 // the old master is left alone.
                 "failover-timeout 20000",
@@ -85,8 +87,10 @@ impl Trio {
         });
     }
 
-    /// Keeps the Sentinels away from the master, which clients still reach.
+    /// Keeps the Sentinels away from the master, which existing clients still reach. A Sentinel that may not
+    /// log in calls PING as the default user.
     pub fn part_from_master(&self) {
+        self.servers.master.run_words::<()>("ACL SETUSER default -ping");
         self.servers.master.run_words::<()>(&format!("ACL SETUSER {USER} off"));
         self.servers.master.run_words::<()>(&format!("CLIENT KILL USER {USER}"));
     }

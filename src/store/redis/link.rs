@@ -87,7 +87,10 @@ impl Link {
             throttle: Throttle::default(),
         };
         match first {
-            Some(Ok(connection)) => link.keep(connection),
+            Some(Ok(connection)) => {
+                link.servers.learn(&connection);
+                link.keep(connection);
+            }
             Some(Err(error)) => link.lose(&error),
             None => {}
         }
@@ -114,6 +117,19 @@ impl Link {
         has_ended
     }
 
+    /// Closes the connection if another server has become the master, and returns whether one has. Everything
+    /// that was sent on the connection must have been answered.
+    pub(crate) fn leave_deposed(&mut self, options: &RedisOptions) -> bool {
+        let is_deposed = match &self.connection {
+            Some(connection) => !self.servers.is_current(options, connection),
+            None => false,
+        };
+        if is_deposed {
+            self.connection = None;
+        }
+        is_deposed
+    }
+
     /// Lets the next exchange find out whether another server has become the master.
     pub(crate) fn doubt(&self) {
         self.servers.doubt();
@@ -138,11 +154,7 @@ impl Link {
         commands: &[Cmd],
         idle: &mut dyn FnMut(),
     ) -> Result<Vec<Value>> {
-        if let Some(connection) = &self.connection
-            && !self.servers.is_current(options, connection)
-        {
-            self.connection = None;
-        }
+        self.leave_deposed(options);
         let had_connection = self.connection.is_some();
         let result = match self.exchange_once(options, commands, idle) {
             Err(_) if had_connection => self.exchange_once(options, commands, idle),

@@ -121,6 +121,9 @@ impl BatchSender {
     pub(crate) fn send(&mut self) -> Result<()> {
         self.collect_acknowledgement();
         let mut must_connect = self.link.retry_at().is_some() || self.link.has_ended();
+        // A deposed master confirms batches that are lost with it, and an idle process must find that out.
+        must_connect |=
+            self.backlog.outbox.awaits_replicas() && self.link.leave_deposed(&self.shared.options);
         let mut losses = 0;
         while losses < MAX_LOSSES {
             self.announce()?;

@@ -10,7 +10,7 @@ use super::connection::{Connection, Target};
 use super::options::{Address, RedisOptions};
 use super::sentinel::{Sentinels, check_role};
 use super::socket::SocketSlot;
-use crate::model::error::Result;
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// How often a Sentinel is asked, while commands are exchanged, whether the master is still the same.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -46,7 +46,8 @@ impl Servers {
         Self { watch }
     }
 
-    /// Connects to the server. A Sentinel is always asked for it, and the server must be a master then.
+    /// Connects to the server. A Sentinel is always asked for it, and the server must be a master then. If no
+    /// Sentinel answers, the last known master is tried.
     pub(crate) fn open(
         &self,
         options: &RedisOptions,
@@ -61,6 +62,13 @@ impl Servers {
         let mut connection = Connection::open(Target::server(&master, options), deadline, slot, idle)?;
         check_role(&mut connection, deadline)?;
         Ok(connection)
+    }
+
+    /// Notes the master to which a connection was made elsewhere.
+    pub(crate) fn learn(&self, connection: &Connection) {
+        if let Some(watch) = &self.watch {
+            lock(watch).master = Some(connection.address().clone());
+        }
     }
 
     /// Returns whether a connection still leads to the server of the store, as far as known. Asks a Sentinel
@@ -82,10 +90,16 @@ impl Servers {
 
 impl Watch {
     fn find(&mut self, options: &RedisOptions, deadline: Instant) -> Result<Address> {
-        let master = self.sentinels.master(options, deadline)?;
+        // Half of the time is left for connecting to the server.
+        let now = Instant::now();
+        let found = self.sentinels.master(options, now + deadline.saturating_duration_since(now) / 2);
         self.asked_at = Some(Instant::now());
-        self.master = Some(master.clone());
-        Ok(master)
+        match (found, &self.master) {
+            (Ok(master), _) => self.master = Some(master),
+            (Err(error), None) => return Err(error),
+            (Err(_), Some(_)) => {}
+        }
+        self.master.clone().ok_or_else(|| Error::new(ErrorKind::Unavailable, "no master is known"))
     }
 
     /// Asks if it is time to. Without an answer, the master that is known stays.
