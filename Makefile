@@ -31,9 +31,9 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
 	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
 
-test-long: ## Run what takes long: 20 failovers of Redis, the Python tests with an installed library, cargo-c, other systems.
+test-long: ## Run what takes long: 20 failovers of Redis of each kind, the Python tests with an installed library, cargo-c, other systems.
 	@scripts/need cargo cc redis-server
-	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover
+	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover --test redis_sentinel
 
 test-long: test-python-system test-python-pure test-cinstall test-sdist check-targets
 

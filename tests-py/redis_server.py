@@ -53,6 +53,11 @@ class Server:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--unixsocket", str(self.socket_path)]
         command += ["--appendonly", "no", "--dir", str(self._directory), *self._options]
+        if "--sentinel" in self._options:
+            # A Sentinel keeps what it knows in its configuration.
+            configuration = self._directory / "sentinel.conf"
+            configuration.touch()
+            command.insert(1, str(configuration))
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_until(self._answers, f"redis-server on port {self.port} answers; see {self._directory}/log")
@@ -92,3 +97,14 @@ class Server:
             return True
         except redis.ConnectionError:
             return False
+
+
+class Sentinel(Server):
+    """A running Redis Sentinel."""
+
+    def __init__(self) -> None:
+        super().__init__("--sentinel")
+
+    def watch(self, service: str, master: Server) -> None:
+        """Lets the Sentinel watch a master under the name of a service."""
+        self.client().sentinel_monitor(service, "127.0.0.1", master.port, 1)

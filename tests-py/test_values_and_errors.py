@@ -6,6 +6,7 @@ A refused operation changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import fractions
 import functools
@@ -38,7 +39,7 @@ from pytheus_backend_rs import (
 )
 from pytheus_backend_rs._native import lib
 
-from redis_server import Server, free_port
+from redis_server import Sentinel, Server, free_port
 
 HEADER = Path(__file__).resolve().parent.parent / "include" / "pytheus_backend_rs.h"
 
@@ -284,6 +285,34 @@ def test_places_that_exclude_each_other_are_refused() -> None:
         with pytest.raises(ConfigurationError, match="exclude each other") as caught:
             backends.load_backend(RedisBackend, options)
         assert all(name in str(caught.value) for name in options)
+
+
+def test_a_mistake_in_the_options_for_sentinel_is_a_sentence() -> None:
+    for options, part in (
+        ({"sentinels": [("h", 1)]}, "go together"),
+        ({"service_name": "mymaster"}, "go together"),
+        ({"sentinels": "h:1", "service_name": "mymaster"}, "expected a list of pairs"),
+        ({"sentinels": [], "service_name": "mymaster"}, "expected a list of pairs"),
+        ({"sentinels": ["h:1"], "service_name": "mymaster"}, "'h:1': expected a list of pairs"),
+        ({"sentinels": [("h", 0)], "service_name": "mymaster"}, "a number from 1 to 65535"),
+        ({"sentinels": [("h", 1)], "service_name": "mymaster", "host": "h"}, "exclude each other"),
+        ({"sentinel_password": "secret"}, "redis-sentinel:// only"),
+        ({"sentinels": [("h", 1)], "service_name": "mymaster", "sentinel_ssl": "perhaps"}, "true or false"),
+    ):
+        with pytest.raises(ConfigurationError, match=part):
+            backends.load_backend(RedisBackend, options)
+
+
+def test_a_sentinel_names_the_server_and_may_not_know_a_master(server: Server) -> None:
+    with contextlib.closing(Sentinel()) as sentinel:
+        sentinel.watch("mymaster", server)
+        place = {"sentinels": [("127.0.0.1", sentinel.port)], "service_name": "mymaster"}
+        backends.load_backend(RedisBackend, place)
+        total = Counter("sentinel_total", "help")
+        total.inc(3)
+        assert "sentinel_total 3" in generate_metrics()
+        with pytest.raises(UnavailableError, match='does not know "other"'):
+            backends.load_backend(RedisBackend, {**place, "service_name": "other"})
 
 
 def test_a_mistake_in_the_options_for_tls_is_a_sentence() -> None:

@@ -30,7 +30,10 @@ _SECRETS = ("password", "sentinel_password", "url")
 _EXPECTED_HOSTS = 'expected a list of pairs of host and port, as in [("10.0.0.1", 26379)]'
 
 #: How similar an unknown option must be to one of `OWN_OPTIONS` to be taken for it, from 0 to 1.
-_NEAR_MISS = 0.7
+_NEAR_MISS = 0.75
+
+#: How those options of the engine begin that resemble `sentinels`.
+_SENTINEL = "sentinel_"
 
 
 def refuse_misspelled(config: Mapping[str, Any], store: str) -> None:
@@ -38,7 +41,7 @@ def refuse_misspelled(config: Mapping[str, Any], store: str) -> None:
     only."""
     own = OWN_OPTIONS[store]
     for name in config:
-        if name not in own:
+        if name not in own and not str(name).startswith(_SENTINEL):
             # Imported here, because only a mistake needs it.
             import difflib
 

@@ -28,7 +28,7 @@ impl Trio {
         let sentinels = [0; 3].map(|_| Server::start_with(&arguments));
         // The first Sentinel notices first and asks the others for their votes. If all noticed at the same time,
         // they might all ask, and would have to wait before they ask again.
-        for (sentinel, patience) in sentinels.iter().zip(["600", "6000", "12000"]) {
+        for (sentinel, patience) in sentinels.iter().zip(["2000", "8000", "16000"]) {
             let port = servers.master.port();
             sentinel.run_words::<()>(&format!("SENTINEL MONITOR mymaster 127.0.0.1 {port} 1"));
             sentinel.run_words::<()>(&format!("SENTINEL SET mymaster down-after-milliseconds {patience}"));
