@@ -113,29 +113,74 @@ fn split(options: &str) -> Outcome {
     outcome_at(&trio, &mut writers, master)
 }
 
-macro_rules! faults {
-    ($($fault:ident $exact:ident $lossy:ident)*) => {
-        $(
-            #[test]
-            fn $exact() {
-                (0..times()).for_each(|_| assert_exact(&$fault("")));
-            }
-
-            #[test]
-            fn $lossy() {
-                (0..times()).for_each(|_| assert_lossy(&$fault("replay_log_mb=0")));
-            }
-        )*
-    };
+/// Tries a fault with the replay log, which must lose nothing.
+fn exact(fault: fn(&str) -> Outcome) {
+    (0..times()).for_each(|_| assert_exact(&fault("")));
 }
 
-faults! {
-    command a_failover_by_command_loses_nothing without_the_log_a_failover_by_command_loses_counts
-    kill a_killed_master_loses_nothing without_the_log_a_killed_master_loses_counts
-    stop a_stopped_master_loses_nothing without_the_log_a_stopped_master_loses_counts
-    twice two_failovers_in_a_row_lose_nothing without_the_log_two_failovers_lose_counts
-    lagging a_promoted_replica_that_lagged_behind_loses_nothing without_the_log_a_lagging_replica_loses_counts
-    split a_master_without_its_sentinels_loses_nothing without_the_log_a_split_brain_loses_counts
+/// Tries a fault without the replay log, which must lose counts.
+fn lossy(fault: fn(&str) -> Outcome) {
+    (0..times()).for_each(|_| assert_lossy(&fault("replay_log_mb=0")));
+}
+
+#[test]
+fn a_failover_by_command_loses_nothing() {
+    exact(command);
+}
+
+#[test]
+fn without_the_log_a_failover_by_command_loses_counts() {
+    lossy(command);
+}
+
+#[test]
+fn a_killed_master_loses_nothing() {
+    exact(kill);
+}
+
+#[test]
+fn without_the_log_a_killed_master_loses_counts() {
+    lossy(kill);
+}
+
+#[test]
+fn a_stopped_master_loses_nothing() {
+    exact(stop);
+}
+
+#[test]
+fn without_the_log_a_stopped_master_loses_counts() {
+    lossy(stop);
+}
+
+#[test]
+fn two_failovers_in_a_row_lose_nothing() {
+    exact(twice);
+}
+
+#[test]
+fn without_the_log_two_failovers_lose_counts() {
+    lossy(twice);
+}
+
+#[test]
+fn a_promoted_replica_that_lagged_behind_loses_nothing() {
+    exact(lagging);
+}
+
+#[test]
+fn without_the_log_a_lagging_replica_loses_counts() {
+    lossy(lagging);
+}
+
+#[test]
+fn a_master_without_its_sentinels_loses_nothing() {
+    exact(split);
+}
+
+#[test]
+fn without_the_log_a_split_brain_loses_counts() {
+    lossy(split);
 }
 
 #[test]
