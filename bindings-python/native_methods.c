@@ -5,7 +5,7 @@
  *
  * The callables keep the GIL, allocate nothing, and raise no errors themselves. Every call that is not plainly right (a
  * type other than float, int and bool, a wrong number of arguments, an amount that the engine refuses) goes to the
- * method of the class that the callable replaces.
+ * method of the class that the callable replaces. The first use of a label set goes to a function of the adapter.
  *
  * build_native.py appends this file to the source of cffi's module, so both modules are one shared library. It uses the
  * stable ABI only, and so serves every CPython from 3.9 on.
@@ -15,6 +15,8 @@
 #ifndef METH_FASTCALL
 #define METH_FASTCALL 0x0080
 #endif
+
+#include <structmember.h>
 
 /* In the stable ABI by name since 3.10, and exported by every CPython since 3.3. */
 PyAPI_FUNC(const char *) PyUnicode_AsUTF8AndSize(PyObject *text, Py_ssize_t *length);
@@ -127,11 +129,13 @@ typedef struct {
   PyObject_HEAD
   /* NULL for `labels`. */
   const Metric *metric;
-  /* Keeps `metric` alive. For `labels`: the object that holds the children, the sorted label names, and the name of
-   * the attribute in which it holds them, as a dict. */
+  /* What `metric` needs to live. For `labels`: the object that holds the children, the sorted label names, the name of
+   * the attribute in which it holds them, as a dict, and the function that makes a child. */
   PyObject *keep;
   /* The object whose class has the method that the callable replaces. */
   PyObject *owner;
+  /* The same metric if this object is to free it, else NULL. */
+  Metric *owned;
 } Target;
 
 static PyObject *target_type;
@@ -148,6 +152,7 @@ static int target_traverse(PyObject *self, visitproc visit, void *arg) {
 static void target_dealloc(PyObject *self) {
   PyObject *type = (PyObject *)Py_TYPE(self);
   PyObject_GC_UnTrack(self);
+  if (((Target *)self)->owned != NULL) metric_free(((Target *)self)->owned);
   Py_XDECREF(((Target *)self)->keep);
   Py_XDECREF(((Target *)self)->owner);
   PyObject_GC_Del(self);
@@ -311,15 +316,44 @@ static inline PyObject *child_key(PyObject *names, PyObject *const *arguments, P
   return key;
 }
 
-/* Finds a child that exists. The method of the class makes new ones, and says what is wrong with the labels. */
+/* Calls the function that makes a child, with the key and the labels as a dict: the one that was given, or a new one of
+ * the keywords. */
+static PyObject *make_child(PyObject *make, PyObject *key, PyObject *const *arguments, PyObject *keywords) {
+  if (keywords == NULL) return PyObject_CallFunctionObjArgs(make, key, arguments[0], NULL);
+  PyObject *given = PyDict_New();
+  if (given == NULL) return NULL;
+  PyObject *child = NULL;
+  int status = 0;
+  Py_ssize_t count = PyTuple_Size(keywords);
+  for (Py_ssize_t i = 0; status == 0 && i < count; i++) {
+    status = PyDict_SetItem(given, PyTuple_GetItem(keywords, i), arguments[i]);
+  }
+  if (status == 0) child = PyObject_CallFunctionObjArgs(make, key, given, NULL);
+  Py_DECREF(given);
+  return child;
+}
+
+/* Finds a child that exists, or has one made. If the labels are wrong, or the function that makes children leaves this
+ * one to the method of the class by returning None, that method does the rest. */
 static PyObject *labels(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   PyObject *keep = ((Target *)self)->keep;
   PyObject *key = child_key(PyTuple_GetItem(keep, 1), arguments, count, keywords);
   if (key != NULL) {
     PyObject *children = PyObject_GetAttr(PyTuple_GetItem(keep, 0), PyTuple_GetItem(keep, 2));
     PyObject *child = NULL;
-    if (children != NULL && PyDict_Check(children)) child = PyDict_GetItemWithError(children, key);
-    Py_XINCREF(child);
+    if (children != NULL && PyDict_Check(children)) {
+      child = PyDict_GetItemWithError(children, key);
+      Py_XINCREF(child);
+      if (child == NULL && PyErr_Occurred() == NULL) {
+        child = make_child(PyTuple_GetItem(keep, 3), key, arguments, keywords);
+        if (child == NULL) {
+          Py_DECREF(children);
+          Py_DECREF(key);
+          return finish(NULL);
+        }
+        if (child == Py_None) Py_CLEAR(child);
+      }
+    }
     Py_XDECREF(children);
     Py_DECREF(key);
     if (child != NULL) return finish(child);
@@ -342,7 +376,7 @@ static PyMethodDef labels_method =
     CALLABLE("labels", labels, "labels($self, pytheus_labels_=None, /, **kwargs)\n--\n\n"
                                "Returns the child with these labels, and makes it at first use.");
 
-static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric *metric, PyObject *keep) {
+static PyObject *new_target(PyObject *owner, const Metric *metric, PyObject *keep) {
   Target *target = PyObject_GC_New(Target, (PyTypeObject *)target_type);
   if (target == NULL) return NULL;
   Py_INCREF(keep);
@@ -350,8 +384,15 @@ static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric
   target->metric = metric;
   target->keep = keep;
   target->owner = owner;
+  target->owned = NULL;
   PyObject_GC_Track(target);
-  PyObject *callable = PyCFunction_NewEx(method, (PyObject *)target, NULL);
+  return (PyObject *)target;
+}
+
+static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric *metric, PyObject *keep) {
+  PyObject *target = new_target(owner, metric, keep);
+  if (target == NULL) return NULL;
+  PyObject *callable = PyCFunction_NewEx(method, target, NULL);
   Py_DECREF(target);
   return callable;
 }
@@ -393,7 +434,102 @@ static PyObject *bind_view_set(PyObject *module, PyObject *arguments) {
   return bind(&view_set_method, arguments);
 }
 
-/* Makes a callable from (owner, (holder of the children, tuple of the sorted label names, name of its attribute)). */
+/* Metrics with more labels are made in the ordinary way. */
+enum { MOST_LABELS = 32 };
+
+/* Returns the metric of a family with these label values, whatever has to be waited for. Returns NULL, without an
+ * exception, if a value is not a plain str that a C string can hold, or if the engine refuses the metric. */
+static Metric *find_metric(const MetricFamily *family, PyObject *values) {
+  const char *texts[MOST_LABELS];
+  Py_ssize_t count = PyTuple_Size(values);
+  if (count > MOST_LABELS) return NULL;
+  for (Py_ssize_t i = 0; i < count; i++) {
+    PyObject *value = PyTuple_GetItem(values, i);
+    Py_ssize_t length;
+    if (Py_TYPE(value) != &PyUnicode_Type) return NULL;
+    texts[i] = PyUnicode_AsUTF8AndSize(value, &length);
+    if (texts[i] == NULL) {
+      /* A lone surrogate. */
+      PyErr_Clear();
+      return NULL;
+    }
+    if (strlen(texts[i]) != (size_t)length) return NULL;
+  }
+  Metric *metric = NULL;
+  BackendError *error = NULL;
+  if (released_metric_new(family, texts, (size_t)count, &metric, &error) == BACKEND_STATUS_OK) return metric;
+  backend_error_free(error);
+  return NULL;
+}
+
+/* Makes the target of the callables of a metric that it finds and owns, from (owner, address of the family, tuple of
+ * the label values, the object that keeps the family alive). Returns None if `find_metric` finds no metric. */
+static PyObject *new_owning_target(PyObject *const *arguments, Py_ssize_t count) {
+  if (count != 4 || !PyTuple_Check(arguments[2])) {
+    PyErr_SetString(PyExc_TypeError, "expected an owner, an address, a tuple and an object");
+    return NULL;
+  }
+  const MetricFamily *family = PyLong_AsVoidPtr(arguments[1]);
+  if (family == NULL && PyErr_Occurred()) return NULL;
+  Metric *metric = find_metric(family, arguments[2]);
+  if (metric == NULL) {
+    Py_INCREF(Py_None);
+    return Py_None;
+  }
+  PyObject *target = new_target(arguments[0], metric, arguments[3]);
+  if (target == NULL) {
+    metric_free(metric);
+  } else {
+    ((Target *)target)->owned = metric;
+  }
+  return target;
+}
+
+/* Returns the callables of a child as a tuple. Their `__self__` owns the metric. */
+static PyObject *child(PyMethodDef *const *methods, Py_ssize_t method_count, PyObject *const *arguments,
+                       Py_ssize_t count) {
+  PyObject *target = new_owning_target(arguments, count);
+  if (target == NULL || target == Py_None) return target;
+  PyObject *callables = PyTuple_New(method_count);
+  for (Py_ssize_t i = 0; callables != NULL && i < method_count; i++) {
+    PyObject *callable = PyCFunction_NewEx(methods[i], target, NULL);
+    if (callable == NULL) {
+      Py_CLEAR(callables);
+    } else {
+      PyTuple_SetItem(callables, i, callable);
+    }
+  }
+  Py_DECREF(target);
+  return callables;
+}
+
+static PyObject *counter_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  static PyMethodDef *const methods[] = {&counter_inc_method};
+  (void)module;
+  return child(methods, 1, arguments, count);
+}
+
+static PyObject *observe_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  static PyMethodDef *const methods[] = {&observe_method};
+  (void)module;
+  return child(methods, 1, arguments, count);
+}
+
+/* For the backend object of a gauge: inc, dec and set. */
+static PyObject *gauge_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  static PyMethodDef *const methods[] = {&view_inc_method, &view_dec_method, &view_set_method};
+  (void)module;
+  return child(methods, 3, arguments, count);
+}
+
+/* Returns the address of the handle that an owner or the `__self__` of a callable has. */
+static PyObject *address_of(PyObject *module, PyObject *owner) {
+  (void)module;
+  return PyObject_GetAttrString(owner, "address");
+}
+
+/* Makes a callable from (owner, (holder of the children, tuple of the sorted label names, name of its attribute,
+ * function that makes a child)). */
 static PyObject *bind_labels(PyObject *module, PyObject *arguments) {
   PyObject *owner, *keep;
   (void)module;
@@ -401,12 +537,16 @@ static PyObject *bind_labels(PyObject *module, PyObject *arguments) {
   return new_callable(&labels_method, owner, NULL, keep);
 }
 
+#define FAST(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL
+
 static PyMethodDef module_functions[] = {
     {"counter_inc", bind_counter_inc, METH_VARARGS, NULL}, {"observe", bind_observe, METH_VARARGS, NULL},
     {"view_inc", bind_view_inc, METH_VARARGS, NULL},       {"view_dec", bind_view_dec, METH_VARARGS, NULL},
     {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
     {"own_backend", own_backend, METH_O, NULL},            {"own_family", own_family, METH_O, NULL},
     {"own_metric", own_metric, METH_O, NULL},              {"take_text", take_text, METH_VARARGS, NULL},
+    {"counter_child", FAST(counter_child), NULL},          {"observe_child", FAST(observe_child), NULL},
+    {"gauge_child", FAST(gauge_child), NULL},              {"address_of", address_of, METH_O, NULL},
     {"deliver_logs_by", deliver_logs_by, METH_O, NULL},    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -416,7 +556,16 @@ static struct PyModuleDef module_definition = {
 };
 
 PyMODINIT_FUNC PyInit__callables(void) {
+  static PyMemberDef target_members[] = {
+      {"address", T_PYSSIZET, offsetof(Target, metric), READONLY, NULL},
+      {NULL, 0, 0, 0, NULL},
+  };
+  static PyMemberDef owner_members[] = {
+      {"address", T_PYSSIZET, offsetof(Owner, handle), READONLY, NULL},
+      {NULL, 0, 0, 0, NULL},
+  };
   static PyType_Slot slots[] = {
+      {Py_tp_members, target_members},
       {Py_tp_traverse, (void *)target_traverse},
       {Py_tp_dealloc, (void *)target_dealloc},
       {0, NULL},
@@ -425,6 +574,7 @@ PyMODINIT_FUNC PyInit__callables(void) {
       "pytheus_backend_rs._callables.Target", sizeof(Target), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots,
   };
   static PyType_Slot owner_slots[] = {
+      {Py_tp_members, owner_members},
       {Py_tp_dealloc, (void *)owner_dealloc},
       {0, NULL},
   };

@@ -342,7 +342,8 @@ class Family:
         error = ErrorSlot()
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))
         self.handle: Any = handle[0]
-        self._owner = callables.own_family(address(self.handle))
+        self.address = address(self.handle)
+        self._owner = callables.own_family(self.address)
 
     def clear(self) -> None:
         """Removes all series of the family from the store. Metrics that exist count nothing any more."""
@@ -358,8 +359,8 @@ class Family:
         )
         error.check(status)
 
-    def metric(self, labels: dict[str, str]) -> tuple[Any, Any]:
-        """The native metric with these labels, and what it is freed with."""
+    def metric(self, labels: dict[str, str]) -> Any:
+        """The owner of the native metric with these labels: see `metric_of`."""
         values = [ffi.new("char[]", c_text(labels[name])) for name in self.label_names]
         metric = ffi.new("Metric **")
         error = ErrorSlot()
@@ -367,12 +368,18 @@ class Family:
             self.handle, ffi.new("char *[]", values), len(values), metric, error.pointer
         )
         error.check(status)
-        return metric[0], callables.own_metric(address(metric[0]))
+        return callables.own_metric(address(metric[0]))
 
 
 def address(handle: Any) -> int:
     """The address of a native handle."""
     return int(ffi.cast("uintptr_t", handle))
+
+
+def metric_of(owner: Any) -> Any:
+    """The native metric that an object owns: what `Family.metric` returns, or the `__self__` of a callable of
+    a child. It lives as long as the owner."""
+    return ffi.cast("Metric *", callables.address_of(owner))
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:

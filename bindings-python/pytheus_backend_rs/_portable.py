@@ -70,6 +70,11 @@ def own_metric(address: int) -> Any:
     return _own("Metric *", address, lib.metric_free)
 
 
+def address_of(owner: Any) -> int:
+    """Returns the address of the handle that an owner or the `__self__` of a child's callable has."""
+    return int(ffi.cast("uintptr_t", owner[0] if isinstance(owner, tuple) else owner))
+
+
 def take_text(address: int, as_str: bool) -> str | bytes:
     """Returns the text at the address of a MetricsText, and frees it."""
     text = ffi.cast("MetricsText *", address)
@@ -159,6 +164,52 @@ view_inc = _change("inc", lib.metric_inc, "Adds `value`.")
 view_dec = _change("dec", lib.metric_dec, "Subtracts `value`.")
 view_set = _change("set", lib.metric_set, "Sets to `value`.")
 
+
+def _find_metric(family_address: int, values: tuple[Any, ...]) -> int:
+    """Returns the address of the metric of a family with these label values; 0 if a value is not a plain str
+    that a C string can hold, or if the engine refuses the metric."""
+    texts = []
+    for value in values:
+        if type(value) is not str or "\0" in value:
+            return 0
+        try:
+            texts.append(ffi.new("char[]", value.encode()))
+        except UnicodeEncodeError:
+            return 0
+    family, metric, error = (
+        ffi.cast("MetricFamily *", family_address),
+        ffi.new("Metric **"),
+        ffi.new("BackendError **"),
+    )
+    if lib.metric_new(family, ffi.new("char *[]", texts), len(texts), metric, error) != _OK:
+        lib.backend_error_free(error[0])
+        return 0
+    return int(ffi.cast("uintptr_t", metric[0]))
+
+
+def _child(
+    *binds: Callable[[Any, int, Any], Callable[..., Any]],
+) -> Callable[[Any, int, tuple[Any, ...], Any], tuple[Callable[..., Any], ...] | None]:
+    """Makes the function that returns the callables of a child, whose `__self__` owns the metric, from
+    (owner, address of the family, label values, what keeps the family alive). It returns None if
+    `_find_metric` finds no metric."""
+
+    def make(
+        owner: Any, family_address: int, values: tuple[Any, ...], keep: Any
+    ) -> tuple[Callable[..., Any], ...] | None:
+        address = _find_metric(family_address, values)
+        if address == 0:
+            return None
+        kept = (own_metric(address), keep)
+        return tuple([bind(owner, address, kept) for bind in binds])
+
+    return make
+
+
+counter_child = _child(counter_inc)
+observe_child = _child(observe)
+gauge_child = _child(view_inc, view_dec, view_set)
+
 _LABELS_SIGNATURE = Signature(
     [
         Parameter("pytheus_labels_", Parameter.POSITIONAL_OR_KEYWORD, default=None),
@@ -167,13 +218,13 @@ _LABELS_SIGNATURE = Signature(
 )
 
 
-def labels(owner: Any, keep: tuple[Any, tuple[str, ...], str]) -> Callable[..., Any]:
+def labels(owner: Any, keep: tuple[Any, tuple[str, ...], str, Callable[..., Any]]) -> Callable[..., Any]:
     """Makes a callable from an owner, and (holder of the children, sorted label names, name of its
-    attribute)."""
-    holder, names, attribute = keep
+    attribute, function that makes a child)."""
+    holder, names, attribute, make = keep
 
     def find(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Returns the child with these labels; None if there is none, or if the labels are wrong."""
+        """Returns the child with these labels, and makes it; None leaves that to the method of the class."""
         given: Any = named
         if len(arguments) == 1 and not named and type(arguments[0]) is dict:
             given = arguments[0]
@@ -183,9 +234,11 @@ def labels(owner: Any, keep: tuple[Any, tuple[str, ...], str]) -> Callable[..., 
         if len(given) != len(names) or not isinstance(children, dict):
             return None
         try:
-            return dict.get(children, tuple([given[name] for name in names]))
+            key = tuple([given[name] for name in names])
+            child = dict.get(children, key)
         except Exception:
             return None
+        return make(key, given) if child is None else child
 
     def call(*arguments: Any, **named: Any) -> Any:
         child = find(arguments, named)

@@ -3,6 +3,9 @@
 pytheus makes one object for a counter or gauge, and for a histogram or summary one each for the sum, the
 count and every bucket. All objects of one metric are views of one native metric. An observation reaches the
 engine once, through the sum; the engine derives the count and the buckets, so adding to those does nothing.
+
+A program has a view or more for each label set and rarely looks at one, so a view holds no more than it needs
+to be found. The rest is worked out at first use.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytheus_backend_rs import _config, _logging
-from pytheus_backend_rs._engine import Engine, Family, Statistics
+from pytheus_backend_rs._engine import Engine, Family, Statistics, metric_of
 from pytheus_backend_rs._errors import ConflictError, ErrorSlot, exception_class
 from pytheus_backend_rs._exporter import running_servers
 from pytheus_backend_rs._labels import labels_json
@@ -47,6 +50,15 @@ def _opening() -> threading.RLock:
     return _locks.setdefault(os.getpid(), threading.RLock())
 
 
+class _Calls(NamedTuple):
+    """The native metric of a view, and what changes it."""
+
+    handle: Any
+    add: Callable[..., int]
+    subtract: Callable[..., int]
+    replace: Callable[..., int]
+
+
 class Backend:
     """The part that all classes share: a view of one native metric."""
 
@@ -61,11 +73,12 @@ class Backend:
     _opened: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Engine]]
     #: The family in the engine.
     _family: Family
-    #: The native metric, and the object that frees it.
-    _handle: Any
+    #: The object that frees the native metric.
     _owner: Any
-    #: The labels as JSON; None without labels.
-    labels_hash: str | None
+    #: What the hot methods call: see `_choose_calls`. None until one is called.
+    _calls: _Calls | None = None
+    #: The part of a histogram or summary.
+    histogram_bucket: str | None = None
 
     def __init_subclass__(cls) -> None:
         # Each class of this package has its engines to itself. A program's subclass uses those of its base.
@@ -83,17 +96,16 @@ class Backend:
         self.config = config
         self.metric = metric
         self.histogram_bucket = histogram_bucket
-        self.key_name = collector.name if histogram_bucket is None else f"{collector.name}:{histogram_bucket}"
         engine = self._engine_for(config, metric)
         total = internals.value_of(metric)
         if type(total) is type(self) and total._family.engine is engine:
             # pytheus makes the sum first, then the other parts: all are views of its native metric.
-            self._family, self.labels_hash = total._family, total.labels_hash
-            self._handle, self._owner = total._handle, total._owner
+            self._family, self._owner = total._family, total._owner
         else:
             self._find_metric(engine)
             self._tell_loaded_engine(engine, collector)
-        self._choose_operations()
+        # Tells whether there is such a part.
+        _reading(self._family.definition.type_, histogram_bucket, engine.is_shared)
         is_called = histogram_bucket in (None, "sum")
         if is_called and _config.native_methods(config) and self._is_plain():
             native_methods.install(self)
@@ -101,12 +113,23 @@ class Backend:
     def _find_metric(self, engine: Engine) -> None:
         collector = internals.collector_of(self.metric)
         labels = internals.labels_of(self.metric)
-        self.labels_hash = labels_json(labels) if labels else None
         self._family = family_in(engine, collector)
         missing = [label for label in self._family.label_names if label not in labels]
         if missing:
             raise ValueError(f"metric {collector.name!r} has no value for the labels {', '.join(missing)}")
-        self._handle, self._owner = self._family.metric(labels)
+        self._owner = self._family.metric(labels)
+
+    @property
+    def key_name(self) -> str:
+        """The name of the metric, with the part of a histogram or summary."""
+        name = internals.collector_of(self.metric).name
+        return name if self.histogram_bucket is None else f"{name}:{self.histogram_bucket}"
+
+    @property
+    def labels_hash(self) -> str | None:
+        """The labels as JSON; None without labels."""
+        labels = internals.labels_of(self.metric)
+        return labels_json(labels) if labels else None
 
     @staticmethod
     def _tell_loaded_engine(engine: Engine, collector: _MetricCollector[Any]) -> None:
@@ -124,8 +147,9 @@ class Backend:
 
     def inc(self, value: float) -> None:
         """Adds `value`; for the sum of a histogram or summary, observes it."""
+        calls = self._calls or self._choose_calls()
         try:
-            status = self._add(self._handle, value)
+            status = calls.add(calls.handle, value)
         except (TypeError, OverflowError) as error:
             raise self._no_number("inc", value, error) from None
         if status:
@@ -134,8 +158,9 @@ class Backend:
 
     def dec(self, value: float) -> None:
         """Subtracts `value` from a gauge."""
+        calls = self._calls or self._choose_calls()
         try:
-            status = self._subtract(self._handle, value)
+            status = calls.subtract(calls.handle, value)
         except (TypeError, OverflowError) as error:
             raise self._no_number("dec", value, error) from None
         if status:
@@ -144,8 +169,9 @@ class Backend:
 
     def set(self, value: float) -> None:
         """Sets a gauge to `value`."""
+        calls = self._calls or self._choose_calls()
         try:
-            status = self._replace(self._handle, value)
+            status = calls.replace(calls.handle, value)
         except (TypeError, OverflowError) as error:
             raise self._no_number("set", value, error) from None
         if status:
@@ -155,9 +181,11 @@ class Backend:
     def get(self) -> float:
         """Returns the value in the store, after sending what this process has pending. It may wait for a
         server."""
+        family = self._family
+        read, part = _reading(family.definition.type_, self.histogram_bucket, family.engine.is_shared)
         value = ffi.new("double *")
         error = ErrorSlot()
-        error.check(self._read(self._handle, *self._part, value, error.pointer))
+        error.check(read(metric_of(self._owner), *part, value, error.pointer))
         _logging.deliver()
         result: float = value[0]
         return result
@@ -269,28 +297,35 @@ class Backend:
         return next(base for base in cls.__mro__ if base.__module__ == __name__)
 
     @classmethod
+    def _view(cls, config: Mapping[str, Any], metric: _Metric, part: str | None, family: Family) -> Any:
+        """Returns what the constructor makes, for a metric of this family; it has no owner yet."""
+        view = cls.__new__(cls)
+        view.config = config
+        view.metric = metric
+        if part is not None:
+            view.histogram_bucket = part
+        view._family = family
+        return view
+
+    def _sibling(self, part: str) -> Any:
+        """Returns the view of another part of the same histogram or summary."""
+        view = self._view(self.config, self.metric, part, self._family)
+        view._owner = self._owner
+        return view
+
+    @classmethod
     def _is_plain(cls) -> bool:
         """Tells whether a program's subclass has left the hot methods alone, so native ones may replace
         them."""
         return all(getattr(cls, name) is getattr(Backend, name) for name in ("inc", "dec", "set"))
 
-    def _choose_operations(self) -> None:
+    def _choose_calls(self) -> _Calls:
         """Binds the native calls of this view, so that the hot methods have nothing to decide."""
-        self._part: tuple[float, ...] = ()
-        self._subtract: Callable[..., int] = lib.metric_dec
-        self._replace: Callable[..., int] = lib.metric_set
-        self._add: Callable[..., int] = lib.metric_inc
-        read = "metric_get"
+        add: Callable[..., int] = lib.metric_inc
         if self._family.definition.type_ in internals.OBSERVED_TYPES:
-            part = self.histogram_bucket
-            self._add = lib.metric_observe if part == "sum" else _do_nothing
-            if part in ("sum", "count"):
-                read = f"metric_get_{part}"
-            else:
-                read = "metric_get_bucket"
-                self._part = (_bound(part),)
-        blocking = "released_" if self._family.engine.is_shared else ""
-        self._read: Callable[..., int] = getattr(lib, blocking + read)
+            add = lib.metric_observe if self.histogram_bucket == "sum" else _do_nothing
+        self._calls = _Calls(metric_of(self._owner), add, lib.metric_dec, lib.metric_set)
+        return self._calls
 
     def _no_number(self, operation: str, value: Any, error: Exception) -> Exception:
         what = self._called(operation)
@@ -515,6 +550,19 @@ def _is_in(engine: Engine, collector: _MetricCollector[Any]) -> bool:
         for view in views
         if view is not None
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _reading(type_: str, part: str | None, is_shared: bool) -> tuple[Callable[..., int], tuple[float, ...]]:
+    """Returns the native call that reads a part of a metric, and the bound of the bucket if it is one."""
+    bound: tuple[float, ...] = ()
+    name = "metric_get"
+    if type_ in internals.OBSERVED_TYPES:
+        if part in ("sum", "count"):
+            name = f"metric_get_{part}"
+        else:
+            name, bound = "metric_get_bucket", (_bound(part),)
+    return getattr(lib, "released_" + name if is_shared else name), bound
 
 
 def _bound(part: str | None) -> float:

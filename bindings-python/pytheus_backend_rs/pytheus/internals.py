@@ -10,13 +10,14 @@ metric is complete, and adds children while a scrape walks over them.
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytheus_backend_rs._engine import Definition
 from pytheus_backend_rs._logging import logger
@@ -31,8 +32,23 @@ TESTED_VERSIONS = ((0, 6), (0, 7))
 
 #: The private names that this module uses, by the class of pytheus that has them. A test looks up each one.
 PRIVATE_NAMES = {
-    "_MetricCollector": ("_required_labels", "_default_labels", "_labeled_metrics", "_metric", "_registry"),
-    "_Metric": ("_collector", "_labels", "_can_observe", "_metric_value_backend", "_raise_if_cannot_observe"),
+    "_MetricCollector": (
+        "_required_labels",
+        "_default_labels",
+        "_labeled_metrics",
+        "_metric",
+        "_registry",
+        "_validate_labels",
+    ),
+    "_Metric": (
+        "_collector",
+        "_labels",
+        "_can_observe",
+        "_metric_value_backend",
+        "_registry",
+        "_check_can_observe",
+        "_raise_if_cannot_observe",
+    ),
     "Histogram": ("_upper_bounds", "_buckets", "_sum", "_count"),
     "Summary": ("_sum", "_count"),
 }
@@ -50,6 +66,18 @@ HOT_METHODS = {
 #: The types whose metrics have one backend object for the sum, one for the count and one for each bucket.
 OBSERVED_TYPES = ("histogram", "summary")
 
+#: The class of pytheus for each metric type.
+_CLASSES = {"counter": "Counter", "gauge": "Gauge", "histogram": "Histogram", "summary": "Summary"}
+
+#: The attributes that pytheus gives every metric, and those of some types.
+_ATTRIBUTES = frozenset(
+    ("name", "description", "_labels", "_registry", "_metric_value_backend", "_collector", "_can_observe")
+)
+_MORE_ATTRIBUTES = {
+    "histogram": frozenset(("_upper_bounds", "_buckets", "_sum", "_count")),
+    "summary": frozenset(("_sum", "_count")),
+}
+
 #: How often a walk over a registry starts again because another thread registered a collector meanwhile.
 _WALKS = 1000
 
@@ -58,11 +86,8 @@ _WALKS = 1000
 def warn_if_untested() -> None:
     """Logs a warning, once, if the installed pytheus is older or newer than what the tests cover."""
     installed = _installed_version()
-    if installed is None:
-        return
-    numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdecimal())
     oldest, too_new = TESTED_VERSIONS
-    if not oldest <= numbers < too_new:
+    if not _is_tested(installed):
         logger.warning(
             "pytheus %s is installed, but pytheus-backend-rs is tested with pytheus>=%s,<%s only: "
             "install a tested version of pytheus, or a newer pytheus-backend-rs",
@@ -70,6 +95,18 @@ def warn_if_untested() -> None:
             _dotted(oldest),
             _dotted(too_new),
         )
+
+
+def _is_tested(version: str | None) -> bool:
+    if version is None:
+        return True
+    oldest, too_new = TESTED_VERSIONS
+    return oldest <= tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < too_new
+
+
+@functools.cache
+def _is_installed_tested() -> bool:
+    return _is_tested(_installed_version())
 
 
 def _installed_version() -> str | None:
@@ -184,6 +221,18 @@ def _place(metric: Any) -> str:
     return "_sum" if str(metric.type_) in OBSERVED_TYPES else "_metric_value_backend"
 
 
+def buckets_of(metric: Any) -> Any:
+    """Returns what holds the backend objects of a histogram's buckets; None for other metrics."""
+    return getattr(metric, "_buckets", None)
+
+
+def with_buckets(metric: Any, buckets: list[Any]) -> Any:
+    """Returns a copy of a histogram that has other backend objects for its buckets."""
+    other = copy.copy(metric)
+    other._buckets = buckets
+    return other
+
+
 def is_complete(metric: Any) -> bool:
     """Tells whether pytheus has constructed all backend objects of a metric."""
     if str(metric.type_) not in OBSERVED_TYPES:
@@ -231,6 +280,132 @@ def _is_own(metric: _Metric, owner: str, name: str) -> bool:
     )
 
 
+class Pattern(NamedTuple):
+    """What the labelled metrics of one collector have in common, whatever their labels."""
+
+    collector: Any
+    class_: Any
+    name: str
+    description: str
+    registry: Any
+    #: None unless it is a histogram. pytheus makes a list for each metric, which nothing changes.
+    upper_bounds: list[Any] | None
+    #: What pytheus would call to make a metric.
+    functions: tuple[Any, ...]
+    #: The modules `pytheus.metrics` and `pytheus.backends.base`. Importing them for each metric would take
+    #: longer than making it.
+    metrics: Any
+    backends: Any
+
+    def is_current(self, view_class: type, config: Mapping[str, Any]) -> bool:
+        """Tells whether pytheus would still make a metric in the same way, and its backend objects by this
+        class with this configuration."""
+        backends = self.backends
+        return (
+            backends.BACKEND_CLASS is view_class
+            and backends.BACKEND_CONFIG is config
+            and _making_functions(self.metrics, self.class_) == self.functions
+        )
+
+    def new(self, labels: dict[str, Any]) -> Any:
+        """Returns a metric with these labels that lacks its backend objects. The attributes come in the order
+        in which pytheus sets them, so that all metrics share one table of names."""
+        metric: Any = self.class_.__new__(self.class_)
+        metric.name = self.name
+        metric.description = self.description
+        metric._labels = labels
+        metric._registry = self.registry
+        metric._metric_value_backend = None
+        metric._collector = self.collector
+        metric._can_observe = True
+        if self.upper_bounds is not None:
+            metric._upper_bounds = self.upper_bounds
+        return metric
+
+
+def pattern_of(collector: _MetricCollector[Any]) -> Pattern | None:
+    """Returns the pattern of a collector's labelled metrics, taken from one that pytheus has made.
+
+    None if there is none, or if it is not exactly what this module knows about pytheus.
+    """
+    from pytheus import metrics
+    from pytheus.backends import base
+
+    root, type_ = collector._metric, str(collector.type_)
+    class_ = type(root)
+    functions = _making_functions(metrics, class_)
+    try:
+        made = next(iter(collector._labeled_metrics.values()), None)
+    except RuntimeError:
+        # Another thread adds a child.
+        return None
+    attributes = _ATTRIBUTES | _MORE_ATTRIBUTES.get(type_, frozenset())
+    if not (
+        made is not None
+        and _is_installed_tested()
+        and class_ is type(made) is getattr(metrics, _CLASSES[type_])
+        and type(collector) is metrics._MetricCollector
+        and all(_is_of_pytheus(function) for function in functions)
+        and vars(made).keys() - {"inc", "observe"} == attributes
+        and made.name == root.name
+        and made.description == root.description
+        and made._registry is root._registry
+        and made._collector is collector
+        and made._can_observe is True
+        and is_complete(made)
+    ):
+        return None
+    bounds = made._upper_bounds if type_ == "histogram" else None
+    return Pattern(
+        collector, class_, root.name, root.description, root._registry, bounds, functions, metrics, base
+    )
+
+
+def _making_functions(metrics: Any, class_: Any) -> tuple[Any, ...]:
+    return (
+        metrics.get_backend,
+        metrics._MetricCollector._validate_labels,
+        metrics._Metric.__init__,
+        class_.labels,
+        class_.__init__,
+        class_._check_can_observe,
+        class_._raise_if_cannot_observe,
+        class_.observe if hasattr(class_, "observe") else class_.inc,
+    )
+
+
+def _is_of_pytheus(function: Any) -> bool:
+    """Tells whether a function is defined in pytheus, and not in a program that has replaced it."""
+    from pytheus import metrics
+    from pytheus.backends import base
+
+    return type(function) is FunctionType and (
+        function.__globals__ is metrics.__dict__
+        or (function.__globals__ is base.__dict__ and function is base.__dict__.get(function.__name__))
+    )
+
+
+def give_value(metric: Any, view: Any, inc: Any) -> None:
+    """Gives a counter or gauge its backend object, and a counter its native method."""
+    if inc is not None:
+        metric.inc = inc
+    metric._metric_value_backend = view
+
+
+def give_parts(metric: Any, buckets: Any, total: Any, count: Any, observe: Any) -> None:
+    """Gives a histogram or summary its backend objects and its native method."""
+    if buckets is not None:
+        metric._buckets = buckets
+    metric._sum, metric._count = total, count
+    metric.observe = observe
+
+
+def add_child(collector: _MetricCollector[Any], values: tuple[Any, ...], metric: Any) -> Any:
+    """Makes a metric the one with these label values, and returns it, unless another thread was first: then
+    it returns that thread's."""
+    return collector._labeled_metrics.setdefault(values, metric)
+
+
 def root_of(collector: _MetricCollector[Any]) -> Any:
     """Returns the metric on which a program calls `labels`."""
     return collector._metric
@@ -259,8 +434,14 @@ def has_own_samples(collector: _MetricCollector[Any]) -> bool:
     )
 
 
-def samples_of(collector: Any) -> list[Sample]:
-    """Returns the samples of a collector, as its own `collect` makes them."""
+def _collect(metric: Any) -> Iterable[Sample]:
+    samples: Iterable[Sample] = metric.collect()
+    return samples
+
+
+def samples_of(collector: Any, collect: Callable[[Any], Iterable[Sample]] = _collect) -> list[Sample]:
+    """Returns the samples of a collector, as its own `collect` makes them. `collect` does it for one
+    metric."""
     if not is_metric_collector(collector) or has_own_samples(collector):
         return list(collector.collect())
     # As pytheus does, but safe while other threads add children.
@@ -268,7 +449,7 @@ def samples_of(collector: Any) -> list[Sample]:
         sample
         for metric in observable_metrics(collector)
         if is_complete(metric)
-        for sample in metric.collect()
+        for sample in collect(metric)
     ]
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs._callables import callables, is_callable_of_engine
-from pytheus_backend_rs._engine import address
 from pytheus_backend_rs.pytheus import internals
+from pytheus_backend_rs.pytheus.children import Children
 
 if TYPE_CHECKING:
     from pytheus.metrics import _Metric, _MetricCollector
@@ -27,7 +27,7 @@ def install(view: Any) -> None:
     if not internals.is_made_by_pytheus(view):
         return
     metric = view.metric
-    metric_address, keep = address(view._handle), (view._owner, view._family)
+    metric_address, keep = callables.address_of(view._owner), (view._owner, view._family)
     type_ = view._family.definition.type_
     if type_ == "gauge":
         # They stand on the backend object and not on the gauge: tests of programs replace the backend of a
@@ -44,7 +44,7 @@ def install(view: Any) -> None:
             bind = callables.counter_inc if type_ == "counter" else callables.observe
             setattr(metric, name, bind(metric, metric_address, keep))
     if view._family.label_names:
-        _install_labels(internals.collector_of(metric), view._family.label_names)
+        _install_labels(internals.collector_of(metric), view)
 
 
 def uninstall(metric: _Metric) -> None:
@@ -54,10 +54,14 @@ def uninstall(metric: _Metric) -> None:
             del vars(metric)[name]
 
 
-def _install_labels(collector: _MetricCollector[Any], names: tuple[str, ...]) -> None:
-    root = internals.root_of(collector)
+def _install_labels(collector: _MetricCollector[Any], view: Any) -> None:
+    root, names = internals.root_of(collector), view._family.label_names
+    # One that is there makes children of an earlier backend.
+    is_installed = is_callable_of_engine(vars(root).get("labels"))
     # pytheus' method has parameters of these names, so they cannot be labels given as keywords.
-    if {"self", "pytheus_labels_"}.isdisjoint(names) and internals.is_pytheus_method(
-        root, "_Metric", "labels"
+    if is_installed or (
+        {"self", "pytheus_labels_"}.isdisjoint(names)
+        and internals.is_pytheus_method(root, "_Metric", "labels")
     ):
-        root.labels = callables.labels(root, (collector, names, internals.CHILDREN))
+        make = Children(collector, view).make
+        root.labels = callables.labels(root, (collector, names, internals.CHILDREN, make))

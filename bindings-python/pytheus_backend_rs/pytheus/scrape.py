@@ -19,6 +19,7 @@ from pytheus_backend_rs._foreign import ForeignFamilies
 from pytheus_backend_rs._labels import labels_json
 from pytheus_backend_rs.pytheus import custom, internals
 from pytheus_backend_rs.pytheus.backends import Backend, loaded_engine
+from pytheus_backend_rs.pytheus.children import collect
 
 if TYPE_CHECKING:
     from pytheus.metrics import Sample, _Metric, _MetricCollector
@@ -201,7 +202,8 @@ def samples_in_memory(registry: Registry) -> dict[Collector, list[Sample]]:
     """Returns the samples of a registry whose values are in this process, in the order in which pytheus has
     them."""
     collectors = internals.collectors_of(registry)
-    return _collected(collectors, {one: internals.samples_of(one) for one in collectors if _is_plain(one)})
+    plain = [one for one in collectors if _is_plain(one)]
+    return _collected(collectors, {one: internals.samples_of(one, collect) for one in plain})
 
 
 def _collected(collectors: list[Any], read: dict[Any, list[Sample]]) -> dict[Collector, list[Sample]]:
@@ -378,7 +380,7 @@ def _add_local(by_labels: dict[str, list[Sample]], collector: _MetricCollector[A
         if engine is None or not engine.is_shared:
             key = labels_json(internals.labels_of(metric))
             if key not in by_labels:
-                by_labels[key] = _count_before_sum(list(metric.collect()))
+                by_labels[key] = _count_before_sum(list(collect(metric)))
 
 
 def _samples_of_series(
