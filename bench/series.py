@@ -20,6 +20,15 @@ KINDS = ("counter", "histogram")
 ROUNDS = 3
 
 
+def registering(kind: str) -> str:
+    """The name of the figure for the first use of a label set."""
+    return f"register a {kind}"
+
+
+def memory_of(kind: str) -> str:
+    return f"memory of a {kind}"
+
+
 def measure(rounds) -> None:
     peers = [peer for peer in rounds.peers if not peer.is_floor]
     count = SERIES // 10 if rounds.is_quick else SERIES
@@ -29,8 +38,8 @@ def measure(rounds) -> None:
                 with rounds.processes(__name__, [peer]) as [process]:
                     answer = rounds.ask(process, kind=kind, count=FEW_SERIES if peer.is_slow else count)
                 if answer:
-                    rounds.figures.add(TOPIC, f"register a {kind}", peer.name, answer["us"], "µs")
-                    rounds.figures.add(TOPIC, f"memory of a {kind}", peer.name, answer["bytes"], "bytes")
+                    rounds.figures.add(TOPIC, registering(kind), peer.name, answer["us"], "µs")
+                    rounds.figures.add(TOPIC, memory_of(kind), peer.name, answer["bytes"], "bytes")
 
 
 def in_peer(client, kind: str, count: int) -> dict:

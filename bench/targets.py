@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import calls
 import engine_calls
 import scrape
+import series
 from peers import (
     ATOMIC,
     CLIENT,
@@ -30,6 +31,9 @@ BETTER_THAN = {
     calls.LABELS: {PYTHEUS: 3, V009_ATOMIC: 3, CLIENT: 2},
 }
 
+#: The most microseconds that the first use of a label set takes, and the most bytes that it leaves.
+SERIES = {"counter": (6, 900), "histogram": (12, 2000)}
+
 
 @dataclass
 class Result:
@@ -49,6 +53,7 @@ def results(figures) -> list:
         *_from_c(figures),
         *_scrape(figures),
         *_stall(figures),
+        *_series(figures),
     ]
 
 
@@ -107,6 +112,19 @@ def _stall(figures):
     for peer, way, remark in _our_ways(figures, scrape.STALL, "its own make_asgi_app"):
         longest = figures.median(scrape.TOPIC, scrape.STALL, way)
         yield Result(f"{scrape.STALL}, {peer}", "< 5 ms", f"{longest:.1f} ms", longest < 5, remark)
+
+
+def _series(figures):
+    for kind, (microseconds, size) in SERIES.items():
+        for peer in (ATOMIC, SHARED):
+            for work, most, unit in (
+                (series.registering(kind), microseconds, "µs"),
+                (series.memory_of(kind), size, "bytes"),
+            ):
+                measured = figures.median(series.TOPIC, work, peer)
+                shown = None if measured is None else f"{measured:,.1f} {unit}"
+                met = None if measured is None else measured <= most
+                yield Result(f"{work}: {peer}", f"<= {most:,} {unit}", shown, met)
 
 
 def _our_ways(figures, work: str, wanted: str):
