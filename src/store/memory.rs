@@ -39,7 +39,7 @@ impl MemoryStore {
     fn read_family(&self, family: &Family) -> FamilySamples {
         let mut samples = FamilySamples::new(family.definition.clone());
         self.table.visit_metrics(family, |metric| {
-            metric.cells.read(samples.push(&metric.key, metric.created));
+            metric.cells.read(samples.push(&metric.key, metric.created()));
         });
         samples
     }
@@ -59,10 +59,8 @@ impl Store for MemoryStore {
     }
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
-        let mut metric =
-            Metric::new(Arc::clone(family), Arc::clone(key), Cells::in_memory(&family.definition));
-        metric.created = Some(since_1970().as_millis() as f64 / 1e3);
-        Ok(Arc::new(metric))
+        let metric = Metric::new(Arc::clone(family), Arc::clone(key), Cells::in_memory(&family.definition));
+        Ok(Arc::new(metric.created_at(since_1970().as_millis() as u64)))
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
