@@ -47,7 +47,7 @@ fn a_file_that_is_no_metrics_file_is_refused() {
 fn another_version_is_refused_with_both_numbers() {
     let file = filled();
     file.handle().write_all_at(&7_u32.to_le_bytes(), 8).unwrap();
-    assert_refused(&file, &["version 7", "expected 1"]);
+    assert_refused(&file, &["version 7", "expected 2"]);
 }
 
 #[test]

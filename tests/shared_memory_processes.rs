@@ -214,6 +214,7 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
     // at a time, in each of 5 sizes.
     let records = file.records();
     assert!(records.len() < 22 + 4 * 35 + 5 * 10, "{} records after {noted} rounds", records.len());
+    file.assert_index_is_sound();
     let family = hits(&backend);
     family.clear().unwrap();
     assert!(all_hits(&file).is_empty());

@@ -2,6 +2,7 @@
 //! the engine's code.
 
 use std::fs::{File, OpenOptions};
+use std::hash::Hasher;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -14,9 +15,12 @@ use super::{counter, declare, declare_with_buckets, gauge};
 pub const SEGMENT: u64 = 1 << 20;
 pub const HEADER: u64 = 4096;
 pub const COMMITTED_AT: u64 = 64;
-pub const CHANGES_AT: u64 = 128;
+pub const INDEX_STATE_AT: u64 = 128;
 pub const TURNS_AT: u64 = 192;
 pub const GUARD_AT: u64 = 256;
+pub const IN_HAND_AT: u64 = 320;
+pub const LEVELS_AT: u64 = 512;
+pub const FREE_LISTS_AT: u64 = 1024;
 
 /// A folder in memory with the path of a metrics file. Dropping it removes the folder.
 pub struct TestFile {
@@ -100,9 +104,14 @@ impl TestFile {
         self.word(COMMITTED_AT)
     }
 
-    /// Returns all records except padding, free ones included. Panics if the file contradicts the layout
-    /// page.
+    /// Returns all families and metrics, free ones included. Panics if the file contradicts the layout page.
     pub fn records(&self) -> Vec<RawRecord> {
+        let is_of_index = |record: &RawRecord| matches!(record.kind, 4 | 5);
+        self.all_records().into_iter().filter(|record| !is_of_index(record)).collect()
+    }
+
+    /// Returns all records except padding.
+    fn all_records(&self) -> Vec<RawRecord> {
         let bytes = self.bytes();
         let word = |at: u64| u64::from_le_bytes(bytes[at as usize..][..8].try_into().unwrap());
         let (mut records, mut at) = (Vec::new(), HEADER);
@@ -143,6 +152,62 @@ impl TestFile {
         found.unwrap_or_else(|| panic!("no record {text:?}"))
     }
 
+    /// Panics if the index does not lead to each live record, if its free lists do not hold each free record
+    /// once, or if a directory or a table is missing. No writer may be at work.
+    pub fn assert_index_is_sound(&self) {
+        let records = self.records();
+        assert_eq!(self.word(INDEX_STATE_AT), 1);
+        let bytes = self.bytes();
+        for record in records.iter().filter(|record| record.is_live()) {
+            let places = self.slots(&bytes, record);
+            assert!(places.contains(&record.offset), "no slot leads to {record:?}");
+        }
+        let mut free: Vec<u64> = Vec::new();
+        for list in 0..384 {
+            let mut next = entry(&bytes, FREE_LISTS_AT + list * 8).0;
+            while next != 0 {
+                let record = records.iter().find(|record| record.offset == next && !record.is_live());
+                let record = record.unwrap_or_else(|| panic!("no free record at {next}"));
+                assert_eq!((record.size / 64).min(384), list + 1, "{record:?}");
+                free.push(next);
+                next = entry(&bytes, next + 16).0;
+            }
+        }
+        // A killed writer leaves a free record in its hand, and the next one puts it into its list.
+        let in_hand = entry(&bytes, IN_HAND_AT).0;
+        let is_free = |record: &&RawRecord| !record.is_live();
+        if in_hand != 0 && !free.contains(&in_hand) {
+            free.extend(
+                records.iter().filter(is_free).map(|record| record.offset).filter(|at| *at == in_hand),
+            );
+        }
+        free.sort_unstable();
+        let expected: Vec<u64> = records.iter().filter(is_free).map(|record| record.offset).collect();
+        assert_eq!(free, expected);
+    }
+
+    /// Returns where the slots of all levels lead that have the tag of the record's hash.
+    fn slots(&self, bytes: &[u8], record: &RawRecord) -> Vec<u64> {
+        let key = if record.kind == 2 { record.text.split('\n').next().unwrap() } else { &record.text };
+        let hash = siphash(&bytes[32..48], record.family, key.as_bytes());
+        let mut found = Vec::new();
+        for level in 0..64 {
+            let (directory, _) = entry(bytes, LEVELS_AT + level * 8);
+            if directory == 0 {
+                break;
+            }
+            let tables = 1_u64 << level.min(16);
+            let bucket = hash % (tables * 16);
+            let (table, _) = entry(bytes, directory + 64 + bucket / 16 * 8);
+            if table != 0 {
+                let start = table + 64 + bucket % 16 * 512;
+                let slots = (start..start + 512).step_by(8).map(|at| entry(bytes, at));
+                found.extend(slots.filter(|(_, tag)| *tag == hash >> 50).map(|(offset, _)| offset));
+            }
+        }
+        found
+    }
+
     /// Takes the file's lock, like a process that appends.
     pub fn lock(&self) -> Locked {
         let file = self.handle();
@@ -171,6 +236,30 @@ impl Drop for TestFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Returns offset and tag of the entry at `at`. Panics if its check is wrong.
+pub fn entry(bytes: &[u8], at: u64) -> (u64, u64) {
+    let word = u64::from_le_bytes(bytes[at as usize..][..8].try_into().unwrap());
+    let payload = word & 0xffff_ffff_ffff;
+    assert_eq!(word, entry_word(at, payload), "the entry at {at}");
+    (payload % (1 << 34) * 64, payload >> 34)
+}
+
+/// Returns the word of an entry at `at`.
+pub fn entry_word(at: u64, payload: u64) -> u64 {
+    let mixed = payload ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    payload | (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 48 << 48
+}
+
+/// Returns SipHash-2-4 of a family's offset and a key.
+#[expect(deprecated, reason = "the only SipHash-2-4 of the standard library")]
+pub fn siphash(identity: &[u8], family: u64, key: &[u8]) -> u64 {
+    let word = |at: usize| u64::from_le_bytes(identity[at..at + 8].try_into().unwrap());
+    let mut hasher = std::hash::SipHasher::new_with_keys(word(0), word(8));
+    hasher.write(&family.to_le_bytes());
+    hasher.write(key);
+    hasher.finish()
 }
 
 /// Returns FNV-1a over the words (little-endian) and the bytes.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::entry::write_empty_index;
 use super::layout::{Header, SEGMENT_SIZE};
 use super::options::SharedMemoryOptions;
 use super::space;
@@ -70,5 +71,7 @@ fn write_draft(draft: &Path, options: &SharedMemoryOptions) -> io::Result<()> {
     identity[..8].copy_from_slice(&random_bits().to_le_bytes());
     identity[8..].copy_from_slice(&random_bits().to_le_bytes());
     let created = since_1970().as_secs();
-    file.write_all(&Header { size_limit: options.size_limit, identity, created }.encode())
+    let mut header = Header { size_limit: options.size_limit, identity, created }.encode();
+    write_empty_index(&mut header);
+    file.write_all(&header)
 }

@@ -1,8 +1,10 @@
 //! The bytes of the file: `docs/shared-memory-layout.md` in code.
 //!
-//! A header is followed by records. The size of a record is a multiple of 64 bytes, and no record crosses the
+//! A header is followed by records; some of them are the tables of the index. The size of a record is a multiple of 64 bytes, and no record crosses the
 //! border of a segment. All numbers are little-endian. A value that several processes change is one aligned
 //! word.
+
+use std::hash::Hasher;
 
 use crate::model::error::{Error, ErrorKind, Result};
 
@@ -12,7 +14,7 @@ compile_error!("the shared-memory store changes little-endian numbers in place")
 /// The first bytes of each metrics file.
 pub(crate) const MAGIC: [u8; 8] = *b"PYTHEUSM";
 /// The version of the layout. A file of another version is refused.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Shows the byte order of the machine that wrote the file.
 const BYTE_ORDER_MARK: u32 = 0x0a0b_0c0d;
 
@@ -27,8 +29,9 @@ pub(crate) const RECORD_ALIGNMENT: u64 = 64;
 pub(crate) const CHECKSUM_AT: usize = 56;
 /// The committed end: where the last valid record ends (u64, changed under the lock, published with Release).
 pub(crate) const COMMITTED_AT: u64 = 64;
-/// How many records have been removed or reused (u64, likewise).
-pub(crate) const CHANGES_AT: u64 = 128;
+/// Whether the index is whole ([`INDEX_WHOLE`]). Any other value: the next writer builds it anew (u64).
+pub(crate) const INDEX_STATE_AT: u64 = 128;
+pub(crate) const INDEX_WHOLE: u64 = 1;
 /// How often the lock was taken (u64, changed under the lock).
 pub(crate) const TURNS_AT: u64 = 192;
 /// The process that is changing records (u64), or 0.
@@ -38,13 +41,32 @@ pub(crate) const GUARD_MARK: u64 = 0xa5 << 56;
 /// Set in a guard whose process has the `flock`, too.
 pub(crate) const GUARD_WITH_FLOCK: u64 = 1 << 55;
 
+/// The metric record that a writer is removing or reusing (an entry: [`super::entry`]).
+pub(crate) const IN_HAND_AT: u64 = 320;
+/// Where the directory of each level of the index is: one entry for each of [`LEVELS`].
+pub(crate) const LEVELS_AT: u64 = 512;
+pub(crate) const LEVELS: u64 = 64;
+/// The first free record of each size, an entry for each multiple of the alignment. The last one is the list of
+/// all larger sizes.
+pub(crate) const FREE_LISTS_AT: u64 = 1024;
+pub(crate) const FREE_LISTS: u64 = (HEADER_SIZE - FREE_LISTS_AT) / 8;
+
+/// The slots of a bucket. A series may have its slot in any place of its bucket.
+pub(crate) const BUCKET_SLOTS: u64 = 64;
+/// The buckets of a table.
+pub(crate) const TABLE_BUCKETS: u64 = 16;
+/// The cells of a table's record: its slots.
+pub(crate) const TABLE_CELLS: u64 = BUCKET_SLOTS * TABLE_BUCKETS;
+/// Each level has twice as many tables as the level before it, up to 2 to this power.
+pub(crate) const LARGEST_LEVEL: u64 = 16;
+
 /// The part of a record before its cells. The text follows the cells.
 pub(crate) const RECORD_HEADER_SIZE: u64 = 64;
 /// The kind (low half) and the size of the record in bytes (high half). Never changes.
 pub(crate) const KIND_AND_SIZE_AT: u64 = 0;
 /// Odd: the record is live. Even: it is free.
 pub(crate) const GENERATION_AT: u64 = 8;
-/// The offset in the file of the family's record, for a metric.
+/// The offset in the file of the family's record, for a metric. In a free record the entry of the next free one.
 pub(crate) const FAMILY_AT: u64 = 16;
 /// The length of the text in bytes (low half) and the number of cells (high half).
 pub(crate) const LENGTHS_AT: u64 = 24;
@@ -60,6 +82,10 @@ pub(crate) const KIND_PADDING: u32 = 1;
 pub(crate) const KIND_FAMILY: u32 = 2;
 /// A metric: its text is its labels JSON.
 pub(crate) const KIND_METRIC: u32 = 3;
+/// A table of the index: each cell is the slot of a series.
+pub(crate) const KIND_TABLE: u32 = 4;
+/// The directory of a level of the index: each cell is an entry that leads to a table.
+pub(crate) const KIND_DIRECTORY: u32 = 5;
 
 /// The fields of the header that never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +151,25 @@ impl Header {
     }
 }
 
+/// Returns how many tables the level has.
+pub(crate) const fn tables_of_level(level: u64) -> u64 {
+    1 << if level < LARGEST_LEVEL { level } else { LARGEST_LEVEL }
+}
+
+/// Returns the hash under which the index knows a record: `key` is the labels of a metric whose family's record
+/// begins at `family`, or the name of a family with `family` 0.
+///
+/// It is keyed with the identity of the file, because clients may choose label values. With a hash that they
+/// can compute they could fill one bucket.
+#[expect(deprecated, reason = "its successor may change its algorithm, and this one is part of the layout")]
+pub(crate) fn series_hash(identity: &[u8; 16], family: u64, key: &[u8]) -> u64 {
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| identity[at + index]));
+    let mut hasher = std::hash::SipHasher::new_with_keys(word(0), word(8));
+    hasher.write(&family.to_le_bytes());
+    hasher.write(key);
+    hasher.finish()
+}
+
 /// Returns the size of a record with these parts, or `None` if no segment can hold it.
 pub(crate) fn record_size(cell_count: usize, text_length: usize) -> Option<u32> {
     let cells = (cell_count as u64).checked_mul(8)?;
@@ -171,9 +216,25 @@ mod tests {
         assert!(Header::decode(&[]).unwrap_err().message().contains("empty"));
         assert!(Header::decode(&header().encode()[..100]).unwrap_err().message().contains("cut off"));
         assert!(with(0, b"ELF").contains("no metrics file"));
-        assert!(with(8, &2_u32.to_le_bytes()).contains("version 2"));
+        assert!(with(8, &1_u32.to_le_bytes()).contains("version 1, expected 2"));
         assert!(with(12, &BYTE_ORDER_MARK.to_be_bytes()).contains("byte order"));
         assert!(with(24, &[1]).contains("checksum"));
+    }
+
+    #[test]
+    fn the_hash_is_siphash_2_4_of_the_family_and_the_key() {
+        // The example of the paper: the key is 00 to 0f, the input 00 to 0e.
+        let identity = std::array::from_fn(|index| index as u8);
+        let family = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7]);
+        let hash = series_hash(&identity, family, &[8, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(hash, 0xa129_ca61_49be_45e5);
+    }
+
+    #[test]
+    fn the_largest_directory_fits_in_a_segment() {
+        let size = record_size(tables_of_level(LEVELS) as usize, 0).unwrap();
+        assert!(u64::from(size) <= SEGMENT_SIZE - HEADER_SIZE);
+        assert_eq!(record_size(TABLE_CELLS as usize, 0), Some(8256));
     }
 
     #[test]

@@ -37,6 +37,7 @@ const LONGEST_STEP: Duration = Duration::from_millis(50);
 pub(super) struct FileLock<'file> {
     file: &'file SharedFile,
     guard: &'file AtomicU64,
+    turns: &'file AtomicU64,
     has_flock: bool,
 }
 
@@ -68,8 +69,9 @@ impl<'file> FileLock<'file> {
                 has_flock || !file.has_own_flock() || file.has_outsider() || stalled >= OUTSIDER_TIMEOUT;
             if may_enter && enter(guard, file.namespace(), has_flock, stalled) {
                 file.set_outsider(!has_flock);
-                turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-                return Ok(Self { file, guard, has_flock });
+                let lock = Self { file, guard, turns, has_flock };
+                lock.show_progress();
+                return Ok(lock);
             }
             if has_flock {
                 unlock(file);
@@ -84,6 +86,14 @@ impl<'file> FileLock<'file> {
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+}
+
+impl FileLock<'_> {
+    /// Shows the processes that wait that this one makes progress, as long work under the lock must.
+    pub(super) fn show_progress(&self) {
+        // Relaxed: see `take`.
+        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 

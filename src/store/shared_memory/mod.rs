@@ -5,9 +5,11 @@
 //! metrics takes a lock. [`store`] counts and [`attached`] only reads. Both use a [`mod@file`], whose bytes
 //! [`layout`] describes.
 
+mod appending;
 mod attached;
 mod creation;
 mod descriptor;
+mod entry;
 mod errors;
 mod families;
 mod file;

@@ -12,7 +12,7 @@ use super::file::SharedFile;
 use super::layout::{
     COMMITTED_AT, FAMILY_AT, GENERATION_AT, HEADER_SIZE, KIND_AND_SIZE_AT, KIND_FAMILY, KIND_METRIC,
     LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT, RECORD_HEADER_SIZE, SEGMENT_SIZE,
-    checksum, place_checksum, record_size,
+    checksum, place_checksum, record_size, series_hash,
 };
 use crate::cell::segment::{Segment, load};
 use crate::cell::shared::SharedCells;
@@ -20,6 +20,12 @@ use crate::model::error::{Error, ErrorKind, Result};
 
 /// How often a record is read while it is given to other metrics, before it is left out.
 const READ_ATTEMPTS: usize = 16;
+
+#[cfg(test)]
+thread_local! {
+    /// How many records this thread has read.
+    pub(super) static READS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 /// A copy of a live record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +36,22 @@ pub(super) struct Record {
     pub(super) family: u64,
     pub(super) cell_count: u32,
     pub(super) text: String,
+}
+
+impl Record {
+    /// Returns the hash under which the index knows the record.
+    pub(super) fn hash(&self, file: &SharedFile) -> u64 {
+        hash(file, self.kind, self.family, &self.text)
+    }
+}
+
+/// A family is found by its name, and a metric by its family and labels.
+fn hash(file: &SharedFile, kind: u32, family: u64, text: &str) -> u64 {
+    let identity = &file.header().identity;
+    match kind {
+        KIND_FAMILY => series_hash(identity, 0, text.split('\n').next().unwrap_or(text).as_bytes()),
+        _ => series_hash(identity, family, text.as_bytes()),
+    }
 }
 
 /// The contents of a record to find or to write.
@@ -62,6 +84,11 @@ impl Contents<'_> {
         record_checksum(self.kind_and_size(size), self.family, self.lengths(), self.text.as_bytes())
     }
 
+    /// Returns the hash under which the index knows a record with these contents.
+    pub(super) fn hash(&self, file: &SharedFile) -> u64 {
+        hash(file, self.kind, self.family, self.text)
+    }
+
     /// Returns whether `record` has these contents.
     pub(super) fn are_those_of(&self, record: &Record) -> bool {
         record.kind == self.kind
@@ -70,7 +97,8 @@ impl Contents<'_> {
             && record.text == self.text
     }
 
-    fn kind_and_size(&self, size: u32) -> u64 {
+    /// Returns the word at [`KIND_AND_SIZE_AT`] of a record of this size.
+    pub(super) fn kind_and_size(&self, size: u32) -> u64 {
         u64::from(self.kind) | u64::from(size) << 32
     }
 
@@ -149,6 +177,8 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
     if !matches!(kind, KIND_FAMILY | KIND_METRIC) {
         return Ok(None);
     }
+    #[cfg(test)]
+    READS.with(|reads| reads.set(reads.get() + 1));
     let segment = file.segment(offset)?;
     let get = |at: u64| -> Result<u64> { Ok(load(word(file, segment, offset, at)?)) };
     // If the record is given to another metric meanwhile, its generation changes, and it is read again.
@@ -185,6 +215,15 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
         }));
     }
     Ok(None)
+}
+
+/// Returns whether the table or directory of the index at `place` has a whole head. Its cells are checked by
+/// themselves.
+pub(super) fn is_whole_table(file: &SharedFile, place: Place) -> Result<bool> {
+    let segment = file.segment(place.offset)?;
+    let get = |at: u64| -> Result<u64> { Ok(load(word(file, segment, place.offset, at)?)) };
+    let kind_and_size = u64::from(place.kind) | u64::from(place.size) << 32;
+    Ok(get(RECORD_CHECKSUM_AT)? == record_checksum(kind_and_size, get(FAMILY_AT)?, get(LENGTHS_AT)?, &[]))
 }
 
 /// Returns all live records, in the order of the file.

@@ -1,96 +1,126 @@
 //! Finds, appends, removes and reuses the records of the file, for writers.
 //!
-//! All changes happen under the lock of the file, in an order that leaves a good file when the process is
-//! killed between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
+//! All changes happen under the lock of the file, in an order that leaves a good file and a good index when the
+//! process is killed between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::appending::{FIRST_GENERATION, write_behind};
+use super::entry::Entry;
 use super::file::SharedFile;
-use super::index::Index;
-use super::layout::{
-    CHANGES_AT, COMMITTED_AT, GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC, KIND_PADDING, RECORD_CHECKSUM_AT,
-    SEGMENT_SIZE,
-};
+use super::index::{Attempt, Index, Trouble};
+use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC};
 use super::lock::FileLock;
-use super::record::{Contents, Record, committed, kind_and_size, live_records, word};
+use super::record::{Contents, Record, committed, live_records, word};
 use crate::cell::segment::load;
 use crate::model::error::Result;
 
-/// How many bytes of records a writer may index while it holds the lock: some 30 µs of work.
-const INDEXED_UNDER_LOCK: u64 = 64 << 10;
-/// How often a writer takes the lock before it indexes everything under the lock.
-const MOST_ROUNDS: usize = 4;
-
-/// The records of the file, and this process's index of them.
+/// The records of the file.
 #[derive(Debug)]
 pub(super) struct Records {
     file: Arc<SharedFile>,
-    index: Index,
 }
 
 impl Records {
     pub(super) fn new(file: Arc<SharedFile>) -> Self {
-        Self { file, index: Index::default() }
+        Self { file }
     }
 
     /// Returns the record with these contents. Appends it if there is none.
     ///
-    /// Before a family is appended, `check` sees the families of the file. It may return one of them to use
-    /// instead, or refuse.
+    /// `choose` sees records of the same hash if none of them has exactly these contents. It may return one of
+    /// them to use instead, or refuse.
     pub(super) fn find_or_append(
         &mut self,
         wanted: &Contents<'_>,
-        check: impl FnOnce(Vec<Record>) -> Result<Option<Record>>,
+        choose: impl Fn(Vec<Record>) -> Result<Option<Record>>,
     ) -> Result<Record> {
-        if let Some(record) = self.index.find(&self.file, wanted)? {
-            return Ok(record);
-        }
-        let Self { file, index } = self;
-        let (_lock, end) = lock(file, index)?;
-        if let Some(record) = index.find(file, wanted)? {
-            return Ok(record);
-        }
-        if wanted.kind != KIND_METRIC
-            && let Some(record) = check(index.families(file)?)?
-        {
-            return Ok(record);
-        }
-        let (offset, generation) = match reuse(file, index, wanted)? {
-            Some(reused) => reused,
-            None => append(file, index, end, wanted)?,
+        let file = &*self.file;
+        let (size, hash) = (wanted.size(file)?, wanted.hash(file));
+        let find = |index: &Index<'_>| -> Attempt<Option<Record>> {
+            let mut records = index.candidates(hash)?;
+            match records.iter().position(|record| wanted.are_those_of(record)) {
+                Some(found) => Ok(Some(records.swap_remove(found))),
+                None => Ok(choose(records)?),
+            }
         };
-        index.insert(wanted.kind, wanted.checksum(wanted.size(file)?), offset);
-        Ok(Record {
-            offset,
-            generation,
-            kind: wanted.kind,
-            family: wanted.family,
-            cell_count: wanted.cell_count as u32,
-            text: wanted.text.to_owned(),
+        // Most look-ups of a record that exists need no lock. What is found is right. A miss is not, and neither
+        // is a damaged index, which may be one that another process is building.
+        match find(&Index::new(file, committed(file)?)) {
+            Ok(Some(record)) => return Ok(record),
+            Ok(None) | Err(Trouble::Index(_)) => {}
+            Err(Trouble::Other(error)) => return Err(error),
+        }
+        self.with_lock(|index| {
+            if let Some(record) = find(index)? {
+                return Ok(record);
+            }
+            let slot = index.empty_slot(hash)?;
+            let free = if wanted.kind == KIND_METRIC { index.take_free(size)? } else { None };
+            let (offset, generation) = match free {
+                Some(offset) => (offset, reuse(file, index, slot, offset, wanted)?),
+                None => (append(file, index, slot, wanted)?, FIRST_GENERATION),
+            };
+            Ok(Record {
+                offset,
+                generation,
+                kind: wanted.kind,
+                family: wanted.family,
+                cell_count: wanted.cell_count as u32,
+                text: wanted.text.to_owned(),
+            })
         })
     }
 
     /// Removes the record with these contents. Returns false if there is none.
     pub(super) fn remove(&mut self, wanted: &Contents<'_>) -> Result<bool> {
-        let Self { file, index } = self;
-        let (_lock, _) = lock(file, index)?;
-        match index.find(file, wanted)? {
-            Some(record) => free(file, index, &record).map(|()| true),
-            None => Ok(false),
-        }
+        let hash = wanted.hash(&self.file);
+        // Kept outside: building the index anew may follow the removal.
+        let mut is_removed = false;
+        self.with_lock(|index| {
+            let found = index.candidates(hash)?.into_iter().find(|record| wanted.are_those_of(record));
+            if let Some(record) = found {
+                is_removed = true;
+                free(&self.file, index, &record)?;
+            }
+            Ok(())
+        })?;
+        Ok(is_removed)
     }
 
     /// Removes all metric records of the family whose record is at `family`.
     pub(super) fn remove_all(&mut self, family: u64) -> Result<()> {
-        let Self { file, index } = self;
-        let (_lock, _) = lock(file, index)?;
-        for record in live_records(file)? {
-            if record.kind == KIND_METRIC && record.family == family {
-                free(file, index, &record)?;
+        self.with_lock(|index| {
+            for record in live_records(&self.file)? {
+                if record.kind == KIND_METRIC && record.family == family {
+                    free(&self.file, index, &record)?;
+                }
             }
+            Ok(())
+        })
+    }
+
+    /// Calls `work` with the lock and a sound index. If `work` finds the index damaged, builds the index anew and
+    /// calls it again.
+    fn with_lock<T>(&self, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
+        let file = &*self.file;
+        // Checks the length of the file, which taking the lock needs.
+        committed(file)?;
+        let lock = FileLock::take(file)?;
+        let mut index = Index::new(file, committed(file)?);
+        match index.settle().and_then(|()| work(&mut index)) {
+            Ok(done) => return Ok(done),
+            Err(Trouble::Other(error)) => return Err(error),
+            Err(Trouble::Index(_)) => {}
         }
-        Ok(())
+        let end = index.end();
+        let mut index = match Index::build(file, end, || lock.show_progress()) {
+            Ok(index) => index,
+            // A full file may have no room for an index. What is in it is found all the same.
+            Err(error) => Index::absent(file, committed(file)?, error),
+        };
+        work(&mut index).map_err(|trouble| index.error(trouble))
     }
 
     /// Prepares the records for a forked child.
@@ -99,108 +129,41 @@ impl Records {
     }
 }
 
-/// Takes the lock, with an index that knows all records. Returns the committed end, too.
-///
-/// A process that starts beside many others has much to index. It does so without the lock, so that the
-/// others need not wait for it. Under the lock it reads only the records appended meanwhile, which are few
-/// after the first round.
-fn lock<'file>(file: &'file SharedFile, index: &mut Index) -> Result<(FileLock<'file>, u64)> {
-    let mut rounds = 0;
-    loop {
-        let end = committed(file)?;
-        if index.is_valid(file)? {
-            index.catch_up(file, end)?;
-        }
-        let lock = FileLock::take(file)?;
-        let end = committed(file)?;
-        if !index.is_valid(file)? {
-            // Restart under the lock, so that the counter of changes is read when no change is half done.
-            index.restart(file)?;
-        }
-        rounds += 1;
-        if index.unknown_bytes(end) <= INDEXED_UNDER_LOCK || rounds == MOST_ROUNDS {
-            index.catch_up(file, end)?;
-            return Ok((lock, end));
-        }
-    }
-}
-
-/// Tells other processes that their indexes are out of date.
-///
-/// Call it before the change. Other processes read the counter under the lock, so they read it after the
-/// change, or after this process was killed before the change. In the other order, a process killed between
-/// the two would leave other processes with an index that takes a live record for a free one.
-fn count_change(file: &SharedFile, index: &mut Index) -> Result<()> {
-    let changes = word(file, file.writable_segment(0)?, 0, CHANGES_AT)?;
-    // Release: the Release store of the generation follows, so the two stay in this order. Wrapping: the
-    // number comes from the file and may be anything.
-    changes.store(load(changes).wrapping_add(1), Ordering::Release);
-    index.changed();
-    Ok(())
-}
-
 /// Frees a live record.
-fn free(file: &SharedFile, index: &mut Index, record: &Record) -> Result<()> {
+fn free(file: &SharedFile, index: &Index<'_>, record: &Record) -> Attempt<()> {
     let segment = file.writable_segment(record.offset)?;
-    let get = |at: u64| Ok(load(word(file, segment, record.offset, at)?));
-    let (size, checksum) = ((get(KIND_AND_SIZE_AT)? >> 32) as u32, get(RECORD_CHECKSUM_AT)?);
-    count_change(file, index)?;
-    // Release: a process that sees the record free sees all that was written to it before, and the change
-    // counted.
+    let size = (load(word(file, segment, record.offset, KIND_AND_SIZE_AT)?) >> 32) as u32;
+    index.take_in_hand(record.offset)?;
+    // Release: a process that sees the record free sees all that was written to it before. Wrapping: the number
+    // comes from the file and may be anything.
     word(file, segment, record.offset, GENERATION_AT)?
         .store(record.generation.wrapping_add(1), Ordering::Release);
-    index.free(checksum, size, record.offset);
-    Ok(())
+    index.remove(record.hash(file), record.offset)?;
+    index.add_free(record.offset, size)?;
+    Ok(index.put_down()?)
 }
 
-/// Gives a free record of the same size to a new metric. Returns its offset and generation.
+/// Gives the free record at `offset`, which is in hand, to a new metric. Returns its generation.
 ///
 /// Families are always appended: they stand in the order of their declaration, and the kind of a record never
 /// changes.
-fn reuse(file: &SharedFile, index: &mut Index, wanted: &Contents<'_>) -> Result<Option<(u64, u64)>> {
-    if wanted.kind != KIND_METRIC {
-        return Ok(None);
-    }
-    let size = wanted.size(file)?;
-    while let Some(offset) = index.take_free(size) {
-        let segment = file.writable_segment(offset)?;
-        let generation = word(file, segment, offset, GENERATION_AT)?;
-        let current = generation.load(Ordering::Acquire);
-        let expected = u64::from(KIND_METRIC) | u64::from(size) << 32;
-        // If the record is no longer a free one of this size, the file was damaged meanwhile. Leave it alone.
-        if !current.is_multiple_of(2) || kind_and_size(file, segment, offset)? != Some(expected) {
-            continue;
-        }
-        count_change(file, index)?;
-        wanted.write(file, offset, size)?;
-        // Release: a process that sees the new generation sees the record behind it. A writer that is killed
-        // before this leaves the record free.
-        generation.store(current | 1, Ordering::Release);
-        return Ok(Some((offset, current | 1)));
-    }
-    Ok(None)
+fn reuse(file: &SharedFile, index: &Index<'_>, slot: u64, offset: u64, wanted: &Contents<'_>) -> Result<u64> {
+    let generation = word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?;
+    let live = generation.load(Ordering::Acquire) | 1;
+    wanted.write(file, offset, wanted.size(file)?)?;
+    index.set(slot, Entry::slot(offset, wanted.hash(file)))?;
+    // Release: a process that sees the new generation sees the record behind it. A writer that is killed before
+    // this leaves the record free, and in hand.
+    generation.store(live, Ordering::Release);
+    index.put_down()?;
+    Ok(live)
 }
 
-/// Appends a record behind the committed end, and publishes it. Returns its offset and generation.
-fn append(file: &SharedFile, index: &mut Index, committed: u64, wanted: &Contents<'_>) -> Result<(u64, u64)> {
-    let size = wanted.size(file)?;
-    let mut offset = committed;
-    let left = SEGMENT_SIZE - offset % SEGMENT_SIZE;
-    if left < u64::from(size) {
-        let padding = Contents { kind: KIND_PADDING, family: 0, cell_count: 0, text: "" };
-        padding.write(file, offset, left as u32)?;
-        offset += left;
-    }
-    let end = offset + u64::from(size);
-    if offset.is_multiple_of(SEGMENT_SIZE) {
-        file.grow(offset)?;
-        file.check_length(end)?;
-    }
-    // A writer that was killed may have left anything here, so the generation is written too.
-    word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?.store(1, Ordering::Relaxed);
-    wanted.write(file, offset, size)?;
-    // Release: a process that sees this end sees the records before it whole.
-    word(file, file.segment(0)?, 0, COMMITTED_AT)?.store(end, Ordering::Release);
-    index.appended(end);
-    Ok((offset, 1))
+/// Appends a record behind the committed end, and publishes it. Returns its offset.
+fn append(file: &SharedFile, index: &mut Index<'_>, slot: u64, wanted: &Contents<'_>) -> Result<u64> {
+    let (offset, end) = write_behind(file, index.end(), wanted)?;
+    // Until the record is committed, the slot leads behind the committed end, which is as good as empty.
+    index.set(slot, Entry::slot(offset, wanted.hash(file)))?;
+    index.appended(end)?;
+    Ok(offset)
 }

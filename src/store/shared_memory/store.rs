@@ -81,7 +81,7 @@ impl SharedMemoryStore {
         }
         let text = format!("{}\n{}", definition.name(), definition.to_json());
         let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
-        records.find_or_append(&wanted, |families| known_family(families, definition))
+        records.find_or_append(&wanted, |records| known_family(records, definition))
     }
 
     /// Returns the cells of the metric with the labels `key`. Appends its record if the file has none.
@@ -197,9 +197,9 @@ fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str)
 }
 
 /// Returns the record of the family of this name, if the file has one. Fails if that family is incompatible.
-fn known_family(families: Vec<Record>, wanted: &Definition) -> Result<Option<Record>> {
-    for record in families {
-        if record.text.split('\n').next() != Some(wanted.name()) {
+fn known_family(records: Vec<Record>, wanted: &Definition) -> Result<Option<Record>> {
+    for record in records {
+        if record.kind != KIND_FAMILY || record.text.split('\n').next() != Some(wanted.name()) {
             continue;
         }
         let known = definition_of(&record)?;

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::families::definition_of;
 use super::file::SharedFile;
+use super::index::{Index, Trouble};
 use super::layout::{
-    GENERATION_AT, HEADER_SIZE, KIND_FAMILY, KIND_METRIC, KIND_PADDING, RECORD_ALIGNMENT, SEGMENT_SIZE,
+    GENERATION_AT, HEADER_SIZE, KIND_DIRECTORY, KIND_FAMILY, KIND_METRIC, KIND_PADDING, KIND_TABLE,
+    RECORD_ALIGNMENT, SEGMENT_SIZE, TABLE_CELLS, record_size,
 };
-use super::record::{Record, committed, place_at, read, word};
+use super::record::{Record, committed, is_whole_table, place_at, read, word};
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
@@ -29,6 +31,8 @@ enum Found {
     /// The record of a metric that was removed.
     Free,
     Padding,
+    /// A table or directory of the index.
+    Table,
     /// A record with a size whose contents are damaged.
     Damaged,
     /// Bytes at which no record begins.
@@ -44,6 +48,7 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
     report.fact(format!("{end} bytes of at most {limit} are used; the file has {} now", file.length()?));
     let mut families = Families::default();
     let mut metrics = Vec::new();
+    let mut shown = Vec::new();
     let mut free = 0;
     let mut lost = None;
     let mut offset = HEADER_SIZE;
@@ -53,10 +58,13 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
             report_lost(&mut report, lost.take(), offset);
         }
         match found {
-            Found::Live(record) if record.kind == KIND_FAMILY => families.add(&record, &mut report),
+            Found::Live(record) if record.kind == KIND_FAMILY => {
+                families.add(&record, &mut report);
+                shown.push(Shown::new(file, &record));
+            }
             Found::Live(record) => metrics.push(record),
             Found::Free => free += 1,
-            Found::Padding => {}
+            Found::Padding | Found::Table => {}
             Found::Damaged => report.fault(format!("the record at byte {offset} is damaged")),
             Found::Nothing => lost = lost.or(Some(offset)),
         }
@@ -66,8 +74,13 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
     report_full(file, end, &mut report)?;
     let mut good = 0;
     for record in metrics {
-        good += usize::from(families.admit(file, record, &mut report)?);
+        let metric = Shown::new(file, &record);
+        if families.admit(file, record, &mut report)? {
+            good += 1;
+            shown.push(metric);
+        }
     }
+    report_index(file, shown, &mut report)?;
     report.fact(format!(
         "{}, {}, {}",
         counted(families.by_offset.len(), "family"),
@@ -77,10 +90,72 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
     Ok(report)
 }
 
-/// Reports that the file has no room for another metric of usual size.
+/// A record that a scrape shows, as the index must know it.
+struct Shown {
+    offset: u64,
+    generation: u64,
+    hash: u64,
+}
+
+impl Shown {
+    fn new(file: &SharedFile, record: &Record) -> Self {
+        Self { offset: record.offset, generation: record.generation, hash: record.hash(file) }
+    }
+}
+
+/// Reports damage of the index, and records to which it does not lead.
+///
+/// The slot of a record is stored before the record is live, and emptied after the record is free. So a record
+/// that is live after its slot was not found is missing, unless the whole index was built anew meanwhile. What
+/// seems wrong is looked at again, because a table may just be added, or the index built.
+fn report_index(file: &SharedFile, mut shown: Vec<Shown>, report: &mut Report) -> Result<()> {
+    let mut damaged = Vec::new();
+    let mut tables = 0;
+    for _ in 0..ATTEMPTS {
+        let index = Index::new(file, committed(file)?);
+        if !index.is_whole()? {
+            std::thread::yield_now();
+            continue;
+        }
+        (damaged, tables) = index.survey()?;
+        let mut missing = Vec::new();
+        for record in shown {
+            match index.leads_to(record.hash, record.offset) {
+                Ok(true) => {}
+                Ok(false) if !is_live(file, record.offset, record.generation)? => {}
+                // What is damaged is in the list already.
+                Ok(false) | Err(Trouble::Index(_)) => missing.push(record),
+                Err(Trouble::Other(error)) => return Err(error),
+            }
+        }
+        shown = missing;
+        if damaged.is_empty() && shown.is_empty() {
+            break;
+        }
+    }
+    if !Index::new(file, committed(file)?).is_whole()? {
+        report.fact("the index is not whole: the next new series builds it".to_owned());
+        return Ok(());
+    }
+    for at in &damaged {
+        report.fault(format!(
+            "the index is damaged at byte {at}: the next series that needs it builds it anew"
+        ));
+    }
+    if damaged.is_empty() {
+        for record in &shown {
+            report.fault(format!("the index does not lead to the record at byte {}", record.offset));
+        }
+    }
+    report.fact(format!("{} of the index", counted(tables, "table")));
+    Ok(())
+}
+
+/// Reports that the file has no room for another metric of usual size, and the table that it may need.
 fn report_full(file: &SharedFile, end: u64, report: &mut Report) -> Result<()> {
     let (length, limit) = (file.length()?, file.header().size_limit);
-    if length.saturating_sub(end) >= ROOM_FOR_A_METRIC {
+    let room_for_a_table = record_size(TABLE_CELLS as usize, 0).map_or(0, u64::from);
+    if length.saturating_sub(end) >= ROOM_FOR_A_METRIC + room_for_a_table {
         return Ok(());
     }
     if length + SEGMENT_SIZE > limit {
@@ -100,8 +175,10 @@ fn look(file: &SharedFile, offset: u64, end: u64) -> Result<(Found, u64)> {
     let (Some(place), next) = place_at(file, offset, end)? else {
         return Ok((Found::Nothing, offset + RECORD_ALIGNMENT));
     };
-    if place.kind == KIND_PADDING {
-        return Ok((Found::Padding, next));
+    match place.kind {
+        KIND_PADDING => return Ok((Found::Padding, next)),
+        KIND_TABLE | KIND_DIRECTORY if is_whole_table(file, place)? => return Ok((Found::Table, next)),
+        _ => {}
     }
     for _ in 0..ATTEMPTS {
         if let Some(record) = read(file, place)? {
@@ -123,11 +200,9 @@ fn report_lost(report: &mut Report, start: Option<u64>, end: u64) {
     }
 }
 
-/// Returns whether the record still belongs to the metric that it was read as.
-fn is_live(file: &SharedFile, record: &Record) -> Result<bool> {
-    let segment = file.segment(record.offset)?;
-    let generation = load(word(file, segment, record.offset, GENERATION_AT)?);
-    Ok(generation == record.generation)
+/// Returns whether the record at `offset` still belongs to the metric that it was read as.
+fn is_live(file: &SharedFile, offset: u64, generation: u64) -> Result<bool> {
+    Ok(load(word(file, file.segment(offset)?, offset, GENERATION_AT)?) == generation)
 }
 
 /// The metrics of a family by their labels.
@@ -180,8 +255,8 @@ impl Families {
             ));
         } else if let Some(first) = seen.get(&text)
             // If a metric was removed after it was read, and made again further on, it is not there twice.
-            && is_live(file, first)?
-            && is_live(file, &record)?
+            && is_live(file, first.offset, first.generation)?
+            && is_live(file, record.offset, record.generation)?
         {
             report.fault(format!("the metric {name}{text} is there a second time at byte {at}"));
         } else {
