@@ -16,7 +16,7 @@ use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricFamily, MetricType
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 7;
 /// How many series or families are made or looked up in a round, after the first one.
-const REPEATS: usize = 50;
+const REPEATS: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let most = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(usize::MAX);

@@ -56,6 +56,17 @@ impl Segment {
         // map is only read, by `load`.
         is_inside.then(|| unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset as usize).cast()) })
     }
+
+    /// Returns `count` words from `offset` within the segment on, or `None` if they are not aligned or not inside.
+    /// Those of a read-only map may be read with [`load`], and in no other way.
+    pub(crate) fn words(&self, offset: u64, count: u64) -> Option<&[AtomicU64]> {
+        let end = count.checked_mul(8)?.checked_add(offset)?;
+        let is_inside = offset.is_multiple_of(8) && end <= self.map.len() as u64;
+        // SAFETY: as in `word`; all words up to `end` are inside the map.
+        is_inside.then(|| unsafe {
+            std::slice::from_raw_parts(self.map.as_mut_ptr().add(offset as usize).cast(), count as usize)
+        })
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -196,12 +196,12 @@ impl TestFile {
             if directory == 0 {
                 break;
             }
-            let tables = 1_u64 << level.min(16);
-            let bucket = hash % (tables * 16);
-            let (table, _) = entry(bytes, directory + 64 + bucket / 16 * 8);
+            let tables = 4_u64.pow(level.min(8) as u32);
+            let bucket = hash % (tables * 32);
+            let (table, _) = entry(bytes, directory + 64 + bucket / 32 * 8);
             if table != 0 {
-                let start = table + 64 + bucket % 16 * 512;
-                let slots = (start..start + 512).step_by(8).map(|at| entry(bytes, at));
+                let start = table + 64 + bucket % 32 * 256;
+                let slots = (start..start + 256).step_by(8).map(|at| entry(bytes, at));
                 found.extend(slots.filter(|(_, tag)| *tag == hash >> 50).map(|(offset, _)| offset));
             }
         }

@@ -2,11 +2,11 @@
 //!
 //! # Shape
 //!
-//! A series has a hash. It may have its slot in one **bucket** of 64 slots in each **level**. A level is a number
-//! of tables of 16 buckets, twice as many as in the level before, and a directory that leads to them. A new
+//! A series has a hash. It may have its slot in one **bucket** of 32 slots in each **level**. A level is a number
+//! of tables of 32 buckets, four times as many as in the level before, and a directory that leads to them. A new
 //! series takes the first slot that is empty, the lowest level first. If its buckets are full, it gets a bucket
 //! in the next level. So the index grows by one table of 8 KiB at a time, and no slot is ever moved. A look-up
-//! reads one bucket of each level: eleven in a file of a million series.
+//! reads one bucket of each level: six in a file of a million series.
 //!
 //! # Why a killed writer leaves it sound
 //!
@@ -174,11 +174,11 @@ impl<'file> Index<'file> {
 
     /// Returns the slots of a bucket, with their places.
     fn slots(&self, start: u64) -> Attempt<impl Iterator<Item = Attempt<(u64, Entry)>>> {
-        let segment = self.file.segment(start)?;
-        Ok((0..BUCKET_SLOTS).map(move |number| {
-            let at = start + number * 8;
-            let value = load(word(self.file, segment, start, number * 8)?);
-            Ok((at, Entry::decode(value, at).ok_or(Trouble::Index(at))?))
+        let words = self.file.segment(start)?.words(start % SEGMENT_SIZE, BUCKET_SLOTS);
+        let words = words.ok_or(Trouble::Index(start))?;
+        Ok(words.iter().zip((start..).step_by(8)).map(|(word, at)| {
+            let entry = Entry::decode(load(word), at).ok_or(Trouble::Index(at))?;
+            Ok((at, entry))
         }))
     }
 
@@ -212,10 +212,8 @@ impl<'file> Index<'file> {
         offsets.sort_unstable();
         offsets.dedup();
         let mut records = Vec::with_capacity(offsets.len());
-        for offset in offsets.into_iter().filter(|offset| self.is_committed(*offset)) {
-            if let (Some(place), _) = place_at(self.file, offset, self.end)? {
-                records.extend(read(self.file, place)?);
-            }
+        for offset in offsets {
+            records.extend(self.record_at(offset)?);
         }
         Ok(records)
     }
@@ -223,6 +221,17 @@ impl<'file> Index<'file> {
     /// Returns whether a slot of the hash leads to `offset`.
     pub(super) fn leads_to(&self, hash: u64, offset: u64) -> Attempt<bool> {
         Ok(self.slots_of(hash)?.iter().any(|(_, entry)| entry.offset == offset))
+    }
+
+    /// Returns the live record at `offset`, where one was found earlier.
+    pub(super) fn record_at(&self, offset: u64) -> Result<Option<Record>> {
+        if !self.is_committed(offset) {
+            return Ok(None);
+        }
+        match place_at(self.file, offset, self.end)? {
+            (Some(place), _) => read(self.file, place),
+            (None, _) => Ok(None),
+        }
     }
 
     fn is_committed(&self, offset: u64) -> bool {
@@ -271,8 +280,12 @@ impl<'file> Index<'file> {
             None => write_behind(self.file, self.end, contents)?,
         };
         let cells = offset + RECORD_HEADER_SIZE;
-        for number in 0..contents.cell_count as u64 {
-            self.set(cells + number * 8, Entry::EMPTY)?;
+        let segment = self.file.writable_segment(offset)?;
+        let words = segment.words(cells % SEGMENT_SIZE, contents.cell_count as u64);
+        let words = words.ok_or_else(|| damaged(self.file.path(), offset))?;
+        for (word, at) in words.iter().zip((cells..).step_by(8)) {
+            // Release: see `set`.
+            word.store(Entry::EMPTY.encode(at), Ordering::Release);
         }
         self.appended(end)?;
         self.set(at, Entry::to(offset))

@@ -52,13 +52,13 @@ pub(crate) const FREE_LISTS_AT: u64 = 1024;
 pub(crate) const FREE_LISTS: u64 = (HEADER_SIZE - FREE_LISTS_AT) / 8;
 
 /// The slots of a bucket. A series may have its slot in any place of its bucket.
-pub(crate) const BUCKET_SLOTS: u64 = 64;
+pub(crate) const BUCKET_SLOTS: u64 = 32;
 /// The buckets of a table.
-pub(crate) const TABLE_BUCKETS: u64 = 16;
+pub(crate) const TABLE_BUCKETS: u64 = 32;
 /// The cells of a table's record: its slots.
 pub(crate) const TABLE_CELLS: u64 = BUCKET_SLOTS * TABLE_BUCKETS;
-/// Each level has twice as many tables as the level before it, up to 2 to this power.
-pub(crate) const LARGEST_LEVEL: u64 = 16;
+/// Each level has four times as many tables as the level before it, up to 4 to this power.
+pub(crate) const LARGEST_LEVEL: u64 = 8;
 
 /// The part of a record before its cells. The text follows the cells.
 pub(crate) const RECORD_HEADER_SIZE: u64 = 64;
@@ -153,7 +153,7 @@ impl Header {
 
 /// Returns how many tables the level has.
 pub(crate) const fn tables_of_level(level: u64) -> u64 {
-    1 << if level < LARGEST_LEVEL { level } else { LARGEST_LEVEL }
+    1 << (2 * if level < LARGEST_LEVEL { level } else { LARGEST_LEVEL })
 }
 
 /// Returns the hash under which the index knows a record: `key` is the labels of a metric whose family's record

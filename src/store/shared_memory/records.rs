@@ -3,6 +3,7 @@
 //! All changes happen under the lock of the file, in an order that leaves a good file and a good index when the
 //! process is killed between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,11 +21,14 @@ use crate::model::error::Result;
 #[derive(Debug)]
 pub(super) struct Records {
     file: Arc<SharedFile>,
+    /// Where the families are that this process has used, by their hash. Each new series needs its family, and
+    /// families are never removed.
+    families: HashMap<u64, u64>,
 }
 
 impl Records {
     pub(super) fn new(file: Arc<SharedFile>) -> Self {
-        Self { file }
+        Self { file, families: HashMap::new() }
     }
 
     /// Returns the record with these contents. Appends it if there is none.
@@ -36,15 +40,35 @@ impl Records {
         wanted: &Contents<'_>,
         choose: impl Fn(Vec<Record>) -> Result<Option<Record>>,
     ) -> Result<Record> {
-        let file = &*self.file;
-        let (size, hash) = (wanted.size(file)?, wanted.hash(file));
-        let find = |index: &Index<'_>| -> Attempt<Option<Record>> {
-            let mut records = index.candidates(hash)?;
-            match records.iter().position(|record| wanted.are_those_of(record)) {
+        let hash = wanted.hash(&self.file);
+        let select =
+            |mut records: Vec<Record>| match records.iter().position(|record| wanted.are_those_of(record)) {
                 Some(found) => Ok(Some(records.swap_remove(found))),
-                None => Ok(choose(records)?),
+                None => choose(records),
+            };
+        if wanted.kind == KIND_METRIC {
+            return self.find_or_append_hashed(wanted, hash, select);
+        }
+        if let Some(&offset) = self.families.get(&hash) {
+            let known = Index::new(&self.file, committed(&self.file)?).record_at(offset)?;
+            if let Some(record) = select(known.into_iter().collect())? {
+                return Ok(record);
             }
-        };
+        }
+        let record = self.find_or_append_hashed(wanted, hash, select)?;
+        self.families.insert(hash, record.offset);
+        Ok(record)
+    }
+
+    fn find_or_append_hashed(
+        &self,
+        wanted: &Contents<'_>,
+        hash: u64,
+        select: impl Fn(Vec<Record>) -> Result<Option<Record>>,
+    ) -> Result<Record> {
+        let file = &*self.file;
+        let size = wanted.size(file)?;
+        let find = |index: &Index<'_>| -> Attempt<Option<Record>> { Ok(select(index.candidates(hash)?)?) };
         // Most look-ups of a record that exists need no lock. What is found is right. A miss is not, and neither
         // is a damaged index, which may be one that another process is building.
         match find(&Index::new(file, committed(file)?)) {
