@@ -295,10 +295,14 @@ mod tests {
         let mut random = Random(0xD1B5_4A32_D192_ED03);
         metrics_file(&[]);
         for _ in 0..1_000 {
-            // The records lie in the first kilobytes; what is behind them is hardly read.
+            // The index and the records lie in the first kilobytes; what is behind them is hardly read.
             let mut changes = vec![random.next() as u8];
             for _ in 0..=random.below(3) {
-                let offset = if random.below(4) == 0 { random.below(128) } else { 4096 + random.below(1024) };
+                let offset = match random.below(4) {
+                    0 => random.below(1280),
+                    1 => 4096 + random.below(8384),
+                    _ => 12_480 + random.below(1024),
+                };
                 changes.extend((offset as u32).to_le_bytes());
                 changes.push(random.next() as u8);
             }

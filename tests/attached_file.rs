@@ -8,7 +8,10 @@ mod support;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use pytheus_backend_rs::{Backend, Definition, ErrorKind, Lifetime, MetricFamily, MetricType};
-use support::shared_file::{COMMITTED_AT, HEADER, SEGMENT, TestFile, fnv};
+use support::shared_file::{
+    COMMITTED_AT, FREE_LISTS_AT, HEADER, IN_HAND_AT, INDEX_STATE_AT, LEVELS_AT, SEGMENT, TestFile, entry,
+    entry_word, fnv,
+};
 
 fn counter(backend: &Backend, name: &str, labels: &[&str]) -> MetricFamily {
     let definition = Definition::new(name, "Help.", MetricType::Counter, labels, &[]).unwrap();
@@ -180,6 +183,36 @@ fn metrics_of_a_damaged_family_are_faults_too() {
     let faults = faults(&file);
     assert_eq!(faults.len(), 3, "{faults:?}");
     assert_eq!(faults.iter().filter(|fault| fault.contains("no family that can be read")).count(), 2);
+}
+
+#[test]
+fn damage_of_the_index_and_a_record_that_it_lacks_are_faults() {
+    let file = TestFile::new();
+    let backend = filled(&file);
+    let bytes = file.bytes();
+    let directory = entry(&bytes, LEVELS_AT).0;
+    let table = entry(&bytes, directory + 64).0;
+    for at in [LEVELS_AT, IN_HAND_AT, FREE_LISTS_AT + 8, directory + 64, table + 64, table + 64 + 8191 - 7] {
+        let right = file.word(at);
+        file.set_word(at, right ^ 1 << 20);
+        let found = faults(&file);
+        let expected =
+            format!("the index is damaged at byte {at}: the next series that needs it builds it anew");
+        assert_eq!(found, [expected]);
+        file.set_word(at, right);
+        assert_eq!(faults(&file), [""; 0]);
+    }
+    let record = file.record(r#"{"path":"/a"}"#).offset;
+    let slot = (table + 64..table + 64 + 8192).step_by(8).find(|at| entry(&bytes, *at).0 == record).unwrap();
+    file.set_word(slot, entry_word(slot, 0));
+    assert_eq!(faults(&file), [format!("the index does not lead to the record at byte {record}")]);
+    // A writer that was killed while it built the index has left no damage.
+    file.set_word(INDEX_STATE_AT, 0);
+    let report = attach(&file).check().unwrap();
+    assert!(report.is_sound() && report.facts().iter().any(|fact| fact.contains("not whole")), "{report:?}");
+    counter(&backend, "other_total", &[]).metric(&[]).unwrap();
+    assert_eq!(faults(&file), [""; 0]);
+    file.assert_index_is_sound();
 }
 
 #[test]

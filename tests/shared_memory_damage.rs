@@ -15,7 +15,8 @@ use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType, Snapshot};
 
 use support::process::{SharedNumbers, fork};
 use support::shared_file::{
-    COMMITTED_AT, HEADER, INDEX_STATE_AT, RawRecord, SEGMENT, TURNS_AT, TestFile, filled, fnv,
+    COMMITTED_AT, FREE_LISTS_AT, HEADER, IN_HAND_AT, INDEX_STATE_AT, LEVELS_AT, RawRecord, SEGMENT, TURNS_AT,
+    TestFile, entry, filled, fnv,
 };
 use support::*;
 
@@ -164,6 +165,86 @@ fn records_that_would_invalidate_the_scrape_are_skipped() {
     let backend = file.open();
     counter(&backend, "more_total").inc(1.0).unwrap();
     assert!(backend.collect_text().unwrap().starts_with(&good));
+}
+
+// A damaged index.
+
+/// Returns a word of each part of the index, with the bytes of a sound file.
+fn words_of_the_index(file: &TestFile) -> Vec<u64> {
+    let bytes = file.bytes();
+    let directory = entry(&bytes, LEVELS_AT).0;
+    let table = entry(&bytes, directory + 64).0;
+    let is_used = |at: &u64| entry(&bytes, *at).0 != 0;
+    let slots = (table + 64..table + 64 + 8192).step_by(8);
+    let (used, empty): (Vec<u64>, Vec<u64>) = slots.partition(is_used);
+    let lists = (FREE_LISTS_AT..HEADER).step_by(8).filter(is_used);
+    let state_and_entries =
+        [INDEX_STATE_AT, IN_HAND_AT, LEVELS_AT, LEVELS_AT + 8, directory, table, directory + 64];
+    state_and_entries.into_iter().chain(used).chain(lists).chain(empty.into_iter().step_by(64)).collect()
+}
+
+#[test]
+fn a_series_is_found_whatever_of_the_index_is_damaged() {
+    let sound = filled();
+    let bytes = sound.bytes();
+    for at in words_of_the_index(&sound) {
+        for wrong in [0, u64::MAX, sound.word(at) ^ 1 << 7, sound.word(at) ^ 1 << 55] {
+            let file = TestFile::new();
+            fs::write(&file.path, &bytes).unwrap();
+            file.set_word(at, wrong);
+            let good = series(&file.open().collect(None).unwrap());
+            assert_eq!(good, series(&sound.open().collect(None).unwrap()), "scrapes do not use the index");
+            let (backend, other) = (file.open(), file.open());
+            for path in ["/0", "/1", "/2", "/4", "/5", "/6", "/7"] {
+                let number: f64 = path[1..].parse().unwrap();
+                for backend in [&backend, &other] {
+                    let family = declare(backend, "requests_total", MetricType::Counter, &["path", "bob"]);
+                    let metric = family.metric(&[path, "cat"]).unwrap();
+                    assert_eq!(metric.get().unwrap(), number + 1.0, "{path} with {wrong:x} at {at}");
+                }
+            }
+            counter(&backend, "one_more_total").inc(1.0).unwrap();
+            // The bytes of a table whose head is damaged are lost, and the reader of the raw file refuses them.
+            if [4 | 8256 << 32, 5 | 128 << 32].contains(&sound.word(at)) {
+                continue;
+            }
+            // The family. The metric has taken a free record.
+            assert_eq!(file.records().len(), sound.records().len() + 1, "{wrong:x} at {at}");
+            // What no series of this test needed is damaged still. A writer that finds it builds the index.
+            if file.word(at) == wrong {
+                file.set_word(INDEX_STATE_AT, 0);
+                counter(&backend, "yet_another_total").inc(1.0).unwrap();
+            }
+            file.assert_index_is_sound();
+        }
+    }
+}
+
+#[test]
+fn a_full_file_with_a_damaged_index_finds_its_series() {
+    let file = TestFile::new();
+    let backend = Backend::open(&file.url(&format!("size_limit={SEGMENT}"))).unwrap();
+    let family = declare(&backend, "hits", MetricType::Counter, &["a"]);
+    let mut made = 0_u64;
+    while backend.statistics().metrics_held_back == 0 {
+        family.metric(&[&made.to_string()]).unwrap().inc(1.0).unwrap();
+        made += 1;
+    }
+    // Tables whose heads are damaged cannot be used again, and there is no room for others.
+    let bytes = file.bytes();
+    for at in (HEADER..file.committed()).step_by(64) {
+        if bytes[at as usize..][..8] == (4 | 8256_u64 << 32).to_le_bytes() {
+            file.set_word(at + 40, 0);
+        }
+    }
+    file.set_word(INDEX_STATE_AT, 0);
+    let other = file.open();
+    let metric = declare(&other, "hits", MetricType::Counter, &["a"]).metric(&["5"]).unwrap();
+    metric.inc(1.0).unwrap();
+    assert_eq!(metric.get().unwrap(), 2.0);
+    assert_eq!(other.statistics().metrics_held_back, 0);
+    declare(&other, "hits", MetricType::Counter, &["a"]).remove(&["6"]).unwrap();
+    assert!(!other.collect_text().unwrap().contains("{a=\"6\"}"));
 }
 
 // Traces of a killed writer.

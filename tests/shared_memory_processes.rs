@@ -221,6 +221,52 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
 }
 
 #[test]
+fn processes_killed_while_the_index_grows_leave_each_series_once() {
+    let file = TestFile::new();
+    let (slots, kills) = (4, 40);
+    let made = SharedNumbers::new(slots);
+    let ends = SharedNumbers::new(1);
+    let start = |slot: usize| {
+        let (file, made, ends) = (&file, &made, &ends);
+        fork(move || {
+            let backend = file.open();
+            let family = hits(&backend);
+            while ends.get(0) == 0 {
+                // The killed process of this slot may have made the series without noting it.
+                let number = made.get(slot);
+                family.metric(&[&format!("{slot}-{number}")]).unwrap().inc(1.0).unwrap();
+                made.add(slot, 1);
+                family.metric(&[&format!("{slot}-{}", number / 2)]).unwrap().inc(1.0).unwrap();
+            }
+            true
+        })
+    };
+    let mut children: Vec<Process> = (0..slots).map(start).collect();
+    let mut random = Random::new();
+    for _ in 0..kills {
+        let slot = random.below(slots as u64) as usize;
+        let (before, more) = (made.get(slot), 1 + random.below(100));
+        wait_until("the process makes series", || made.get(slot) >= before + more);
+        std::thread::sleep(Duration::from_micros(random.below(300)));
+        std::mem::replace(&mut children[slot], start(slot)).kill();
+    }
+    ends.add(0, 1);
+    children.into_iter().for_each(Process::join);
+    // A writer finishes what the last killed one had begun.
+    hits(&file.open()).metric(&["the last"]).unwrap();
+    file.assert_index_is_sound();
+    assert_eq!(file.open().check().unwrap().faults(), [""; 0]);
+    let found = all_hits(&file);
+    let live = file.records().iter().filter(|record| record.kind == 3 && record.is_live()).count();
+    assert_eq!(found.len(), live, "no series has two records");
+    for slot in 0..slots {
+        for number in 0..made.get(slot) {
+            assert!(found[&format!("{slot}-{number}")] >= 1.0);
+        }
+    }
+}
+
+#[test]
 fn short_lived_processes_leave_nothing_behind() {
     let file = TestFile::new();
     let mut after_ten = None;

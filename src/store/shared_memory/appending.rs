@@ -3,11 +3,9 @@
 //! The caller has the lock of the file. A writer that is killed between the two steps leaves bytes behind the
 //! committed end, which mean nothing.
 
-use std::sync::atomic::Ordering;
-
 use super::file::SharedFile;
 use super::layout::{COMMITTED_AT, GENERATION_AT, KIND_PADDING, SEGMENT_SIZE};
-use super::record::{Contents, word};
+use super::record::{Contents, put, word};
 use crate::model::error::Result;
 
 /// The generation of a record that was appended.
@@ -29,15 +27,14 @@ pub(super) fn write_behind(file: &SharedFile, end: u64, wanted: &Contents<'_>) -
         file.check_length(end)?;
     }
     // A writer that was killed may have left anything here, so the generation is written too.
-    word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?
-        .store(FIRST_GENERATION, Ordering::Relaxed);
+    put(word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?, FIRST_GENERATION);
     wanted.write(file, offset, size)?;
     Ok((offset, end))
 }
 
 /// Makes `end` the committed end.
 pub(super) fn commit(file: &SharedFile, end: u64) -> Result<()> {
-    // Release: a process that sees this end sees the records before it whole.
-    word(file, file.segment(0)?, 0, COMMITTED_AT)?.store(end, Ordering::Release);
+    // Release (in `put`): a process that sees this end sees the records before it whole.
+    put(word(file, file.segment(0)?, 0, COMMITTED_AT)?, end);
     Ok(())
 }

@@ -38,7 +38,6 @@
 //! Readers of values never use the index.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 use super::appending::{commit, write_behind};
 use super::entry::{Entry, places_in_header};
@@ -50,7 +49,7 @@ use super::layout::{
     LEVELS_AT, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, SEGMENT_SIZE, TABLE_BUCKETS, TABLE_CELLS,
     tables_of_level,
 };
-use super::record::{Contents, Place, Record, kind_and_size, live_records, place_at, read, word};
+use super::record::{Contents, Place, Record, kind_and_size, live_records, place_at, put, read, word};
 use crate::cell::segment::load;
 use crate::model::error::{Error, Result};
 
@@ -119,8 +118,8 @@ impl<'file> Index<'file> {
     }
 
     fn set_state(&self, state: u64) -> Result<()> {
-        // Release: the entries before it are stored first.
-        word(self.file, self.file.writable_segment(0)?, 0, INDEX_STATE_AT)?.store(state, Ordering::Release);
+        // Release (in `put`): the entries before it are stored first.
+        put(word(self.file, self.file.writable_segment(0)?, 0, INDEX_STATE_AT)?, state);
         Ok(())
     }
 
@@ -132,8 +131,8 @@ impl<'file> Index<'file> {
 
     /// Stores an entry at byte `at`.
     pub(super) fn set(&self, at: u64, entry: Entry) -> Result<()> {
-        // Release: whoever follows the entry sees the record behind it, as far as it was written before.
-        word(self.file, self.file.writable_segment(at)?, at, 0)?.store(entry.encode(at), Ordering::Release);
+        // Release (in `put`): a process that follows the entry sees what was written behind it before.
+        put(word(self.file, self.file.writable_segment(at)?, at, 0)?, entry.encode(at));
         Ok(())
     }
 
@@ -284,8 +283,7 @@ impl<'file> Index<'file> {
         let words = segment.words(cells % SEGMENT_SIZE, contents.cell_count as u64);
         let words = words.ok_or_else(|| damaged(self.file.path(), offset))?;
         for (word, at) in words.iter().zip((cells..).step_by(8)) {
-            // Release: see `set`.
-            word.store(Entry::EMPTY.encode(at), Ordering::Release);
+            put(word, Entry::EMPTY.encode(at));
         }
         self.appended(end)?;
         self.set(at, Entry::to(offset))

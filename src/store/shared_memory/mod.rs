@@ -23,6 +23,8 @@ mod service_file;
 mod space;
 mod store;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::options::{OPTIONS, SharedMemoryOptions, Start};
 

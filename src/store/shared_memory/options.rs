@@ -40,7 +40,7 @@ pub(crate) const OPTIONS: &[StoreOption<SharedMemoryOptions>] = &[
         name: "size_limit",
         alias: None,
         expected: "a number of bytes from 1048576 to 1099511627776",
-        // Room for some 500,000 counters.
+        // Room for some 400,000 counters.
         default: Some("67108864"),
         help: "how large a new file may grow",
         set: |options, value| {

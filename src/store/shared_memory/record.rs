@@ -25,6 +25,8 @@ const READ_ATTEMPTS: usize = 16;
 thread_local! {
     /// How many records this thread has read.
     pub(super) static READS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    /// How many words this thread may store before it is killed.
+    pub(super) static STORES_LEFT: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
 }
 
 /// A copy of a live record.
@@ -109,25 +111,25 @@ impl Contents<'_> {
     /// Writes a record of `size` bytes at `offset`: all of it but its generation.
     pub(super) fn write(&self, file: &SharedFile, offset: u64, size: u32) -> Result<()> {
         let segment = file.writable_segment(offset)?;
-        let put = |at: u64, value: u64| -> Result<()> {
-            // Release: a thread may still add to the cells of the record's last metric. It loads them with
-            // Acquire, and must then see the generation that freed the record.
-            word(file, segment, offset, at)?.store(value, Ordering::Release);
+        let set = |at: u64, value: u64| -> Result<()> {
+            // Release (in `put`): a thread may still add to the cells of the record's last metric. It loads them
+            // with Acquire, and must then see the generation that freed the record.
+            put(word(file, segment, offset, at)?, value);
             Ok(())
         };
-        put(KIND_AND_SIZE_AT, self.kind_and_size(size))?;
-        put(PLACE_CHECKSUM_AT, place_checksum(self.kind_and_size(size), offset))?;
-        put(FAMILY_AT, self.family)?;
-        put(LENGTHS_AT, self.lengths())?;
-        put(RECORD_CHECKSUM_AT, self.checksum(size))?;
+        set(KIND_AND_SIZE_AT, self.kind_and_size(size))?;
+        set(PLACE_CHECKSUM_AT, place_checksum(self.kind_and_size(size), offset))?;
+        set(FAMILY_AT, self.family)?;
+        set(LENGTHS_AT, self.lengths())?;
+        set(RECORD_CHECKSUM_AT, self.checksum(size))?;
         let text_at = RECORD_HEADER_SIZE + self.cell_count as u64 * 8;
         for cell in (RECORD_HEADER_SIZE..text_at).step_by(8) {
-            put(cell, 0)?;
+            set(cell, 0)?;
         }
         for (index, chunk) in self.text.as_bytes().chunks(8).enumerate() {
             let mut bytes = [0; 8];
             bytes[..chunk.len()].copy_from_slice(chunk);
-            put(text_at + index as u64 * 8, u64::from_le_bytes(bytes))?;
+            set(text_at + index as u64 * 8, u64::from_le_bytes(bytes))?;
         }
         Ok(())
     }
@@ -271,6 +273,19 @@ pub(super) fn committed(file: &SharedFile) -> Result<u64> {
         file.check_length(needed)?;
     }
     Ok(end)
+}
+
+/// Stores a word of a record or of the index, after all that this thread has stored before.
+///
+/// Every change of the file that is made under its lock goes through here, except the lock itself and cells that
+/// count.
+pub(super) fn put(word: &AtomicU64, value: u64) {
+    #[cfg(test)]
+    STORES_LEFT.with(|left| match left.get() {
+        0 => std::panic::resume_unwind(Box::new("killed by a test")),
+        count => left.set(count - 1),
+    });
+    word.store(value, Ordering::Release);
 }
 
 /// Returns the word `at` bytes into the record (or header) at `offset` of the file.

@@ -13,7 +13,7 @@ use super::file::SharedFile;
 use super::index::{Attempt, Index, Trouble};
 use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC};
 use super::lock::FileLock;
-use super::record::{Contents, Record, committed, live_records, word};
+use super::record::{Contents, Record, committed, live_records, put, word};
 use crate::cell::segment::load;
 use crate::model::error::Result;
 
@@ -158,10 +158,9 @@ fn free(file: &SharedFile, index: &Index<'_>, record: &Record) -> Attempt<()> {
     let segment = file.writable_segment(record.offset)?;
     let size = (load(word(file, segment, record.offset, KIND_AND_SIZE_AT)?) >> 32) as u32;
     index.take_in_hand(record.offset)?;
-    // Release: a process that sees the record free sees all that was written to it before. Wrapping: the number
+    // Release (in `put`): a process that sees the record free sees all that was written to it before. Wrapping: the number
     // comes from the file and may be anything.
-    word(file, segment, record.offset, GENERATION_AT)?
-        .store(record.generation.wrapping_add(1), Ordering::Release);
+    put(word(file, segment, record.offset, GENERATION_AT)?, record.generation.wrapping_add(1));
     index.remove(record.hash(file), record.offset)?;
     index.add_free(record.offset, size)?;
     Ok(index.put_down()?)
@@ -176,9 +175,9 @@ fn reuse(file: &SharedFile, index: &Index<'_>, slot: u64, offset: u64, wanted: &
     let live = generation.load(Ordering::Acquire) | 1;
     wanted.write(file, offset, wanted.size(file)?)?;
     index.set(slot, Entry::slot(offset, wanted.hash(file)))?;
-    // Release: a process that sees the new generation sees the record behind it. A writer that is killed before
-    // this leaves the record free, and in hand.
-    generation.store(live, Ordering::Release);
+    // Release (in `put`): a process that sees the new generation sees the record behind it. A writer that is
+    // killed before this leaves the record free, and in hand.
+    put(generation, live);
     index.put_down()?;
     Ok(live)
 }
