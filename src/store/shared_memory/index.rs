@@ -2,34 +2,35 @@
 //!
 //! # Shape
 //!
-//! A series has a hash. It may have its slot in one **bucket** of 32 slots in each **level**. A level is a number
-//! of tables of 32 buckets, four times as many as in the level before, and a directory that leads to them. A new
-//! series takes the first slot that is empty, the lowest level first. If its buckets are full, it gets a bucket
-//! in the next level. So the index grows by one table of 8 KiB at a time, and no slot is ever moved. A look-up
-//! reads one bucket of each level: six in a file of a million series.
+//! A series has a hash. It may have its slot in one **bucket** of 32 slots in each **level**. A level is a
+//! number of tables of 32 buckets, four times as many as in the level before, and a directory that leads to
+//! them. A new series takes the first slot that is empty, the lowest level first. If its buckets are full,
+//! it gets a bucket in the next level. So the index grows by one table of 8 KiB at a time, and no slot is
+//! ever moved. A look-up reads one bucket of each level: six in a file of a million series.
 //!
 //! # Why a killed writer leaves it sound
 //!
 //! Every change of the index is one store of one word (an [`Entry`]), made by a writer that has the lock, in
 //! an order in which the index never lacks a live record:
 //!
-//! - The slot of a new record is stored before the record becomes live: before the committed end of an appended
-//!   record, and before the odd generation of a reused one.
+//! - The slot of a new record is stored before the record becomes live: before the committed end of an
+//!   appended record, and before the odd generation of a reused one.
 //! - The slot of a removed record is emptied after its generation has become even.
 //! - A table is committed and full of empty slots before its directory leads to it, and so is a directory
 //!   before the header leads to it.
 //!
-//! So between two stores a slot may lead to a record that is not live, or not yet committed, or that of another
-//! series. A look-up compares the record itself, so such a slot costs a comparison and its eight bytes. A table
-//! to which no directory leads is lost until the index is built anew. That takes one kill at one place each.
+//! So between two stores a slot may lead to a record that is not live, or not yet committed, or that of
+//! another series. A look-up compares the record itself, so such a slot costs a comparison and its eight
+//! bytes. A table to which no directory leads is lost until the index is built anew. Each of these costs
+//! takes one kill between two stores.
 //!
 //! A free record is in the list of its size, or in the hand of the writer: see [`Index::settle`].
 //!
 //! # Reading without the lock
 //!
-//! What a look-up finds without the lock is right, because it is the record itself that says so: it is behind
-//! no committed end, live, whole and of that series. That it finds nothing means nothing, because a writer may
-//! be at work. So a process looks without the lock first, and then again with the lock before it appends.
+//! What a look-up finds without the lock is right, because the record itself shows that it is committed,
+//! live, whole and of that series. A miss without the lock proves nothing, because a writer may be at work.
+//! So a process looks without the lock first, and again with the lock before it appends.
 //!
 //! # Damage
 //!
@@ -92,7 +93,8 @@ pub(super) struct Index<'file> {
     end: u64,
     /// Tables and directories of the last index, while this one is built. Their places by kind and size.
     spare: HashMap<u64, Vec<u64>>,
-    /// Why there is no index: it is damaged, and there is no room for another one. All records are read instead.
+    /// Why there is no index: it is damaged, and there is no room for another one. All records are read
+    /// instead.
     absent: Option<Error>,
 }
 
@@ -321,7 +323,8 @@ impl<'file> Index<'file> {
         self.set(IN_HAND_AT, Entry::EMPTY)
     }
 
-    /// Checks that the index is whole, and finishes what a killed writer had in hand. A writer calls this first.
+    /// Checks that the index is whole, and finishes what a killed writer had in hand. A writer calls this
+    /// first.
     ///
     /// A record is put into a list only here and by the writer that has it in hand, and is taken out only by
     /// the writer that takes it in hand. So the list is as the killed writer left it, and the record is in it
@@ -413,8 +416,8 @@ impl<'file> Index<'file> {
 
     /// Builds the index of all records before `end`. Calls `progress` from time to time.
     ///
-    /// The state tells that the index is not whole until all is done, so a writer that comes after a killed one
-    /// begins again. It uses the tables again that the last index left, whole or not.
+    /// The state tells that the index is not whole until all is done, so a writer that comes after a killed
+    /// one begins again. It uses the tables again that the last index left, whole or not.
     pub(super) fn build(file: &'file SharedFile, end: u64, progress: impl Fn()) -> Result<Self> {
         let mut index = Self::new(file, end);
         index.set_state(0)?;
@@ -472,8 +475,8 @@ impl<'file> Index<'file> {
         }
     }
 
-    /// Checks each entry of the index but the free records themselves. Returns the bytes that are damaged, at most
-    /// one for each table, and the number of tables.
+    /// Checks each entry of the index but the free records themselves. Returns the bytes that are damaged,
+    /// at most one for each table, and the number of tables.
     pub(super) fn survey(&self) -> Result<(Vec<u64>, usize)> {
         let (mut faults, mut tables) = (Vec::new(), 0);
         let mut check = |result: Attempt<usize>| {

@@ -1,8 +1,8 @@
 //! The bytes of the file: `docs/shared-memory-layout.md` in code.
 //!
-//! A header is followed by records; some of them are the tables of the index. The size of a record is a multiple of 64 bytes, and no record crosses the
-//! border of a segment. All numbers are little-endian. A value that several processes change is one aligned
-//! word.
+//! A header is followed by records; some of them are the tables of the index. The size of a record is a
+//! multiple of 64 bytes, and no record crosses the border of a segment. All numbers are little-endian. A
+//! value that several processes change is one aligned word.
 
 use std::hash::Hasher;
 
@@ -46,8 +46,8 @@ pub(crate) const IN_HAND_AT: u64 = 320;
 /// Where the directory of each level of the index is: one entry for each of [`LEVELS`].
 pub(crate) const LEVELS_AT: u64 = 512;
 pub(crate) const LEVELS: u64 = 64;
-/// The first free record of each size, an entry for each multiple of the alignment. The last one is the list of
-/// all larger sizes.
+/// The first free record of each size, an entry for each multiple of the alignment. The last one is the
+/// list of all larger sizes.
 pub(crate) const FREE_LISTS_AT: u64 = 1024;
 pub(crate) const FREE_LISTS: u64 = (HEADER_SIZE - FREE_LISTS_AT) / 8;
 
@@ -66,7 +66,8 @@ pub(crate) const RECORD_HEADER_SIZE: u64 = 64;
 pub(crate) const KIND_AND_SIZE_AT: u64 = 0;
 /// Odd: the record is live. Even: it is free.
 pub(crate) const GENERATION_AT: u64 = 8;
-/// The offset in the file of the family's record, for a metric. In a free record the entry of the next free one.
+/// The offset in the file of the family's record, for a metric. In a free record the entry of the next free
+/// one.
 pub(crate) const FAMILY_AT: u64 = 16;
 /// The length of the text in bytes (low half) and the number of cells (high half).
 pub(crate) const LENGTHS_AT: u64 = 24;
@@ -156,8 +157,8 @@ pub(crate) const fn tables_of_level(level: u64) -> u64 {
     1 << (2 * if level < LARGEST_LEVEL { level } else { LARGEST_LEVEL })
 }
 
-/// Returns the hash under which the index knows a record: `key` is the labels of a metric whose family's record
-/// begins at `family`, or the name of a family with `family` 0.
+/// Returns the hash under which the index knows a record: `key` is the labels of a metric whose family's
+/// record begins at `family`, or the name of a family with `family` 0.
 ///
 /// It is keyed with the identity of the file, because clients may choose label values. With a hash that they
 /// can compute they could fill one bucket.

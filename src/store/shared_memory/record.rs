@@ -112,8 +112,8 @@ impl Contents<'_> {
     pub(super) fn write(&self, file: &SharedFile, offset: u64, size: u32) -> Result<()> {
         let segment = file.writable_segment(offset)?;
         let set = |at: u64, value: u64| -> Result<()> {
-            // Release (in `put`): a thread may still add to the cells of the record's last metric. It loads them
-            // with Acquire, and must then see the generation that freed the record.
+            // Release (in `put`): a thread may still add to the cells of the record's last metric. It loads
+            // them with Acquire, and must then see the generation that freed the record.
             put(word(file, segment, offset, at)?, value);
             Ok(())
         };
@@ -277,8 +277,8 @@ pub(super) fn committed(file: &SharedFile) -> Result<u64> {
 
 /// Stores a word of a record or of the index, after all that this thread has stored before.
 ///
-/// Every change of the file that is made under its lock goes through here, except the lock itself and cells that
-/// count.
+/// Every change of the file that is made under its lock goes through here, except the lock itself and cells
+/// that count.
 pub(super) fn put(word: &AtomicU64, value: u64) {
     #[cfg(test)]
     STORES_LEFT.with(|left| match left.get() {

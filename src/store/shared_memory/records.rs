@@ -1,7 +1,8 @@
 //! Finds, appends, removes and reuses the records of the file, for writers.
 //!
-//! All changes happen under the lock of the file, in an order that leaves a good file and a good index when the
-//! process is killed between any two steps: docs/shared-memory-layout.md, "What a killed process leaves".
+//! All changes happen under the lock of the file, in an order that leaves a good file and a good index when
+//! the process is killed between any two steps: docs/shared-memory-layout.md, "What a killed process
+//! leaves".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::model::error::Result;
 #[derive(Debug)]
 pub(super) struct Records {
     file: Arc<SharedFile>,
-    /// Where the families are that this process has used, by their hash. Each new series needs its family, and
-    /// families are never removed.
+    /// Where the families are that this process has used, by their hash. Each new series needs its family,
+    /// and families are never removed.
     families: HashMap<u64, u64>,
 }
 
@@ -33,8 +34,8 @@ impl Records {
 
     /// Returns the record with these contents. Appends it if there is none.
     ///
-    /// `choose` sees records of the same hash if none of them has exactly these contents. It may return one of
-    /// them to use instead, or refuse.
+    /// `choose` sees records that may have the same hash, if none of them has exactly these contents. It may
+    /// return one of them to use instead, or refuse.
     pub(super) fn find_or_append(
         &mut self,
         wanted: &Contents<'_>,
@@ -69,8 +70,8 @@ impl Records {
         let file = &*self.file;
         let size = wanted.size(file)?;
         let find = |index: &Index<'_>| -> Attempt<Option<Record>> { Ok(select(index.candidates(hash)?)?) };
-        // Most look-ups of a record that exists need no lock. What is found is right. A miss is not, and neither
-        // is a damaged index, which may be one that another process is building.
+        // Most look-ups of a record that exists need no lock. What is found is right. A miss is not, and
+        // neither is a damaged index, which may be one that another process is building.
         match find(&Index::new(file, committed(file)?)) {
             Ok(Some(record)) => return Ok(record),
             Ok(None) | Err(Trouble::Index(_)) => {}
@@ -125,8 +126,8 @@ impl Records {
         })
     }
 
-    /// Calls `work` with the lock and a sound index. If `work` finds the index damaged, builds the index anew and
-    /// calls it again.
+    /// Calls `work` with the lock and a sound index. If `work` finds the index damaged, builds the index
+    /// anew and calls it again.
     fn with_lock<T>(&self, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
         let file = &*self.file;
         // Checks the length of the file, which taking the lock needs.
@@ -158,8 +159,8 @@ fn free(file: &SharedFile, index: &Index<'_>, record: &Record) -> Attempt<()> {
     let segment = file.writable_segment(record.offset)?;
     let size = (load(word(file, segment, record.offset, KIND_AND_SIZE_AT)?) >> 32) as u32;
     index.take_in_hand(record.offset)?;
-    // Release (in `put`): a process that sees the record free sees all that was written to it before. Wrapping: the number
-    // comes from the file and may be anything.
+    // Release (in `put`): a process that sees the record free sees all that was written to it before.
+    // Wrapping: the number comes from the file and may be anything.
     put(word(file, segment, record.offset, GENERATION_AT)?, record.generation.wrapping_add(1));
     index.remove(record.hash(file), record.offset)?;
     index.add_free(record.offset, size)?;

@@ -105,9 +105,9 @@ impl Shown {
 
 /// Reports damage of the index, and records to which it does not lead.
 ///
-/// The slot of a record is stored before the record is live, and emptied after the record is free. So a record
-/// that is live after its slot was not found is missing, unless the whole index was built anew meanwhile. What
-/// seems wrong is looked at again, because a table may just be added, or the index built.
+/// The slot of a record is stored before the record is live, and emptied after the record is free. So a
+/// record that is live after its slot was not found is missing, unless the whole index was built anew
+/// meanwhile. What seems wrong is looked at again, because a table may just be added, or the index built.
 fn report_index(file: &SharedFile, mut shown: Vec<Shown>, report: &mut Report) -> Result<()> {
     let mut damaged = Vec::new();
     let mut tables = 0;
