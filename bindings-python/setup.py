@@ -43,6 +43,7 @@ ENGINE_SOURCES = [
     "src",
     "side-car",
     "bench/exposition.rs",
+    "bench/file_index.rs",
     "README.md",
 ]
 PYINSTALLER = {"pyinstaller40": ["hook-dirs = pytheus_backend_rs._pyinstaller:hook_directories"]}

@@ -21,6 +21,7 @@ use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::number::parse_number;
 use crate::store::redis::{self, reply};
+use crate::store::shared_memory::entry::Entry;
 use crate::store::shared_memory::layout;
 use crate::store::url::StoreUrl;
 
@@ -98,7 +99,8 @@ fn read_reply(reply: Value) {
 ///
 /// The bytes are a list of changes to a sound file, five each: an offset (counted from the end of the file if its
 /// highest bit is set) and the byte that is written there. Where the first byte of all is odd, the header's
-/// checksum is made right afterwards, so that the changes get past it.
+/// checksum is made right afterwards, so that the changes get past it. Where its second bit is set, the check
+/// of each changed word is made right, as if it were an entry of the index.
 pub fn metrics_file(bytes: &[u8]) {
     let mut file = sound_file();
     if let Some((&first, changes)) = bytes.split_first() {
@@ -106,6 +108,9 @@ pub fn metrics_file(bytes: &[u8]) {
             let offset = u32::from_le_bytes([change[0], change[1], change[2], change[3]]) as usize;
             let length = file.len();
             file[offset % length] = change[4];
+            if first & 2 != 0 {
+                seal_entry(&mut file, offset % length / 8 * 8);
+            }
         }
         if first % 2 == 1 {
             seal_header(&mut file);
@@ -176,6 +181,13 @@ fn sound_file() -> Vec<u8> {
 fn seal_header(file: &mut [u8]) {
     let Some((header, checksum)) = file.split_at_mut_checked(layout::CHECKSUM_AT) else { return };
     checksum[..8].copy_from_slice(&layout::checksum(&[header]).to_le_bytes());
+}
+
+/// Makes the check of the word at `at` right, as if it were an entry of the index.
+fn seal_entry(file: &mut [u8], at: usize) {
+    let Some(word) = file.get_mut(at..at + 8) else { return };
+    let payload = word.iter().take(6).rev().fold(0, |payload, byte| payload << 8 | u64::from(*byte));
+    word.copy_from_slice(&Entry::of_payload(payload).encode(at as u64).to_le_bytes());
 }
 
 /// A path that no other call of this process or another one has.

@@ -204,7 +204,7 @@ fn a_series_is_found_whatever_of_the_index_is_damaged() {
                 }
             }
             counter(&backend, "one_more_total").inc(1.0).unwrap();
-            // The bytes of a table whose head is damaged are lost, and the reader of the raw file refuses them.
+            // The bytes of a table whose head is damaged are lost. The reader of the raw file refuses them.
             if [4 | 8256 << 32, 5 | 128 << 32].contains(&sound.word(at)) {
                 continue;
             }

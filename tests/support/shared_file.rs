@@ -197,10 +197,11 @@ impl TestFile {
                 break;
             }
             let tables = 4_u64.pow(level.min(8) as u32);
-            let bucket = hash % (tables * 32);
-            let (table, _) = entry(bytes, directory + 64 + bucket / 32 * 8);
-            if table != 0 {
-                let start = table + 64 + bucket % 32 * 256;
+            let (table, _) = entry(bytes, directory + 64 + hash % tables * 8);
+            let first = hash >> 40 & 31;
+            let second = (first + (hash >> 45 & 31) % 31 + 1) % 32;
+            for bucket in [first, second].into_iter().filter(|_| table != 0) {
+                let start = table + 64 + bucket * 256;
                 let slots = (start..start + 256).step_by(8).map(|at| entry(bytes, at));
                 found.extend(slots.filter(|(_, tag)| *tag == hash >> 50).map(|(offset, _)| offset));
             }

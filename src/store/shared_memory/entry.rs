@@ -50,9 +50,13 @@ impl Entry {
     #[inline]
     pub(crate) fn decode(word: u64, at: u64) -> Option<Self> {
         let payload = word & ((1 << PAYLOAD_BITS) - 1);
+        (word >> PAYLOAD_BITS == check(payload, at)).then_some(Self::of_payload(payload))
+    }
+
+    /// Returns the entry of a word without its check.
+    pub(crate) fn of_payload(payload: u64) -> Self {
         let offset = payload & ((1 << OFFSET_BITS) - 1);
-        (word >> PAYLOAD_BITS == check(payload, at))
-            .then_some(Self { offset: offset * RECORD_ALIGNMENT, tag: payload >> OFFSET_BITS })
+        Self { offset: offset * RECORD_ALIGNMENT, tag: payload >> OFFSET_BITS }
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! # Shape
 //!
-//! A series has a hash. It may have its slot in one **bucket** of 32 slots in each **level**. A level is a
-//! number of tables of 32 buckets, four times as many as in the level before, and a directory that leads to
-//! them. A new series takes the first slot that is empty, the lowest level first. If its buckets are full,
-//! it gets a bucket in the next level. So the index grows by one table of 8 KiB at a time, and no slot is
-//! ever moved. A look-up reads one bucket of each level: six in a file of a million series.
+//! A series has a hash. It may have its slot in one **table** of each **level**, in two of the 32 **buckets**
+//! of that table. A level has four times as many tables as the level before it, and a directory that leads
+//! to them. A new series takes an empty slot of the lowest level that has one. So the index grows by one
+//! table of 8 KiB at a time, and no slot is ever moved. A look-up reads 64 slots of each level, and a file
+//! of a million series has six levels.
+//!
+//! Two buckets, of which the emptier one takes a series, are what fills tables evenly: a level is full to
+//! some nine tenths before a series needs the next one.
 //!
 //! # Why a killed writer leaves it sound
 //!
@@ -76,12 +79,12 @@ impl From<Error> for Trouble {
 
 pub(super) type Attempt<T> = std::result::Result<T, Trouble>;
 
-/// The bucket of a hash in one level.
-enum Bucket {
+/// The table of a hash in one level.
+enum Table {
     /// The level does not exist yet.
     NoLevel,
     /// The level has no table there yet. The entry at this byte shall lead to it.
-    NoTable(u64),
+    Missing(u64),
     /// The first slot is at this byte.
     At(u64),
 }
@@ -155,26 +158,26 @@ impl<'file> Index<'file> {
         Ok(entry.offset + RECORD_HEADER_SIZE)
     }
 
-    fn bucket(&self, level: u64, hash: u64) -> Attempt<Bucket> {
+    fn table(&self, level: u64, hash: u64) -> Attempt<Table> {
         let level_at = LEVELS_AT + level * 8;
         let directory = self.entry(level_at)?;
         if directory == Entry::EMPTY {
-            return Ok(Bucket::NoLevel);
+            return Ok(Table::NoLevel);
         }
         let tables = tables_of_level(level);
-        let number = hash % (tables * TABLE_BUCKETS);
         let table_at = self.cells_behind(level_at, directory, &index_record(KIND_DIRECTORY, tables))?
-            + number / TABLE_BUCKETS * 8;
+            + table_number(hash, level) * 8;
         let table = self.entry(table_at)?;
         if table == Entry::EMPTY {
-            return Ok(Bucket::NoTable(table_at));
+            return Ok(Table::Missing(table_at));
         }
         let cells = self.cells_behind(table_at, table, &index_record(KIND_TABLE, TABLE_CELLS))?;
-        Ok(Bucket::At(cells + number % TABLE_BUCKETS * BUCKET_SLOTS * 8))
+        Ok(Table::At(cells))
     }
 
-    /// Returns the slots of a bucket, with their places.
-    fn slots(&self, start: u64) -> Attempt<impl Iterator<Item = Attempt<(u64, Entry)>>> {
+    /// Returns the slots of a bucket of the table whose first slot is at `table`, with their places.
+    fn slots(&self, table: u64, bucket: u64) -> Attempt<impl Iterator<Item = Attempt<(u64, Entry)>>> {
+        let start = table + bucket * BUCKET_SLOTS * 8;
         let words = self.file.segment(start)?.words(start % SEGMENT_SIZE, BUCKET_SLOTS);
         let words = words.ok_or(Trouble::Index(start))?;
         Ok(words.iter().zip((start..).step_by(8)).map(|(word, at)| {
@@ -188,14 +191,16 @@ impl<'file> Index<'file> {
         let mut found = Vec::new();
         let tag = Entry::tag_of(hash);
         for level in 0..LEVELS {
-            match self.bucket(level, hash)? {
-                Bucket::NoLevel => break,
-                Bucket::NoTable(_) => {}
-                Bucket::At(start) => {
-                    for slot in self.slots(start)? {
-                        let (at, entry) = slot?;
-                        if entry.tag == tag && entry.offset != 0 {
-                            found.push((at, entry));
+            match self.table(level, hash)? {
+                Table::NoLevel => break,
+                Table::Missing(_) => {}
+                Table::At(start) => {
+                    for bucket in buckets_of(hash) {
+                        for slot in self.slots(start, bucket)? {
+                            let (at, entry) = slot?;
+                            if entry.tag == tag && entry.offset != 0 {
+                                found.push((at, entry));
+                            }
                         }
                     }
                 }
@@ -246,23 +251,32 @@ impl<'file> Index<'file> {
         }
         let mut level = 0;
         while level < LEVELS {
-            let start = match self.bucket(level, hash)? {
-                Bucket::At(start) => start,
-                Bucket::NoTable(at) => {
+            let start = match self.table(level, hash)? {
+                Table::At(start) => start,
+                Table::Missing(at) => {
                     self.add(at, &index_record(KIND_TABLE, TABLE_CELLS))?;
                     continue;
                 }
-                Bucket::NoLevel => {
+                Table::NoLevel => {
                     self.add(LEVELS_AT + level * 8, &index_record(KIND_DIRECTORY, tables_of_level(level)))?;
                     continue;
                 }
             };
-            for slot in self.slots(start)? {
-                let (at, entry) = slot?;
-                // A slot that leads behind the committed end was left by a writer that was killed.
-                if !self.is_committed(entry.offset) {
-                    return Ok(at);
+            // The bucket that has more empty slots takes the series. So both are nearly full before one is.
+            let mut best = (0, 0);
+            for bucket in buckets_of(hash) {
+                let (mut empty, mut last) = (0, 0);
+                for slot in self.slots(start, bucket)? {
+                    let (at, entry) = slot?;
+                    // A slot that leads behind the committed end was left by a writer that was killed.
+                    if !self.is_committed(entry.offset) {
+                        (empty, last) = (empty + 1, at);
+                    }
                 }
+                best = best.max((empty, last));
+            }
+            if let (1.., at) = best {
+                return Ok(at);
             }
             level += 1;
         }
@@ -492,10 +506,10 @@ impl<'file> Index<'file> {
         }
         for level in 0..LEVELS {
             for table in 0..tables_of_level(level) {
-                match self.bucket(level, table * TABLE_BUCKETS) {
-                    Ok(Bucket::NoLevel) => break,
-                    Ok(Bucket::NoTable(_)) => {}
-                    Ok(Bucket::At(start)) => check(self.check_table(start))?,
+                match self.table(level, table) {
+                    Ok(Table::NoLevel) => break,
+                    Ok(Table::Missing(_)) => {}
+                    Ok(Table::At(start)) => check(self.check_table(start))?,
                     Err(trouble @ Trouble::Index(at)) => {
                         check(Err(trouble))?;
                         if at < HEADER_SIZE {
@@ -513,12 +527,24 @@ impl<'file> Index<'file> {
 
     fn check_table(&self, start: u64) -> Attempt<usize> {
         for bucket in 0..TABLE_BUCKETS {
-            for slot in self.slots(start + bucket * BUCKET_SLOTS * 8)? {
+            for slot in self.slots(start, bucket)? {
                 slot?;
             }
         }
         Ok(1)
     }
+}
+
+/// Returns which table of the level has the slot of a hash.
+fn table_number(hash: u64, level: u64) -> u64 {
+    hash % tables_of_level(level)
+}
+
+/// Returns the two buckets of a table that may have the slot of a hash. They differ.
+fn buckets_of(hash: u64) -> [u64; 2] {
+    let first = hash >> 40 & (TABLE_BUCKETS - 1);
+    let distance = (hash >> 45 & (TABLE_BUCKETS - 1)) % (TABLE_BUCKETS - 1) + 1;
+    [first, (first + distance) % TABLE_BUCKETS]
 }
 
 /// Returns the contents of a table or a directory.

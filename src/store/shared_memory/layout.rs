@@ -51,7 +51,7 @@ pub(crate) const LEVELS: u64 = 64;
 pub(crate) const FREE_LISTS_AT: u64 = 1024;
 pub(crate) const FREE_LISTS: u64 = (HEADER_SIZE - FREE_LISTS_AT) / 8;
 
-/// The slots of a bucket. A series may have its slot in any place of its bucket.
+/// The slots of a bucket. A series may have its slot in any place of its two buckets.
 pub(crate) const BUCKET_SLOTS: u64 = 32;
 /// The buckets of a table.
 pub(crate) const TABLE_BUCKETS: u64 = 32;

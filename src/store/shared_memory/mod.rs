@@ -9,7 +9,7 @@ mod appending;
 mod attached;
 mod creation;
 mod descriptor;
-mod entry;
+pub(crate) mod entry;
 mod errors;
 mod families;
 mod file;
