@@ -762,6 +762,9 @@ void backend_string_free(char *text);
  * `redis-sentinel://[user[:password]@]host[:port],host[:port]/master[/db]`: the server that is the
  * master of that name, as one of these Sentinels says. `rediss-sentinel://`: by TLS.
  *
+ * `redis-cluster://[user[:password]@]host[:port],host[:port]`: a cluster, some of whose nodes these
+ * are. `rediss-cluster://`: by TLS.
+ *
  * - `db` (0): the number of the logical database, unless the path of the URL gives it
  * - `username`: the user to log in as, unless the URL gives it before the host
  * - `password`: the password to log in with, unless the URL gives it before the host

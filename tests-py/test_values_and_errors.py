@@ -303,6 +303,21 @@ def test_a_mistake_in_the_options_for_sentinel_is_a_sentence() -> None:
             backends.load_backend(RedisBackend, options)
 
 
+def test_a_mistake_in_the_options_for_a_cluster_is_a_sentence(server: Server) -> None:
+    for options, part in (
+        ({"startup_nodes": [("h", 1)]}, "needs cluster=True"),
+        ({"cluster": True, "startup_nodes": [("h", 1)], "host": "h"}, "exclude each other"),
+        ({"cluster": True, "url": "redis://h"}, "cluster and url exclude each other"),
+        ({"cluster": "yes"}, "expected True or False"),
+        ({"cluster": True, "startup_nodes": []}, "expected a list of pairs"),
+        ({"cluster": True, "host": "h", "db": 1}, "database 0 only"),
+    ):
+        with pytest.raises(ConfigurationError, match=part):
+            backends.load_backend(RedisBackend, options)
+    with pytest.raises(UnavailableError, match="cluster support disabled"):
+        backends.load_backend(RedisBackend, {**server.config, "cluster": True})
+
+
 def test_a_sentinel_names_the_server_and_may_not_know_a_master(server: Server) -> None:
     with contextlib.closing(Sentinel()) as sentinel:
         sentinel.watch("mymaster", server)

@@ -19,7 +19,7 @@ _NATIVE_METHODS = "native_methods"
 #: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
 #: against this.
 OWN_OPTIONS = {
-    "redis": ("host", "port", "unix_socket_path", "url", "ssl", "sentinels", "service_name", _NATIVE_METHODS),
+    "redis": ("host", "port", "unix_socket_path", "url", "ssl", "sentinels", "service_name", "cluster", "startup_nodes", _NATIVE_METHODS),
     "shm": ("path", "url", _NATIVE_METHODS),
     "memory": (_NATIVE_METHODS,),
 }
@@ -67,23 +67,40 @@ def redis_url(config: Mapping[str, Any]) -> str:
     """Returns the store URL for the options of a `RedisBackend`.
 
     `url`, or `host`, `port` (default 127.0.0.1:6379), or `unix_socket_path`, or `sentinels` and
-    `service_name`; `ssl`; and the engine's.
+    `service_name`, or `cluster` with `startup_nodes` or a host; `ssl`; and the engine's.
     """
     options = {name: value for name, value in config.items() if value is not None}
     url = options.pop("url", None)
     socket_path = options.pop("unix_socket_path", None)
     place = {name: options.pop(name) for name in ("host", "port") if name in options}
     sentinels, service = options.pop("sentinels", None), options.pop("service_name", None)
-    places = (("url", url), ("unix_socket_path", socket_path), ("sentinels", sentinels))
+    is_cluster = _boolean("cluster", options.pop("cluster", False))
+    nodes = options.pop("startup_nodes", None)
+    if nodes is not None and not is_cluster:
+        raise ConfigurationError("option startup_nodes needs cluster=True")
+    places = (
+        ("url", url),
+        ("unix_socket_path", socket_path),
+        ("sentinels", sentinels),
+        ("startup_nodes", nodes),
+    )
     given = [name for name, value in places if value] + list(place)
     if len(given) > 1 and given != ["host", "port"]:
         raise ConfigurationError(f"options {' and '.join(given)} exclude each other: expected one of them")
     scheme = "rediss" if _boolean("ssl", options.pop("ssl", False)) else "redis"
+    other = next((name for name, value in places[:3] if value), None)
+    if is_cluster and other is not None:
+        raise ConfigurationError(
+            f"options cluster and {other} exclude each other: expected host and port, or startup_nodes"
+        )
     if (sentinels is None) != (service is None):
         raise ConfigurationError("options sentinels and service_name go together: expected both or none")
     if sentinels is not None:
         hosts = _hosts("sentinels", sentinels)
         base = f"{scheme}-sentinel://{hosts}/{quote(_text('service_name', service), safe='')}"
+    elif is_cluster:
+        place_of_node = (place.get("host", "127.0.0.1"), place.get("port", 6379))
+        base = f"{scheme}-cluster://{_hosts('startup_nodes', nodes if nodes is not None else [place_of_node])}"
     elif url is not None:
         base = _text("url", url)
     elif socket_path is not None:

@@ -32,9 +32,11 @@ pub(crate) struct StoreUrl {
 }
 
 const EXPECTED: &str = "expected memory:, memory:?cell=mutex, shm:///path, redis://host:port/db, \
-     rediss://host:port/db, redis-sentinel://host:port,host:port/master or redis+unix:///path";
+     rediss://host:port/db, redis-sentinel://host:port,host:port/master, redis-cluster://host:port,host:port \
+     or redis+unix:///path";
 
-/// The port of a Sentinel if the URL names none.
+/// The ports of a server and of a Sentinel if the URL names none.
+const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 impl StoreUrl {
@@ -44,7 +46,7 @@ impl StoreUrl {
     /// if an option is unknown, given twice or out of range.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         if let Some((before, hosts, behind)) = hosts_in(text) {
-            return parse_redis_sentinel(before, hosts, behind);
+            return parse_several_hosts(before, hosts, behind);
         }
         let Ok(url) = Url::parse(text) else {
             return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
@@ -123,7 +125,8 @@ fn parse_redis_tls(url: &Url) -> Result<StoreUrl> {
 /// has another scheme.
 fn hosts_in(text: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
-    if !["redis-sentinel", "rediss-sentinel"].contains(&scheme.to_ascii_lowercase().as_str()) {
+    let schemes = ["redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
+    if !schemes.contains(&scheme.to_ascii_lowercase().as_str()) {
         return None;
     }
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
@@ -134,35 +137,70 @@ fn hosts_in(text: &str) -> Option<(&str, &str, &str)> {
     Some((before, hosts, behind))
 }
 
-fn parse_redis_sentinel(before: &str, hosts: &str, behind: &str) -> Result<StoreUrl> {
-    let expected = "expected redis-sentinel://host:port,host:port/master";
-    let sentinels: Vec<Address> = hosts
-        .split(',')
-        .map(|host| {
-            // The scheme is one without a port of its own.
-            let url = Url::parse(&format!("redis://{host}")).ok();
-            let url = url.filter(|url| has_host(url) && url.path().is_empty());
-            let url = url.ok_or_else(|| {
-                configuration(format!("{host:?} is not the host of a Sentinel: {expected}"))
-            })?;
-            Ok(Address::Sentinel { host: host_of(&url)?, port: url.port().unwrap_or(SENTINEL_PORT) })
-        })
-        .collect::<Result<_>>()?;
+fn parse_several_hosts(before: &str, hosts: &str, behind: &str) -> Result<StoreUrl> {
     // The parser of URLs knows one host only.
-    let Ok(url) = Url::parse(&format!("{before}sentinels{behind}")) else {
-        return Err(configuration(format!("the store URL is malformed: {expected}")));
+    let Ok(url) = Url::parse(&format!("{before}hosts{behind}")) else {
+        return Err(configuration(format!("the store URL is malformed: {EXPECTED}")));
     };
     check_parts(&url)?;
+    let (secure, kind) = url.scheme().split_once('-').unwrap_or_default();
+    let is_tls = secure == "rediss";
+    if kind == "cluster" {
+        parse_redis_cluster(&url, hosts, is_tls)
+    } else {
+        parse_redis_sentinel(&url, hosts, is_tls)
+    }
+}
+
+/// Reads a list of hosts.
+fn hosts_and_ports(hosts: &str, default_port: u16) -> Result<Vec<(String, u16)>> {
+    let read = |host: &str| {
+        // The scheme is one without a port of its own.
+        let url = Url::parse(&format!("redis://{host}")).ok();
+        let url = url.filter(|url| has_host(url) && url.path().is_empty());
+        let url = url.ok_or_else(|| configuration(format!("{host:?} is not a host: {EXPECTED}")))?;
+        Ok((host_of(&url)?, url.port().unwrap_or(default_port)))
+    };
+    hosts.split(',').map(read).collect()
+}
+
+fn parse_redis_cluster(url: &Url, hosts: &str, is_tls: bool) -> Result<StoreUrl> {
+    let nodes = hosts_and_ports(hosts, REDIS_PORT)?;
+    let nodes = nodes.into_iter().map(|(host, port)| Address::Tcp { host, port }).collect();
+    let mut options = RedisOptions::new(Address::Cluster { nodes });
+    let common = read_redis_options(url, &mut options)?;
+    refuse_other_options(url)?;
+    read_database(url, url.path().trim_start_matches('/'), &mut options)?;
+    if options.database != 0 {
+        let message = format!("option \"db\" is {}: a Redis Cluster has database 0 only", options.database);
+        return Err(configuration(message));
+    }
+    if is_tls {
+        let hosts = match &options.address {
+            Address::Cluster { nodes } => nodes.as_slice(),
+            _ => &[],
+        };
+        options.tls = Some(Tls::new(
+            &options.tls_options,
+            hosts.iter().filter_map(|node| Some(node.host_and_port()?.0)),
+        )?);
+    }
+    let parsed = StoreUrl { store: StoreOptions::Redis(Box::new(options)), common };
+    if is_tls { Ok(parsed) } else { without_tls(parsed) }
+}
+
+fn parse_redis_sentinel(url: &Url, hosts: &str, is_tls: bool) -> Result<StoreUrl> {
+    let sentinels = hosts_and_ports(hosts, SENTINEL_PORT)?;
+    let sentinels = sentinels.into_iter().map(|(host, port)| Address::Sentinel { host, port }).collect();
     let path = url.path().trim_start_matches('/');
     let (service, database) = path.split_once('/').unwrap_or((path, ""));
     let service = decode("name of the master", service)?;
     if service.is_empty() {
-        return Err(configuration(format!("the store URL lacks the name of the master: {expected}")));
+        return Err(configuration(format!("the store URL lacks the name of the master: {EXPECTED}")));
     }
     let mut options = RedisOptions::new(Address::Master { service, sentinels });
-    let common = read_redis_options(&url, &mut options)?;
-    read_database(&url, database, &mut options)?;
-    let is_tls = url.scheme() == "rediss-sentinel";
+    let common = read_redis_options(url, &mut options)?;
+    read_database(url, database, &mut options)?;
     let sentinels_speak_tls = options.sentinel_ssl.unwrap_or(is_tls);
     if is_tls || sentinels_speak_tls {
         let hosts = match &options.address {
@@ -194,7 +232,7 @@ fn parse_redis_tcp(url: &Url) -> Result<StoreUrl> {
         return Err(configuration("the host is missing: expected redis://host:port/db"));
     }
     let host = if has_host(url) { host_of(url)? } else { "127.0.0.1".to_owned() };
-    let mut options = RedisOptions::new(Address::Tcp { host, port: url.port().unwrap_or(6379) });
+    let mut options = RedisOptions::new(Address::Tcp { host, port: url.port().unwrap_or(REDIS_PORT) });
     let common = read_redis_options(url, &mut options)?;
     refuse_other_options(url)?;
     read_database(url, url.path().trim_start_matches('/'), &mut options)?;

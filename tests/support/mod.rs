@@ -3,6 +3,7 @@
 //! of the engine. Every wait is for a condition, and its time limit only turns a hang into a failure.
 #![allow(dead_code, unsafe_code)]
 
+pub mod cluster;
 pub mod http;
 pub mod process;
 pub mod proxy;
@@ -200,6 +201,11 @@ impl Server {
     /// Returns the number of other connected clients.
     pub fn clients(&self) -> usize {
         self.run_words::<String>("CLIENT LIST").lines().count() - 1
+    }
+
+    /// Returns whether the process runs, or is stopped.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Stops the process: connections stay open, and nothing is answered.

@@ -85,6 +85,25 @@ pub fn until_all_sent(writers: &[Writer]) {
     }
 }
 
+/// What holds values: a server or a cluster.
+pub trait Values {
+    /// Returns a field of a hash as a number, or 0 without the field.
+    fn field(&self, key: &str, field: &str) -> f64;
+
+    /// Returns a string key as a number, or 0 without the key.
+    fn value(&self, key: &str) -> f64;
+}
+
+impl Values for Server {
+    fn field(&self, key: &str, field: &str) -> f64 {
+        Server::field(self, key, field)
+    }
+
+    fn value(&self, key: &str) -> f64 {
+        Server::value(self, key)
+    }
+}
+
 /// What a server holds, compared with what the writers have counted.
 #[derive(Debug, PartialEq)]
 pub struct Difference {
@@ -100,7 +119,7 @@ pub const NONE: Difference =
     Difference { plain: 0.0, by_path: 0.0, observations: 0.0, time: 0.0, sum: 0.0, gauges: 0 };
 
 /// Stops the writers, sends what is pending, and returns what is missing on the server.
-pub fn missing(writers: &mut [Writer], server: &Server) -> Difference {
+pub fn missing(writers: &mut [Writer], server: &impl Values) -> Difference {
     writers.iter_mut().for_each(Writer::stop);
     writers.iter().for_each(|writer| flush_at_last(&writer.backend));
     let total = writers.iter().map(Writer::counted).sum::<u64>() as f64;
@@ -132,7 +151,7 @@ pub fn losses(writers: &[Writer]) -> u64 {
 /// What is missing after a fault, how many batches were sent again, and how many losses were counted.
 pub type Outcome = (Difference, u64, u64);
 
-pub fn outcome(writers: &mut [Writer], server: &Server) -> Outcome {
+pub fn outcome(writers: &mut [Writer], server: &impl Values) -> Outcome {
     let missing = missing(writers, server);
     (missing, replayed(writers), losses(writers))
 }

@@ -407,7 +407,8 @@ class RedisBackend(_SharedBackend):
 
     The place of the server is `host` (127.0.0.1) and `port` (6379), by TLS with `ssl` (False), or
     `unix_socket_path`, or `url`, or `sentinels`, a list of pairs of host and port, and
-    `service_name`, the name of the master there. Options:
+    `service_name`, the name of the master there. With `cluster` (False) it is a node of a cluster, or
+    `startup_nodes` is a list of some. Options:
 
     - `db` (0): the number of the logical database, unless the path of the URL gives it
     - `username`: the user to log in as, unless the URL gives it before the host

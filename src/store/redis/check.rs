@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use redis::Value;
 
-use super::connection::{Connection, LARGE, command, refused};
+use super::connection::{LARGE, command, refused};
 use super::epoch;
 use super::layout;
 use super::old_layout;
 use super::options::RedisOptions;
 use super::reply::{concerns_key, describe, pairs};
+use super::route::Route;
 use super::servers::Servers;
 use super::socket::Terms;
 use crate::model::definition::Definition;
@@ -30,8 +31,8 @@ const FAMILIES_AT_ONCE: usize = 64;
 pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-    let connection = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
-    let mut check = Check { options, connection, deadline, report: Report::default() };
+    let route = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
+    let mut check = Check { options, route, deadline, report: Report::default() };
     check.server()?;
     let definitions = check.definitions()?;
     check.families(&definitions)?;
@@ -40,7 +41,7 @@ pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
 
 struct Check<'options> {
     options: &'options RedisOptions,
-    connection: Connection,
+    route: Route,
     deadline: Instant,
     report: Report,
 }
@@ -196,7 +197,7 @@ impl Check<'_> {
     fn ask(&mut self, commands: &[(&str, &str)]) -> Result<Vec<Value>> {
         let commands: Vec<_> = commands.iter().map(|(name, key)| command(name, &[key])).collect();
         let terms = Terms { deadline: self.deadline, memory: LARGE, idle: &mut || {} };
-        self.connection.exchange(&commands, terms)
+        self.route.exchange(self.options, &commands, terms)
     }
 }
 

@@ -8,18 +8,19 @@ use std::time::Instant;
 use redis::Value;
 
 use super::batch;
-use super::connection::{Connection, SMALL, command, refused};
+use super::connection::{SMALL, command, refused};
 use super::options::RedisOptions;
 use super::reply::text;
+use super::route::Route;
 use super::socket::Terms;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// The oldest version of Redis that the tests run with.
 const OLDEST_TESTED: (u32, u32) = (6, 2);
 
-/// Checks the server of a new connection, and logs what may lose values. Fails if counting is impossible. A
+/// Checks the server of a new route, and logs what may lose values. Fails if counting is impossible. A
 /// program that only reads is spared the checks.
-pub(crate) fn check(connection: &mut Connection, options: &RedisOptions, deadline: Instant) -> Result<()> {
+pub(crate) fn check(route: &mut Route, options: &RedisOptions, deadline: Instant) -> Result<()> {
     if options.read_only {
         return Ok(());
     }
@@ -28,7 +29,7 @@ pub(crate) fn check(connection: &mut Connection, options: &RedisOptions, deadlin
     // Run the script here, so that the program sees the error if the user may not run scripts.
     commands.extend([batch::load_script(), batch::try_script()]);
     let mut replies =
-        connection.exchange(&commands, Terms { deadline, memory: SMALL, idle: &mut || {} })?.into_iter();
+        route.exchange(options, &commands, Terms { deadline, memory: SMALL, idle: &mut || {} })?.into_iter();
     let mut info = String::new();
     for reply in replies.by_ref().take(3) {
         // The user may lack permission for INFO. Then nothing is known, and nothing is said.
@@ -44,6 +45,12 @@ pub(crate) fn check(connection: &mut Connection, options: &RedisOptions, deadlin
                 "{address} is a replica of {master}, and counting needs a master: open that one, or set \
                  read_only to read only"
             ),
+        ));
+    }
+    if info.is_cluster() && !options.is_cluster() {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{address} is a node of a cluster: use redis-cluster:// (in Python: cluster=True)"),
         ));
     }
     for reply in replies {
@@ -63,6 +70,11 @@ struct Info<'text>(&'text str);
 impl Info<'_> {
     fn value(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    fn is_cluster(&self) -> bool {
+        // Valkey has the second name.
+        ["redis_mode", "server_mode"].iter().any(|name| self.value(name) == Some("cluster"))
     }
 
     /// Returns the place of the master if the server is a replica.

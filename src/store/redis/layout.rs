@@ -1,6 +1,6 @@
 //! The names of keys and hash fields, as `docs/redis-layout.md` describes them.
 //!
-//! All keys of a family hash to one slot, so that Redis Cluster stays possible.
+//! All keys of a family hash to one slot of a Redis Cluster.
 
 use redis::Cmd;
 
@@ -44,9 +44,16 @@ pub(crate) fn renew(key: &str, seconds: u64) -> Cmd {
     }
 }
 
-/// Refuses a family whose key would be one of the store's own keys, or which may be too large for the server.
-pub(crate) fn check(definition: &Definition) -> Result<()> {
+/// Refuses a family whose key would be one of the store's own keys, which may be too large for the server, or
+/// whose keys would be in two slots of a cluster.
+pub(crate) fn check(definition: &Definition, is_cluster: bool) -> Result<()> {
     let name = definition.name();
+    if is_cluster && name.contains(['{', '}']) {
+        let message = format!(
+            "metric name {name:?}: on a Redis Cluster expected a name without braces, which have a meaning there"
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let size = name.len() + definition.to_json().len();
     if size > MAX_TEXT {
         let shown: String = name.chars().take(80).collect();

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
-use super::connection::{Connection, SMALL};
+use super::connection::SMALL;
 use super::options::RedisOptions;
+use super::route::{Posted, Route};
 use super::servers::Servers;
 use super::socket::{SocketSlot, Terms};
 use super::throttle::Throttle;
@@ -25,10 +26,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The connection, or the time at which to try again.
 #[derive(Debug)]
 pub(crate) struct Link {
-    connection: Option<Connection>,
+    route: Option<Route>,
     servers: Arc<Servers>,
     slot: Arc<SocketSlot>,
-    /// How many connections there have been, including this one.
+    /// How many connections there have been, including the present ones.
     connection_number: u64,
     run_id: Option<Arc<str>>,
     lost: Option<Lost>,
@@ -69,13 +70,9 @@ struct Lost {
 
 impl Link {
     /// Makes a link. `first` is the result of connecting before the thread began, if that was tried.
-    pub(crate) fn new(
-        first: Option<Result<Connection>>,
-        servers: Arc<Servers>,
-        slot: Arc<SocketSlot>,
-    ) -> Self {
+    pub(crate) fn new(first: Option<Result<Route>>, servers: Arc<Servers>, slot: Arc<SocketSlot>) -> Self {
         let mut link = Self {
-            connection: None,
+            route: None,
             servers,
             slot,
             connection_number: 0,
@@ -87,9 +84,9 @@ impl Link {
             throttle: Throttle::default(),
         };
         match first {
-            Some(Ok(connection)) => {
-                link.servers.learn(&connection);
-                link.keep(connection);
+            Some(Ok(route)) => {
+                link.servers.learn(&route);
+                link.keep(route);
             }
             Some(Err(error)) => link.lose(&error),
             None => {}
@@ -110,9 +107,9 @@ impl Link {
     /// Closes the connection if the server has ended it, and returns whether it has. This does not count as a
     /// failure, because everything that was sent on the connection has been answered.
     pub(crate) fn has_ended(&mut self) -> bool {
-        let has_ended = self.connection.as_mut().is_some_and(Connection::has_ended);
-        if has_ended {
-            self.connection = None;
+        let has_ended = self.route.as_mut().is_some_and(Route::has_ended);
+        if has_ended && !self.is_cluster() {
+            self.route = None;
         }
         has_ended
     }
@@ -120,12 +117,12 @@ impl Link {
     /// Closes the connection if another server has become the master, and returns whether one has. Everything
     /// that was sent on the connection must have been answered.
     pub(crate) fn leave_deposed(&mut self, options: &RedisOptions) -> bool {
-        let is_deposed = match &self.connection {
-            Some(connection) => !self.servers.is_current(options, connection),
+        let is_deposed = match &self.route {
+            Some(route) => !self.servers.is_current(options, route),
             None => false,
         };
         if is_deposed {
-            self.connection = None;
+            self.route = None;
         }
         is_deposed
     }
@@ -137,7 +134,7 @@ impl Link {
 
     /// Returns whether a connection ever broke.
     pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed
+        self.has_failed || self.route.as_ref().is_some_and(Route::has_failed)
     }
 
     /// Returns how often something was sent, including attempts that failed.
@@ -155,7 +152,7 @@ impl Link {
         idle: &mut dyn FnMut(),
     ) -> Result<Vec<Value>> {
         self.leave_deposed(options);
-        let had_connection = self.connection.is_some();
+        let had_connection = self.route.is_some();
         let result = match self.exchange_once(options, commands, idle) {
             Err(_) if had_connection => self.exchange_once(options, commands, idle),
             other => other,
@@ -166,25 +163,65 @@ impl Link {
         result
     }
 
-    /// Sends a command on the present connection, without waiting for its reply, which the server may delay
-    /// for `patience`. The reply must be [collected](Self::collect) before anything else is done.
+    /// Sends a command to each server that has applied a batch on its present connection, without waiting for
+    /// the replies, which the servers may delay for `patience`. The replies must be [collected](Self::collect)
+    /// before anything else is done.
     pub(crate) fn post(&mut self, options: &RedisOptions, command: &Cmd, patience: Duration) {
-        let Some(connection) = &mut self.connection else { return };
+        let Some(route) = &mut self.route else { return };
         let deadline = Instant::now() + options.socket_timeout;
-        match connection.post(command, Terms { deadline, memory: SMALL, idle: &mut || {} }) {
-            Ok(()) => self.posted_until = Some(deadline + patience),
-            Err(_) => self.connection = None,
+        if route.post(command, deadline) {
+            self.posted_until = Some(deadline + patience);
+        } else {
+            self.route = None;
         }
     }
 
-    /// Waits for the reply to a posted command. `None` if there is none, or if the connection broke.
-    pub(crate) fn collect(&mut self, idle: &mut dyn FnMut()) -> Option<Value> {
-        let deadline = self.posted_until.take()?;
-        let reply = self.connection.as_mut()?.read_posted(Terms { deadline, memory: SMALL, idle });
-        if reply.is_err() {
-            self.connection = None;
+    /// Waits for the replies to a posted command. There are none if nothing was posted, or connections broke.
+    pub(crate) fn collect(&mut self, idle: &mut dyn FnMut()) -> Vec<Posted> {
+        let (Some(deadline), Some(route)) = (self.posted_until.take(), &mut self.route) else {
+            return Vec::new();
+        };
+        let replies = route.read_posted(Terms { deadline, memory: SMALL, idle });
+        if replies.is_none() {
+            self.route = None;
         }
-        reply.ok()
+        replies.unwrap_or_default()
+    }
+
+    /// Returns whether a reply is that of the server which holds a key.
+    pub(crate) fn concerns(&self, posted: &Posted, key: &str) -> bool {
+        self.route.as_ref().is_some_and(|route| route.concerns(posted, key))
+    }
+
+    /// Notes that the server of a key has applied a batch.
+    pub(crate) fn note_applied(&mut self, key: &str) {
+        if let Some(route) = &mut self.route {
+            route.note_applied(key);
+        }
+    }
+
+    /// Returns whether a server has applied a batch on its present connection.
+    pub(crate) fn has_applied(&self) -> bool {
+        self.route.as_ref().is_some_and(Route::has_applied)
+    }
+
+    /// Sends commands without keys to each server, and returns the replies by server. Without a connection, or if
+    /// it breaks, there are none.
+    pub(crate) fn exchange_everywhere(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        idle: &mut dyn FnMut(),
+    ) -> Vec<Vec<Value>> {
+        let Some(route) = &mut self.route else { return Vec::new() };
+        let deadline = Instant::now() + options.socket_timeout;
+        let replies = route.exchange_everywhere(options, commands, Terms { deadline, memory: SMALL, idle });
+        self.connection_number += route.take_opened();
+        if replies.is_err() {
+            self.route = None;
+            self.has_failed = true;
+        }
+        replies.unwrap_or_default()
     }
 
     /// Notes that the server serves requests. If the store was lost, logs that it is back.
@@ -196,7 +233,7 @@ impl Link {
 
     /// Notes that the store is lost for `reason`, and drops the connection.
     pub(crate) fn lose(&mut self, reason: &Error) {
-        self.connection = None;
+        self.drop_route();
         let pause = match &self.lost {
             Some(lost) => (lost.pause * 2).min(LONGEST_PAUSE),
             None => {
@@ -216,28 +253,38 @@ impl Link {
         commands: &[Cmd],
         idle: &mut dyn FnMut(),
     ) -> Result<Vec<Value>> {
-        if self.connection.is_none() {
+        if self.route.is_none() {
             let connect_by = Instant::now() + options.connect_timeout;
-            let connection = self.servers.open(options, connect_by, Some(&self.slot), idle)?;
-            self.keep(connection);
+            let route = self.servers.open(options, connect_by, Some(&self.slot), idle)?;
+            self.keep(route);
         }
-        let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
+        let Some(route) = &mut self.route else { return Ok(Vec::new()) };
         self.transmissions += 1;
         let deadline = Instant::now() + options.socket_timeout;
-        let result = connection.exchange(commands, Terms { deadline, memory: SMALL, idle });
+        let result = route.exchange(options, commands, Terms { deadline, memory: SMALL, idle });
+        self.connection_number += route.take_opened();
         if result.is_err() {
-            self.connection = None;
+            self.route = None;
             self.has_failed = true;
         }
         result
     }
 
-    fn keep(&mut self, mut connection: Connection) {
-        connection.register(&self.slot);
+    fn keep(&mut self, mut route: Route) {
+        route.register(&self.slot);
         self.connection_number += 1;
         self.posted_until = None;
-        self.run_id = connection.run_id().cloned();
-        self.connection = Some(connection);
+        self.run_id = route.run_id().cloned();
+        self.route = Some(route);
+    }
+
+    fn drop_route(&mut self) {
+        self.has_failed = self.has_failed();
+        self.route = None;
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.route, Some(Route::Cluster(_)))
     }
 }
 

@@ -12,10 +12,12 @@ mod backlog;
 mod batch;
 mod check;
 mod client_name;
+mod cluster;
 mod connection;
 mod epoch;
 mod gauges;
 mod handshake;
+mod hash_slot;
 pub(crate) mod layout;
 mod link;
 mod message;
@@ -31,12 +33,14 @@ mod replay_log;
 mod replication;
 pub(crate) mod reply;
 mod resolver;
+mod route;
 mod runtime;
 mod sender;
 mod sentinel;
 mod servers;
 mod shared;
 mod slot;
+mod slot_map;
 mod socket;
 mod throttle;
 mod tls;
@@ -88,16 +92,16 @@ impl RedisStore {
         batch::initialize();
         let deadline = Instant::now() + options.connect_timeout;
         let opened = Servers::new(&options, None).open(&options, deadline, None, &mut || {});
-        let connection = opened.and_then(|mut connection| {
-            handshake::check(&mut connection, &options, deadline)?;
-            Ok(connection)
+        let checked = opened.and_then(|mut route| {
+            handshake::check(&mut route, &options, deadline)?;
+            Ok(route)
         });
-        let connection = match connection {
+        let route = match checked {
             Err(error) if options.required => return Err(error),
             connected_or_not => connected_or_not,
         };
         let shared = Arc::new(Shared { options, table, tally });
-        let slot = RuntimeSlot::new(Runtime::start(&shared, Some(connection)));
+        let slot = RuntimeSlot::new(Runtime::start(&shared, Some(route)));
         Ok(Self { core: Arc::new(Core { shared, slot }) })
     }
 
@@ -151,7 +155,7 @@ impl Store for RedisStore {
     fn admit(&self, definition: &Definition) -> Result<()> {
         // Another process may have an incompatible family of this name. The announcer finds out later, and
         // warns.
-        layout::check(definition)
+        layout::check(definition, self.core.shared.options.is_cluster())
     }
 
     fn declared(&self, family: &Arc<Family>) {

@@ -12,14 +12,15 @@ use std::time::Instant;
 
 use redis::{Cmd, Value};
 
-use super::connection::{Connection, LARGE, command, refused};
+use super::connection::{LARGE, command, refused};
 use super::layout;
 use super::options::RedisOptions;
 use super::reply::{describe, is_wrong_type, pairs, text};
+use super::route::Route;
 use super::servers::Servers;
 use super::socket::Terms;
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
-use crate::model::error::Result;
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};
@@ -57,8 +58,12 @@ pub(crate) fn differs(definition: &Definition) -> bool {
 pub(crate) fn migrate(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-    let connection = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
-    let mut migration = Migration { options, connection, report: Report::default() };
+    if options.is_cluster() {
+        let message = "a cluster has no values of pytheus-backend-rs 0.0.9, which knew no clusters";
+        return Err(Error::new(ErrorKind::Configuration, message));
+    }
+    let route = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
+    let mut migration = Migration { options, route, report: Report::default() };
     let definitions = migration.definitions()?;
     let mut moved = 0;
     for definition in definitions.values() {
@@ -89,7 +94,7 @@ struct Old {
 
 struct Migration<'options> {
     options: &'options RedisOptions,
-    connection: Connection,
+    route: Route,
     report: Report,
 }
 
@@ -234,7 +239,7 @@ impl Migration<'_> {
     /// Sends commands, each within the time of one scrape.
     fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>> {
         let deadline = Instant::now() + self.options.collect_timeout;
-        self.connection.exchange(commands, Terms { deadline, memory: LARGE, idle: &mut || {} })
+        self.route.exchange(self.options, commands, Terms { deadline, memory: LARGE, idle: &mut || {} })
     }
 }
 

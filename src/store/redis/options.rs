@@ -29,6 +29,10 @@ pub(crate) enum Address {
         service: String,
         sentinels: Vec<Address>,
     },
+    /// A cluster, some of whose nodes are named.
+    Cluster {
+        nodes: Vec<Address>,
+    },
 }
 
 impl Address {
@@ -36,7 +40,7 @@ impl Address {
     pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
         match self {
             Self::Tcp { host, port } | Self::Sentinel { host, port } => Some((host, *port)),
-            Self::Unix { .. } | Self::Master { .. } => None,
+            Self::Unix { .. } | Self::Master { .. } | Self::Cluster { .. } => None,
         }
     }
 }
@@ -53,6 +57,11 @@ impl fmt::Display for Address {
             }
             Self::Unix { path } => write!(formatter, "{what} at {}", path.display()),
             Self::Master { service, .. } => write!(formatter, "Redis master {service:?}"),
+            Self::Cluster { nodes } => {
+                let hosts = nodes.iter().filter_map(Self::host_and_port);
+                let hosts: Vec<String> = hosts.map(|(host, port)| format!("{host}:{port}")).collect();
+                write!(formatter, "Redis Cluster at {}", hosts.join(", "))
+            }
         }
     }
 }
@@ -105,6 +114,11 @@ pub(crate) struct RedisOptions {
 }
 
 impl RedisOptions {
+    /// Returns whether the values are on a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.address, Address::Cluster { .. })
+    }
+
     /// Returns the defaults, as [`OPTIONS`] declares them, for the server at `address`.
     pub(crate) fn new(address: Address) -> Self {
         let mut options = Self {

@@ -159,8 +159,10 @@ impl Outbox {
     }
 
     /// Notes that the replicas have all batches that were confirmed on this connection.
-    pub(crate) fn note_replicated(&mut self, server: &ServerRun) {
-        self.queues.values_mut().for_each(|queue| queue.note_replicated(server));
+    pub(crate) fn note_replicated(&mut self, server: &ServerRun, concerns: impl Fn(&str) -> bool) {
+        for (_, queue) in self.queues.iter_mut().filter(|(key, _)| concerns(key)) {
+            queue.note_replicated(server);
+        }
     }
 
     /// Returns whether some confirmed batches are not known to be on the replicas.

@@ -11,12 +11,13 @@ use std::time::Instant;
 use redis::{Cmd, Value};
 
 use super::assembly::assemble;
-use super::connection::{Connection, LARGE, command, refused};
+use super::connection::{LARGE, command, refused};
 use super::epoch::{self, KnownEpochs};
 use super::layout;
 use super::message::{Loss, Requests};
 use super::question::{Reading, Wanted};
 use super::reply::{concerns_key, describe, is_wrong_type, number, pairs, text};
+use super::route::Route;
 use super::servers::Servers;
 use super::shared::Shared;
 use super::socket::{SocketSlot, Terms};
@@ -57,7 +58,7 @@ pub(crate) struct Reader {
     slot: Arc<SocketSlot>,
     refused_keys: Arc<RefusedKeys>,
     epochs: Arc<KnownEpochs>,
-    connection: Option<Connection>,
+    route: Option<Route>,
 }
 
 impl Reader {
@@ -69,7 +70,7 @@ impl Reader {
         refused_keys: Arc<RefusedKeys>,
         epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self { shared, requests, servers, slot, refused_keys, epochs, connection: None }
+        Self { shared, requests, servers, slot, refused_keys, epochs, route: None }
     }
 
     /// Sends everything that this process has pending, and then reads what is `wanted`.
@@ -294,20 +295,19 @@ impl Reader {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let kept = self.connection.take();
-            let (mut connection, answer_by) = match kept.filter(|kept| self.servers.is_current(options, kept))
-            {
+            let kept = self.route.take();
+            let (mut route, answer_by) = match kept.filter(|kept| self.servers.is_current(options, kept)) {
                 // It may have died silently, so leave time for a new one before the deadline.
-                Some(connection) => (connection, deadline.min(Instant::now() + options.socket_timeout)),
+                Some(route) => (route, deadline.min(Instant::now() + options.socket_timeout)),
                 None => {
                     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
                     (self.servers.open(options, connect_by, Some(&self.slot), &mut || {})?, deadline)
                 }
             };
             let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };
-            match connection.exchange(commands, terms) {
+            match route.exchange(options, commands, terms) {
                 Ok(replies) => {
-                    self.connection = Some(connection);
+                    self.route = Some(route);
                     return Ok(replies);
                 }
                 Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),

@@ -108,16 +108,25 @@ impl Replication {
 
     /// Takes the replies to [`questions`](Self::questions).
     ///
-    /// The number of replicas only grows, because a replica whose link is cut may still become the master.
-    pub(crate) fn take_replies(&mut self, server: ServerRun, replies: Vec<Value>, now: Instant) {
-        let mut replies = replies.into_iter().map(text);
-        if let Some(replication) = replies.next().flatten() {
-            let found = replication.lines().filter(|line| is_replica(line)).count();
+    /// The number of replicas only grows, because a replica whose link is cut may still become the master. In
+    /// a cluster it is that of the master with the fewest.
+    pub(crate) fn take_replies(&mut self, server: ServerRun, replies: Vec<Vec<Value>>, now: Instant) {
+        let (mut counts, mut files) = (Vec::new(), Vec::new());
+        for of_server in replies {
+            let mut texts = of_server.into_iter().map(text);
+            if let Some(replication) = texts.next().flatten() {
+                counts.push(replication.lines().filter(|line| is_replica(line)).count());
+            }
+            if let Some(persistence) = texts.next().flatten() {
+                files.push(persistence.lines().any(|line| line.trim_end() == "aof_enabled:1"));
+            }
+        }
+        if let Some(found) = counts.into_iter().min() {
             self.counted = if self.must_recount { found } else { self.counted.max(found) };
             self.must_recount = false;
         }
-        if let Some(persistence) = replies.next().flatten() {
-            self.may_have_file = persistence.lines().any(|line| line.trim_end() == "aof_enabled:1");
+        if !files.is_empty() {
+            self.may_have_file = files.contains(&true);
         }
         self.asked = Some((server, now));
     }
@@ -197,7 +206,7 @@ mod tests {
 
     fn tell(replication: &mut Replication, replicas: &str, persistence: &str) {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        replication.take_replies(server(), vec![bulk(replicas), bulk(persistence)], Instant::now());
+        replication.take_replies(server(), vec![vec![bulk(replicas), bulk(persistence)]], Instant::now());
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::model::number::parse_number;
 /// The code of the script's error for a key that does not hold values of a family.
 pub(crate) const FOREIGN: &str = "FOREIGN";
 
+/// The code of the error that takes the place of a reply if the node of a cluster does not serve a key.
+pub(crate) const NODE: &str = "NODE";
+
 /// The code of the script's error for a writers' key of another type.
 pub(crate) const WRITERS: &str = "WRITERS";
 
@@ -37,11 +40,12 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// Returns whether the server refuses one key only: the key belongs to another program, is of another type,
-/// or may not be accessed by the user.
+/// may not be accessed by the user, or is at a node of a cluster that does not serve it.
 pub(crate) fn concerns_key(error: &ServerError) -> bool {
     // Redis 6 wraps the error of a script's command in an error of the script, so the code is not enough.
     let text = describe(error);
     text.starts_with(FOREIGN)
+        || error.code() == NODE
         || text.contains("WRONGTYPE")
         || (text.contains("NOPERM") && text.contains("key"))
 }

@@ -12,7 +12,6 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::action::Action;
 use super::backlog::Backlog;
-use super::connection::Connection;
 use super::epoch::KnownEpochs;
 use super::link::Link;
 use super::message::{Event, Requests, wait_for};
@@ -20,6 +19,7 @@ use super::outbox::Outbox;
 use super::pipeline;
 use super::question::{Question, Reading, Wanted};
 use super::reader::{Reader, RefusedKeys};
+use super::route::Route;
 use super::sender::BatchSender;
 use super::servers::Servers;
 use super::shared::Shared;
@@ -52,7 +52,7 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// Starts the threads. `first` is the result of an earlier attempt to connect, for the BackendAction
     /// thread.
-    pub(crate) fn start(shared: &Arc<Shared>, first: Option<Result<Connection>>) -> Result<Arc<Self>> {
+    pub(crate) fn start(shared: &Arc<Shared>, first: Option<Result<Route>>) -> Result<Arc<Self>> {
         let (events, event_receiver) = unbounded();
         let (request_sender, request_receiver) = unbounded();
         let (questions, question_receiver) = unbounded();

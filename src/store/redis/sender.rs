@@ -21,7 +21,7 @@ use super::link::{Link, ServerRun};
 use super::message::Loss;
 use super::queue::{Answered, Fate};
 use super::replication::{Acknowledgement, Replication};
-use super::reply::{FOREIGN, WRITERS, concerns_key, describe, details, is_noscript, shown};
+use super::reply::{FOREIGN, NODE, WRITERS, concerns_key, describe, details, is_noscript, shown};
 use super::shared::Shared;
 use super::throttle::Throttle;
 use crate::metric::Metric;
@@ -74,9 +74,6 @@ pub(crate) struct BatchSender {
     /// again.
     must_require: bool,
     replication: Replication,
-    /// The connection on which the server last applied a batch. Only there may it be asked whether the
-    /// replicas have everything: on any other it says yes, because nothing was written.
-    applied_on: Option<ServerRun>,
     /// Whether the log says already that the replay log is full.
     has_overflowed: bool,
     /// How many changes wait in the outbox, for a thread that closes the store while this one hangs.
@@ -93,7 +90,6 @@ impl BatchSender {
             throttle: Throttle::default(),
             must_require: false,
             replication,
-            applied_on: None,
             has_overflowed: false,
             waiting,
         }
@@ -233,10 +229,11 @@ impl BatchSender {
         if most == 0 {
             return;
         }
-        if self.replication.must_ask(&server, now)
-            && let Ok(replies) = self.exchange(&Replication::questions())
-        {
-            self.replication.take_replies(self.link.server(), replies, now);
+        if self.replication.must_ask(&server, now) {
+            let replies = self.exchange_everywhere(&Replication::questions());
+            if !replies.is_empty() {
+                self.replication.take_replies(self.link.server(), replies, now);
+            }
         }
         if self.backlog.outbox.trim(self.replication.safety(), most) {
             self.replication.recount();
@@ -251,7 +248,7 @@ impl BatchSender {
                 );
             }
         }
-        if self.is_applied_here()
+        if self.link.has_applied()
             && self.backlog.outbox.awaits_replicas()
             && let Some(wait) = self.replication.wait(now)
         {
@@ -259,28 +256,26 @@ impl BatchSender {
         }
     }
 
-    /// Returns whether the server has applied a batch on the present connection.
-    fn is_applied_here(&self) -> bool {
-        self.applied_on.as_ref().is_some_and(|applied| applied.is_same_connection(&self.link.server()))
-    }
-
     /// Takes the answer of the replicas, if it was asked for.
     fn collect_acknowledgement(&mut self) {
         let Self { shared, link, backlog, waiting, replication, .. } = self;
         let server = link.server();
-        let reply = link.collect(&mut || {
+        let replies = link.collect(&mut || {
             backlog.take_events();
             waiting.store(backlog.outbox.unsent_without_dirty(), Ordering::Relaxed);
         });
-        let Some(reply) = reply else { return };
-        match replication.take_acknowledgement(&reply, Instant::now()) {
-            Acknowledgement::Enough => backlog.outbox.note_replicated(&server),
-            Acknowledgement::TooFew => link.doubt(),
-            Acknowledgement::Refused(reason) => log::warn!(
-                "{} does not say what its replicas have ({reason}); batches that they lack when one of them \
-                 becomes the master are lost; allow WAIT, or set replicas=0",
-                shared.options.address
-            ),
+        for posted in replies {
+            match replication.take_acknowledgement(&posted.reply, Instant::now()) {
+                Acknowledgement::Enough => {
+                    backlog.outbox.note_replicated(&server, |key| link.concerns(&posted, key));
+                }
+                Acknowledgement::TooFew => link.doubt(),
+                Acknowledgement::Refused(reason) => log::warn!(
+                    "{} does not say what its replicas have ({reason}); batches that they lack when one of them \
+                     becomes the master are lost; allow WAIT, or set replicas=0",
+                    shared.options.address
+                ),
+            }
         }
     }
 
@@ -293,7 +288,7 @@ impl BatchSender {
         if self.replication.required() == 0 || milliseconds == 0 {
             return;
         }
-        if !self.is_applied_here() || !self.backlog.outbox.awaits_replicas() {
+        if !self.link.has_applied() || !self.backlog.outbox.awaits_replicas() {
             return;
         }
         self.link.post(&self.shared.options, &self.replication.wait_for(milliseconds), left + LATENESS);
@@ -318,6 +313,17 @@ impl BatchSender {
         });
         backlog.is_stalled = result.is_err();
         result
+    }
+
+    /// Exchanges commands without keys with each server. There are no replies if the connection breaks.
+    fn exchange_everywhere(&mut self, commands: &[Cmd]) -> Vec<Vec<Value>> {
+        self.collect_acknowledgement();
+        let Self { shared, link, backlog, waiting, .. } = self;
+        link.exchange_everywhere(&shared.options, commands, &mut || {
+            backlog.is_stalled = true;
+            backlog.take_events();
+            waiting.store(backlog.outbox.unsent_without_dirty(), Ordering::Relaxed);
+        })
     }
 
     fn note_waiting(&self) {
@@ -349,7 +355,7 @@ impl BatchSender {
                     Answered::Replay(batches) => self.shared.tally.replayed(batches),
                 }
                 if answered != Answered::Question && matches!(parts[..], [Value::Int(1), ..]) {
-                    self.applied_on = Some(server.clone());
+                    self.link.note_applied(key);
                 }
                 self.log_remarks(key, &parts[1..]);
                 Ok(())
@@ -400,6 +406,7 @@ impl BatchSender {
                          apart from other keys",
                         details(&error)
                     ),
+                    NODE => format!("Redis key {key:?} waits for its node: {}", details(&error)),
                     WRITERS => {
                         format!("Redis key {:?} is refused: {}", layout::writers_key(key), describe(&error))
                     }

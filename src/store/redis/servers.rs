@@ -1,4 +1,5 @@
-//! Finds the server of a store: the one that the options name, or the master that Redis Sentinel names now.
+//! Finds the server of a store: the one that the options name, the master that Redis Sentinel names now, or the
+//! nodes of a cluster.
 //!
 //! All threads of a process share what is known of the master. So a scrape reads from the server to which
 //! this process sends.
@@ -6,8 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::cluster::Cluster;
 use super::connection::{Connection, Target};
 use super::options::{Address, RedisOptions};
+use super::route::Route;
 use super::sentinel::{Sentinels, check_role};
 use super::socket::SocketSlot;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -21,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The way to the server of a store, for one process.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    /// `None` if the options name the server.
+    /// `None` if the options name the server, or a cluster.
     watch: Option<Mutex<Watch>>,
 }
 
@@ -46,7 +49,7 @@ impl Servers {
         Self { watch }
     }
 
-    /// Connects to the server. A Sentinel is always asked for it, and the server must be a master then. If no
+    /// Connects to the server, or to a cluster. A Sentinel is always asked for it, and the server must be a master then. If no
     /// Sentinel answers, the last known master is tried.
     pub(crate) fn open(
         &self,
@@ -54,27 +57,31 @@ impl Servers {
         deadline: Instant,
         slot: Option<&Arc<SocketSlot>>,
         idle: &mut dyn FnMut(),
-    ) -> Result<Connection> {
+    ) -> Result<Route> {
+        if let Address::Cluster { nodes } = &options.address {
+            return Ok(Route::Cluster(Cluster::open(nodes, options, deadline, slot, idle)?));
+        }
         let Some(watch) = &self.watch else {
-            return Connection::open(Target::server(&options.address, options), deadline, slot, idle);
+            let target = Target::server(&options.address, options);
+            return Connection::open(target, deadline, slot, idle).map(Route::from);
         };
         let master = lock(watch).find(options, deadline)?;
         let mut connection = Connection::open(Target::server(&master, options), deadline, slot, idle)?;
         check_role(&mut connection, deadline)?;
-        Ok(connection)
+        Ok(connection.into())
     }
 
     /// Notes the master to which a connection was made elsewhere.
-    pub(crate) fn learn(&self, connection: &Connection) {
-        if let Some(watch) = &self.watch {
+    pub(crate) fn learn(&self, route: &Route) {
+        if let (Some(watch), Route::Server { connection, .. }) = (&self.watch, route) {
             lock(watch).master = Some(connection.address().clone());
         }
     }
 
-    /// Returns whether a connection still leads to the server of the store, as far as known. Asks a Sentinel
+    /// Returns whether a route still leads to the server of the store, as far as known. Asks a Sentinel
     /// if the last answer is a second old.
-    pub(crate) fn is_current(&self, options: &RedisOptions, connection: &Connection) -> bool {
-        let Some(watch) = &self.watch else { return true };
+    pub(crate) fn is_current(&self, options: &RedisOptions, route: &Route) -> bool {
+        let (Some(watch), Route::Server { connection, .. }) = (&self.watch, route) else { return true };
         let mut watch = lock(watch);
         watch.look(options);
         watch.master.as_ref().is_none_or(|master| master == connection.address())

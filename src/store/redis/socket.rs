@@ -30,22 +30,24 @@ const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: i32 = 0;
 
-/// The number of a connection's socket, if the connection is open.
+/// The numbers of the sockets of open connections: of one connection, or of those to the nodes of a cluster.
 #[derive(Debug, Default)]
-pub(crate) struct SocketSlot(Mutex<Option<Noted>>);
+pub(crate) struct SocketSlot(Mutex<Vec<Noted>>);
 
 impl SocketSlot {
-    fn put(&self, socket: Option<Noted>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = socket;
+    fn put(&self, socket: Noted) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
     }
 
-    /// Closes the socket of the parent in a forked child. A thread that opened or closed the connection at the
-    /// fork holds the lock for ever. Then the child keeps the socket, which costs it one descriptor.
+    fn take(&self, socket: Noted) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|noted| *noted != socket);
+    }
+
+    /// Closes the sockets of the parent in a forked child. A thread that opened or closed a connection at the
+    /// fork holds the lock for ever. Then the child keeps the sockets, which costs it as many descriptors.
     pub(crate) fn close_inherited(&self) {
-        if let Ok(mut socket) = self.0.try_lock()
-            && let Some(socket) = socket.take()
-        {
-            socket.close_inherited();
+        if let Ok(mut sockets) = self.0.try_lock() {
+            sockets.drain(..).for_each(Noted::close_inherited);
         }
     }
 }
@@ -112,8 +114,10 @@ impl Socket {
 
     /// Notes the number of the socket in `slot`.
     pub(crate) fn show_in(&mut self, slot: &Arc<SocketSlot>) {
-        slot.put(Some(self.noted));
-        self.slot = Some(Arc::clone(slot));
+        if let Some(before) = self.slot.replace(Arc::clone(slot)) {
+            before.take(self.noted);
+        }
+        slot.put(self.noted);
     }
 
     /// Returns the socket after checking that its number still refers to it.
@@ -150,7 +154,7 @@ impl Drop for Socket {
         // This runs before the socket is closed. Afterwards the number may belong to another file of the
         // program.
         if let Some(slot) = &self.slot {
-            slot.put(None);
+            slot.take(self.noted);
         }
         if self.noted.is_same() {
             // SAFETY: this is the only place that drops it, and it is not used afterwards.

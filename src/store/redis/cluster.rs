@@ -1,0 +1,554 @@
+//! Connections to the nodes of a Redis Cluster, and the exchange of commands with them.
+//!
+//! A command goes to the node that serves the hash slot of its key. The slots may move at any time: a node
+//! that no longer serves a slot names the one that does. A node that cannot be reached costs only the keys
+//! that it serves: each of their commands gets an error of the code [`NODE`], and the other commands are
+//! answered. Every command may be sent a second time, so repeating it must be harmless.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use super::connection::{Connection, SMALL, Target, command, refused};
+use super::hash_slot::{slot_of, slot_of_key};
+use super::options::{Address, RedisOptions};
+use super::reply::{NODE, describe, details};
+use super::slot_map::{Redirection, SlotMap};
+use super::socket::{SocketSlot, Terms};
+use crate::model::error::{Error, ErrorKind, Result};
+
+/// How often the commands of an exchange are sent again to where they are redirected.
+const MAX_ROUNDS: u32 = 16;
+
+/// How long to wait before a command is sent again whose slot is being moved.
+const MOVING_PAUSE: Duration = Duration::from_millis(10);
+
+/// How many rounds wait for slots that are being moved. Then their keys wait alone.
+const MOVING_ROUNDS: u32 = 8;
+
+/// How long connecting may take to a node that could not be reached the last time. Meanwhile, the commands for
+/// other nodes wait.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a node that could not be reached is left alone: first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A cluster, as far as this process knows it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    map: SlotMap,
+    nodes: Vec<Node>,
+    slot: Option<Arc<SocketSlot>>,
+    /// How many connections were made that nobody has asked about yet.
+    opened: u64,
+    /// Whether a connection ever broke during an exchange. What was sent on it may still arrive.
+    has_failed: bool,
+    /// The slots of which some keys are at another node already than the map says.
+    moving: HashSet<u16>,
+}
+
+/// A master, or a node that has been one.
+#[derive(Debug)]
+struct Node {
+    address: Address,
+    connection: Option<Connection>,
+    down: Option<Down>,
+    /// Whether the node has applied a batch on the present connection.
+    has_applied: bool,
+    /// Whether a reply to a posted command is outstanding.
+    is_posted: bool,
+}
+
+/// A node that could not be reached.
+#[derive(Debug)]
+struct Down {
+    reason: String,
+    pause: Duration,
+    until: Instant,
+}
+
+/// What an exchange with one node has come to.
+enum Outcome {
+    Replies(Vec<Value>),
+    /// The connection broke. A new one may do.
+    Broken,
+    /// The node cannot be reached.
+    Down(String),
+}
+
+impl Cluster {
+    /// Learns the slots from one of the `seeds`, which are tried one after the other.
+    pub(crate) fn open(
+        seeds: &[Address],
+        options: &RedisOptions,
+        deadline: Instant,
+        slot: Option<&Arc<SocketSlot>>,
+        idle: &mut dyn FnMut(),
+    ) -> Result<Self> {
+        let mut cluster = Self {
+            map: SlotMap::default(),
+            nodes: Vec::new(),
+            slot: slot.cloned(),
+            opened: 0,
+            has_failed: false,
+            moving: HashSet::new(),
+        };
+        let mut last = Error::new(ErrorKind::Configuration, "a cluster needs a node");
+        for (seed, left) in seeds.iter().zip((1..=seeds.len()).rev()) {
+            let target = Target::server(seed, options);
+            let mut connection = match Connection::open(target, share_of(deadline, left), slot, idle) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            match ask_for_slots(&mut connection, deadline) {
+                Ok(map) => {
+                    cluster.map = map;
+                    if cluster.map.nodes().contains(seed) {
+                        let index = cluster.index_of(seed);
+                        cluster.nodes[index].connection = Some(connection);
+                    }
+                    return Ok(cluster);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Returns how many connections were made since the last call.
+    pub(crate) fn take_opened(&mut self) -> u64 {
+        std::mem::take(&mut self.opened)
+    }
+
+    /// Returns whether a connection ever broke during an exchange.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Registers the sockets of all connections in `slot`, so that a forked child can close them.
+    pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
+        self.slot = Some(Arc::clone(slot));
+        for connection in self.nodes.iter_mut().filter_map(|node| node.connection.as_mut()) {
+            connection.register(slot);
+        }
+    }
+
+    /// Drops the connections that their nodes have ended, and returns whether there were some.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let mut some = false;
+        for node in &mut self.nodes {
+            if node.connection.as_mut().is_some_and(Connection::has_ended) {
+                node.drop_connection();
+                some = true;
+            }
+        }
+        some
+    }
+
+    /// Sends commands and returns one reply for each. Commands without a key go to all nodes first, and get one
+    /// of the replies: an error if there is one. Fails if no node can be reached.
+    pub(crate) fn exchange(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        mut terms: Terms<'_>,
+    ) -> Result<Vec<Value>> {
+        let slots: Vec<Option<u16>> = commands.iter().map(slot_of).collect();
+        let mut replies: Vec<Option<Value>> = vec![None; commands.len()];
+        let keyless: Vec<usize> = (0..commands.len()).filter(|&index| slots[index].is_none()).collect();
+        if !keyless.is_empty() {
+            let chosen: Vec<Cmd> = keyless.iter().map(|&index| commands[index].clone()).collect();
+            for of_node in self.exchange_everywhere(options, &chosen, &mut terms)? {
+                for (&index, reply) in keyless.iter().zip(of_node) {
+                    let is_error = matches!(reply, Value::ServerError(_));
+                    if is_error || replies[index].is_none() {
+                        replies[index] = Some(reply);
+                    }
+                }
+            }
+        }
+        let mut waiting: Vec<(usize, u16)> =
+            slots.iter().enumerate().filter_map(|(index, slot)| Some((index, (*slot)?))).collect();
+        // Whether some node has answered, if only for another one.
+        let mut reached_any = waiting.is_empty();
+        for round in 0..MAX_ROUNDS {
+            if waiting.is_empty() {
+                break;
+            }
+            let is_last = round + 1 == MAX_ROUNDS || Instant::now() >= terms.deadline;
+            let mut again = Vec::new();
+            let mut must_refresh = false;
+            let mut is_moving = false;
+            for (node, mut group) in self.groups(&waiting, &mut replies) {
+                let chosen: Vec<&Cmd> = group.iter().map(|&(index, _)| &commands[index]).collect();
+                match self.exchange_with(node, options, &chosen, &mut terms) {
+                    Outcome::Replies(of_node) => {
+                        reached_any = true;
+                        for ((index, slot), reply) in group.into_iter().zip(of_node) {
+                            let reply = self.follow_ask(node, options, &commands[index], reply, &mut terms);
+                            let waits = match code_of(&reply) {
+                                "MOVED" => {
+                                    self.note_moved(node, &reply);
+                                    must_refresh = true;
+                                    true
+                                }
+                                "TRYAGAIN" => {
+                                    is_moving = true;
+                                    round < MOVING_ROUNDS
+                                }
+                                "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" | "OOM" | "MISCONF"
+                                | "NOREPLICAS" | "BUSY" => {
+                                    must_refresh = true;
+                                    false
+                                }
+                                _ => {
+                                    replies[index] = Some(reply);
+                                    continue;
+                                }
+                            };
+                            if waits && !is_last {
+                                again.push((index, slot));
+                            } else {
+                                replies[index] = Some(self.not_served(node, &reply));
+                            }
+                        }
+                    }
+                    Outcome::Broken if !is_last => again.append(&mut group),
+                    Outcome::Broken => {
+                        let reason = format!("the connection to {} breaks", self.nodes[node].address);
+                        group.iter().for_each(|&(index, _)| replies[index] = Some(node_error(&reason)));
+                    }
+                    Outcome::Down(reason) => {
+                        // Another node may have taken over its slots.
+                        reached_any |= self.refresh(options, &mut terms);
+                        for (index, slot) in group {
+                            let is_elsewhere = self.map.node(slot).is_some_and(|serving| {
+                                *serving != self.nodes[node].address && !self.is_down(serving)
+                            });
+                            if is_elsewhere && !is_last {
+                                again.push((index, slot));
+                            } else {
+                                replies[index] = Some(node_error(&reason));
+                            }
+                        }
+                    }
+                }
+            }
+            if must_refresh {
+                self.refresh(options, &mut terms);
+            }
+            if is_moving && !again.is_empty() {
+                std::thread::sleep(MOVING_PAUSE);
+                (terms.idle)();
+            }
+            waiting = again;
+        }
+        if !reached_any && !commands.is_empty() {
+            let reason = self.nodes.iter().find_map(|node| Some(node.down.as_ref()?.reason.clone()));
+            let reason = reason.unwrap_or_else(|| "no node of the cluster can be reached".to_owned());
+            return Err(Error::new(ErrorKind::Unavailable, reason));
+        }
+        Ok(replies.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Exchanges commands with each node that can be reached. Fails if there is none.
+    pub(crate) fn exchange_everywhere(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        terms: &mut Terms<'_>,
+    ) -> Result<Vec<Vec<Value>>> {
+        let commands: Vec<&Cmd> = commands.iter().collect();
+        let mut all = Vec::new();
+        let mut last = None;
+        for address in self.map.nodes().to_vec() {
+            let node = self.index_of(&address);
+            let mut outcome = self.exchange_with(node, options, &commands, terms);
+            if matches!(outcome, Outcome::Broken) {
+                outcome = self.exchange_with(node, options, &commands, terms);
+            }
+            match outcome {
+                Outcome::Replies(replies) => all.push(replies),
+                Outcome::Broken => {}
+                Outcome::Down(reason) => last = Some(reason),
+            }
+        }
+        if all.is_empty() {
+            self.refresh(options, terms);
+            let reason = last.unwrap_or_else(|| "no node of the cluster can be reached".to_owned());
+            return Err(Error::new(ErrorKind::Unavailable, reason));
+        }
+        Ok(all)
+    }
+
+    /// Notes that the node of a key has applied a batch.
+    pub(crate) fn note_applied(&mut self, key: &str) {
+        let slot = slot_of_key(key.as_bytes());
+        let serving = self.map.node(slot).filter(|_| !self.moving.contains(&slot));
+        if let Some(node) = self.nodes.iter_mut().find(|node| Some(&node.address) == serving) {
+            node.has_applied = true;
+        }
+    }
+
+    /// Returns whether some node has applied a batch on its present connection.
+    pub(crate) fn has_applied(&self) -> bool {
+        self.nodes.iter().any(|node| node.has_applied)
+    }
+
+    /// Sends a command to every node that has applied a batch, without waiting for the replies.
+    pub(crate) fn post(&mut self, command: &Cmd, deadline: Instant) {
+        for node in self.nodes.iter_mut().filter(|node| node.has_applied) {
+            let Some(connection) = &mut node.connection else { continue };
+            match connection.post(command, Terms { deadline, memory: SMALL, idle: &mut || {} }) {
+                Ok(()) => node.is_posted = true,
+                Err(_) => node.drop_connection(),
+            }
+        }
+    }
+
+    /// Returns the replies to a posted command, each with the address of its node.
+    pub(crate) fn read_posted(&mut self, terms: Terms<'_>) -> Vec<(Address, Value)> {
+        let Terms { deadline, memory, idle } = terms;
+        let mut all = Vec::new();
+        for node in self.nodes.iter_mut().filter(|node| node.is_posted) {
+            node.is_posted = false;
+            let Some(connection) = &mut node.connection else { continue };
+            match connection.read_posted(Terms { deadline, memory, idle: &mut *idle }) {
+                Ok(reply) => all.push((node.address.clone(), reply)),
+                Err(_) => node.drop_connection(),
+            }
+        }
+        all
+    }
+
+    /// Returns whether the node at `address` serves a key.
+    pub(crate) fn is_served_by(&self, key: &str, address: &Address) -> bool {
+        let slot = slot_of_key(key.as_bytes());
+        !self.moving.contains(&slot) && self.map.node(slot) == Some(address)
+    }
+
+    /// Sorts commands by node. Those that no node serves get an error.
+    fn groups(
+        &mut self,
+        waiting: &[(usize, u16)],
+        replies: &mut [Option<Value>],
+    ) -> BTreeMap<usize, Vec<(usize, u16)>> {
+        let mut groups: BTreeMap<usize, Vec<(usize, u16)>> = BTreeMap::new();
+        for &(index, slot) in waiting {
+            match self.map.node(slot).cloned() {
+                Some(address) => groups.entry(self.index_of(&address)).or_default().push((index, slot)),
+                None => replies[index] = Some(node_error(&format!("no node serves slot {slot}"))),
+            }
+        }
+        groups
+    }
+
+    fn exchange_with(
+        &mut self,
+        index: usize,
+        options: &RedisOptions,
+        commands: &[&Cmd],
+        terms: &mut Terms<'_>,
+    ) -> Outcome {
+        let was_open = self.nodes[index].connection.is_some();
+        // A node that hangs must leave time for the others.
+        let deadline = share_of(terms.deadline, 2);
+        if let Err(reason) = self.connect(index, options, deadline, terms.idle) {
+            return Outcome::Down(reason);
+        }
+        let node = &mut self.nodes[index];
+        let Some(connection) = &mut node.connection else { return Outcome::Broken };
+        let owned: Vec<Cmd> = commands.iter().map(|&command| command.clone()).collect();
+        let part = Terms { deadline, memory: terms.memory, idle: &mut *terms.idle };
+        let result = connection.exchange(&owned, part);
+        self.has_failed |= result.is_err();
+        match result {
+            Ok(replies) => {
+                node.down = None;
+                Outcome::Replies(replies)
+            }
+            // The node may have been restarted since the connection was last used.
+            Err(error) if was_open && error.kind() != ErrorKind::Timeout => {
+                node.drop_connection();
+                Outcome::Broken
+            }
+            Err(error) => Outcome::Down(node.note_down(&error)),
+        }
+    }
+
+    /// Connects to a node unless there is a connection. The error says why it cannot be reached.
+    fn connect(
+        &mut self,
+        index: usize,
+        options: &RedisOptions,
+        deadline: Instant,
+        idle: &mut dyn FnMut(),
+    ) -> std::result::Result<(), String> {
+        let node = &mut self.nodes[index];
+        if node.connection.is_some() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let connect_by = match &node.down {
+            Some(down) if now < down.until => return Err(down.reason.clone()),
+            Some(_) => deadline.min(now + PATIENCE),
+            None => deadline.min(now + options.connect_timeout),
+        };
+        let target = Target::server(&node.address, options);
+        match Connection::open(target, connect_by, self.slot.as_ref(), idle) {
+            Ok(connection) => {
+                node.connection = Some(connection);
+                self.opened += 1;
+                Ok(())
+            }
+            Err(error) => Err(node.note_down(&error)),
+        }
+    }
+
+    /// Sends a command to the node that an `ASK` names. Returns its reply, or the reply if it is another.
+    fn follow_ask(
+        &mut self,
+        asked: usize,
+        options: &RedisOptions,
+        asking: &Cmd,
+        reply: Value,
+        terms: &mut Terms<'_>,
+    ) -> Value {
+        let Value::ServerError(error) = &reply else { return reply };
+        if error.code() != "ASK" {
+            return reply;
+        }
+        let Some(to) = Redirection::read(&details(error), &self.nodes[asked].address) else { return reply };
+        let node = self.index_of(&to.node);
+        self.moving.insert(to.slot);
+        match self.exchange_with(node, options, &[&redis::cmd("ASKING"), asking], terms) {
+            Outcome::Replies(mut replies) => replies.pop().unwrap_or_default(),
+            Outcome::Broken => node_error(&format!("the connection to {} broke", to.node)),
+            Outcome::Down(reason) => node_error(&reason),
+        }
+    }
+
+    fn note_moved(&mut self, asked: usize, reply: &Value) {
+        if let Value::ServerError(error) = reply
+            && let Some(moved) = Redirection::read(&details(error), &self.nodes[asked].address)
+        {
+            self.moving.remove(&moved.slot);
+            self.map.set(moved.slot, moved.node);
+        }
+    }
+
+    /// Asks the nodes one after the other for the slots, until one answers. Returns whether one has. If not, what
+    /// is known stays.
+    fn refresh(&mut self, options: &RedisOptions, terms: &mut Terms<'_>) -> bool {
+        for index in 0..self.nodes.len() {
+            let deadline = share_of(terms.deadline, 2);
+            if self.connect(index, options, deadline, terms.idle).is_err() {
+                continue;
+            }
+            let node = &mut self.nodes[index];
+            let Some(connection) = &mut node.connection else { continue };
+            match ask_for_slots(connection, deadline) {
+                Ok(map) => {
+                    self.map = map;
+                    self.moving.clear();
+                    self.forget_strangers();
+                    return true;
+                }
+                Err(_) => node.drop_connection(),
+            }
+        }
+        false
+    }
+
+    /// Drops the connections to nodes that serve no slot. The nodes stay known, because the others may be down.
+    fn forget_strangers(&mut self) {
+        for node in &mut self.nodes {
+            if !self.map.nodes().contains(&node.address) {
+                node.drop_connection();
+            }
+        }
+    }
+
+    fn is_down(&self, address: &Address) -> bool {
+        let now = Instant::now();
+        self.nodes
+            .iter()
+            .any(|node| node.address == *address && node.down.as_ref().is_some_and(|down| now < down.until))
+    }
+
+    fn not_served(&self, node: usize, reply: &Value) -> Value {
+        let reason = match reply {
+            Value::ServerError(error) => describe(error),
+            _ => "it is not served".to_owned(),
+        };
+        node_error(&format!("{} says: {reason}", self.nodes[node].address))
+    }
+
+    fn index_of(&mut self, address: &Address) -> usize {
+        if let Some(index) = self.nodes.iter().position(|node| node.address == *address) {
+            return index;
+        }
+        let address = address.clone();
+        self.nodes.push(Node { address, connection: None, down: None, has_applied: false, is_posted: false });
+        self.nodes.len() - 1
+    }
+}
+
+impl Node {
+    fn drop_connection(&mut self) {
+        self.connection = None;
+        self.has_applied = false;
+        self.is_posted = false;
+    }
+
+    /// Notes that the node cannot be reached, and returns the reason.
+    fn note_down(&mut self, error: &Error) -> String {
+        self.drop_connection();
+        let pause = self.down.as_ref().map_or(FIRST_PAUSE, |down| (down.pause * 2).min(LONGEST_PAUSE));
+        let reason = error.message().to_owned();
+        self.down = Some(Down { reason: reason.clone(), pause, until: Instant::now() + pause });
+        reason
+    }
+}
+
+fn ask_for_slots(connection: &mut Connection, deadline: Instant) -> Result<SlotMap> {
+    let terms = Terms { deadline, memory: SMALL, idle: &mut || {} };
+    let reply = connection.exchange(&[command("CLUSTER", &["SLOTS"])], terms)?.pop().unwrap_or_default();
+    let address = connection.address();
+    if let Value::ServerError(error) = &reply {
+        return Err(refused(address, error));
+    }
+    match SlotMap::read(reply, address) {
+        Some(map) if !map.nodes().is_empty() => Ok(map),
+        Some(_) => Err(Error::new(ErrorKind::Unavailable, format!("{address}: no node serves a slot yet"))),
+        None => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{address} answered CLUSTER SLOTS with something else"),
+        )),
+    }
+}
+
+/// Returns the error of a command whose node does not serve it.
+fn node_error(reason: &str) -> Value {
+    let line = format!("-{NODE} {}\r\n", reason.replace(['\r', '\n'], " "));
+    redis::parse_redis_value(line.as_bytes()).unwrap_or_default()
+}
+
+fn code_of(reply: &Value) -> &str {
+    match reply {
+        Value::ServerError(error) => error.code(),
+        _ => "",
+    }
+}
+
+/// Returns the end of the first of `count` equal parts of the time until `deadline`.
+fn share_of(deadline: Instant, count: usize) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / u32::try_from(count).unwrap_or(1)
+}

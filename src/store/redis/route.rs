@@ -1,0 +1,159 @@
+//! The way to the values of a store: a connection to one server, or to the nodes of a cluster.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use super::cluster::Cluster;
+use super::connection::{Connection, SMALL};
+use super::options::{Address, RedisOptions};
+use super::socket::{SocketSlot, Terms};
+use crate::model::error::Result;
+
+/// An open way.
+#[derive(Debug)]
+pub(crate) enum Route {
+    Server {
+        connection: Connection,
+        /// Whether the server has applied a batch on this connection.
+        has_applied: bool,
+    },
+    Cluster(Cluster),
+}
+
+/// The reply of one server to a posted command.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    /// The node of a cluster that has replied.
+    node: Option<Address>,
+    pub(crate) reply: Value,
+}
+
+impl Route {
+    /// Sends commands and reads one reply for each. After an error the route must be dropped.
+    pub(crate) fn exchange(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        terms: Terms<'_>,
+    ) -> Result<Vec<Value>> {
+        match self {
+            Self::Server { connection, .. } => connection.exchange(commands, terms),
+            Self::Cluster(cluster) => cluster.exchange(options, commands, terms),
+        }
+    }
+
+    /// Sends commands without keys to each server, and returns the replies by server.
+    pub(crate) fn exchange_everywhere(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        mut terms: Terms<'_>,
+    ) -> Result<Vec<Vec<Value>>> {
+        match self {
+            Self::Server { connection, .. } => Ok(vec![connection.exchange(commands, terms)?]),
+            Self::Cluster(cluster) => cluster.exchange_everywhere(options, commands, &mut terms),
+        }
+    }
+
+    /// Sends a command to each server that has applied a batch, without waiting for the replies, which must be
+    /// [read](Self::read_posted) before anything else is done. Returns whether all connections are sound.
+    pub(crate) fn post(&mut self, command: &Cmd, deadline: Instant) -> bool {
+        match self {
+            Self::Server { connection, .. } => {
+                let terms = Terms { deadline, memory: SMALL, idle: &mut || {} };
+                connection.post(command, terms).is_ok()
+            }
+            Self::Cluster(cluster) => {
+                cluster.post(command, deadline);
+                true
+            }
+        }
+    }
+
+    /// Reads the replies to a posted command. `None` if the connection to the only server broke.
+    pub(crate) fn read_posted(&mut self, terms: Terms<'_>) -> Option<Vec<Posted>> {
+        match self {
+            Self::Server { connection, .. } => {
+                let reply = connection.read_posted(terms).ok()?;
+                Some(vec![Posted { node: None, reply }])
+            }
+            Self::Cluster(cluster) => {
+                let replies = cluster.read_posted(terms).into_iter();
+                Some(replies.map(|(node, reply)| Posted { node: Some(node), reply }).collect())
+            }
+        }
+    }
+
+    /// Returns whether a reply is that of the server which holds a key.
+    pub(crate) fn concerns(&self, posted: &Posted, key: &str) -> bool {
+        match (self, &posted.node) {
+            (Self::Cluster(cluster), Some(node)) => cluster.is_served_by(key, node),
+            _ => true,
+        }
+    }
+
+    /// Notes that the server of a key has applied a batch.
+    pub(crate) fn note_applied(&mut self, key: &str) {
+        match self {
+            Self::Server { has_applied, .. } => *has_applied = true,
+            Self::Cluster(cluster) => cluster.note_applied(key),
+        }
+    }
+
+    /// Returns whether a server has applied a batch on its present connection.
+    pub(crate) fn has_applied(&self) -> bool {
+        match self {
+            Self::Server { has_applied, .. } => *has_applied,
+            Self::Cluster(cluster) => cluster.has_applied(),
+        }
+    }
+
+    /// Returns whether a server has ended its connection. Does not wait. Must not be called while a reply is
+    /// outstanding.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Server { connection, .. } => connection.has_ended(),
+            Self::Cluster(cluster) => cluster.has_ended(),
+        }
+    }
+
+    /// Returns how many connections were made since the last call, after the first.
+    pub(crate) fn take_opened(&mut self) -> u64 {
+        match self {
+            Self::Server { .. } => 0,
+            Self::Cluster(cluster) => cluster.take_opened(),
+        }
+    }
+
+    /// Returns whether a connection broke that was replaced since.
+    pub(crate) fn has_failed(&self) -> bool {
+        match self {
+            Self::Server { .. } => false,
+            Self::Cluster(cluster) => cluster.has_failed(),
+        }
+    }
+
+    /// Returns the id of the present run of the server, if there is one server and it has told.
+    pub(crate) fn run_id(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Server { connection, .. } => connection.run_id(),
+            Self::Cluster(_) => None,
+        }
+    }
+
+    /// Stores the numbers of the sockets in `slot`, so that a forked child can close them.
+    pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
+        match self {
+            Self::Server { connection, .. } => connection.register(slot),
+            Self::Cluster(cluster) => cluster.register(slot),
+        }
+    }
+}
+
+impl From<Connection> for Route {
+    fn from(connection: Connection) -> Self {
+        Self::Server { connection, has_applied: false }
+    }
+}
