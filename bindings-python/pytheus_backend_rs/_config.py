@@ -19,7 +19,18 @@ _NATIVE_METHODS = "native_methods"
 #: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
 #: against this.
 OWN_OPTIONS = {
-    "redis": ("host", "port", "unix_socket_path", "url", "ssl", "sentinels", "service_name", "cluster", "startup_nodes", _NATIVE_METHODS),
+    "redis": (
+        "host",
+        "port",
+        "unix_socket_path",
+        "url",
+        "ssl",
+        "sentinels",
+        "service_name",
+        "cluster",
+        "startup_nodes",
+        _NATIVE_METHODS,
+    ),
     "shm": ("path", "url", _NATIVE_METHODS),
     "memory": (_NATIVE_METHODS,),
 }
@@ -99,8 +110,8 @@ def redis_url(config: Mapping[str, Any]) -> str:
         hosts = _hosts("sentinels", sentinels)
         base = f"{scheme}-sentinel://{hosts}/{quote(_text('service_name', service), safe='')}"
     elif is_cluster:
-        place_of_node = (place.get("host", "127.0.0.1"), place.get("port", 6379))
-        base = f"{scheme}-cluster://{_hosts('startup_nodes', nodes if nodes is not None else [place_of_node])}"
+        node = (place.get("host", "127.0.0.1"), place.get("port", 6379))
+        base = f"{scheme}-cluster://{_hosts('startup_nodes', [node] if nodes is None else nodes)}"
     elif url is not None:
         base = _text("url", url)
     elif socket_path is not None:
