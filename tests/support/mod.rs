@@ -51,6 +51,11 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Returns the server program of the tests: what the variable PYTHEUS_TEST_REDIS_SERVER names, or redis-server.
+pub fn server_program() -> PathBuf {
+    std::env::var_os("PYTHEUS_TEST_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from)
+}
+
 /// A redis-server process that belongs to one test.
 pub struct Server {
     port: u16,
@@ -72,6 +77,12 @@ impl Server {
             if server.try_run() {
                 return server;
             }
+            let output = server.output();
+            assert!(
+                output.contains("in use"),
+                "{} does not start with {arguments:?}. It says: {output}",
+                server_program().display()
+            );
         }
     }
 
@@ -87,11 +98,28 @@ impl Server {
 
     /// Starts the server on its port, for the first time or after [`kill`](Self::kill).
     pub fn run(&mut self) {
-        assert!(self.try_run(), "redis-server does not start at port {}: is the port taken?", self.port);
+        let program = server_program();
+        assert!(
+            self.try_run(),
+            "{} does not start at port {}. It says: {}",
+            program.display(),
+            self.port,
+            self.output()
+        );
+    }
+
+    /// Returns what the server has written since its last start.
+    fn output(&self) -> String {
+        std::fs::read_to_string(self.output_file()).unwrap_or_default()
+    }
+
+    fn output_file(&self) -> PathBuf {
+        self.folder.join("output")
     }
 
     fn try_run(&mut self) -> bool {
-        let mut command = Command::new("redis-server");
+        let program = server_program();
+        let mut command = Command::new(&program);
         if self.arguments.iter().any(|argument| argument == "--sentinel") {
             // A Sentinel keeps what it knows in its configuration.
             let file = self.folder.join("sentinel.conf");
@@ -102,7 +130,8 @@ impl Server {
         command.args(["--appendonly", "no", "--daemonize", "no"]);
         command.args(["--unixsocket", &self.unix_socket().to_string_lossy()]);
         command.arg("--dir").arg(&self.folder).args(&self.arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let output = std::fs::File::create(self.output_file()).unwrap();
+        command.stdout(output.try_clone().unwrap()).stderr(output);
         // SAFETY: prctl is a plain system call. The server ends with the thread that started it, even if
         // the test is killed.
         unsafe {
@@ -112,7 +141,7 @@ impl Server {
             });
         }
         let process = command.spawn().unwrap_or_else(|error| {
-            panic!("these tests need redis-server (apt-get install redis-server); it cannot be run: {error}")
+            panic!("these tests need redis-server (apt-get install redis-server); {program:?} cannot be run: {error}")
         });
         let pid = process.id();
         self.process = Some(process);
