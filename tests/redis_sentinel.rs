@@ -218,6 +218,7 @@ fn an_idle_process_asks_nothing_once_the_replicas_have_everything() {
     flush(&backend);
     let asked = || sentinel.passed(Direction::Request);
     assert!(asked() > 0);
+    // That a process asks nothing can only be seen by giving it time to ask.
     wait_until("it is silent for longer than the pause between two questions", || {
         let before = asked();
         std::thread::sleep(Duration::from_millis(2_500));

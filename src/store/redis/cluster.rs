@@ -16,7 +16,7 @@ use super::hash_slot::{slot_of, slot_of_key};
 use super::options::{Address, RedisOptions};
 use super::reply::{NODE, describe, details};
 use super::slot_map::{Redirection, SlotMap};
-use super::socket::{SocketSlot, Terms};
+use super::socket::{SocketSlot, Terms, share_of};
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// How often the commands of an exchange are sent again to where they are redirected.
@@ -42,7 +42,7 @@ pub(crate) struct Cluster {
     map: SlotMap,
     nodes: Vec<Node>,
     slot: Option<Arc<SocketSlot>>,
-    /// How many connections were made that nobody has asked about yet.
+    /// How many connections this process has made since [`take_opened`](Self::take_opened) was last called.
     opened: u64,
     /// Whether a connection ever broke during an exchange. What was sent on it may still arrive.
     has_failed: bool,
@@ -545,10 +545,4 @@ fn code_of(reply: &Value) -> &str {
         Value::ServerError(error) => error.code(),
         _ => "",
     }
-}
-
-/// Returns the end of the first of `count` equal parts of the time until `deadline`.
-fn share_of(deadline: Instant, count: usize) -> Instant {
-    let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / u32::try_from(count).unwrap_or(1)
 }

@@ -15,7 +15,7 @@ use super::client_name::client_name;
 use super::options::{Address, RedisOptions};
 use super::reply::text;
 use super::resolver::resolve;
-use super::socket::{Socket, SocketSlot, Terms, is_timeout};
+use super::socket::{Socket, SocketSlot, Terms, is_timeout, share_of};
 use super::tls::{self, Tls};
 use super::transport::Transport;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -111,9 +111,7 @@ impl Connection {
     ) -> Result<Self> {
         let mut last = late(target.address);
         for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-            let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1);
-            match Self::open_at(target, address, now + share, slot, idle) {
+            match Self::open_at(target, address, share_of(deadline, left), slot, idle) {
                 Ok(connection) => return Ok(connection),
                 // The server has answered, so another address would not help.
                 Err(failure) if failure.is_refusal => return Err(failure.error),

@@ -12,7 +12,7 @@ use redis::Value;
 use super::connection::{Connection, SMALL, Target, command, refused};
 use super::options::{Address, RedisOptions};
 use super::reply::{shown, text};
-use super::socket::{SocketSlot, Terms};
+use super::socket::{SocketSlot, Terms, share_of};
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// The Sentinels of one service, and the connection to the one that answered last.
@@ -133,12 +133,6 @@ pub(crate) fn check_role(connection: &mut Connection, deadline: Instant) -> Resu
             Err(Error::new(ErrorKind::Unavailable, message))
         }
     }
-}
-
-/// Returns the end of the first of `count` equal parts of the time until `deadline`.
-fn share_of(deadline: Instant, count: usize) -> Instant {
-    let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / u32::try_from(count).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::connection::{Connection, Target};
 use super::options::{Address, RedisOptions};
 use super::route::Route;
 use super::sentinel::{Sentinels, check_role};
-use super::socket::SocketSlot;
-use crate::model::error::{Error, ErrorKind, Result};
+use super::socket::{SocketSlot, share_of};
+use crate::model::error::Result;
 
 /// How often a Sentinel is asked, while commands are exchanged, whether the master is still the same.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -98,15 +98,12 @@ impl Servers {
 impl Watch {
     fn find(&mut self, options: &RedisOptions, deadline: Instant) -> Result<Address> {
         // Half of the time is left for connecting to the server.
-        let now = Instant::now();
-        let found = self.sentinels.master(options, now + deadline.saturating_duration_since(now) / 2);
+        let found = self.sentinels.master(options, share_of(deadline, 2));
         self.asked_at = Some(Instant::now());
-        match (found, &self.master) {
-            (Ok(master), _) => self.master = Some(master),
-            (Err(error), None) => return Err(error),
-            (Err(_), Some(_)) => {}
+        match found {
+            Ok(master) => Ok(self.master.insert(master).clone()),
+            Err(error) => self.master.clone().ok_or(error),
         }
-        self.master.clone().ok_or_else(|| Error::new(ErrorKind::Unavailable, "no master is known"))
     }
 
     /// Asks if it is time to. Without an answer, the master that is known stays.

@@ -229,6 +229,12 @@ fn closed_by_program() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the program has closed the descriptor of the connection")
 }
 
+/// Returns the end of the first of `count` equal parts of the time until `deadline`.
+pub(crate) fn share_of(deadline: Instant, count: usize) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / u32::try_from(count).unwrap_or(1)
+}
+
 fn remaining(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }

@@ -306,7 +306,7 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
-/// Accepts certificates that are known beforehand, whoever has issued them and whether or not they have expired.
+/// Accepts the certificates that the program has named, whoever has issued them, even if they have expired.
 #[derive(Debug)]
 struct Pinned {
     pinned: Vec<CertificateDer<'static>>,

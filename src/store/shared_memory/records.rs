@@ -186,7 +186,7 @@ fn reuse(file: &SharedFile, index: &Index<'_>, slot: u64, offset: u64, wanted: &
 /// Appends a record behind the committed end, and publishes it. Returns its offset.
 fn append(file: &SharedFile, index: &mut Index<'_>, slot: u64, wanted: &Contents<'_>) -> Result<u64> {
     let (offset, end) = write_behind(file, index.end(), wanted)?;
-    // Until the record is committed, the slot leads behind the committed end, which is as good as empty.
+    // The slot leads behind the committed end until the writer commits the record. Readers take it for empty.
     index.set(slot, Entry::slot(offset, wanted.hash(file)))?;
     index.appended(end)?;
     Ok(offset)
