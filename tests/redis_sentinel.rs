@@ -208,6 +208,26 @@ fn a_scrape_reads_from_the_server_that_has_become_the_master() {
 }
 
 #[test]
+fn an_idle_process_leaves_a_master_that_was_deposed_without_a_word() {
+    let trio = Trio::start();
+    let backend = Backend::open(&url(&trio, "")).unwrap();
+    let total = counter(&backend, "requests_total");
+    total.inc(1.0).unwrap();
+    flush(&backend);
+    wait_until("it is replicated", || {
+        trio.servers.replicas.iter().all(|one| one.value("requests_total") == 1.0)
+    });
+    trio.servers.cut();
+    total.inc(2.0).unwrap();
+    flush(&backend);
+    // The connection stays open, and nothing is counted any more.
+    trio.part_from_master();
+    let master = trio.await_another_than(trio.servers.master.port());
+    wait_until("it is sent again", || trio.at(master).value("requests_total") == 3.0);
+    assert_eq!(backend.statistics().losses, 0);
+}
+
+#[test]
 fn an_idle_process_asks_nothing_once_the_replicas_have_everything() {
     let trio = Trio::start();
     let sentinel = Proxy::start(trio.sentinels[0].port());

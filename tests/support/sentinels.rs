@@ -88,10 +88,11 @@ impl Trio {
     }
 
     /// Keeps the Sentinels away from the master, which existing clients still reach. A Sentinel that may not
-    /// log in calls PING as the default user.
+    /// log in goes on as the default user, who may then do nothing of what a Sentinel does.
     pub fn part_from_master(&self) {
-        self.servers.master.run_words::<()>("ACL SETUSER default -ping");
-        self.servers.master.run_words::<()>(&format!("ACL SETUSER {USER} off"));
-        self.servers.master.run_words::<()>(&format!("CLIENT KILL USER {USER}"));
+        let master = &self.servers.master;
+        master.run_words::<()>(&format!("ACL SETUSER {USER} off"));
+        master.run_words::<()>(&format!("CLIENT KILL USER {USER}"));
+        master.run_words::<()>("ACL SETUSER default -ping -info -multi -slaveof -replicaof -client|kill");
     }
 }

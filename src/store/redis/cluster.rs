@@ -79,6 +79,38 @@ enum Outcome {
     Down(String),
 }
 
+/// A command with a key: its index among the commands of an exchange, and its slot.
+#[derive(Clone, Copy)]
+struct Keyed {
+    index: usize,
+    slot: u16,
+}
+
+/// One sending of the commands that have no reply yet.
+#[derive(Default)]
+struct Round {
+    number: u32,
+    /// Whether no round follows, so that each command gets what it has.
+    is_last: bool,
+    replies: Vec<(usize, Value)>,
+    again: Vec<Keyed>,
+    /// Whether the slots must be asked for.
+    must_refresh: bool,
+    /// Whether a slot is being moved.
+    is_moving: bool,
+}
+
+impl Round {
+    /// Has a command sent again if it `may` be. Otherwise it gets this error.
+    fn retry(&mut self, keyed: Keyed, may: bool, error: impl FnOnce() -> Value) {
+        if may && !self.is_last {
+            self.again.push(keyed);
+        } else {
+            self.replies.push((keyed.index, error()));
+        }
+    }
+}
+
 impl Cluster {
     /// Learns the slots from one of the `seeds`, which are tried one after the other.
     pub(crate) fn open(
@@ -159,102 +191,117 @@ impl Cluster {
         commands: &[Cmd],
         mut terms: Terms<'_>,
     ) -> Result<Vec<Value>> {
-        let slots: Vec<Option<u16>> = commands.iter().map(slot_of).collect();
         let mut replies: Vec<Option<Value>> = vec![None; commands.len()];
-        let keyless: Vec<usize> = (0..commands.len()).filter(|&index| slots[index].is_none()).collect();
+        let mut waiting = Vec::new();
+        let mut keyless = Vec::new();
+        for (index, command) in commands.iter().enumerate() {
+            match slot_of(command) {
+                Some(slot) => waiting.push(Keyed { index, slot }),
+                None => keyless.push(index),
+            }
+        }
         if !keyless.is_empty() {
             let chosen: Vec<Cmd> = keyless.iter().map(|&index| commands[index].clone()).collect();
             for of_node in self.exchange_everywhere(options, &chosen, &mut terms)? {
                 for (&index, reply) in keyless.iter().zip(of_node) {
-                    let is_error = matches!(reply, Value::ServerError(_));
-                    if is_error || replies[index].is_none() {
+                    if replies[index].is_none() || matches!(reply, Value::ServerError(_)) {
                         replies[index] = Some(reply);
                     }
                 }
             }
         }
-        let mut waiting: Vec<(usize, u16)> =
-            slots.iter().enumerate().filter_map(|(index, slot)| Some((index, (*slot)?))).collect();
-        // Whether some node has answered, if only for another one.
-        let mut reached_any = waiting.is_empty();
-        for round in 0..MAX_ROUNDS {
-            if waiting.is_empty() {
-                break;
+        // Whether some node has answered, if only that another one serves a slot.
+        let mut is_reached = waiting.is_empty();
+        let mut number = 0;
+        while !waiting.is_empty() {
+            let is_last = number + 1 >= MAX_ROUNDS || Instant::now() >= terms.deadline;
+            let mut round = Round { number, is_last, ..Round::default() };
+            for (node, group) in self.groups(&waiting, &mut round) {
+                is_reached |= self.exchange_group(node, group, options, commands, &mut round, &mut terms);
             }
-            let is_last = round + 1 == MAX_ROUNDS || Instant::now() >= terms.deadline;
-            let mut again = Vec::new();
-            let mut must_refresh = false;
-            let mut is_moving = false;
-            for (node, mut group) in self.groups(&waiting, &mut replies) {
-                let chosen: Vec<&Cmd> = group.iter().map(|&(index, _)| &commands[index]).collect();
-                match self.exchange_with(node, options, &chosen, &mut terms) {
-                    Outcome::Replies(of_node) => {
-                        reached_any = true;
-                        for ((index, slot), reply) in group.into_iter().zip(of_node) {
-                            let reply = self.follow_ask(node, options, &commands[index], reply, &mut terms);
-                            let waits = match code_of(&reply) {
-                                "MOVED" => {
-                                    self.note_moved(node, &reply);
-                                    must_refresh = true;
-                                    true
-                                }
-                                "TRYAGAIN" => {
-                                    is_moving = true;
-                                    round < MOVING_ROUNDS
-                                }
-                                "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" | "OOM" | "MISCONF"
-                                | "NOREPLICAS" | "BUSY" => {
-                                    must_refresh = true;
-                                    false
-                                }
-                                _ => {
-                                    replies[index] = Some(reply);
-                                    continue;
-                                }
-                            };
-                            if waits && !is_last {
-                                again.push((index, slot));
-                            } else {
-                                replies[index] = Some(self.not_served(node, &reply));
-                            }
-                        }
-                    }
-                    Outcome::Broken if !is_last => again.append(&mut group),
-                    Outcome::Broken => {
-                        let reason = format!("the connection to {} breaks", self.nodes[node].address);
-                        group.iter().for_each(|&(index, _)| replies[index] = Some(node_error(&reason)));
-                    }
-                    Outcome::Down(reason) => {
-                        // Another node may have taken over its slots.
-                        reached_any |= self.refresh(options, &mut terms);
-                        for (index, slot) in group {
-                            let is_elsewhere = self.map.node(slot).is_some_and(|serving| {
-                                *serving != self.nodes[node].address && !self.is_down(serving)
-                            });
-                            if is_elsewhere && !is_last {
-                                again.push((index, slot));
-                            } else {
-                                replies[index] = Some(node_error(&reason));
-                            }
-                        }
-                    }
-                }
+            if round.must_refresh {
+                is_reached |= self.refresh(options, &mut terms);
             }
-            if must_refresh {
-                self.refresh(options, &mut terms);
-            }
-            if is_moving && !again.is_empty() {
+            if round.is_moving && !round.again.is_empty() {
+                // Nothing tells when the rest of the keys has arrived.
                 std::thread::sleep(MOVING_PAUSE);
                 (terms.idle)();
             }
-            waiting = again;
+            for (index, reply) in round.replies {
+                replies[index] = Some(reply);
+            }
+            waiting = round.again;
+            number += 1;
         }
-        if !reached_any && !commands.is_empty() {
+        if !is_reached {
             let reason = self.nodes.iter().find_map(|node| Some(node.down.as_ref()?.reason.clone()));
             let reason = reason.unwrap_or_else(|| "no node of the cluster can be reached".to_owned());
             return Err(Error::new(ErrorKind::Unavailable, reason));
         }
         Ok(replies.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Exchanges the commands of one node in one round. Returns whether some node has answered.
+    fn exchange_group(
+        &mut self,
+        node: usize,
+        group: Vec<Keyed>,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        round: &mut Round,
+        terms: &mut Terms<'_>,
+    ) -> bool {
+        let chosen: Vec<&Cmd> = group.iter().map(|keyed| &commands[keyed.index]).collect();
+        match self.exchange_with(node, options, &chosen, terms) {
+            Outcome::Replies(of_node) => {
+                for (keyed, reply) in group.into_iter().zip(of_node) {
+                    let reply = self.follow_ask(node, options, &commands[keyed.index], reply, terms);
+                    self.take_reply(node, keyed, reply, round);
+                }
+                true
+            }
+            Outcome::Broken => {
+                let reason = format!("the connection to {} breaks", self.nodes[node].address);
+                group.into_iter().for_each(|keyed| round.retry(keyed, true, || node_error(&reason)));
+                false
+            }
+            Outcome::Down(reason) => {
+                // Another node may have taken over its slots.
+                let is_reached = self.refresh(options, terms);
+                for keyed in group {
+                    let is_elsewhere = self.map.node(keyed.slot).is_some_and(|serving| {
+                        *serving != self.nodes[node].address && !self.is_down(serving)
+                    });
+                    round.retry(keyed, is_elsewhere, || node_error(&reason));
+                }
+                is_reached
+            }
+        }
+    }
+
+    /// Keeps the reply of a node, or has the command sent again.
+    fn take_reply(&mut self, node: usize, keyed: Keyed, reply: Value, round: &mut Round) {
+        let may_retry = match code_of(&reply) {
+            "MOVED" => {
+                self.note_moved(node, &reply);
+                round.must_refresh = true;
+                true
+            }
+            "TRYAGAIN" => {
+                round.is_moving = true;
+                round.number < MOVING_ROUNDS
+            }
+            "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" | "OOM" | "MISCONF" | "NOREPLICAS"
+            | "BUSY" => {
+                round.must_refresh = true;
+                false
+            }
+            _ => {
+                round.replies.push((keyed.index, reply));
+                return;
+            }
+        };
+        round.retry(keyed, may_retry, || self.not_served(node, &reply));
     }
 
     /// Exchanges commands with each node that can be reached. Fails if there is none.
@@ -334,16 +381,16 @@ impl Cluster {
     }
 
     /// Sorts commands by node. Those that no node serves get an error.
-    fn groups(
-        &mut self,
-        waiting: &[(usize, u16)],
-        replies: &mut [Option<Value>],
-    ) -> BTreeMap<usize, Vec<(usize, u16)>> {
-        let mut groups: BTreeMap<usize, Vec<(usize, u16)>> = BTreeMap::new();
-        for &(index, slot) in waiting {
-            match self.map.node(slot).cloned() {
-                Some(address) => groups.entry(self.index_of(&address)).or_default().push((index, slot)),
-                None => replies[index] = Some(node_error(&format!("no node serves slot {slot}"))),
+    fn groups(&mut self, waiting: &[Keyed], round: &mut Round) -> BTreeMap<usize, Vec<Keyed>> {
+        let mut groups: BTreeMap<usize, Vec<Keyed>> = BTreeMap::new();
+        for &keyed in waiting {
+            match self.map.node(keyed.slot).cloned() {
+                Some(address) => groups.entry(self.index_of(&address)).or_default().push(keyed),
+                None => {
+                    let reason = format!("no node serves slot {}", keyed.slot);
+                    round.replies.push((keyed.index, node_error(&reason)));
+                    round.must_refresh = true;
+                }
             }
         }
         groups

@@ -213,15 +213,9 @@ impl Link {
         commands: &[Cmd],
         idle: &mut dyn FnMut(),
     ) -> Vec<Vec<Value>> {
-        let Some(route) = &mut self.route else { return Vec::new() };
-        let deadline = Instant::now() + options.socket_timeout;
-        let replies = route.exchange_everywhere(options, commands, Terms { deadline, memory: SMALL, idle });
-        self.connection_number += route.take_opened();
-        if replies.is_err() {
-            self.route = None;
-            self.has_failed = true;
-        }
-        replies.unwrap_or_default()
+        let exchange =
+            |route: &mut Route, terms: Terms<'_>| route.exchange_everywhere(options, commands, terms);
+        self.on_route(options, idle, exchange).unwrap_or_default()
     }
 
     /// Notes that the server serves requests. If the store was lost, logs that it is back.
@@ -258,10 +252,20 @@ impl Link {
             let route = self.servers.open(options, connect_by, Some(&self.slot), idle)?;
             self.keep(route);
         }
-        let Some(route) = &mut self.route else { return Ok(Vec::new()) };
         self.transmissions += 1;
+        self.on_route(options, idle, |route, terms| route.exchange(options, commands, terms))
+    }
+
+    /// Exchanges something on the present route, if there is one, and drops the route if that fails.
+    fn on_route<T: Default>(
+        &mut self,
+        options: &RedisOptions,
+        idle: &mut dyn FnMut(),
+        exchange: impl FnOnce(&mut Route, Terms<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(route) = &mut self.route else { return Ok(T::default()) };
         let deadline = Instant::now() + options.socket_timeout;
-        let result = route.exchange(options, commands, Terms { deadline, memory: SMALL, idle });
+        let result = exchange(route, Terms { deadline, memory: SMALL, idle });
         self.connection_number += route.take_opened();
         if result.is_err() {
             self.route = None;

@@ -99,25 +99,28 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| configuration(format!("TLS cannot be set up: {error}")))?;
         let verification = options.verification();
-        let builder = match (&options.pinned, verification) {
-            (Some(file), Verification::Full | Verification::Chain) => {
-                let pinned = certificates(file, "ssl_pinned_certfile")?;
-                let checks_name = verification == Verification::Full;
-                let verifier = Pinned { pinned, checks_name, signatures: Anything { provider } };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-            }
-            (None, Verification::Full) => builder.with_root_certificates(roots(options)?),
+        let rule = match (&options.pinned, verification) {
+            (_, Verification::Nothing) => Some(Rule::Nothing),
+            (Some(file), _) => Some(Rule::Pinned {
+                pinned: certificates(file, "ssl_pinned_certfile")?,
+                checks_name: verification == Verification::Full,
+            }),
             (None, Verification::Chain) => {
                 let roots = Arc::new(roots(options)?);
-                let verifier =
-                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-                let inner =
-                    verifier.map_err(|error| configuration(format!("TLS cannot be set up: {error}")))?;
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName { inner }))
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+                let chain = verifier.build();
+                Some(Rule::Chain(
+                    chain.map_err(|error| configuration(format!("TLS cannot be set up: {error}")))?,
+                ))
             }
-            (_, Verification::Nothing) => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything { provider }))
+            (None, Verification::Full) => None,
+        };
+        let builder = match rule {
+            Some(rule) => {
+                let verifier = Arc::new(Lenient { rule, provider });
+                builder.dangerous().with_custom_certificate_verifier(verifier)
             }
+            None => builder.with_root_certificates(roots(options)?),
         };
         let mut config = match (&options.certificate, &options.key) {
             (None, None) => builder.with_no_client_auth(),
@@ -259,13 +262,27 @@ pub(crate) fn explain(error: &io::Error) -> Option<String> {
     Some(text)
 }
 
-/// Verifies the chain, and not the name.
+/// Verifies less of a certificate than usual. It always checks that the server has the key of the certificate.
 #[derive(Debug)]
-struct AnyName {
-    inner: Arc<WebPkiServerVerifier>,
+struct Lenient {
+    rule: Rule,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for AnyName {
+/// What is verified of a certificate.
+#[derive(Debug)]
+enum Rule {
+    /// The chain, and not the name.
+    Chain(Arc<WebPkiServerVerifier>),
+    /// That the program has named the certificate, whoever has issued it, even if it has expired.
+    Pinned {
+        pinned: Vec<CertificateDer<'static>>,
+        checks_name: bool,
+    },
+    Nothing,
+}
+
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -274,102 +291,26 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The verifier checks the name last, so a wrong name means that everything else is right.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            result => result,
+        match &self.rule {
+            Rule::Chain(inner) => {
+                match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+                    // The verifier checks the name last, so a wrong name means that everything else is right.
+                    Err(rustls::Error::InvalidCertificate(
+                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                    )) => {}
+                    result => return result,
+                }
+            }
+            Rule::Pinned { pinned, checks_name } => {
+                if !pinned.iter().any(|pinned| pinned == end_entity) {
+                    return Err(CertificateError::ApplicationVerificationFailure.into());
+                }
+                if *checks_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+            }
+            Rule::Nothing => {}
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Accepts the certificates that the program has named, whoever has issued them, even if they have expired.
-#[derive(Debug)]
-struct Pinned {
-    pinned: Vec<CertificateDer<'static>>,
-    checks_name: bool,
-    signatures: Anything,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        if !self.pinned.iter().any(|pinned| pinned == end_entity) {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
-        }
-        if self.checks_name {
-            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.signatures.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.signatures.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.supported_verify_schemes()
-    }
-}
-
-/// Accepts every certificate, but checks that the server has the key of the certificate.
-#[derive(Debug)]
-struct Anything {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
