@@ -10,6 +10,7 @@ use std::time::Instant;
 use pytheus_backend_rs::{Backend, ErrorKind};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
+use support::cluster::Cluster;
 use support::process::fork;
 use support::*;
 
@@ -297,4 +298,25 @@ fn a_certificate_is_pinned_and_a_ca_is_given_as_text() {
     let empty = Backend::open(&url(port, "ssl_ca_data=nothing")).map(|_| ()).unwrap_err();
     assert_eq!(empty.kind(), ErrorKind::Configuration);
     assert!(empty.message().contains("no certificate in PEM form"), "{empty}");
+}
+
+#[test]
+fn the_nodes_of_a_cluster_speak_tls() {
+    let authority = Authority::new("cluster");
+    authority.certify("server", &["127.0.0.1"], false);
+    let [ca, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(|name| authority.file(name));
+    let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let arguments: Vec<&str> = files.into_iter().chain(["--tls-auth-clients", "no"]).collect();
+    let (cluster, ports) = Cluster::start_tls(2, &arguments);
+    let url = format!("rediss-cluster://127.0.0.1:{}?connect_timeout=2&ssl_ca_certs={ca}", ports[0]);
+    let backend = Backend::open(&url).unwrap();
+    for name in (0..20).map(|number| format!("counter{number}_total")) {
+        counter(&backend, &name).inc(1.0).unwrap();
+    }
+    flush(&backend);
+    for node in &cluster.nodes {
+        assert!(node.run_words::<usize>("DBSIZE") > 2, "the families are at both nodes");
+    }
+    let untrusted = Backend::open(&url.replace(&ca, &certificate)).map(|_| ()).unwrap_err();
+    assert!(untrusted.message().contains("certificate"), "{untrusted}");
 }

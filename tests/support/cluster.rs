@@ -25,10 +25,20 @@ impl Cluster {
 
     /// Starts so many masters, with extra arguments of all nodes.
     pub fn start_with(masters: usize, has_replicas: bool, arguments: &[&str]) -> Self {
+        Self::start_by(masters, has_replicas, arguments, None)
+    }
+
+    /// Starts masters that speak TLS to clients and to each other, at ports of their own. Returns these, too.
+    pub fn start_tls(masters: usize, arguments: &[&str]) -> (Self, Vec<u16>) {
+        let ports: Vec<u16> = (0..masters).map(|_| free_port()).collect();
+        (Self::start_by(masters, false, arguments, Some(&ports)), ports)
+    }
+
+    fn start_by(masters: usize, has_replicas: bool, arguments: &[&str], tls_ports: Option<&[u16]>) -> Self {
         let count = if has_replicas { 2 * masters } else { masters };
         let mut bus_ports = Vec::new();
         let nodes: Vec<Server> = (0..count)
-            .map(|_| {
+            .map(|index| {
                 let bus_port = free_port();
                 bus_ports.push(bus_port);
                 let bus_port = bus_port.to_string();
@@ -43,7 +53,14 @@ impl Cluster {
                 // A full copy begins at once, and not after five seconds.
                 let copy =
                     ["--repl-diskless-sync-delay", "0", "--masteruser", REPLICA, "--masterauth", "secret"];
-                let all: Vec<&str> = own.iter().chain(&copy).chain(arguments).copied().collect();
+                let tls_port = tls_ports.map(|ports| ports[index].to_string());
+                let tls: Vec<&str> = match &tls_port {
+                    Some(port) => {
+                        vec!["--tls-port", port, "--tls-cluster", "yes", "--tls-replication", "yes"]
+                    }
+                    None => Vec::new(),
+                };
+                let all: Vec<&str> = own.iter().chain(&tls).chain(&copy).chain(arguments).copied().collect();
                 Server::start_with(&all)
             })
             .collect();
@@ -52,8 +69,10 @@ impl Cluster {
             node.run_words::<()>(&format!("ACL SETUSER {REPLICA} on >secret ~* &* +@all"));
         }
         let first = &cluster.nodes[0];
-        for (node, bus_port) in cluster.nodes.iter().zip(&bus_ports).skip(1) {
-            first.run_words::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", node.port()));
+        for (index, bus_port) in bus_ports.iter().enumerate().skip(1) {
+            // Nodes that speak TLS to each other know each other by the ports for TLS.
+            let port = tls_ports.map_or(cluster.nodes[index].port(), |ports| ports[index]);
+            first.run_words::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {bus_port}"));
         }
         let share = SLOTS.div_ceil(masters);
         for (index, node) in cluster.nodes[..masters].iter().enumerate() {
