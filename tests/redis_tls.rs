@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use pytheus_backend_rs::{Backend, ErrorKind};
@@ -12,6 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 
 use support::cluster::Cluster;
 use support::process::fork;
+use support::writers::rounds;
 use support::*;
 
 /// A certification authority in a folder of its own.
@@ -319,4 +321,35 @@ fn the_nodes_of_a_cluster_speak_tls() {
     }
     let untrusted = Backend::open(&url.replace(&ca, &certificate)).map(|_| ()).unwrap_err();
     assert!(untrusted.message().contains("certificate"), "{untrusted}");
+}
+
+/// Forks in the middle of the handshakes of three other threads: 100 times, or 1,000 in `make test-long`.
+#[test]
+fn forks_in_the_middle_of_handshakes_hang_no_child() {
+    let authority = Authority::new("forks");
+    authority.certify("server", &["127.0.0.1"], false);
+    let (server, port) = authority.server("server", false);
+    let url = url(port, &format!("ssl_ca_certs={}", authority.file("ca.pem")));
+    let backend = Backend::open(&url).unwrap();
+    let total = counter(&backend, "requests_total");
+    let ends = AtomicBool::new(false);
+    let forks = 50 * rounds();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    drop(Backend::open(&url).unwrap());
+                }
+            });
+        }
+        for _ in 0..forks {
+            fork(|| {
+                total.inc(1.0).unwrap();
+                backend.flush(PATIENCE).is_ok()
+            })
+            .join();
+        }
+        ends.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(server.value("requests_total"), forks as f64);
 }
