@@ -567,6 +567,7 @@ fn clearing_a_family_removes_the_metrics_of_all_processes() {
     old.inc(1.0).unwrap();
     flush(&backend);
     assert!(!keys(&server).contains("requests_total"));
+    assert_eq!(server.calls_of("unlink"), 1, "a large family must not block the server");
     let new = family.metric(&["x"]).unwrap();
     new.inc(2.0).unwrap();
     theirs.inc(7.0).unwrap();

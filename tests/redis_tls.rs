@@ -326,7 +326,7 @@ fn the_nodes_of_a_cluster_speak_tls() {
 /// Forks in the middle of the handshakes of three other threads: 100 times, or 1,000 in `make test-long`.
 #[test]
 fn forks_in_the_middle_of_handshakes_hang_no_child() {
-    let authority = Authority::new("forks");
+    let authority = Authority::new("handshakes");
     authority.certify("server", &["127.0.0.1"], false);
     let (server, port) = authority.server("server", false);
     let url = url(port, &format!("ssl_ca_certs={}", authority.file("ca.pem")));

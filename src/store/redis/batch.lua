@@ -192,7 +192,8 @@ local function change(operation, field, value)
     return redis.pcall('SET', key, value)
   end
   if is_hash and operation == 'delete' then return redis.pcall('HDEL', key, field) end
-  return redis.pcall('DEL', key)
+  -- The server frees a large hash in the background.
+  return redis.pcall('UNLINK', key)
 end
 
 for index = FIRST, #ARGV, 3 do
