@@ -335,6 +335,20 @@ fn values_without_their_writers_key_are_not_added_twice() {
 }
 
 #[test]
+fn a_definition_without_values_is_written_again_beside_a_new_one_after_a_restart() {
+    let mut server = Server::start();
+    let backend = open(&server, "flush_interval_ms=3600000");
+    let _old = declare(&backend, "old_total", MetricType::Counter, &["a"]);
+    flush(&backend);
+    server.lose_data();
+    // The new definition is what makes the process connect again.
+    let _new = declare(&backend, "new_total", MetricType::Counter, &["a"]);
+    flush(&backend);
+    let names: Vec<String> = hash(&server, "pytheus:families").into_keys().collect();
+    assert_eq!(names, ["new_total", "old_total"]);
+}
+
+#[test]
 fn removed_and_cleared_metrics_do_not_come_back() {
     let mut server = Server::start();
     let backend = open(&server, "");

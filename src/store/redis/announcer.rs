@@ -50,6 +50,7 @@ struct Written {
 pub(crate) struct Announcement {
     key: String,
     definitions: BTreeMap<String, Definition>,
+    values: Values,
     pub(crate) commands: Vec<Cmd>,
 }
 
@@ -125,10 +126,7 @@ impl Announcer {
         let refresh = Duration::from_secs(expiry) / 3;
         let is_old =
             expiry > 0 && self.written.as_ref().is_some_and(|written| written.at.elapsed() > refresh);
-        // If this is another server, the epochs of confirmed values show it. Without such values, the
-        // definitions are written again.
-        let is_uncertain = !values.are_confirmed
-            && self.written.as_ref().is_some_and(|written| !written.server.is_same_run(server));
+        let is_uncertain = self.is_uncertain(server, values);
         if self.waiting.is_empty() && !is_uncertain && !(is_old && values.are_waiting) {
             return None;
         }
@@ -143,7 +141,14 @@ impl Announcer {
             commands.push(command("HSET", &[&key, name, &definition.to_json()]));
         }
         commands.push(layout::renew(&key, expiry));
-        Some(Announcement { key, definitions, commands })
+        Some(Announcement { key, definitions, values, commands })
+    }
+
+    /// Returns whether `server` may lack definitions that were written before. If it is another server than
+    /// then, the epochs of confirmed values show it. Without such values, nothing does.
+    fn is_uncertain(&self, server: &ServerRun, values: Values) -> bool {
+        !values.are_confirmed
+            && self.written.as_ref().is_some_and(|written| !written.server.is_same_run(server))
     }
 
     /// Takes back an announcement that could not be made.
@@ -160,7 +165,8 @@ impl Announcer {
         replies: &[Value],
         server: ServerRun,
     ) -> Result<()> {
-        let Announcement { key, definitions, .. } = &announcement;
+        let Announcement { key, definitions, values, .. } = &announcement;
+        let is_uncertain = self.is_uncertain(&server, *values);
         let mut refusal = None;
         for (definition, pair) in definitions.values().zip(replies.chunks(2)) {
             match pair {
@@ -184,6 +190,11 @@ impl Announcer {
         self.is_refused = refusal.is_some();
         if refusal.is_none() {
             let now = Instant::now();
+            if is_uncertain {
+                // The exchange connected again, so the definitions that were written before may be missing.
+                self.note_all();
+                self.waiting.retain(|name, _| !announcement.definitions.contains_key(name));
+            }
             self.known.extend(announcement.definitions.into_keys().map(|name| (name, now)));
             self.written = Some(Written { at: now, server });
         } else {
