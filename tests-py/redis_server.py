@@ -1,10 +1,11 @@
 """A real redis-server for a test: on a free port of the loopback, without persistence, in a directory of
 its own. It can be paused and resumed, killed, and started again on the same port; it is only ever signalled
-by the process id of the server that was started here.
+by the process id of the server that was started here. PYTHEUS_TEST_REDIS_SERVER names another server program.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -50,7 +51,8 @@ class Server:
 
     def start(self) -> None:
         """Starts the server again on its port."""
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        program = os.environ.get("PYTHEUS_TEST_REDIS_SERVER", "redis-server")
+        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--unixsocket", str(self.socket_path)]
         command += ["--appendonly", "no", "--dir", str(self._directory), *self._options]
         if "--sentinel" in self._options:

@@ -281,7 +281,7 @@ fn a_server_that_became_a_read_only_replica_gets_everything_later() {
 fn a_server_that_is_busy_with_a_script_gets_everything_later() {
     let server = Server::start();
     let mut busy = server.connection();
-    raw(&mut busy, "CONFIG SET busy-reply-threshold 1");
+    raw(&mut busy, "CONFIG SET lua-time-limit 1");
     std::thread::scope(|scope| {
         check_refusal(
             &server,

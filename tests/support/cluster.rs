@@ -36,20 +36,9 @@ impl Cluster {
 
     fn start_by(masters: usize, has_replicas: bool, arguments: &[&str], tls_ports: Option<&[u16]>) -> Self {
         let count = if has_replicas { 2 * masters } else { masters };
-        let mut bus_ports = Vec::new();
         let nodes: Vec<Server> = (0..count)
             .map(|index| {
-                let bus_port = free_port();
-                bus_ports.push(bus_port);
-                let bus_port = bus_port.to_string();
-                let own = [
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-node-timeout",
-                    "2000",
-                    "--cluster-port",
-                    &bus_port,
-                ];
+                let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
                 // A full copy begins at once, and not after five seconds.
                 let copy =
                     ["--repl-diskless-sync-delay", "0", "--masteruser", REPLICA, "--masterauth", "secret"];
@@ -69,15 +58,16 @@ impl Cluster {
             node.run_words::<()>(&format!("ACL SETUSER {REPLICA} on >secret ~* &* +@all"));
         }
         let first = &cluster.nodes[0];
-        for (index, bus_port) in bus_ports.iter().enumerate().skip(1) {
+        for (index, node) in cluster.nodes.iter().enumerate().skip(1) {
             // Nodes that speak TLS to each other know each other by the ports for TLS.
-            let port = tls_ports.map_or(cluster.nodes[index].port(), |ports| ports[index]);
-            first.run_words::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {bus_port}"));
+            let port = tls_ports.map_or(node.port(), |ports| ports[index]);
+            first.run_words::<()>(&format!("CLUSTER MEET 127.0.0.1 {port}"));
         }
         let share = SLOTS.div_ceil(masters);
         for (index, node) in cluster.nodes[..masters].iter().enumerate() {
-            let (begin, end) = (index * share, ((index + 1) * share).min(SLOTS) - 1);
-            node.run_words::<()>(&format!("CLUSTER ADDSLOTSRANGE {begin} {end}"));
+            let slots = index * share..((index + 1) * share).min(SLOTS);
+            let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+            node.run_words::<()>(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
         }
         for node in &cluster.nodes {
             wait_until("all nodes know each other", || {

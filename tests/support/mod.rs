@@ -39,12 +39,13 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Returns a free port below the ephemeral range, so that no client's socket takes it while a server restarts
-/// (and no client connects to itself).
+/// (and no client connects to itself). The port 10,000 above it is below that range too: there a node of a
+/// cluster listens to the other nodes, because Redis 6.2 knows no option for another one.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id().wrapping_mul(37);
-        let port = 12_000 + (offset % 20_000) as u16;
+        let port = 12_000 + (offset % 10_000) as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
