@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
+use super::batch;
 use super::connection::{Connection, SMALL, Target, command, refused};
 use super::hash_slot::{slot_of, slot_of_key};
 use super::options::{Address, RedisOptions};
-use super::reply::{NODE, describe, details};
+use super::reply::{NODE, describe, details, is_noscript};
 use super::slot_map::{Redirection, SlotMap};
 use super::socket::{SocketSlot, Terms, share_of};
 use crate::model::error::{Error, ErrorKind, Result};
@@ -48,6 +49,9 @@ pub(crate) struct Cluster {
     has_failed: bool,
     /// The slots of which some keys are at another node already than the map says.
     moving: HashSet<u16>,
+    /// The slots of the keys that this process reads or writes. It needs no connection to other nodes than
+    /// those that serve them.
+    used: HashSet<u16>,
 }
 
 /// A master, or a node that has been one.
@@ -127,6 +131,7 @@ impl Cluster {
             opened: 0,
             has_failed: false,
             moving: HashSet::new(),
+            used: HashSet::new(),
         };
         let mut last = Error::new(ErrorKind::Configuration, "a cluster needs a node");
         for (seed, left) in seeds.iter().zip((1..=seeds.len()).rev()) {
@@ -171,20 +176,25 @@ impl Cluster {
         }
     }
 
-    /// Drops the connections that their nodes have ended, and returns whether there were some.
+    /// Drops the connections that their nodes have ended. Returns whether there is a node that this process uses,
+    /// has no connection to, and may try to reach now.
     pub(crate) fn has_ended(&mut self) -> bool {
-        let mut some = false;
         for node in &mut self.nodes {
             if node.connection.as_mut().is_some_and(Connection::has_ended) {
                 node.drop_connection();
-                some = true;
             }
         }
-        some
+        let in_use = self.map.serving(self.used.iter().copied());
+        in_use.iter().any(|address| !self.is_connected(address) && !self.is_down(address))
     }
 
-    /// Sends commands and returns one reply for each. Commands without a key go to all nodes first, and get one
-    /// of the replies: an error if there is one. Fails if no node can be reached.
+    fn is_connected(&self, address: &Address) -> bool {
+        self.nodes.iter().any(|node| node.address == *address && node.connection.is_some())
+    }
+
+    /// Sends commands and returns one reply for each. Commands without a key go first to the nodes of the keys of
+    /// the others, and get one of the replies: an error if there is one. If no command has a key, they go to
+    /// the nodes that this process uses. Fails if no node can be reached.
     pub(crate) fn exchange(
         &mut self,
         options: &RedisOptions,
@@ -201,8 +211,12 @@ impl Cluster {
             }
         }
         if !keyless.is_empty() {
-            let chosen: Vec<Cmd> = keyless.iter().map(|&index| commands[index].clone()).collect();
-            for of_node in self.exchange_everywhere(options, &chosen, &mut terms)? {
+            let chosen: Vec<&Cmd> = keyless.iter().map(|&index| &commands[index]).collect();
+            let nodes = match waiting.as_slice() {
+                [] => self.nodes_in_use(),
+                keyed => self.map.serving(keyed.iter().map(|keyed| keyed.slot)),
+            };
+            for of_node in self.exchange_with_each(&nodes, options, &chosen, &mut terms)? {
                 for (&index, reply) in keyless.iter().zip(of_node) {
                     if replies[index].is_none() || matches!(reply, Value::ServerError(_)) {
                         replies[index] = Some(reply);
@@ -210,8 +224,10 @@ impl Cluster {
                 }
             }
         }
+        self.used.extend(waiting.iter().map(|keyed| keyed.slot));
         // Whether some node has answered, if only that another one serves a slot.
         let mut is_reached = waiting.is_empty();
+        let mut is_settled = !waiting.is_empty();
         let mut number = 0;
         while !waiting.is_empty() {
             let is_last = number + 1 >= MAX_ROUNDS || Instant::now() >= terms.deadline;
@@ -219,6 +235,7 @@ impl Cluster {
             for (node, group) in self.groups(&waiting, &mut round) {
                 is_reached |= self.exchange_group(node, group, options, commands, &mut round, &mut terms);
             }
+            is_settled &= round.again.is_empty() && !round.must_refresh;
             if round.must_refresh {
                 is_reached |= self.refresh(options, &mut terms);
             }
@@ -237,6 +254,9 @@ impl Cluster {
             let reason = self.nodes.iter().find_map(|node| Some(node.down.as_ref()?.reason.clone()));
             let reason = reason.unwrap_or_else(|| "no node of the cluster can be reached".to_owned());
             return Err(Error::new(ErrorKind::Unavailable, reason));
+        }
+        if is_settled && self.moving.is_empty() {
+            self.close_unused();
         }
         Ok(replies.into_iter().map(Option::unwrap_or_default).collect())
     }
@@ -304,7 +324,7 @@ impl Cluster {
         round.retry(keyed, may_retry, || self.not_served(node, &reply));
     }
 
-    /// Exchanges commands with each node that can be reached. Fails if there is none.
+    /// Exchanges commands with each node that this process uses and that can be reached. Fails if there is none.
     pub(crate) fn exchange_everywhere(
         &mut self,
         options: &RedisOptions,
@@ -312,13 +332,44 @@ impl Cluster {
         terms: &mut Terms<'_>,
     ) -> Result<Vec<Vec<Value>>> {
         let commands: Vec<&Cmd> = commands.iter().collect();
+        self.exchange_with_each(&self.nodes_in_use(), options, &commands, terms)
+    }
+
+    /// Returns the nodes that serve the slots of this process. Before it has used a key, that is any one node: one
+    /// to which there is a connection, if possible.
+    fn nodes_in_use(&self) -> Vec<Address> {
+        let nodes = self.map.serving(self.used.iter().copied());
+        if !nodes.is_empty() {
+            return nodes;
+        }
+        let connected = self.nodes.iter().find(|node| node.connection.is_some());
+        let any = connected.map(|node| &node.address).or_else(|| self.map.nodes().first());
+        any.cloned().into_iter().collect()
+    }
+
+    /// Closes the connections to nodes that serve no slot of this process: the one that named the nodes, or one
+    /// whose slots have moved.
+    fn close_unused(&mut self) {
+        let nodes = self.nodes_in_use();
+        for node in self.nodes.iter_mut().filter(|node| !nodes.contains(&node.address)) {
+            node.drop_connection();
+        }
+    }
+
+    fn exchange_with_each(
+        &mut self,
+        nodes: &[Address],
+        options: &RedisOptions,
+        commands: &[&Cmd],
+        terms: &mut Terms<'_>,
+    ) -> Result<Vec<Vec<Value>>> {
         let mut all = Vec::new();
         let mut last = None;
-        for address in self.map.nodes().to_vec() {
-            let node = self.index_of(&address);
-            let mut outcome = self.exchange_with(node, options, &commands, terms);
+        for address in nodes {
+            let node = self.index_of(address);
+            let mut outcome = self.exchange_with(node, options, commands, terms);
             if matches!(outcome, Outcome::Broken) {
-                outcome = self.exchange_with(node, options, &commands, terms);
+                outcome = self.exchange_with(node, options, commands, terms);
             }
             match outcome {
                 Outcome::Replies(replies) => all.push(replies),
@@ -474,7 +525,13 @@ impl Cluster {
         let Some(to) = Redirection::read(&details(error), &self.nodes[asked].address) else { return reply };
         let node = self.index_of(&to.node);
         self.moving.insert(to.slot);
-        match self.exchange_with(node, options, &[&redis::cmd("ASKING"), asking], terms) {
+        let commands = [&batch::load_script(), &redis::cmd("ASKING"), asking];
+        let mut outcome = self.exchange_with(node, options, &commands[1..], terms);
+        if matches!(&outcome, Outcome::Replies(replies) if replies.last().is_some_and(is_noscript)) {
+            // The node serves no other family of this process yet.
+            outcome = self.exchange_with(node, options, &commands, terms);
+        }
+        match outcome {
             Outcome::Replies(mut replies) => replies.pop().unwrap_or_default(),
             Outcome::Broken => node_error(&format!("the connection to {} broke", to.node)),
             Outcome::Down(reason) => node_error(&reason),
@@ -493,7 +550,10 @@ impl Cluster {
     /// Asks the nodes one after the other for the slots, until one answers. Returns whether one has. If not, what
     /// is known stays.
     fn refresh(&mut self, options: &RedisOptions, terms: &mut Terms<'_>) -> bool {
-        for index in 0..self.nodes.len() {
+        // Those to which there is a connection first.
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|&index| self.nodes[index].connection.is_none());
+        for index in order {
             let deadline = share_of(terms.deadline, 2);
             if self.connect(index, options, deadline, terms.idle).is_err() {
                 continue;

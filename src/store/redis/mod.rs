@@ -28,6 +28,7 @@ mod pace;
 mod pipeline;
 mod question;
 mod queue;
+mod read_routes;
 mod reader;
 mod replay_log;
 mod replication;

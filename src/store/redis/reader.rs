@@ -16,11 +16,11 @@ use super::epoch::{self, KnownEpochs};
 use super::layout;
 use super::message::{Loss, Requests};
 use super::question::{Reading, Wanted};
+use super::read_routes::ReadRoutes;
 use super::reply::{concerns_key, describe, is_wrong_type, number, pairs, text};
-use super::route::Route;
 use super::servers::Servers;
 use super::shared::Shared;
-use super::socket::{SocketSlot, Terms};
+use super::socket::Terms;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -49,16 +49,15 @@ impl RefusedKeys {
     }
 }
 
-/// Reads on a connection of its own.
+/// Reads on the connections that all readers of the process share.
 #[derive(Debug)]
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     requests: Requests,
     servers: Arc<Servers>,
-    slot: Arc<SocketSlot>,
+    routes: Arc<ReadRoutes>,
     refused_keys: Arc<RefusedKeys>,
     epochs: Arc<KnownEpochs>,
-    route: Option<Route>,
 }
 
 impl Reader {
@@ -66,11 +65,11 @@ impl Reader {
         shared: Arc<Shared>,
         requests: Requests,
         servers: Arc<Servers>,
-        slot: Arc<SocketSlot>,
+        routes: Arc<ReadRoutes>,
         refused_keys: Arc<RefusedKeys>,
         epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self { shared, requests, servers, slot, refused_keys, epochs, route: None }
+        Self { shared, requests, servers, routes, refused_keys, epochs }
     }
 
     /// Sends everything that this process has pending, and then reads what is `wanted`.
@@ -89,6 +88,11 @@ impl Reader {
                 self.read_own_and(others, families, deadline).map(Reading::Snapshot)
             }
         }
+    }
+
+    /// Closes the connections that were not used for long.
+    pub(crate) fn close_unused(&self) {
+        self.routes.close_unused();
     }
 
     /// Reads families of this process, followed by `others`.
@@ -295,23 +299,24 @@ impl Reader {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let kept = self.route.take();
+            let kept = self.routes.take();
             let (mut route, answer_by) = match kept.filter(|kept| self.servers.is_current(options, kept)) {
                 // It may have died silently, so leave time for a new one before the deadline.
                 Some(route) => (route, deadline.min(Instant::now() + options.socket_timeout)),
                 None => {
                     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-                    (self.servers.open(options, connect_by, Some(&self.slot), &mut || {})?, deadline)
+                    (self.servers.open(options, connect_by, Some(&self.routes.slot), &mut || {})?, deadline)
                 }
             };
             let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };
             match route.exchange(options, commands, terms) {
                 Ok(replies) => {
-                    self.route = Some(route);
+                    self.routes.put(route);
                     return Ok(replies);
                 }
                 Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),
-                Err(_) => {}
+                // The next attempt must not meet another connection that broke at the same time.
+                Err(_) => self.routes.clear(),
             }
         }
     }

@@ -18,6 +18,7 @@ use super::message::{Event, Requests, wait_for};
 use super::outbox::Outbox;
 use super::pipeline;
 use super::question::{Question, Reading, Wanted};
+use super::read_routes::ReadRoutes;
 use super::reader::{Reader, RefusedKeys};
 use super::route::Route;
 use super::sender::BatchSender;
@@ -69,12 +70,13 @@ impl Runtime {
             slot
         };
         let servers = Arc::new(Servers::new(&shared.options, Some(new_slot())));
+        let routes = Arc::new(ReadRoutes::new(new_slot()));
         for index in 0..shared.options.pipeline_threads {
             let mut reader = Reader::new(
                 Arc::clone(shared),
                 requests.clone(),
                 Arc::clone(&servers),
-                new_slot(),
+                Arc::clone(&routes),
                 Arc::clone(&refused_keys),
                 Arc::clone(&epochs),
             );

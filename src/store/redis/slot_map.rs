@@ -53,6 +53,18 @@ impl SlotMap {
         &self.nodes
     }
 
+    /// Returns the nodes that serve these slots.
+    pub(crate) fn serving(&self, slots: impl Iterator<Item = u16>) -> Vec<Address> {
+        let mut serves = vec![false; self.nodes.len()];
+        for index in slots.filter_map(|slot| self.by_slot.get(usize::from(slot)).copied().flatten()) {
+            if let Some(serves) = serves.get_mut(usize::from(index)) {
+                *serves = true;
+            }
+        }
+        let serving = self.nodes.iter().zip(serves).filter(|(_, serves)| *serves);
+        serving.map(|(address, _)| address.clone()).collect()
+    }
+
     /// Notes that a node serves a slot.
     pub(crate) fn set(&mut self, slot: u16, node: Address) {
         let index = self.index_of(node);
