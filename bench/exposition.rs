@@ -99,7 +99,7 @@ fn measure(name: &str, backend: &Backend) -> Result<(), Box<dyn Error>> {
         [("", None), (", OpenMetrics", Some("application/openmetrics-text;version=1.0.0"))]
     {
         let options = RenderOptions { format: Format::negotiate(accept), ..Default::default() };
-        let text = backend.render(&options)?.text;
+        let text = backend.render(&options)?.into_text();
         let samples = text.lines().filter(|line| !line.starts_with('#')).count();
         let (allocations, in_use) = (ALLOCATIONS.load(Ordering::Relaxed), IN_USE.load(Ordering::Relaxed));
         MOST_IN_USE.store(in_use, Ordering::Relaxed);

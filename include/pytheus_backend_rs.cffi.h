@@ -62,6 +62,13 @@ enum MetricsOthers
 };
 typedef int32_t MetricsOthers;
 
+enum MetricsFormats
+ {
+  METRICS_FORMATS_TEXT = 0,
+  METRICS_FORMATS_ALL = 1,
+};
+typedef int32_t MetricsFormats;
+
 typedef struct Backend Backend;
 
 typedef struct BackendError BackendError;
@@ -100,6 +107,7 @@ typedef struct {
   size_t family_count;
   int32_t others;
   const MetricsForeign *foreign;
+  int32_t formats;
 } MetricsRenderOptions;
 
 typedef struct {

@@ -341,6 +341,32 @@ typedef int32_t MetricsOthers;
 #endif // __cplusplus
 
 /**
+ * The formats that a client may choose by its `Accept` header.
+ */
+enum MetricsFormats
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Those that are text: 0.0.4 and 1.0.0, OpenMetrics 1.0.0 and 0.0.1.
+   */
+  METRICS_FORMATS_TEXT = 0,
+  /**
+   * Protobuf also: delimited messages `io.prometheus.client.MetricFamily`. Its body is binary, so
+   * send `metrics_text_length` bytes of it.
+   */
+  METRICS_FORMATS_ALL = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricsFormats MetricsFormats;
+#else
+typedef int32_t MetricsFormats;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * An open store, and the metric families that are declared in it.
  */
 typedef struct Backend Backend;
@@ -383,7 +409,7 @@ typedef struct MetricsServer MetricsServer;
 typedef struct MetricsSnapshot MetricsSnapshot;
 
 /**
- * The text of a scrape. `metrics_render` makes one; free it with `metrics_text_free`.
+ * The body of a scrape. `metrics_render` makes one; free it with `metrics_text_free`.
  */
 typedef struct MetricsText MetricsText;
 
@@ -451,9 +477,9 @@ typedef struct {
    */
   size_t size;
   /**
-   * The `Accept` header of the HTTP request. It selects the format (text 0.0.4 or 1.0.0,
-   * OpenMetrics 1.0.0 or 0.0.1) and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped.
-   * NULL, or a header that asks for none of these formats, selects text 0.0.4.
+   * The `Accept` header of the HTTP request. It selects one of the `formats`, and how names
+   * beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped. NULL, or a header that asks for none of these
+   * formats, selects text 0.0.4.
    */
   const char *accept;
   /**
@@ -477,6 +503,10 @@ typedef struct {
    * Families whose samples the program computes, shown between the others; NULL for none.
    */
   const MetricsForeign *foreign;
+  /**
+   * A MetricsFormats.
+   */
+  int32_t formats;
 } MetricsRenderOptions;
 
 /**
@@ -1025,6 +1055,8 @@ BackendStatus metrics_render(const Backend *backend,
 /**
  * Returns the text in UTF-8, with a NUL behind its end and none inside. It lives as long as
  * `text`. Returns NULL if `text` is NULL.
+ *
+ * A body in protobuf, which only METRICS_FORMATS_ALL allows, is binary and has NULs inside.
  */
 const char *metrics_text_data(const MetricsText *text);
 

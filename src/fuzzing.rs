@@ -147,7 +147,7 @@ fn use_all(backend: &Backend) {
     let open_metrics = Format::negotiate(Some("application/openmetrics-text; version=1.0.0"));
     if let Ok(rendered) = backend.render(&RenderOptions { format: open_metrics, ..RenderOptions::default() })
     {
-        assert!(rendered.text.ends_with("# EOF\n"));
+        assert!(rendered.body.ends_with(b"# EOF\n"));
     }
     if let Ok(text) = backend.collect_text() {
         for line in text.lines().filter(|line| !line.starts_with('#')) {

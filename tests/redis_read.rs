@@ -79,9 +79,9 @@ fn families_of_other_processes_are_appended_on_request() {
     let options = RenderOptions { families: Some(&[own]), others: Others::Append, ..Default::default() };
     let asked_for = "# HELP own_total Some help.\n# TYPE own_total counter\n";
     let others = "# HELP theirs_total Some help.\n# TYPE theirs_total counter\ntheirs_total 1\n";
-    assert_eq!(reader.render(&options).unwrap().text, format!("{asked_for}{others}"));
+    assert_eq!(reader.render(&options).unwrap().into_text(), format!("{asked_for}{others}"));
     let alone = reader.render(&RenderOptions { others: Others::None, ..options }).unwrap();
-    assert_eq!(alone.text, asked_for);
+    assert_eq!(alone.into_text(), asked_for);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn names_of_other_programs_are_escaped_for_the_client() {
     let reader = open(&server, "");
     assert_eq!(lines(&reader, "http"), [r#"http_requests_total{http_method="GET"} 3"#]);
     let format = Format::negotiate(Some("text/plain;version=1.0.0;escaping=allow-utf-8"));
-    let text = reader.render(&RenderOptions { format, ..Default::default() }).unwrap().text;
+    let text = reader.render(&RenderOptions { format, ..Default::default() }).unwrap().into_text();
     assert!(text.ends_with("\n{\"http.requests_total\",\"http.method\"=\"GET\"} 3\n"), "{text}");
 }
 

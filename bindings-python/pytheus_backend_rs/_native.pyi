@@ -49,6 +49,7 @@ class MetricsRenderOptions:
     family_count: int
     others: int
     foreign: MetricsForeign
+    formats: int
 
 class MetricsSeries:
     family_index: int
@@ -129,6 +130,8 @@ class Lib:
     METRIC_NAMES_UTF8: int
     METRICS_OTHERS_NONE: int
     METRICS_OTHERS_APPEND: int
+    METRICS_FORMATS_TEXT: int
+    METRICS_FORMATS_ALL: int
 
     def backend_version(self, /) -> Pointer[bytes]: ...
     def backend_abi_version(self, /) -> int: ...

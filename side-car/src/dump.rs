@@ -39,7 +39,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some("openmetrics") => "application/openmetrics-text; version=1.0.0",
         _ => TEXT_CONTENT_TYPE,
     };
-    print(&snapshot.render(Format::negotiate(Some(accepted))).text).map(drop)
+    print(&snapshot.render(Format::negotiate(Some(accepted))).into_text()).map(drop)
 }
 
 /// Writes to stdout. If stdout is a terminal, escapes control characters first. Returns `Break` if the reader

@@ -128,7 +128,7 @@ impl Backend {
 
     /// Renders all families as Prometheus text 0.0.4.
     pub fn collect_text(&self) -> Result<String> {
-        Ok(self.render(&RenderOptions::default())?.text)
+        Ok(self.render(&RenderOptions::default())?.into_text())
     }
 
     /// Reads the store and renders it as `options` specify. A scrape shows every change that happened before
@@ -141,8 +141,8 @@ impl Backend {
     /// let backend = Backend::open("memory:")?;
     /// let format = Format::negotiate(Some("application/openmetrics-text; version=1.0.0"));
     /// let rendered = backend.render(&RenderOptions { format, ..Default::default() })?;
-    /// assert_eq!(rendered.text, "# EOF\n");
     /// assert_eq!(rendered.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    /// assert_eq!(rendered.into_text(), "# EOF\n");
     /// # Ok::<(), pytheus_backend_rs::Error>(())
     /// ```
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {

@@ -102,18 +102,18 @@ impl Source {
     fn render(&self, backend: &Backend, wanted: Wanted) -> Answer {
         let name_prefix = self.name_prefix.as_deref();
         let options = RenderOptions { format: wanted.format, name_prefix, ..RenderOptions::default() };
-        let Rendered { text, content_type, .. } = backend.render(&options)?;
-        let body = if wanted.gzip { gzip(text.as_bytes())? } else { text.into_bytes() };
+        let Rendered { body, content_type } = backend.render(&options)?;
+        let body = if wanted.gzip { gzip(&body)? } else { body };
         let body = Bytes::from_owner(self.answers.count(body));
         Ok(Scrape { content_type, is_gzipped: wanted.gzip, body })
     }
 }
 
-fn gzip(text: &[u8]) -> Result<Vec<u8>> {
+fn gzip(body: &[u8]) -> Result<Vec<u8>> {
     let failed =
         |error| Error::new(ErrorKind::Store, format!("the metrics could not be compressed: {error}"));
     // Metrics are repetitive: even the fastest level makes them about ten times smaller.
-    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
-    encoder.write_all(text).map_err(failed)?;
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
+    encoder.write_all(body).map_err(failed)?;
     encoder.finish().map_err(failed)
 }

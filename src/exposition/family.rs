@@ -1,7 +1,9 @@
-//! Writes one metric family: its comment lines, and a line for each sample.
+//! Writes one metric family as text: its comment lines, and a line for each sample.
 //!
 //! The parts that all lines of a family or series share are formatted once and copied. So a sample costs only
 //! copies and the formatting of its value, and no allocation.
+
+use std::borrow::Cow;
 
 use super::claims::{Claims, report};
 use super::escaping::{Escaping, push_escaped};
@@ -13,21 +15,11 @@ use crate::model::name::{NameRule, check_label_names, is_legacy_label_name, is_l
 use crate::model::number::{format_canonical_bound, format_number, write_number};
 use crate::model::sample::{FamilySamples, Series};
 
-/// Writes the family. A family that would make the scraper reject the whole response is left out and
-/// reported.
-pub(super) fn write_family(
-    output: &mut String,
-    family: &FamilySamples,
-    format: Format,
-    name_prefix: Option<&str>,
-    claims: &mut Claims,
-) {
-    let name_prefix = name_prefix.filter(|prefix| !prefix.is_empty());
-    let prefixed = name_prefix.map(|prefix| format!("{prefix}_{}", family.definition.name()));
-    let name = prefixed.as_deref().unwrap_or(family.definition.name());
-    let writer = FamilyWriter::new(&family.definition, name, format);
-    if writer.is_admitted(claims) {
-        writer.write(output, family);
+/// Returns the name of a family with the prefix of the scrape.
+pub(super) fn full_name<'name>(definition: &'name Definition, name_prefix: Option<&str>) -> Cow<'name, str> {
+    match name_prefix.filter(|prefix| !prefix.is_empty()) {
+        Some(prefix) => Cow::Owned(format!("{prefix}_{}", definition.name())),
+        None => Cow::Borrowed(definition.name()),
     }
 }
 
@@ -56,13 +48,13 @@ fn bound_lengths(definition: &Definition) -> usize {
 
 /// Writes one family in one format.
 pub(super) struct FamilyWriter<'family> {
-    definition: &'family Definition,
+    pub(super) definition: &'family Definition,
     format: Format,
     /// The name before escaping.
     full_name: String,
     /// The escaped name in HELP and TYPE. The names of the samples begin with it.
-    name: String,
-    labels: Vec<LabelText>,
+    pub(super) name: String,
+    pub(super) labels: Vec<LabelText>,
     /// For each bucket of a histogram, the text between `le="` and the value.
     bounds: Vec<String>,
 }
@@ -70,7 +62,7 @@ pub(super) struct FamilyWriter<'family> {
 /// The prepared text of one label name.
 pub(super) struct LabelText {
     /// The name as it is spelled in a [`Series::key`].
-    raw_name: String,
+    pub(super) raw_name: String,
     pub(super) name: String,
     /// The name with everything up to the label value: `name="`.
     opening: String,
@@ -132,7 +124,8 @@ impl<'family> FamilyWriter<'family> {
             .map_err(|taken| format!("an earlier family has the name {taken:?}; rename one of them"))
     }
 
-    fn write(&self, output: &mut String, family: &FamilySamples) {
+    /// Writes the family as text.
+    pub(super) fn write(&self, output: &mut String, family: &FamilySamples) {
         self.write_comments(output);
         match (self.definition.metric_type(), self.format.is_open_metrics()) {
             (MetricType::Histogram, _) => self.write_histogram(output, family),
@@ -160,11 +153,18 @@ impl<'family> FamilyWriter<'family> {
         push_all(output, &["# HELP ", &name, " "]);
         push_escaped(output, self.definition.help(), is_open_metrics);
         push_all(output, &["\n# TYPE ", &name, " ", type_name, "\n"]);
-        // OpenMetrics requires the name to end with the unit. Escaping may have changed the end of the name.
-        let unit = self.definition.unit().filter(|unit| self.name.ends_with(&format!("_{unit}")));
-        if let Some(unit) = unit.filter(|_| is_open_metrics) {
+        if let Some(unit) = self.unit().filter(|_| is_open_metrics) {
             push_all(output, &["# UNIT ", &name, " ", unit, "\n"]);
         }
+    }
+
+    /// Returns the unit if the name ends with it, which OpenMetrics and Prometheus require. A counter has the
+    /// unit before `_total`. Escaping may have changed the end of the name.
+    pub(super) fn unit(&self) -> Option<&'family str> {
+        let without_total = self.name.strip_suffix("_total");
+        let name = without_total.filter(|_| self.definition.metric_type() == MetricType::Counter);
+        let name = name.unwrap_or(&self.name);
+        self.definition.unit().filter(|unit| name.ends_with(&format!("_{unit}")))
     }
 
     /// Omits counters that are negative or NaN: OpenMetrics forbids them, but another program may have stored
@@ -206,10 +206,7 @@ impl<'family> FamilyWriter<'family> {
         let has_negative_bounds = self.definition.buckets().first().is_some_and(|&bound| bound < 0.0);
         let mut head = String::new();
         self.for_each_series(family, |labels, series| {
-            if is_open_metrics && !series.cumulative_buckets().is_sorted_by(|one, other| one <= other) {
-                return;
-            }
-            if is_open_metrics && !series.cumulative_buckets().all(is_count) {
+            if is_open_metrics && !has_counts(series) {
                 return;
             }
             head.clear();
@@ -264,9 +261,22 @@ impl<'family> FamilyWriter<'family> {
     /// Writes the labels of a series whose label names differ from those of the family, because another
     /// program stored it. Returns `false` if they would make the scraper reject the response.
     fn write_other_labels(&self, output: &mut String, series: Series<'_>) -> bool {
-        let labels = series.labels();
-        let texts: Vec<_> = labels.keys().map(|name| LabelText::new(name, self.format.escaping)).collect();
-        let names = texts.iter().map(|label| label.name.as_str());
+        let Some(labels) = self.other_labels(series) else { return false };
+        for (text, value) in &labels {
+            text.write(output, value);
+        }
+        true
+    }
+
+    /// Returns the labels of a series whose label names differ from those of the family. Returns `None`, and
+    /// logs the reason once, if they would make the scraper reject the response.
+    pub(super) fn other_labels(&self, series: Series<'_>) -> Option<Vec<(LabelText, String)>> {
+        let labels: Vec<_> = series
+            .labels()
+            .into_iter()
+            .map(|(name, value)| (LabelText::new(&name, self.format.escaping), value))
+            .collect();
+        let names = labels.iter().map(|(label, _)| label.name.as_str());
         if let Err(error) = check_label_names(names, self.definition.metric_type(), NameRule::Utf8) {
             report(format!(
                 "series {}{} is left out of scrapes as {}: {error}",
@@ -274,12 +284,9 @@ impl<'family> FamilyWriter<'family> {
                 series.key(),
                 self.format.content_type()
             ));
-            return false;
+            return None;
         }
-        for (text, value) in texts.iter().zip(labels.values()) {
-            text.write(output, value);
-        }
-        true
+        Some(labels)
     }
 
     pub(super) fn sample(&self, suffix: &str) -> SampleText {
@@ -346,6 +353,12 @@ pub(super) fn is_count(value: f64) -> bool {
     value >= 0.0 && value.fract() == 0.0
 }
 
+/// Whether the buckets of a histogram hold numbers of observations, which a damaged store may not.
+pub(super) fn has_counts(series: Series<'_>) -> bool {
+    series.cumulative_buckets().is_sorted_by(|one, other| one <= other)
+        && series.cumulative_buckets().all(is_count)
+}
+
 fn quoted(name: &str) -> String {
     let mut quoted = String::from("\"");
     push_escaped(&mut quoted, name, true);
@@ -368,10 +381,17 @@ fn push_value(output: &mut String, value: f64) {
 /// Writes a label value, given as the text between the quotes of a JSON string. JSON escapes every character
 /// that the formats escape, so a text without `\` can be copied.
 fn push_label_value(output: &mut String, raw: &str) {
-    if !raw.as_bytes().contains(&b'\\') {
-        return output.push_str(raw);
+    match plain_label_value(raw) {
+        Cow::Borrowed(plain) => output.push_str(plain),
+        Cow::Owned(value) => push_escaped(output, &value, true),
     }
-    // This cannot fail: serde_json has written the text.
-    let value: String = serde_json::from_str(&format!("\"{raw}\"")).unwrap_or_default();
-    push_escaped(output, &value, true);
+}
+
+/// Returns a label value, given as the text between the quotes of a JSON string.
+pub(super) fn plain_label_value(raw: &str) -> Cow<'_, str> {
+    match raw.as_bytes().contains(&b'\\') {
+        // This cannot fail: serde_json has written the text.
+        true => serde_json::from_str(&format!("\"{raw}\"")).unwrap_or_default(),
+        false => Cow::Borrowed(raw),
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::claims::{Claims, report};
+use super::claims::report;
 use super::family::{FamilyWriter, LabelText, is_count};
 use super::format::Format;
 use crate::model::definition::Definition;
@@ -25,7 +25,7 @@ use crate::model::number::{format_canonical_bound, format_number, parse_number};
 /// let mut disks = ForeignFamily::new(definition, NameRule::Legacy, 0);
 /// disks.push("", &[("disk", "sda")], 5e9)?;
 /// let options = RenderOptions { foreign: &[disks], ..Default::default() };
-/// let text = Backend::open("memory:")?.render(&options)?.text;
+/// let text = Backend::open("memory:")?.render(&options)?.into_text();
 /// assert!(text.ends_with("\ndisk_free_bytes{disk=\"sda\"} 5000000000\n"));
 /// # Ok::<(), pytheus_backend_rs::Error>(())
 /// ```
@@ -41,15 +41,15 @@ pub struct ForeignFamily {
 
 /// One line of a foreign family.
 #[derive(Debug, Clone)]
-struct Sample {
-    suffix: &'static str,
+pub(super) struct Sample {
+    pub(super) suffix: &'static str,
     /// The labels in the caller's order, without the bound.
     labels: Vec<(String, String)>,
     /// The canonical encoding of `labels`, which identifies the series.
     series: String,
     /// The value of `le` or `quantile`.
-    bound: Option<f64>,
-    value: f64,
+    pub(super) bound: Option<f64>,
+    pub(super) value: f64,
 }
 
 impl ForeignFamily {
@@ -84,6 +84,24 @@ impl ForeignFamily {
 
     pub(super) fn position(&self) -> usize {
         self.position
+    }
+
+    pub(super) fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Returns the samples of each series, in the order in which the series were begun.
+    pub(super) fn series(&self) -> Vec<Vec<&Sample>> {
+        let mut all: Vec<Vec<&Sample>> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for sample in &self.samples {
+            let place = *places.entry(&sample.series).or_insert_with(|| {
+                all.push(Vec::new());
+                all.len() - 1
+            });
+            all[place].push(sample);
+        }
+        all
     }
 
     fn check(
@@ -148,17 +166,13 @@ fn read_bound(name: &str, text: &str) -> std::result::Result<f64, String> {
     })
 }
 
-/// Writes the family. If its names are taken, leaves it out and logs this once.
+/// Writes the family as text.
 pub(super) fn write_foreign(
     output: &mut String,
     family: &ForeignFamily,
     format: Format,
-    claims: &mut Claims,
+    writer: &FamilyWriter<'_>,
 ) {
-    let writer = FamilyWriter::new(&family.definition, family.definition.name(), format);
-    if !writer.is_admitted(claims) {
-        return;
-    }
     writer.write_comments(output);
     let is_open_metrics = format.is_open_metrics();
     let metric_type = family.definition.metric_type();
@@ -189,23 +203,38 @@ pub(super) fn write_foreign(
 
 /// Writes the labels between the braces. Returns `false` if they would make the scraper reject the response.
 fn write_labels(output: &mut String, family: &ForeignFamily, sample: &Sample, format: Format) -> bool {
-    let metric_type = family.definition.metric_type();
-    let texts: Vec<_> = sample.labels.iter().map(|(name, _)| LabelText::new(name, format.escaping)).collect();
-    // Escaping may have made two names equal.
-    let names = texts.iter().map(|text| text.name.as_str());
-    if let Err(error) = check_label_names(names, metric_type, NameRule::Utf8) {
-        let (name, series, content_type) = (family.definition.name(), &sample.series, format.content_type());
-        report(format!("series {name}{series} is left out of scrapes as {content_type}: {error}"));
-        return false;
-    }
-    for (text, (_, value)) in texts.iter().zip(&sample.labels) {
+    let Some(labels) = labels_of(family, sample, format) else { return false };
+    for (text, value) in &labels {
         text.write(output, value);
     }
-    if let (Some(bound), Some(name)) = (sample.bound, bound_name(metric_type, sample.suffix)) {
+    let bound_name = bound_name(family.definition.metric_type(), sample.suffix);
+    if let (Some(bound), Some(name)) = (sample.bound, bound_name) {
         let spell = if format.is_open_metrics() { format_canonical_bound } else { format_number };
         LabelText::new(name, format.escaping).write(output, &spell(bound));
     }
     true
+}
+
+/// Returns the labels of a sample without its bound. Returns `None`, and logs the reason once, if they would
+/// make the scraper reject the response.
+pub(super) fn labels_of<'sample>(
+    family: &ForeignFamily,
+    sample: &'sample Sample,
+    format: Format,
+) -> Option<Vec<(LabelText, &'sample str)>> {
+    let labels: Vec<_> = sample
+        .labels
+        .iter()
+        .map(|(name, value)| (LabelText::new(name, format.escaping), value.as_str()))
+        .collect();
+    // Escaping may have made two names equal.
+    let names = labels.iter().map(|(text, _)| text.name.as_str());
+    if let Err(error) = check_label_names(names, family.definition.metric_type(), NameRule::Utf8) {
+        let (name, series, content_type) = (family.definition.name(), &sample.series, format.content_type());
+        report(format!("series {name}{series} is left out of scrapes as {content_type}: {error}"));
+        return None;
+    }
+    Some(labels)
 }
 
 /// Whether OpenMetrics accepts a sample of a family that is not a histogram.
@@ -220,7 +249,7 @@ fn is_open_metrics_value(metric_type: MetricType, sample: &Sample) -> bool {
 /// Checks the samples of one histogram. OpenMetrics requires increasing buckets that end with `+Inf`, a count
 /// equal to that bucket, and both `_sum` and `_count` or neither.
 #[derive(Debug, Default)]
-struct HistogramSeries {
+pub(super) struct HistogramSeries {
     last_bucket: Option<(f64, f64)>,
     has_negative_bounds: bool,
     are_buckets_broken: bool,
@@ -232,15 +261,25 @@ impl HistogramSeries {
     fn of(samples: &[Sample]) -> HashMap<&str, Self> {
         let mut all: HashMap<&str, Self> = HashMap::new();
         for sample in samples {
-            let series = all.entry(&sample.series).or_default();
-            match (sample.suffix, sample.bound) {
-                ("_sum", _) => series.sum = Some(sample.value),
-                ("_count", _) => series.count = Some(sample.value),
-                (_, Some(bound)) => series.add_bucket(bound, sample.value),
-                _ => {}
-            }
+            all.entry(&sample.series).or_default().add(sample);
         }
         all
+    }
+
+    /// Returns what the samples of one series tell.
+    pub(super) fn of_one(samples: &[&Sample]) -> Self {
+        let mut series = Self::default();
+        samples.iter().for_each(|sample| series.add(sample));
+        series
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        match (sample.suffix, sample.bound) {
+            ("_sum", _) => self.sum = Some(sample.value),
+            ("_count", _) => self.count = Some(sample.value),
+            (_, Some(bound)) => self.add_bucket(bound, sample.value),
+            _ => {}
+        }
     }
 
     fn add_bucket(&mut self, bound: f64, value: f64) {
@@ -250,9 +289,15 @@ impl HistogramSeries {
         self.last_bucket = Some((bound, value));
     }
 
+    /// Returns the number of observations, or `None` if the samples are not those of a histogram.
+    pub(super) fn total(&self) -> Option<f64> {
+        let (f64::INFINITY, total) = self.last_bucket? else { return None };
+        let is_count_other = self.count.is_some_and(|count| count != total);
+        (!self.are_buckets_broken && !is_count_other).then_some(total)
+    }
+
     fn shows(&self, sample: &Sample) -> bool {
-        let Some((f64::INFINITY, total)) = self.last_bucket else { return false };
-        if self.are_buckets_broken || self.count.is_some_and(|count| count != total) {
+        if self.total().is_none() {
             return false;
         }
         let is_sum_shown =
@@ -277,7 +322,7 @@ mod tests {
     fn rendered(families: &[ForeignFamily], accept: &str) -> String {
         let format = Format::negotiate(Some(accept));
         let options = Rendering { format, foreign: families, ..Default::default() };
-        render(&Snapshot::default(), &options).text
+        render(&Snapshot::default(), &options).into_text()
     }
 
     fn samples(family: &ForeignFamily, accept: &str) -> Vec<String> {
@@ -411,7 +456,8 @@ mod tests {
         ];
         let options = Rendering { name_prefix: Some("app"), foreign: &foreign, ..Default::default() };
         let names = |named| {
-            let text = render(&Snapshot { families: families.clone() }, &Rendering { named, ..options }).text;
+            let text =
+                render(&Snapshot { families: families.clone() }, &Rendering { named, ..options }).into_text();
             let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             types.map(|line| line.trim_end_matches(" gauge").to_owned()).collect::<Vec<_>>()
         };

@@ -1,4 +1,4 @@
-//! Renders a snapshot as text for Prometheus: text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0.
+//! Renders a snapshot for Prometheus: as text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0, and protobuf.
 //!
 //! The renderer makes one pass over the samples and fills one buffer. It does not depend on stores or on the
 //! caller's language. Families and series that would make a scraper reject the whole response are left out
@@ -10,26 +10,38 @@ mod family;
 mod foreign;
 mod format;
 mod negotiation;
+mod protobuf;
+mod wire;
 
 use self::claims::Claims;
 pub use self::escaping::Escaping;
+use self::family::{FamilyWriter, full_name};
 pub use self::foreign::ForeignFamily;
 pub use self::format::{Format, TEXT_CONTENT_TYPE};
 pub use self::negotiation::accepts_gzip;
-use crate::model::sample::Snapshot;
+use crate::model::sample::{FamilySamples, Snapshot};
 
 /// A rendered exposition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// The text. In OpenMetrics it ends with `# EOF`.
-    pub text: String,
+    /// The body of the response: UTF-8 text, or messages of protobuf. OpenMetrics ends with `# EOF`.
+    pub body: Vec<u8>,
     /// The media type, for the `Content-Type` header.
     pub content_type: String,
 }
 
+impl Rendered {
+    /// Returns the body of a text format. In the body of protobuf, which is not text, U+FFFD replaces what is
+    /// not UTF-8.
+    pub fn into_text(self) -> String {
+        String::from_utf8(self.body)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+}
+
 /// Renders the snapshot as Prometheus text 0.0.4.
 pub fn render_text(snapshot: &Snapshot) -> String {
-    snapshot.render(Format::default()).text
+    snapshot.render(Format::default()).into_text()
 }
 
 impl Snapshot {
@@ -52,8 +64,57 @@ pub(crate) struct Rendering<'options> {
     pub(crate) foreign: &'options [ForeignFamily],
 }
 
+/// A family of an exposition.
+enum Shown<'family> {
+    Stored(&'family FamilySamples),
+    Foreign(&'family ForeignFamily),
+}
+
 /// Renders a snapshot and the foreign families.
 pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
+    let format = options.format;
+    let mut claims = Claims::default();
+    let families = in_order(snapshot, options);
+    let admitted = families.into_iter().filter_map(|family| {
+        let (definition, name_prefix) = match &family {
+            Shown::Stored(family) => (&family.definition, options.name_prefix),
+            Shown::Foreign(family) => (family.definition(), None),
+        };
+        let writer = FamilyWriter::new(definition, &full_name(definition, name_prefix), format);
+        writer.is_admitted(&mut claims).then_some((family, writer))
+    });
+    // Growing a body of megabytes would copy it again and again. Protobuf is shorter than text.
+    let likely_length = snapshot.families.iter().map(family::likely_length).sum();
+    let body = match format.is_protobuf() {
+        true => {
+            let mut body = Vec::with_capacity(likely_length);
+            for (family, writer) in admitted {
+                match family {
+                    Shown::Stored(family) => protobuf::write_family(&mut body, family, &writer),
+                    Shown::Foreign(family) => protobuf::write_foreign(&mut body, family, format, &writer),
+                }
+            }
+            body
+        }
+        false => {
+            let mut text = String::with_capacity(likely_length);
+            for (family, writer) in admitted {
+                match family {
+                    Shown::Stored(family) => writer.write(&mut text, family),
+                    Shown::Foreign(family) => foreign::write_foreign(&mut text, family, format, &writer),
+                }
+            }
+            if format.is_open_metrics() {
+                text.push_str("# EOF\n");
+            }
+            text.into_bytes()
+        }
+    };
+    Rendered { body, content_type: format.content_type() }
+}
+
+/// Returns the families in the order of the exposition: each foreign family stands at its position.
+fn in_order<'family>(snapshot: &'family Snapshot, options: &Rendering<'family>) -> Vec<Shown<'family>> {
     let named = options.named;
     let count = snapshot.families.len();
     let position =
@@ -61,23 +122,14 @@ pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
     let mut foreign: Vec<&ForeignFamily> = options.foreign.iter().collect();
     foreign.sort_by_key(|family| position(family));
     let mut foreign = foreign.into_iter().peekable();
-
-    let format = options.format;
-    // Growing a text of megabytes would copy it again and again.
-    let mut text = String::with_capacity(snapshot.families.iter().map(family::likely_length).sum());
-    let mut claims = Claims::default();
+    let mut all = Vec::with_capacity(count + options.foreign.len());
     for index in 0..=count {
         while let Some(family) = foreign.next_if(|family| position(family) == index) {
-            foreign::write_foreign(&mut text, family, format, &mut claims);
+            all.push(Shown::Foreign(family));
         }
-        if let Some(family) = snapshot.families.get(index) {
-            family::write_family(&mut text, family, format, options.name_prefix, &mut claims);
-        }
+        all.extend(snapshot.families.get(index).map(Shown::Stored));
     }
-    if format.is_open_metrics() {
-        text.push_str("# EOF\n");
-    }
-    Rendered { text, content_type: format.content_type() }
+    all
 }
 
 #[cfg(test)]

@@ -7,28 +7,48 @@
 use super::escaping::Escaping;
 use super::format::{Format, Syntax};
 
-/// The supported formats with type, subtype and version. A client that accepts anything gets the first one.
-const OFFERS: [(Syntax, &str, &str, &str); 4] = [
-    (Syntax::Text0_0_4, "text", "plain", "0.0.4"),
-    (Syntax::Text1_0_0, "text", "plain", "1.0.0"),
-    (Syntax::OpenMetrics1_0_0, "application", "openmetrics-text", "1.0.0"),
-    (Syntax::OpenMetrics0_0_1, "application", "openmetrics-text", "0.0.1"),
+/// The supported formats. A client that accepts anything gets the first one.
+const OFFERS: [Offer; 5] = [
+    Offer { syntax: Syntax::Text0_0_4, kind: "text", subtype: "plain", version: "0.0.4" },
+    Offer { syntax: Syntax::Text1_0_0, kind: "text", subtype: "plain", version: "1.0.0" },
+    Offer {
+        syntax: Syntax::OpenMetrics1_0_0,
+        kind: "application",
+        subtype: "openmetrics-text",
+        version: "1.0.0",
+    },
+    Offer {
+        syntax: Syntax::OpenMetrics0_0_1,
+        kind: "application",
+        subtype: "openmetrics-text",
+        version: "0.0.1",
+    },
+    Offer { syntax: Syntax::Protobuf, kind: "application", subtype: "vnd.google.protobuf", version: "" },
 ];
 
-/// Chooses the format for an `Accept` header.
-pub(super) fn format(accept: &str) -> Format {
+/// A format with its media type.
+#[derive(Debug, Clone, Copy)]
+struct Offer {
+    syntax: Syntax,
+    kind: &'static str,
+    subtype: &'static str,
+    /// Protobuf has the parameters `proto` and `encoding` instead.
+    version: &'static str,
+}
+
+/// Chooses one of the formats that `is_offered` admits for an `Accept` header.
+pub(super) fn format(accept: &str, is_offered: impl Fn(Syntax) -> bool) -> Format {
     let ranges: Vec<Range<'_>> = elements(accept).filter_map(Range::parse).collect();
     let mut best: Option<(f32, usize, Syntax)> = None;
-    for (syntax, kind, subtype, version) in OFFERS {
-        let matching = ranges.iter().enumerate();
-        let matching = matching.filter(|(_, range)| range.covers(kind, subtype, version));
+    for offer in OFFERS.into_iter().filter(|offer| is_offered(offer.syntax)) {
+        let matching = ranges.iter().enumerate().filter(|(_, range)| range.covers(offer));
         // `min_by_key` returns the first of the most specific ranges.
         let Some((index, range)) = matching.min_by_key(|(_, range)| range.vagueness()) else { continue };
         let is_better = best.is_none_or(|(quality, position, _)| {
             range.quality > quality || (range.quality == quality && index < position)
         });
         if range.quality > 0.0 && is_better {
-            best = Some((range.quality, index, syntax));
+            best = Some((range.quality, index, offer.syntax));
         }
     }
     let syntax = best.map_or(Syntax::default(), |(_, _, syntax)| syntax);
@@ -61,6 +81,9 @@ struct Range<'header> {
     kind: &'header str,
     subtype: &'header str,
     version: Option<&'header str>,
+    /// Whether the parameters ask for delimited messages of the type MetricFamily. Protobuf has other
+    /// encodings, such as its text form.
+    is_delimited_families: bool,
     escaping: Option<Escaping>,
     quality: f32,
 }
@@ -78,15 +101,21 @@ impl<'header> Range<'header> {
             kind,
             subtype,
             version: parameter("version"),
+            is_delimited_families: parameter("proto") == Some("io.prometheus.client.MetricFamily")
+                && parameter("encoding") == Some("delimited"),
             escaping: parameter("escaping").and_then(Escaping::from_name),
             quality: quality(parts.clone()),
         })
     }
 
-    fn covers(&self, kind: &str, subtype: &str, version: &str) -> bool {
+    fn covers(&self, offer: Offer) -> bool {
+        let Offer { syntax, kind, subtype, version } = offer;
         let matches = |range: &str, value: &str| range == "*" || range.eq_ignore_ascii_case(value);
         if !matches(self.kind, kind) || !matches(self.subtype, subtype) {
             return false;
+        }
+        if syntax == Syntax::Protobuf && self.subtype != "*" {
+            return self.is_delimited_families;
         }
         // A range without a version means the oldest one (0.0.4, or 0.0.1 for OpenMetrics). A range with an
         // unsupported version matches nothing.
@@ -141,6 +170,9 @@ mod tests {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     const TEXT_1_0_0: &str = "text/plain; version=1.0.0; charset=utf-8";
 
+    const PROTOBUF: &str =
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
     #[test]
     fn a_client_gets_what_it_likes_best() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0;q=0.5,\
@@ -151,6 +183,10 @@ mod tests {
         let protobuf_first = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
             encoding=delimited;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
         let firefox = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        let prometheus_2_with_protobuf = "application/vnd.google.protobuf;\
+            proto=io.prometheus.client.MetricFamily;encoding=delimited,\
+            application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,\
+            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let cases = [
             ("", TEXT, ""),
             ("*/*", TEXT, ""),
@@ -159,7 +195,8 @@ mod tests {
             (firefox, TEXT, ""),
             (prometheus_2, OPEN_METRICS, ""),
             (prometheus_3, OPEN_METRICS, "; escaping=allow-utf-8"),
-            (protobuf_first, TEXT, "; escaping=allow-utf-8"),
+            (protobuf_first, PROTOBUF, "; escaping=allow-utf-8"),
+            (prometheus_2_with_protobuf, PROTOBUF, ""),
             ("application/json", TEXT, ""),
             ("application/openmetrics-text", OPEN_METRICS_0_0_1, ""),
             ("application/openmetrics-text; version=0.0.1", OPEN_METRICS_0_0_1, ""),
@@ -180,7 +217,24 @@ mod tests {
             ("text/plain; escaping=values", TEXT, "; escaping=values"),
             ("*/*; escaping=values", TEXT, "; escaping=values"),
             ("text/plain; version=0.0.4; escaping=odd", TEXT, ""),
+            ("application/vnd.google.protobuf", TEXT, ""),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
+                TEXT,
+                "",
+            ),
+            ("application/vnd.google.protobuf;proto=other;encoding=delimited", TEXT, ""),
+            (
+                "application/vnd.google.protobuf;proto=\"io.prometheus.client.MetricFamily\";encoding=delimited;q=0.1",
+                PROTOBUF,
+                "",
+            ),
             // Quality decides first.
+            (
+                &format!("{protobuf_first},text/plain;version=1.0.0;q=0.7"),
+                TEXT_1_0_0,
+                "; escaping=allow-utf-8",
+            ),
             ("text/plain;q=0.5, application/openmetrics-text;version=1.0.0;q=0.4", TEXT, ""),
             ("text/plain;q=0.4, application/openmetrics-text;version=1.0.0;q=0.5", OPEN_METRICS, ""),
             ("application/openmetrics-text;version=1.0.0, text/plain", OPEN_METRICS, ""),
@@ -206,6 +260,12 @@ mod tests {
             assert_eq!(got, format!("{expected}{escaping}"), "{accept}");
         }
         assert_eq!(Format::negotiate(None).content_type(), TEXT);
+        for (accept, expected) in
+            [(protobuf_first, TEXT), (prometheus_2_with_protobuf, OPEN_METRICS), (prometheus_2, OPEN_METRICS)]
+        {
+            let got = Format::negotiate_text(Some(accept)).content_type();
+            assert!(got.starts_with(expected), "{accept}: {got}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn filled(definition: Definition, series: &[(Labels, &[f64])], created: Option<f
 }
 
 fn rendered(families: Vec<FamilySamples>, accept: &str) -> String {
-    Snapshot { families }.render(Format::negotiate(Some(accept))).text
+    Snapshot { families }.render(Format::negotiate(Some(accept))).into_text()
 }
 
 /// Renders one family and returns its sample lines.
@@ -247,7 +247,7 @@ fn a_prefix_stands_before_every_name() {
     let format = Format::negotiate(Some(OPEN_METRICS));
     let options = Rendering { format, name_prefix: Some("app"), named: Some(3), ..Default::default() };
     assert_eq!(
-        render(&Snapshot { families }, &options).text,
+        render(&Snapshot { families }, &options).into_text(),
         "# HELP app_a Help.\n# TYPE app_a gauge\n\
          # HELP app_b_c Help.\n# TYPE app_b_c counter\napp_b_c_total 1\n\
          # HELP app_other Help.\n# TYPE app_other gauge\n# EOF\n",
@@ -474,7 +474,7 @@ proptest! {
         });
         for accept in ["text/plain", "text/plain;version=1.0.0", OPEN_METRICS] {
             let format = Format::negotiate(Some(&format!("{accept};escaping=allow-utf-8")));
-            let text = Snapshot { families: families.clone() }.render(format).text;
+            let text = Snapshot { families: families.clone() }.render(format).into_text();
             let expected: Vec<_> =
                 families.iter().map(|family| expected(family, format.is_open_metrics())).collect();
             prop_assert_eq!(parse(&text, format.is_open_metrics()), expected, "{}", text);

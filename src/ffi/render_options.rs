@@ -23,6 +23,17 @@ pub enum MetricsOthers {
     Append = 1,
 }
 
+/// The formats that a client may choose by its `Accept` header.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsFormats {
+    /// Those that are text: 0.0.4 and 1.0.0, OpenMetrics 1.0.0 and 0.0.1.
+    Text = 0,
+    /// Protobuf also: delimited messages `io.prometheus.client.MetricFamily`. Its body is binary, so
+    /// send `metrics_text_length` bytes of it.
+    All = 1,
+}
+
 /// What `metrics_render` shows, and how. Set the struct to zeros and `size` to
 /// `sizeof(MetricsRenderOptions)` first: later versions may add fields behind the last.
 #[repr(C)]
@@ -30,9 +41,9 @@ pub enum MetricsOthers {
 pub struct MetricsRenderOptions {
     /// `sizeof(MetricsRenderOptions)` of the header that the program was compiled with.
     pub size: usize,
-    /// The `Accept` header of the HTTP request. It selects the format (text 0.0.4 or 1.0.0,
-    /// OpenMetrics 1.0.0 or 0.0.1) and how names beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped.
-    /// NULL, or a header that asks for none of these formats, selects text 0.0.4.
+    /// The `Accept` header of the HTTP request. It selects one of the `formats`, and how names
+    /// beyond `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped. NULL, or a header that asks for none of these
+    /// formats, selects text 0.0.4.
     pub accept: *const c_char,
     /// The prefix of the name of each family, to which an underscore is added; NULL for none.
     pub name_prefix: *const c_char,
@@ -45,6 +56,8 @@ pub struct MetricsRenderOptions {
     pub others: i32,
     /// Families whose samples the program computes, shown between the others; NULL for none.
     pub foreign: *const MetricsForeign,
+    /// A MetricsFormats.
+    pub formats: i32,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -70,8 +83,13 @@ impl MetricsRenderOptions {
         };
         let others =
             [(MetricsOthers::None as i32, Others::None), (MetricsOthers::Append as i32, Others::Append)];
+        let has_protobuf = [(MetricsFormats::Text as i32, false), (MetricsFormats::All as i32, true)];
+        let format = match choose(self.formats, "options->formats", "MetricsFormats", &has_protobuf)? {
+            true => Format::negotiate(accept.as_deref()),
+            false => Format::negotiate_text(accept.as_deref()),
+        };
         Ok(backend.render(&RenderOptions {
-            format: Format::negotiate(accept.as_deref()),
+            format,
             name_prefix,
             families: families.as_deref(),
             others: choose(self.others, "options->others", "MetricsOthers", &others)?,

@@ -1,4 +1,4 @@
-//! `MetricsText`: a scrape as text.
+//! `MetricsText`: a rendered scrape.
 
 use std::ffi::{CString, c_char};
 use std::ptr;
@@ -14,19 +14,19 @@ use super::string::{header, to_c_string};
 use crate::backend::Backend;
 use crate::exposition::{self, Rendered};
 
-/// The text of a scrape. `metrics_render` makes one; free it with `metrics_text_free`.
+/// The body of a scrape. `metrics_render` makes one; free it with `metrics_text_free`.
 #[derive(Debug)]
 pub struct MetricsText {
     /// Ends with a NUL.
-    text: String,
+    body: Vec<u8>,
     content_type: CString,
 }
 
 impl From<Rendered> for MetricsText {
     fn from(rendered: Rendered) -> Self {
-        let mut text = rendered.text;
-        text.push('\0');
-        Self { text, content_type: to_c_string(rendered.content_type) }
+        let mut body = rendered.body;
+        body.push(0);
+        Self { body, content_type: to_c_string(rendered.content_type) }
     }
 }
 
@@ -64,17 +64,19 @@ pub unsafe extern "C" fn metrics_render(
 
 /// Returns the text in UTF-8, with a NUL behind its end and none inside. It lives as long as
 /// `text`. Returns NULL if `text` is NULL.
+///
+/// A body in protobuf, which only METRICS_FORMATS_ALL allows, is binary and has NULs inside.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metrics_text_data(text: *const MetricsText) -> *const c_char {
     // SAFETY: the program's promises.
-    unsafe { text.as_ref() }.map_or(ptr::null(), |text| text.text.as_ptr().cast())
+    unsafe { text.as_ref() }.map_or(ptr::null(), |text| text.body.as_ptr().cast())
 }
 
 /// Returns the length of the text in bytes, without the NUL, or 0 if `text` is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metrics_text_length(text: *const MetricsText) -> usize {
     // SAFETY: the program's promises.
-    unsafe { text.as_ref() }.map_or(0, |text| text.text.len() - 1)
+    unsafe { text.as_ref() }.map_or(0, |text| text.body.len() - 1)
 }
 
 /// Returns the value for the HTTP header `Content-Type`, which names the format. It lives as long

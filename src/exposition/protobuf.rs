@@ -1,0 +1,253 @@
+//! Writes one metric family as a delimited message `io.prometheus.client.MetricFamily` of protobuf.
+//!
+//! The numbers of the fields are those of `metrics.proto` in prometheus/client_model. Sample names do not occur
+//! in it: Prometheus appends `_bucket`, `_sum` and `_count`, and a counter has the name of its family.
+
+use std::borrow::Cow;
+
+use super::family::{FamilyWriter, has_counts, is_count, plain_label_value};
+use super::foreign::{ForeignFamily, HistogramSeries, Sample, labels_of};
+use super::format::Format;
+use super::wire::{push_delimited, push_double, push_message, push_number, push_string};
+use crate::model::labels;
+use crate::model::metric_type::MetricType;
+use crate::model::sample::{FamilySamples, Series};
+
+/// The fields of `MetricFamily`.
+mod family {
+    pub(super) const NAME: u64 = 1;
+    pub(super) const HELP: u64 = 2;
+    pub(super) const TYPE: u64 = 3;
+    pub(super) const METRIC: u64 = 4;
+    pub(super) const UNIT: u64 = 5;
+}
+
+/// The fields of `Metric`.
+mod metric {
+    pub(super) const LABEL: u64 = 1;
+    pub(super) const GAUGE: u64 = 2;
+    pub(super) const COUNTER: u64 = 3;
+    pub(super) const SUMMARY: u64 = 4;
+    pub(super) const UNTYPED: u64 = 5;
+    pub(super) const HISTOGRAM: u64 = 7;
+}
+
+/// The fields of `LabelPair`.
+mod label {
+    pub(super) const NAME: u64 = 1;
+    pub(super) const VALUE: u64 = 2;
+}
+
+/// The field of `Counter`, `Gauge` and `Untyped`.
+const VALUE: u64 = 1;
+
+/// The fields of `Summary` and `Histogram`.
+mod distribution {
+    pub(super) const COUNT: u64 = 1;
+    pub(super) const SUM: u64 = 2;
+    /// The quantiles of a summary, or the buckets of a histogram.
+    pub(super) const PARTS: u64 = 3;
+}
+
+/// The fields of `Quantile`.
+mod quantile {
+    pub(super) const QUANTILE: u64 = 1;
+    pub(super) const VALUE: u64 = 2;
+}
+
+/// The fields of `Bucket`.
+mod bucket {
+    pub(super) const CUMULATIVE_COUNT: u64 = 1;
+    pub(super) const UPPER_BOUND: u64 = 2;
+}
+
+/// Returns the number of a type in the enum `MetricType`.
+fn type_number(metric_type: MetricType) -> u64 {
+    match metric_type {
+        MetricType::Counter => 0,
+        MetricType::Gauge => 1,
+        MetricType::Summary => 2,
+        MetricType::Untyped => 3,
+        MetricType::Histogram => 4,
+    }
+}
+
+/// Writes a family of a store. Leaves out a histogram or summary whose counts are not numbers of observations:
+/// the messages have integers for them.
+pub(super) fn write_family(output: &mut Vec<u8>, family: &FamilySamples, writer: &FamilyWriter<'_>) {
+    push_delimited(output, |output| {
+        push_description(output, writer);
+        let mut labels = Vec::new();
+        for series in family.series() {
+            labels.clear();
+            if can_be_shown(writer, series) && push_labels(&mut labels, series, writer) {
+                push_message(output, family::METRIC, |output| {
+                    output.extend_from_slice(&labels);
+                    push_series(output, series, writer);
+                });
+            }
+        }
+    });
+}
+
+fn can_be_shown(writer: &FamilyWriter<'_>, series: Series<'_>) -> bool {
+    match writer.definition.metric_type() {
+        MetricType::Histogram => has_counts(series),
+        MetricType::Summary => is_count(series.count()),
+        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => true,
+    }
+}
+
+fn push_series(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'_>) {
+    let (count, sum) = (Some(series.count()), Some(series.value()));
+    match writer.definition.metric_type() {
+        MetricType::Histogram => {
+            let bounds = writer.definition.buckets().iter().copied().chain([f64::INFINITY]);
+            push_histogram(output, count, sum, bounds.zip(series.cumulative_buckets()));
+        }
+        MetricType::Summary => push_summary(output, count, sum, []),
+        metric_type => push_value(output, metric_type, series.value()),
+    }
+}
+
+/// Writes a family of the caller. A sample that the caller did not give, such as a sum, is absent from the
+/// message, which Prometheus reads as 0. Leaves out the histograms that OpenMetrics leaves out, and
+/// summaries whose count is not a number of observations.
+pub(super) fn write_foreign(
+    output: &mut Vec<u8>,
+    family: &ForeignFamily,
+    format: Format,
+    writer: &FamilyWriter<'_>,
+) {
+    push_delimited(output, |output| {
+        push_description(output, writer);
+        for samples in family.series() {
+            let Some(labels) = labels_of(family, samples[0], format) else { continue };
+            let mut value = Vec::new();
+            if push_foreign_series(&mut value, writer.definition.metric_type(), &samples) {
+                push_message(output, family::METRIC, |output| {
+                    labels.iter().for_each(|(label, value)| push_label(output, &label.name, value));
+                    output.extend_from_slice(&value);
+                });
+            }
+        }
+    });
+}
+
+/// Writes the samples of one series. Returns `false` if they cannot be shown.
+fn push_foreign_series(output: &mut Vec<u8>, metric_type: MetricType, samples: &[&Sample]) -> bool {
+    let value_of = |suffix| samples.iter().find(|sample| sample.suffix == suffix).map(|sample| sample.value);
+    let parts = samples.iter().filter_map(|sample| Some((sample.bound?, sample.value)));
+    match metric_type {
+        MetricType::Histogram => {
+            let Some(total) = HistogramSeries::of_one(samples).total() else { return false };
+            push_histogram(output, Some(total), value_of("_sum"), parts);
+        }
+        MetricType::Summary => {
+            let count = value_of("_count");
+            if count.is_some_and(|count| !is_count(count)) {
+                return false;
+            }
+            push_summary(output, count, value_of("_sum"), parts);
+        }
+        metric_type => {
+            let Some(value) = value_of("") else { return false };
+            push_value(output, metric_type, value);
+        }
+    }
+    true
+}
+
+/// Writes all of a family but its metrics.
+fn push_description(output: &mut Vec<u8>, writer: &FamilyWriter<'_>) {
+    push_string(output, family::NAME, &writer.name);
+    push_string(output, family::HELP, &without_nul(writer.definition.help()));
+    push_number(output, family::TYPE, type_number(writer.definition.metric_type()));
+    if let Some(unit) = writer.unit() {
+        push_string(output, family::UNIT, unit);
+    }
+}
+
+/// Writes the labels of a series. Returns `false` if they would make the scraper reject the response.
+fn push_labels(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'_>) -> bool {
+    let mut known = writer.labels.iter();
+    for (raw_name, raw_value) in labels::raw_pairs(series.key()) {
+        let Some(label) = known.next().filter(|label| label.raw_name == raw_name) else {
+            output.clear();
+            let Some(labels) = writer.other_labels(series) else { return false };
+            labels.iter().for_each(|(label, value)| push_label(output, &label.name, value));
+            return true;
+        };
+        push_label(output, &label.name, &plain_label_value(raw_value));
+    }
+    true
+}
+
+fn push_label(output: &mut Vec<u8>, name: &str, value: &str) {
+    push_message(output, metric::LABEL, |output| {
+        push_string(output, label::NAME, name);
+        push_string(output, label::VALUE, &without_nul(value));
+    });
+}
+
+/// Replaces NUL as the text formats do, so that a series has the same labels in each format.
+fn without_nul(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{FFFD}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Writes the message of a type that has one value.
+fn push_value(output: &mut Vec<u8>, metric_type: MetricType, value: f64) {
+    let field = match metric_type {
+        MetricType::Counter => metric::COUNTER,
+        MetricType::Gauge => metric::GAUGE,
+        _ => metric::UNTYPED,
+    };
+    push_message(output, field, |output| push_double(output, VALUE, value));
+}
+
+/// Writes a histogram with its cumulative buckets, `+Inf` included.
+fn push_histogram(
+    output: &mut Vec<u8>,
+    count: Option<f64>,
+    sum: Option<f64>,
+    buckets: impl IntoIterator<Item = (f64, f64)>,
+) {
+    push_message(output, metric::HISTOGRAM, |output| {
+        push_count_and_sum(output, count, sum);
+        for (bound, count) in buckets {
+            push_message(output, distribution::PARTS, |output| {
+                push_number(output, bucket::CUMULATIVE_COUNT, count as u64);
+                push_double(output, bucket::UPPER_BOUND, bound);
+            });
+        }
+    });
+}
+
+fn push_summary(
+    output: &mut Vec<u8>,
+    count: Option<f64>,
+    sum: Option<f64>,
+    quantiles: impl IntoIterator<Item = (f64, f64)>,
+) {
+    push_message(output, metric::SUMMARY, |output| {
+        push_count_and_sum(output, count, sum);
+        for (quantile, value) in quantiles {
+            push_message(output, distribution::PARTS, |output| {
+                push_double(output, quantile::QUANTILE, quantile);
+                push_double(output, quantile::VALUE, value);
+            });
+        }
+    });
+}
+
+fn push_count_and_sum(output: &mut Vec<u8>, count: Option<f64>, sum: Option<f64>) {
+    if let Some(count) = count {
+        push_number(output, distribution::COUNT, count as u64);
+    }
+    if let Some(sum) = sum {
+        push_double(output, distribution::SUM, sum);
+    }
+}
