@@ -233,7 +233,7 @@ mod tests {
             (
                 &format!("{protobuf_first},text/plain;version=1.0.0;q=0.7"),
                 TEXT_1_0_0,
-                "; escaping=allow-utf-8",
+                "; escaping=underscores",
             ),
             ("text/plain;q=0.5, application/openmetrics-text;version=1.0.0;q=0.4", TEXT, ""),
             ("text/plain;q=0.4, application/openmetrics-text;version=1.0.0;q=0.5", OPEN_METRICS, ""),
