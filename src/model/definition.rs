@@ -143,6 +143,10 @@ impl Definition {
     /// Whether a series with the canonical labels `key` may be shown in this family. Its label names may differ
     /// from the declared ones, but must be valid for the type.
     pub(crate) fn allows_labels(&self, key: &str) -> bool {
+        // The names that were declared need no further look. They are sorted, as those of the key are.
+        if labels::raw_pairs(key).map(|(name, _)| name).eq(self.label_names.iter()) {
+            return true;
+        }
         let labels = labels::decode(key).unwrap_or_default();
         let names = labels.keys().map(String::as_str);
         name::check_label_names(names, self.metric_type, NameRule::Utf8).is_ok()

@@ -61,6 +61,11 @@ impl FamilySamples {
         self.keys.len()
     }
 
+    /// Returns about how many bytes the family takes in memory.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.keys.len() + size_of_val(&*self.series) + size_of_val(&*self.cells)
+    }
+
     /// Adds a series with the canonical labels `key`. Returns its cells, all 0, for the caller to fill.
     /// `created` is the time at which its metric was created, in seconds since 1970, if it is known.
     pub(crate) fn push(&mut self, key: &str, created: Option<f64>) -> &mut [f64] {
@@ -71,12 +76,48 @@ impl FamilySamples {
         &mut self.cells[start..]
     }
 
+    /// Adds series with values of 0 for the labels in `keys` that have none. `keys` are canonical and sorted.
+    pub(crate) fn add_missing<'key>(&mut self, keys: impl Iterator<Item = &'key str> + Clone) {
+        let mut missing = 0;
+        merge(self, keys.clone(), |_, series| missing += usize::from(series.is_none()));
+        if missing == 0 {
+            return;
+        }
+        let mut all = Self::new(self.definition.clone());
+        merge(self, keys, |key, series| {
+            let cells = all.push(key, series.and_then(|series| series.created));
+            if let Some(series) = series {
+                cells.copy_from_slice(series.cells);
+            }
+        });
+        *self = all;
+    }
+
     /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();
         self.keys.truncate(self.series.last().map_or(0, |&(end, _)| end));
         self.cells.truncate(self.series.len() * self.definition.cell_count());
     }
+}
+
+/// Calls `visit` for each series of a family, and without a series for each of the sorted `keys` that has none, in
+/// the order of the labels.
+fn merge<'key>(
+    family: &FamilySamples,
+    keys: impl Iterator<Item = &'key str>,
+    mut visit: impl FnMut(&str, Option<Series<'_>>),
+) {
+    let mut series = family.series().peekable();
+    for key in keys {
+        while let Some(earlier) = series.next_if(|series| series.key < key) {
+            visit(earlier.key, Some(earlier));
+        }
+        if series.peek().is_none_or(|series| series.key != key) {
+            visit(key, None);
+        }
+    }
+    series.for_each(|series| visit(series.key, Some(series)));
 }
 
 impl<'family> Series<'family> {

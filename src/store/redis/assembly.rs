@@ -5,65 +5,106 @@
 //! reject the scrape.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use redis::Value;
 
+use super::connection::Reply;
 use super::layout;
 use super::reply::{number, pairs, shortened};
-use crate::metric::Metric;
 use crate::model::definition::Definition;
 use crate::model::labels;
 use crate::model::number::parse_number;
 use crate::model::sample::FamilySamples;
 
-/// Returns the series of a family: those in `value`, and the metrics that this process knows, which are 0 if
-/// the server does not have them.
-pub(crate) fn assemble(
-    key: &str,
-    definition: Definition,
-    known: &[Arc<Metric>],
-    value: Value,
-) -> FamilySamples {
-    let mut series = Assembly::new(&definition);
-    for metric in known {
-        series.row(&metric.key);
-    }
-    let mut left_out = LeftOut::default();
-    if let Value::Nil | Value::BulkString(_) = &value {
+/// Returns the series of a family that are in the reply to a read of its whole key.
+pub(crate) fn assemble(key: &str, definition: &Definition, reply: Reply) -> FamilySamples {
+    let mut series = Assembly::new(key, definition);
+    match reply {
+        Reply::Fields(fields) => fields.pairs().for_each(|(field, value)| series.add(field, value)),
         // A string key holds the value without labels. A family with labels may be such a key if other
         // processes declare it without labels.
-        if let (Some((spelling, cell)), false) = (layout::parse_field(&definition, "{}"), value == Value::Nil)
-        {
-            let row = series.row(spelling);
-            series.cells(row)[cell] = number(value).unwrap_or_else(|text| {
-                left_out.note(|| format!("{text:?} is not a number"));
-                0.0
-            });
+        Reply::Value(Value::Nil) => {}
+        Reply::Value(value @ Value::BulkString(_)) => series.add_single(value),
+        Reply::Value(value) => {
+            pairs(value).iter().for_each(|(field, value)| series.add(field, value));
         }
-        left_out.log(key);
-        return series.finish(definition);
     }
-    for (field, value) in pairs(value) {
-        let Some((spelling, cell)) = layout::parse_field(&definition, &field) else {
-            left_out.note(|| format!("field {field:?} does not belong to this family"));
-            continue;
+    series.finish()
+}
+
+/// The series of a family while their cells arrive, in any order.
+pub(crate) struct Assembly<'family> {
+    key: &'family str,
+    definition: &'family Definition,
+    /// The position of each series, by canonical labels.
+    rows: HashMap<String, usize>,
+    cells: Vec<f64>,
+    left_out: LeftOut,
+}
+
+impl<'family> Assembly<'family> {
+    pub(crate) fn new(key: &'family str, definition: &'family Definition) -> Self {
+        Self { key, definition, rows: HashMap::new(), cells: Vec::new(), left_out: LeftOut::default() }
+    }
+
+    /// Adds the value of one field of the hash.
+    pub(crate) fn add(&mut self, field: &str, value: &str) {
+        let Some((spelling, cell)) = layout::parse_field(self.definition, field) else {
+            self.left_out.note(|| format!("field {field:?} does not belong to this family"));
+            return;
         };
-        let Some(amount) = parse_number(&value) else {
-            left_out.note(|| format!("field {field:?}: {value:?} is not a number"));
-            continue;
+        let Some(amount) = parse_number(value) else {
+            self.left_out.note(|| format!("field {field:?}: {value:?} is not a number"));
+            return;
         };
-        let row = series.find(spelling).or_else(|| {
-            let canonical = labels::canonical(spelling).filter(|key| definition.allows_labels(key))?;
-            Some(series.row(&canonical))
+        let row = self.rows.get(spelling).copied().or_else(|| {
+            let canonical = labels::canonical(spelling).filter(|key| self.definition.allows_labels(key))?;
+            Some(self.row(&canonical))
         });
         match row {
-            Some(row) => add(&mut series.cells(row)[cell], amount),
-            None => left_out.note(|| format!("field {field:?} has no usable labels")),
+            Some(row) => add(&mut self.cells(row)[cell], amount),
+            None => self.left_out.note(|| format!("field {field:?} has no usable labels")),
         }
     }
-    left_out.log(key);
-    series.finish(definition)
+
+    /// Adds the value of a string key.
+    fn add_single(&mut self, value: Value) {
+        let Some((spelling, cell)) = layout::parse_field(self.definition, "{}") else { return };
+        let row = self.row(spelling);
+        self.cells(row)[cell] = number(value).unwrap_or_else(|text| {
+            self.left_out.note(|| format!("{text:?} is not a number"));
+            0.0
+        });
+    }
+
+    /// Returns the position of the series with the labels `key`. A new one begins with zeros.
+    fn row(&mut self, key: &str) -> usize {
+        if let Some(&row) = self.rows.get(key) {
+            return row;
+        }
+        let row = self.rows.len();
+        self.rows.insert(key.to_owned(), row);
+        self.cells.resize(self.cells.len() + self.definition.cell_count(), 0.0);
+        row
+    }
+
+    fn cells(&mut self, row: usize) -> &mut [f64] {
+        let width = self.definition.cell_count();
+        &mut self.cells[row * width..][..width]
+    }
+
+    /// Returns the series sorted by their labels.
+    pub(crate) fn finish(self) -> FamilySamples {
+        self.left_out.log(self.key);
+        let width = self.definition.cell_count();
+        let mut samples = FamilySamples::new(self.definition.clone());
+        let mut rows: Vec<_> = self.rows.into_iter().collect();
+        rows.sort_unstable();
+        for (key, row) in rows {
+            samples.push(&key, None).copy_from_slice(&self.cells[row * width..][..width]);
+        }
+        samples
+    }
 }
 
 /// The fields of a key that a scrape leaves out: the reason for the first one, and their number.
@@ -90,49 +131,4 @@ impl LeftOut {
 /// Adds to a cell. The first amount is stored as it is, because `0.0 + -0.0` is not `-0.0`.
 fn add(cell: &mut f64, amount: f64) {
     *cell = if *cell == 0.0 { amount } else { *cell + amount };
-}
-
-/// The series of a family while their cells arrive, in any order.
-struct Assembly {
-    /// The number of cells of one series.
-    width: usize,
-    /// The position of each series, by canonical labels.
-    rows: HashMap<String, usize>,
-    cells: Vec<f64>,
-}
-
-impl Assembly {
-    fn new(definition: &Definition) -> Self {
-        Self { width: definition.cell_count(), rows: HashMap::new(), cells: Vec::new() }
-    }
-
-    fn find(&self, spelling: &str) -> Option<usize> {
-        self.rows.get(spelling).copied()
-    }
-
-    /// Returns the position of the series with the labels `key`. A new one begins with zeros.
-    fn row(&mut self, key: &str) -> usize {
-        if let Some(row) = self.find(key) {
-            return row;
-        }
-        let row = self.rows.len();
-        self.rows.insert(key.to_owned(), row);
-        self.cells.resize(self.cells.len() + self.width, 0.0);
-        row
-    }
-
-    fn cells(&mut self, row: usize) -> &mut [f64] {
-        &mut self.cells[row * self.width..][..self.width]
-    }
-
-    /// Returns the series sorted by their labels.
-    fn finish(mut self, definition: Definition) -> FamilySamples {
-        let mut samples = FamilySamples::new(definition);
-        let mut rows: Vec<_> = std::mem::take(&mut self.rows).into_iter().collect();
-        rows.sort_unstable();
-        for (key, row) in rows {
-            samples.push(&key, None).copy_from_slice(self.cells(row));
-        }
-        samples
-    }
 }

@@ -3,20 +3,25 @@
 //! redis-rs encodes the commands and parses the replies. The socket is ours ([`super::socket`]), because
 //! redis-rs applies its read timeout to each reply instead of the whole exchange, and does not show the
 //! number of its socket.
+//!
+//! A connection for scrapes may [track](Connection::track) what it reads. The server then says which of the keys
+//! have changed since.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use redis::{Cmd, Parser, ServerError, Value};
+use redis::{Cmd, ServerError, Value};
 use socket2::SockAddr;
 
 use super::client_name::client_name;
+use super::frames::{Fields, Frame, Frames};
 use super::options::{Address, RedisOptions};
-use super::reply::text;
+use super::reply::{is_wrong_type, text};
 use super::resolver::resolve;
 use super::socket::{Socket, SocketSlot, Terms, is_timeout, share_of};
 use super::tls::{self, Tls};
+use super::tracking::Changes;
 use super::transport::Transport;
 use crate::model::error::{Error, ErrorKind, Result};
 
@@ -67,9 +72,18 @@ impl<'options> Target<'options> {
 /// A connection that is logged in and has answered a `PING`.
 pub(crate) struct Connection {
     transport: Transport,
-    parser: Parser,
+    frames: Frames,
     address: Address,
     run_id: Option<Arc<str>>,
+    /// The changes of keys that were read here. `None` if the server does not track them.
+    changes: Option<Changes>,
+}
+
+/// A reply to a command that reads the values of a family.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Fields(Fields),
+    Value(Value),
 }
 
 impl std::fmt::Debug for Connection {
@@ -83,6 +97,27 @@ struct Failure {
     error: Error,
     /// Whether the server has answered, and refuses to serve.
     is_refusal: bool,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::Value(Value::Nil)
+    }
+}
+
+impl Reply {
+    /// Returns whether the command did not fit the type of its key.
+    pub(crate) fn is_wrong_type(&self) -> bool {
+        matches!(self, Self::Value(value) if is_wrong_type(value))
+    }
+
+    /// Returns the reply as redis-rs parses it.
+    pub(crate) fn into_value(self) -> Value {
+        match self {
+            Self::Fields(fields) => fields.into_value(),
+            Self::Value(value) => value,
+        }
+    }
 }
 
 impl Connection {
@@ -151,12 +186,17 @@ impl Connection {
             // A server that was reached, but must not be trusted, is no reason to try another address.
             Failure { error, is_refusal: !is_silent }
         })?;
-        let mut connection =
-            Self { transport, parser: Parser::new(), address: address.clone(), run_id: None };
+        let mut connection = Self {
+            transport,
+            frames: Frames::default(),
+            address: address.clone(),
+            run_id: None,
+            changes: None,
+        };
         let replies = connection.try_exchange(&login(target), &mut terms);
         let replies = replies.map_err(|failure| with_hint(failure, tls.is_some()))?;
         for reply in replies {
-            if let Value::ServerError(error) = reply {
+            if let Ok(Value::ServerError(error)) = reply.value() {
                 return Err(Failure { error: refused(address, &error), is_refusal: true });
             }
         }
@@ -167,8 +207,9 @@ impl Connection {
         introduction.push(command("INFO", &["server"]));
         // The user may lack permission for either command. Then the server shows no name, or its run is
         // unknown.
-        let info = connection.try_exchange(&introduction, &mut terms)?.pop().unwrap_or_default();
-        connection.run_id = text(info).and_then(|info| run_id(&info)).map(Arc::from);
+        let info = connection.try_exchange(&introduction, &mut terms)?.pop();
+        let info = info.and_then(|reply| reply.value().ok()).and_then(text);
+        connection.run_id = info.and_then(|info| run_id(&info)).map(Arc::from);
         Ok(connection)
     }
 
@@ -198,7 +239,35 @@ impl Connection {
     /// After an error the connection must be dropped: a late reply would be taken for that of the next
     /// command.
     pub(crate) fn exchange(&mut self, commands: &[Cmd], mut terms: Terms<'_>) -> Result<Vec<Value>> {
-        self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)
+        let frames = self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)?;
+        frames.iter().map(|frame| self.value(frame)).collect()
+    }
+
+    /// Does the same for commands that read values: the fields of hashes are not parsed.
+    pub(crate) fn read(&mut self, commands: &[Cmd], mut terms: Terms<'_>) -> Result<Vec<Reply>> {
+        let frames = self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)?;
+        let reply = |frame: Frame| match frame.into_fields() {
+            Ok(fields) => Ok(Reply::Fields(fields)),
+            Err(frame) => self.value(&frame).map(Reply::Value),
+        };
+        frames.into_iter().map(reply).collect()
+    }
+
+    /// Asks the server to tell from now on when a key changes that was read on this connection. A server that
+    /// cannot, or does not let this user, tells nothing.
+    ///
+    /// Returns whether it does.
+    pub(crate) fn track(&mut self, terms: Terms<'_>) -> Result<bool> {
+        let commands = [command("HELLO", &["3"]), command("CLIENT", &["TRACKING", "ON", "NOLOOP"])];
+        let replies = self.exchange(&commands, terms)?;
+        let tracks = !replies.iter().any(|reply| matches!(reply, Value::ServerError(_)));
+        self.changes = tracks.then(Changes::default);
+        Ok(tracks)
+    }
+
+    /// Takes what the server has told of changes since the last call. `None` if it does not tell.
+    pub(crate) fn take_changes(&mut self) -> Option<Changes> {
+        self.changes.as_mut().map(std::mem::take)
     }
 
     /// Sends a command without waiting for its reply. [`read_posted`](Self::read_posted) must read the reply
@@ -211,17 +280,18 @@ impl Connection {
 
     /// Reads the reply to a posted command.
     pub(crate) fn read_posted(&mut self, mut terms: Terms<'_>) -> Result<Value> {
-        let reply = self.parser.parse_value(self.transport.reader(&mut terms));
-        reply.map_err(
-            |error| if error.is_timeout() { late(&self.address) } else { broken(&self.address, &error) },
-        )
+        let frame = self.next_reply(&mut terms);
+        let frame = frame.map_err(|error| {
+            if is_timeout(&error) { late(&self.address) } else { broken(&self.address, &error) }
+        })?;
+        self.value(&frame)
     }
 
     fn try_exchange(
         &mut self,
         commands: &[Cmd],
         terms: &mut Terms<'_>,
-    ) -> std::result::Result<Vec<Value>, Failure> {
+    ) -> std::result::Result<Vec<Frame>, Failure> {
         let mut request = Vec::new();
         for command in commands {
             command.write_packed_command(&mut request);
@@ -234,17 +304,18 @@ impl Connection {
         }
         // If the server has closed the connection, it may have sent the reason first, after the other
         // replies.
-        let mut replies = Vec::with_capacity(commands.len());
+        let mut replies: Vec<Frame> = Vec::with_capacity(commands.len());
         for _ in commands {
-            match self.parser.parse_value(self.transport.reader(terms)) {
+            match self.next_reply(terms) {
                 Ok(reply) => replies.push(reply),
                 Err(error) => {
-                    let error = match (replies.last(), written) {
-                        (Some(Value::ServerError(reason)), _) if !error.is_timeout() => {
-                            return Err(Failure { error: refused(&self.address, reason), is_refusal: true });
+                    let last = replies.last().and_then(|reply| reply.value().ok());
+                    let error = match (last, written) {
+                        (Some(Value::ServerError(reason)), _) if !is_timeout(&error) => {
+                            return Err(Failure { error: refused(&self.address, &reason), is_refusal: true });
                         }
                         (_, Err(error)) => broken(&self.address, &error),
-                        _ if error.is_timeout() => late(&self.address),
+                        _ if is_timeout(&error) => late(&self.address),
                         _ => match self.transport.take_explanation() {
                             Some(reason) => broken(&self.address, &reason),
                             None => broken(&self.address, &error),
@@ -255,6 +326,23 @@ impl Connection {
             }
         }
         Ok(replies)
+    }
+
+    /// Reads the next reply. Notes the changes of keys that the server tells in between.
+    fn next_reply(&mut self, terms: &mut Terms<'_>) -> io::Result<Frame> {
+        loop {
+            let frame = self.frames.next(&mut self.transport.reader(terms))?;
+            if !frame.is_push() {
+                return Ok(frame);
+            }
+            if let (Some(changes), Ok(message)) = (&mut self.changes, frame.value()) {
+                changes.note(message);
+            }
+        }
+    }
+
+    fn value(&self, frame: &Frame) -> Result<Value> {
+        frame.value().map_err(|error| broken(&self.address, &error))
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::cache::Cache;
 use super::route::Route;
 use super::socket::SocketSlot;
 
@@ -13,10 +14,19 @@ use super::socket::SocketSlot;
 /// sample, so a process that is scraped at all is scraped more often.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(300);
 
+/// A connection for reads, and what was read on it that has not changed since.
+#[derive(Debug)]
+pub(crate) struct ReadRoute {
+    pub(crate) route: Route,
+    pub(crate) cache: Cache,
+    /// Whether the server tells of changes, so that the cache can be used.
+    pub(crate) hears_changes: bool,
+}
+
 /// The open connections that no thread uses now, and where a forked child finds the sockets of all of them.
 #[derive(Debug)]
 pub(crate) struct ReadRoutes {
-    free: Free<Route>,
+    free: Free<ReadRoute>,
     pub(crate) slot: Arc<SocketSlot>,
 }
 
@@ -26,12 +36,12 @@ impl ReadRoutes {
     }
 
     /// Takes the connection that was used last, if one is free.
-    pub(crate) fn take(&self) -> Option<Route> {
+    pub(crate) fn take(&self) -> Option<ReadRoute> {
         self.free.take()
     }
 
     /// Gives a sound connection back.
-    pub(crate) fn put(&self, route: Route) {
+    pub(crate) fn put(&self, route: ReadRoute) {
         self.free.put(route, Instant::now());
     }
 

@@ -1,23 +1,28 @@
 //! Reads families and metrics from the server, for the pipeline threads.
 //!
 //! A read begins with a barrier: the BackendAction thread sends what this process has pending, so that a
-//! scrape shows every change that happened before it in this process. A read also compares the epochs of the
-//! families with the known ones. If they show a loss, it asks the BackendAction thread to restore the values.
+//! scrape shows every change that happened before it in this process. The server then tells which families have
+//! changed since they were last read on the connection, and only those are read again. A read also compares the
+//! epochs of the families with the known ones. If they show a loss, it asks the BackendAction thread to restore
+//! the values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
 use super::assembly::assemble;
-use super::connection::{LARGE, command, refused};
+use super::cache::{Cache, CachedFamily};
+use super::connection::{LARGE, Reply, SMALL, command, refused};
 use super::epoch::{self, KnownEpochs};
 use super::layout;
 use super::message::{Loss, Requests};
+use super::options::RedisOptions;
 use super::question::{Reading, Wanted};
-use super::read_routes::ReadRoutes;
-use super::reply::{concerns_key, describe, is_wrong_type, number, pairs, text};
+use super::read_routes::{ReadRoute, ReadRoutes};
+use super::reply::{concerns_key, describe, number, pairs, text};
+use super::route::Route;
 use super::servers::Servers;
 use super::shared::Shared;
 use super::socket::Terms;
@@ -58,6 +63,8 @@ pub(crate) struct Reader {
     routes: Arc<ReadRoutes>,
     refused_keys: Arc<RefusedKeys>,
     epochs: Arc<KnownEpochs>,
+    /// The connection of the present read. Other threads do not use it meanwhile.
+    current: Option<ReadRoute>,
 }
 
 impl Reader {
@@ -69,12 +76,20 @@ impl Reader {
         refused_keys: Arc<RefusedKeys>,
         epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self { shared, requests, servers, routes, refused_keys, epochs }
+        Self { shared, requests, servers, routes, refused_keys, epochs, current: None }
     }
 
     /// Sends everything that this process has pending, and then reads what is `wanted`.
     pub(crate) fn read(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         unless_refused(self.requests.flush(deadline))?;
+        let reading = self.read_now(wanted, deadline);
+        if let Some(current) = self.current.take() {
+            self.routes.put(current);
+        }
+        reading
+    }
+
+    fn read_now(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         match wanted {
             Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
             Wanted::Families(Some(families)) => {
@@ -103,10 +118,18 @@ impl Reader {
         deadline: Instant,
     ) -> Result<Snapshot> {
         let mut definitions: Vec<_> = own.iter().map(|family| family.definition.clone()).collect();
-        let mut known: Vec<_> = own.iter().map(|family| self.shared.table.metrics(family)).collect();
         definitions.extend(others);
-        known.resize_with(definitions.len(), Vec::new);
-        self.read_families(definitions, known, deadline)
+        let mut families = self.read_families(&definitions, deadline)?;
+        for (family, samples) in own.iter().zip(&mut families) {
+            if let Some(samples) = samples {
+                let known = self.shared.table.metrics(family);
+                samples.add_missing(known.iter().map(|metric| &*metric.key));
+            }
+        }
+        let families = families.into_iter().zip(definitions);
+        let families =
+            families.map(|(samples, definition)| samples.unwrap_or_else(|| FamilySamples::new(definition)));
+        Ok(Snapshot { families: families.collect() })
     }
 
     /// Reads the families of this process in the order of declaration, then those of others by name.
@@ -129,10 +152,10 @@ impl Reader {
         let commands =
             [layout::renew(&key, self.shared.options.expire_key_time), command("HGETALL", &[&key])];
         let mut replies = self.exchange(&commands, deadline)?;
-        let stored = self.accept(&key, replies.pop().unwrap_or_default())?.unwrap_or_default();
+        let stored = self.accept(&key, Reply::Value(replies.pop().unwrap_or_default()))?;
         let mut definitions = BTreeMap::new();
         let mut unusable = None;
-        for (name, json) in pairs(stored) {
+        for (name, json) in stored.map(Reply::into_value).map(pairs).unwrap_or_default() {
             match Definition::from_json(&name, &json) {
                 Ok(definition) => drop(definitions.insert(name, definition)),
                 Err(error) => unusable = Some(error),
@@ -144,31 +167,74 @@ impl Reader {
         Ok(definitions)
     }
 
-    /// Reads families by their definitions. `known` holds this process's metrics of each family, which are
-    /// shown even if the server does not have them.
+    /// Reads families by their definitions: those that have changed since they were last read. `None` stands for
+    /// a family whose key cannot be read.
     fn read_families(
         &mut self,
-        definitions: Vec<Definition>,
-        known: Vec<Vec<Arc<Metric>>>,
+        definitions: &[Definition],
         deadline: Instant,
-    ) -> Result<Snapshot> {
+    ) -> Result<Vec<Option<FamilySamples>>> {
         let prefix = self.shared.prefix();
         let keys: Vec<String> =
             definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
-        let reads = keys.iter().zip(&definitions).map(|(key, definition)| {
+        self.hear_changes(deadline)?;
+        let mut families: Vec<Option<FamilySamples>> =
+            definitions.iter().zip(&keys).map(|(definition, key)| self.unchanged(key, definition)).collect();
+        let (mut reads, mut changed) = (Vec::new(), Vec::new());
+        for ((definition, key), _) in
+            definitions.iter().zip(&keys).zip(&families).filter(|(_, family)| family.is_none())
+        {
             let (get, other) =
                 if layout::is_hash(definition) { ("HGETALL", "GET") } else { ("GET", "HGETALL") };
-            [command(get, &[key]), command(other, &[key])]
-        });
-        let values = self.read_keys(reads.collect(), &keys, deadline)?;
-        let mut snapshot = Snapshot::default();
-        for (((key, definition), known), value) in keys.iter().zip(definitions).zip(known).zip(values) {
-            snapshot.families.push(match self.accept(key, value)? {
-                Some(value) => assemble(key, definition, &known, value),
-                None => FamilySamples::new(definition),
-            });
+            reads.push([command(get, &[key]), command(other, &[key])]);
+            changed.push(key.clone());
         }
-        Ok(snapshot)
+        if changed.is_empty() {
+            return Ok(families);
+        }
+        let mut found = self.read_keys(reads, &changed, deadline)?.into_iter();
+        for ((definition, key), family) in definitions.iter().zip(&keys).zip(&mut families) {
+            if family.is_none() {
+                *family = self.accept_family(key, definition, found.next().unwrap_or_default())?;
+            }
+        }
+        Ok(families)
+    }
+
+    /// Lets the server tell which families have changed. Its answer comes after the notice of every earlier
+    /// change. Also renews the expiry of the definitions.
+    fn hear_changes(&mut self, deadline: Instant) -> Result<()> {
+        let key = layout::definitions_key(self.shared.prefix());
+        self.exchange(&[layout::renew(&key, self.shared.options.expire_key_time)], deadline)?;
+        if let Some(current) = &mut self.current {
+            current.cache.begin_read();
+        }
+        Ok(())
+    }
+
+    /// Returns a family if it has not changed since it was read.
+    fn unchanged(&mut self, key: &str, definition: &Definition) -> Option<FamilySamples> {
+        let family = self.current.as_mut()?.cache.get(key, definition)?;
+        (!self.epochs.is_lost(key, Some(&family.epoch))).then_some(family.samples)
+    }
+
+    /// Returns the series of a family that was found, and keeps them until they change.
+    fn accept_family(
+        &mut self,
+        key: &str,
+        definition: &Definition,
+        found: Found,
+    ) -> Result<Option<FamilySamples>> {
+        let until = found.lasts(self.shared.options.expire_key_time).map(|lasts| Instant::now() + lasts);
+        let Some(reply) = self.accept(key, found.value)? else { return Ok(None) };
+        let samples = assemble(key, definition, reply);
+        if let (Some(current), Some(until), Some(epoch)) = (&mut self.current, until, found.epoch)
+            && current.hears_changes
+        {
+            let family = CachedFamily { samples: samples.clone(), epoch, until };
+            current.cache.put(key, family);
+        }
+        Ok(Some(samples))
     }
 
     fn read_metric(&mut self, metric: &Metric, deadline: Instant) -> Result<Vec<f64>> {
@@ -183,8 +249,8 @@ impl Reader {
             reads.reverse();
         }
         let is_hash = layout::is_hash(definition);
-        let value = self.read_keys(vec![reads], std::slice::from_ref(&key), deadline)?.pop();
-        let values = match value.unwrap_or_default() {
+        let found = self.read_keys(vec![reads], std::slice::from_ref(&key), deadline)?.pop();
+        let values = match found.map(|found| found.value.into_value()).unwrap_or_default() {
             Value::ServerError(error) if concerns_key(&error) => {
                 let message = format!("Redis key {key:?} cannot be read: {}", describe(&error));
                 return Err(Error::new(ErrorKind::Store, message));
@@ -214,9 +280,9 @@ impl Reader {
 
     /// Returns the reply if it is not an error. Returns `None` if the server refuses this key only, and logs
     /// that once.
-    fn accept(&self, key: &str, reply: Value) -> Result<Option<Value>> {
+    fn accept(&self, key: &str, reply: Reply) -> Result<Option<Reply>> {
         match reply {
-            Value::ServerError(error) if concerns_key(&error) => {
+            Reply::Value(Value::ServerError(error)) if concerns_key(&error) => {
                 if self.refused_keys.note(key, true) {
                     log::error!(
                         "Redis key {key:?} cannot be read: {}; scrapes do not show it",
@@ -225,10 +291,10 @@ impl Reader {
                 }
                 Ok(None)
             }
-            Value::ServerError(error) => Err(refused(&self.shared.options.address, &error)),
-            value => {
+            Reply::Value(Value::ServerError(error)) => Err(refused(&self.shared.options.address, &error)),
+            reply => {
                 self.refused_keys.note(key, false);
-                Ok(Some(value))
+                Ok(Some(reply))
             }
         }
     }
@@ -238,7 +304,7 @@ impl Reader {
     /// with other labels.
     ///
     /// If the server has lost a family that this process has written to, this restores it and reads again.
-    fn read_keys(&mut self, reads: Vec<[Cmd; 2]>, keys: &[String], deadline: Instant) -> Result<Vec<Value>> {
+    fn read_keys(&mut self, reads: Vec<[Cmd; 2]>, keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
         let mut found = self.look_at(&reads, keys, deadline)?;
         let lost: Vec<String> =
             found.iter().zip(keys).filter(|(found, _)| found.is_lost).map(|(_, key)| key.clone()).collect();
@@ -247,7 +313,7 @@ impl Reader {
             found = self.look_at(&reads, keys, deadline)?;
         }
         let second: Vec<usize> =
-            (0..found.len()).filter(|&index| is_wrong_type(&found[index].value)).collect();
+            (0..found.len()).filter(|&index| found[index].value.is_wrong_type()).collect();
         let mut commands: Vec<Cmd> = second.iter().map(|&index| reads[index][1].clone()).collect();
         let seconds = self.shared.options.expire_key_time;
         for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
@@ -256,14 +322,14 @@ impl Reader {
             commands.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
         }
         if !commands.is_empty() {
-            let replies = self.exchange(&commands, deadline)?;
+            let replies = self.read_values(&commands, deadline)?;
             for (index, reply) in second.into_iter().zip(replies) {
-                if !is_wrong_type(&reply) {
+                if !reply.is_wrong_type() {
                     found[index].value = reply;
                 }
             }
         }
-        Ok(found.into_iter().map(|found| found.value).collect())
+        Ok(found)
     }
 
     /// Reads the values of keys, their epochs, and when they expire.
@@ -279,39 +345,53 @@ impl Reader {
                 command("TTL", &[key]),
             ]);
         }
-        let mut replies = self.exchange(&commands, deadline)?.into_iter().skip(1);
+        let mut replies = self.read_values(&commands, deadline)?.into_iter().skip(1);
         let mut next = || replies.next().unwrap_or_default();
         let found = keys.iter().map(|key| {
-            let (value, epoch, ttl) = (next(), next(), next());
+            let (value, epoch, ttl) = (next(), next().into_value(), next().into_value());
             // After an error the epoch is unknown, so it cannot show a loss.
             let is_known = !matches!(epoch, Value::ServerError(_));
             let epoch = text(epoch);
             let is_lost = is_known && self.epochs.is_lost(key, epoch.as_deref());
-            Found { value, has_epoch: epoch.is_some(), is_lost, ttl }
+            Found { value, epoch, is_lost, ttl }
         });
         Ok(found.collect())
     }
 
+    /// Sends commands that read values.
+    fn read_values(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Reply>> {
+        self.on_route(deadline, |route, options, terms| route.read(options, commands, terms))
+    }
+
+    fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
+        self.on_route(deadline, |route, options, terms| route.exchange(options, commands, terms))
+    }
+
     /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use,
     /// is replaced while there is time. A server that cannot be reached is an error at once.
-    fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
+    fn on_route<T>(
+        &mut self,
+        deadline: Instant,
+        exchange: impl Fn(&mut Route, &RedisOptions, Terms<'_>) -> Result<T>,
+    ) -> Result<T> {
         let options = &self.shared.options;
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let kept = self.routes.take();
-            let (mut route, answer_by) = match kept.filter(|kept| self.servers.is_current(options, kept)) {
+            let kept = self.current.take().or_else(|| self.routes.take());
+            let kept = kept.filter(|kept| self.servers.is_current(options, &kept.route));
+            let (mut current, answer_by) = match kept {
                 // It may have died silently, so leave time for a new one before the deadline.
-                Some(route) => (route, deadline.min(Instant::now() + options.socket_timeout)),
-                None => {
-                    let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-                    (self.servers.open(options, connect_by, Some(&self.routes.slot), &mut || {})?, deadline)
-                }
+                Some(kept) => (kept, deadline.min(Instant::now() + options.socket_timeout)),
+                None => (self.open(deadline)?, deadline),
             };
             let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };
-            match route.exchange(options, commands, terms) {
+            match exchange(&mut current.route, options, terms) {
                 Ok(replies) => {
-                    self.routes.put(route);
+                    if let Some(changes) = current.route.take_changes() {
+                        current.cache.forget(&changes);
+                    }
+                    self.current = Some(current);
                     return Ok(replies);
                 }
                 Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),
@@ -320,14 +400,23 @@ impl Reader {
             }
         }
     }
+
+    fn open(&self, deadline: Instant) -> Result<ReadRoute> {
+        let options = &self.shared.options;
+        let connect_by = deadline.min(Instant::now() + options.connect_timeout);
+        let slot = Some(&self.routes.slot);
+        let mut route = self.servers.open(options, connect_by, slot, &mut || {})?;
+        let hears_changes = route.track(Terms { deadline: connect_by, memory: SMALL, idle: &mut || {} })?;
+        Ok(ReadRoute { route, cache: Cache::default(), hears_changes })
+    }
 }
 
 /// What the server has of a family key.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Found {
-    value: Value,
-    /// Whether a writer of this layout has written to the key. Any other key belongs to another program.
-    has_epoch: bool,
+    value: Reply,
+    /// `None` if no writer of this layout has written to the key. It then belongs to another program.
+    epoch: Option<String>,
     /// Whether the values of this process are gone.
     is_lost: bool,
     ttl: Value,
@@ -336,18 +425,38 @@ struct Found {
 impl Found {
     /// Returns whether the expiry of the key is to be renewed. A key without an expiry gets none.
     fn must_renew(&self, expiry: u64) -> bool {
-        if !self.has_epoch {
+        if self.epoch.is_none() {
             return false;
         }
-        let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
         match self.ttl {
             // Renewing it a little late saves a write for each scrape.
-            Value::Int(ttl) if expiry > 0 => ttl == NO_KEY || (0..=expiry - expiry / 10 - 1).contains(&ttl),
+            Value::Int(ttl) if expiry > 0 => ttl == NO_KEY || (0..renewed_below(expiry)).contains(&ttl),
             Value::Int(ttl) => ttl >= 0,
             // The user has no permission for TTL.
             _ => true,
         }
     }
+
+    /// Returns how long the family need not be read again if the server tells of no change. `None` if it must be:
+    /// its expiry is to be renewed.
+    fn lasts(&self, expiry: u64) -> Option<Duration> {
+        match self.ttl {
+            _ if self.must_renew(expiry) => None,
+            Value::Int(ttl) if ttl > 0 => {
+                let left = if expiry > 0 { ttl - renewed_below(expiry) } else { ttl };
+                u64::try_from(left).ok().map(Duration::from_secs)
+            }
+            // The key does not expire.
+            Value::Int(-1) => Some(Duration::from_secs(expiry.clamp(60, 3600))),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the time to live, in seconds, below which an expiry is renewed.
+fn renewed_below(expiry: u64) -> i64 {
+    let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
+    expiry - expiry / 10
 }
 
 /// Ignores that some keys are refused. They are reported when they are read, and must not spoil the read of

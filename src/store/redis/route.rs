@@ -6,9 +6,10 @@ use std::time::Instant;
 use redis::{Cmd, Value};
 
 use super::cluster::Cluster;
-use super::connection::{Connection, SMALL};
+use super::connection::{Connection, Reply, SMALL};
 use super::options::{Address, RedisOptions};
 use super::socket::{SocketSlot, Terms};
+use super::tracking::Changes;
 use crate::model::error::Result;
 
 /// An open way.
@@ -41,6 +42,39 @@ impl Route {
         match self {
             Self::Server { connection, .. } => connection.exchange(commands, terms),
             Self::Cluster(cluster) => cluster.exchange(options, commands, terms),
+        }
+    }
+
+    /// Does the same for commands that read values.
+    pub(crate) fn read(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[Cmd],
+        terms: Terms<'_>,
+    ) -> Result<Vec<Reply>> {
+        match self {
+            Self::Server { connection, .. } => connection.read(commands, terms),
+            Self::Cluster(cluster) => {
+                let replies = cluster.exchange(options, commands, terms)?;
+                Ok(replies.into_iter().map(Reply::Value).collect())
+            }
+        }
+    }
+
+    /// Asks the server to tell when keys change that were read here. Nodes of a cluster are not asked: a key that
+    /// moves to another node has not changed. Returns whether it does.
+    pub(crate) fn track(&mut self, terms: Terms<'_>) -> Result<bool> {
+        match self {
+            Self::Server { connection, .. } => connection.track(terms),
+            Self::Cluster(_) => Ok(false),
+        }
+    }
+
+    /// Takes what the server has told of changes since the last call. `None` if it does not tell.
+    pub(crate) fn take_changes(&mut self) -> Option<Changes> {
+        match self {
+            Self::Server { connection, .. } => connection.take_changes(),
+            Self::Cluster(_) => None,
         }
     }
 
