@@ -17,7 +17,7 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-long test-rust test-valkey test-servers test-c test-cinstall test-python test-python-system test-python-pure \
-	test-ruby test-ruby-client test-examples test-sdist sanitize fuzz bench lint docs pages package wheel sizes \
+	test-ruby test-instructions test-ruby-client test-examples test-sdist sanitize fuzz bench lint docs pages package wheel sizes \
 	check-targets install uninstall clean
 
 help: ## List the targets.
@@ -28,8 +28,8 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(VENV)/bin/python examples/python/demo.py $(STORE)
 
-test: test-rust test-valkey test-c test-python test-ruby test-examples ## Run every suite: cargo, ctest, pytest, rspec, examples.
-	@echo "All suites passed: cargo, ctest, pytest, rspec, examples."
+test: test-rust test-valkey test-c test-instructions test-python test-ruby test-examples ## Run every suite: cargo, ctest, instruction counts, pytest, rspec, examples.
+	@echo "All suites passed: cargo, ctest, instruction counts, pytest, rspec, examples."
 
 test-long: ## Run what takes long: 20 failovers of Redis of each kind, the Python tests with an installed library, cargo-c, other systems.
 	@scripts/need cargo cc redis-server
@@ -60,6 +60,11 @@ test-c: ## Test the C interface: C and C++ programs with the real shared library
 	cmake -S tests-c -B $(BUILD)/tests-c -DPYTHEUS_BACKEND_RS_LIBRARY_DIR=$(abspath $(TARGET))/release
 	cmake --build $(BUILD)/tests-c --parallel 2
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
+
+test-instructions: ## Compare the instruction counts of calls and of a scrape with the last ones. UPDATE=1: write them.
+	@scripts/need cargo cc python redis-server valgrind
+	$(CARGO) build --release --locked
+	$(PYTHON) bench/instructions.py $(if $(UPDATE),--update)
 
 # The subcommands of cargo-c. Debian 12 has a version that reads no manifest of edition 2024.
 CARGO_C := $(abspath $(BUILD))/cargo-c
