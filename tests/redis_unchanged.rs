@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pytheus_backend_rs::MetricType;
 
 use support::*;
@@ -71,6 +73,39 @@ fn changes_of_other_programs_are_seen() {
     assert_eq!(shown("requests_total"), ["requests_total{a=\"x\"} 0"], "this process knows the series");
     server.run_words::<()>("FLUSHALL");
     assert_eq!(shown("plain_total"), ["plain_total 0"]);
+}
+
+#[test]
+fn a_change_in_the_middle_of_a_scrape_is_seen_by_a_later_one() {
+    const FAMILIES: usize = 400;
+    let server = Server::start();
+    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    let name = |number: usize| format!("requests_{number}_total");
+    for number in 0..FAMILIES {
+        let family = declare(&writer, &name(number), MetricType::Counter, &["a"]);
+        family.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    }
+    flush(&writer);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = server.connection();
+            for change in 0..20_000 {
+                let mut command = redis::cmd("HINCRBYFLOAT");
+                command.arg(name(change * 7 % FAMILIES)).arg("{\"a\":\"x\"}").arg(1);
+                command.query::<f64>(&mut connection).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        while !is_done.load(Ordering::Relaxed) {
+            reader.collect_text().unwrap();
+        }
+    });
+    let text = reader.collect_text().unwrap();
+    for number in 0..FAMILIES {
+        let line = format!("{}{{a=\"x\"}} {}\n", name(number), 1 + 20_000 / FAMILIES);
+        assert!(text.contains(&line), "{line}");
+    }
 }
 
 #[test]

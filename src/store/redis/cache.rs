@@ -43,6 +43,11 @@ pub(crate) struct CachedFamily {
     pub(crate) until: Instant,
 }
 
+/// Returns whether the family at `key`, or its writers' key, may have changed.
+pub(crate) fn concern_family(changes: &Changes, key: &str) -> bool {
+    changes.concern(key) || changes.concern(&layout::writers_key(key))
+}
+
 impl Cache {
     /// Begins another read, and forgets what nobody asks for.
     pub(crate) fn begin_read(&mut self) {
@@ -54,7 +59,7 @@ impl Cache {
     /// Forgets the families that have changed.
     pub(crate) fn forget(&mut self, changes: &Changes) {
         if !changes.is_empty() {
-            self.retain(|key, _| !changes.concern(key) && !changes.concern(&layout::writers_key(key)));
+            self.retain(|key, _| !concern_family(changes, key));
         }
     }
 

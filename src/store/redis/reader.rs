@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Value};
 
 use super::assembly::assemble;
-use super::cache::{Cache, CachedFamily};
+use super::cache::{Cache, CachedFamily, concern_family};
 use super::connection::{LARGE, Reply, SMALL, command, refused};
 use super::epoch::{self, KnownEpochs};
 use super::layout;
@@ -26,6 +26,7 @@ use super::route::Route;
 use super::servers::Servers;
 use super::shared::Shared;
 use super::socket::Terms;
+use super::tracking::Changes;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -65,6 +66,9 @@ pub(crate) struct Reader {
     epochs: Arc<KnownEpochs>,
     /// The connection of the present read. Other threads do not use it meanwhile.
     current: Option<ReadRoute>,
+    /// What has changed since this read began to read values. A family that was read before its change must not
+    /// be kept.
+    changes: Changes,
 }
 
 impl Reader {
@@ -76,7 +80,16 @@ impl Reader {
         refused_keys: Arc<RefusedKeys>,
         epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self { shared, requests, servers, routes, refused_keys, epochs, current: None }
+        Self {
+            shared,
+            requests,
+            servers,
+            routes,
+            refused_keys,
+            epochs,
+            current: None,
+            changes: Changes::default(),
+        }
     }
 
     /// Sends everything that this process has pending, and then reads what is `wanted`.
@@ -206,6 +219,7 @@ impl Reader {
     fn hear_changes(&mut self, deadline: Instant) -> Result<()> {
         let key = layout::definitions_key(self.shared.prefix());
         self.exchange(&[layout::renew(&key, self.shared.options.expire_key_time)], deadline)?;
+        self.changes = Changes::default();
         if let Some(current) = &mut self.current {
             current.cache.begin_read();
         }
@@ -230,6 +244,7 @@ impl Reader {
         let samples = assemble(key, definition, reply);
         if let (Some(current), Some(until), Some(epoch)) = (&mut self.current, until, found.epoch)
             && current.hears_changes
+            && !concern_family(&self.changes, key)
         {
             let family = CachedFamily { samples: samples.clone(), epoch, until };
             current.cache.put(key, family);
@@ -383,13 +398,18 @@ impl Reader {
             let (mut current, answer_by) = match kept {
                 // It may have died silently, so leave time for a new one before the deadline.
                 Some(kept) => (kept, deadline.min(Instant::now() + options.socket_timeout)),
-                None => (self.open(deadline)?, deadline),
+                None => {
+                    // The server tells this connection nothing of what was read on another one.
+                    self.changes = Changes::of_everything();
+                    (self.open(deadline)?, deadline)
+                }
             };
             let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };
             match exchange(&mut current.route, options, terms) {
                 Ok(replies) => {
                     if let Some(changes) = current.route.take_changes() {
                         current.cache.forget(&changes);
+                        self.changes.extend(changes);
                     }
                     self.current = Some(current);
                     return Ok(replies);

@@ -18,6 +18,17 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
+    /// Stands for a change of every key.
+    pub(crate) fn of_everything() -> Self {
+        Self { keys: HashSet::new(), everything: true }
+    }
+
+    /// Adds later changes.
+    pub(crate) fn extend(&mut self, later: Self) {
+        self.keys.extend(later.keys);
+        self.everything |= later.everything;
+    }
+
     /// Notes what a message of the server says.
     pub(crate) fn note(&mut self, message: Value) {
         let Value::Push { kind: PushKind::Invalidate, data } = message else { return };
