@@ -816,7 +816,7 @@ void backend_string_free(char *text);
  * - `collect_timeout` (10): how many seconds a scrape may take altogether
  * - `shutdown_timeout` (2): how many seconds the end of the process may take to send what is
  *   pending
- * - `pipeline_threads` (4): how many threads, each with a connection of its own, serve scrapes
+ * - `pipeline_threads` (4): how many threads serve scrapes, each with a connection while it reads
  * - `replicas` (auto): how many replicas must have a batch before the process forgets it, or auto
  *   for as many as the server has; 0 for none
  * - `replay_log_mb` (16): how many megabytes of memory may hold batches that the server has

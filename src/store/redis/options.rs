@@ -312,7 +312,7 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
         alias: None,
         expected: "a number from 1 to 64",
         default: Some("4"),
-        help: "how many threads, each with a connection of its own, serve scrapes",
+        help: "how many threads serve scrapes, each with a connection while it reads",
         set: |options, value| {
             options.pipeline_threads = value.parse().ok().filter(|count| (1..=64).contains(count))?;
             Some(())
