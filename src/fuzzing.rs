@@ -20,6 +20,7 @@ use crate::model::error::{Error, ErrorKind};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::number::parse_number;
+use crate::store::redis::frames::Frames;
 use crate::store::redis::{self, reply};
 use crate::store::shared_memory::entry::Entry;
 use crate::store::shared_memory::layout;
@@ -65,15 +66,37 @@ pub fn definition_json(bytes: &[u8]) {
 }
 
 /// Replies of a server, one behind the other: each is parsed, and read as the fields of every type of family.
+/// Where one ends, its parser must agree, and the fields of a hash must be those that the parser finds.
 pub fn redis_replies(bytes: &[u8]) {
-    let mut parser = Parser::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let before = rest.len();
-        let Ok(reply) = parser.parse_value(&mut rest) else { return };
+    let mut frames = Frames::default();
+    let (mut parser, mut rest) = (Parser::new(), bytes);
+    let mut reader = bytes;
+    while let Ok(frame) = frames.next(&mut reader) {
+        let Ok(reply) = frame.value() else { return };
+        assert_eq!(
+            parser.parse_value(&mut rest).ok().as_ref(),
+            Some(&reply),
+            "the parser sees another reply"
+        );
+        if let (Some(pairs), Ok(fields)) = (plain_pairs(&reply), frame.into_fields()) {
+            assert!(fields.pairs().eq(pairs.iter().map(|(field, value)| (&**field, &**value))));
+        }
         read_reply(reply);
-        assert!(rest.len() < before, "the parser took nothing, and was content");
     }
+}
+
+/// Returns the fields and values of a hash, if the reply is one: texts only, and one value for each field.
+fn plain_pairs(reply: &Value) -> Option<Vec<(String, String)>> {
+    let is_plain = match reply {
+        Value::Array(values) => values.iter().all(is_text) && values.len().is_multiple_of(2),
+        Value::Map(pairs) => pairs.iter().all(|(field, value)| is_text(field) && is_text(value)),
+        _ => false,
+    };
+    is_plain.then(|| reply::pairs(reply.clone()))
+}
+
+fn is_text(value: &Value) -> bool {
+    matches!(value, Value::BulkString(_))
 }
 
 /// Reads one reply as a hash of values and as one of definitions, as scrapes and `check` do.

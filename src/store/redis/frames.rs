@@ -146,12 +146,12 @@ impl Element {
         let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
             return if bytes.len() < LONGEST_LINE { Ok(None) } else { Err(not_redis()) };
         };
-        let line = bytes[1..end].strip_suffix(b"\r").ok_or_else(not_redis)?;
+        let line = bytes.get(1..end).and_then(|line| line.strip_suffix(b"\r")).ok_or_else(not_redis)?;
         let head = end + 1;
         let (text, size, children) = match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => (1..1 + line.len(), Some(head), Some(0)),
             b'$' | b'!' | b'=' => match usize::try_from(number(line)?) {
-                Ok(length) => (head..head.saturating_add(length), head.checked_add(length + 2), Some(0)),
+                Ok(length) => (head..head.saturating_add(length), length.checked_add(head + 2), Some(0)),
                 // There is no value.
                 Err(_) => (head..head, Some(head), Some(0)),
             },
@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_is_an_error() {
-        for bytes in [&b"HTTP/1.1 400\r\n"[..], b"$x\r\n", b"*99999999999999999999\r\n", b"+a\n", b"\r\n"] {
+        for bytes in
+            [&b"HTTP/1.1 400\r\n"[..], b"$x\r\n", b"*99999999999999999999\r\n", b"+a\n", b"\n", b"\r\n"]
+        {
             assert_eq!(Frames::default().next(&mut &*bytes).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         let endless = vec![b'+'; 2 * LONGEST_LINE];

@@ -16,7 +16,7 @@ mod client_name;
 mod cluster;
 mod connection;
 mod epoch;
-mod frames;
+pub(crate) mod frames;
 mod gauges;
 mod handshake;
 mod hash_slot;
