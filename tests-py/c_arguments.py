@@ -163,9 +163,15 @@ def valid(function: Function, parameter: Variable) -> Any:
     return keep(ffi.new(f"{name} *", UNTOUCHED))
 
 
+#: The first field that a later version has added to a struct. Programs that were compiled before end before it.
+FIRST_ADDED = {"MetricsRenderOptions": "formats"}
+
+
 #: The fields that must be refused in each struct.
 def invalid_fields(kind: str) -> Iterator[tuple[str, Any, int]]:
-    for size in (0, 1, ffi.sizeof(kind) - 8, ffi.sizeof(kind) + 1, 2**20, 2**64 - 1):
+    added = FIRST_ADDED.get(kind)
+    least = ffi.offsetof(kind, added) if added else ffi.sizeof(kind)
+    for size in (0, 1, least - 8, ffi.sizeof(kind) + 1, 2**20, 2**64 - 1):
         yield "size", size, INVALID
     for field in header.structs[kind]:
         # A client may send any bytes as its Accept header.
