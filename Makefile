@@ -16,9 +16,9 @@ CARGO := cargo
 PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src side-car include -type f) \
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-long test-rust test-valkey test-servers test-c test-cinstall test-python test-python-system test-python-pure \
-	test-ruby test-instructions test-ruby-client test-examples test-sdist sanitize fuzz bench lint docs pages package wheel sizes \
-	check-targets install uninstall clean
+.PHONY: help demo test test-long test-rust test-valkey test-servers test-c test-cinstall test-instructions \
+	test-python test-python-system test-python-pure test-ruby test-ruby-client test-examples test-sdist sanitize \
+	fuzz bench lint docs pages package wheel sizes check-targets install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,8 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(VENV)/bin/python examples/python/demo.py $(STORE)
 
-test: test-rust test-valkey test-c test-instructions test-python test-ruby test-examples ## Run every suite: cargo, ctest, instruction counts, pytest, rspec, examples.
+test: ## Run every suite: cargo, ctest, instruction counts, pytest, rspec, examples.
+test: test-rust test-valkey test-c test-instructions test-python test-ruby test-examples
 	@echo "All suites passed: cargo, ctest, instruction counts, pytest, rspec, examples."
 
 test-long: ## Run what takes long: 20 failovers of Redis of each kind, the Python tests with an installed library, cargo-c, other systems.

@@ -1,6 +1,7 @@
 /* Scrapes as text through the C interface: the format that a client asks for, its content type, and the options of
  * a scrape. The formats are tested in Rust (src/exposition/tests.rs).
  */
+#include <stddef.h>
 #include <unistd.h>
 
 #include "declare.h"
@@ -206,6 +207,15 @@ static void wrong_arguments_are_named(void) {
     CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "sizeof(MetricsRenderOptions)",
                 metrics_render(backend, &options, &text, &error));
   }
+  /* A program that was compiled before the field `formats` existed gives the size without it. */
+  options = render_options();
+  options.size = offsetof(MetricsRenderOptions, formats);
+  options.formats = 7;
+  metrics_text_free(render(backend, &options));
+  options = render_options();
+  options.formats = 7;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->formats is 7",
+              metrics_render(backend, &options, &text, &error));
   options = render_options();
   options.others = 2;
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->others is 2",

@@ -163,7 +163,8 @@ def valid(function: Function, parameter: Variable) -> Any:
     return keep(ffi.new(f"{name} *", UNTOUCHED))
 
 
-#: The first field that a later version has added to a struct. Programs that were compiled before end before it.
+#: The first field that a later version has added to a struct. A program that was compiled with an earlier version
+#: gives the size without it, which is valid.
 FIRST_ADDED = {"MetricsRenderOptions": "formats"}
 
 

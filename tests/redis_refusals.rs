@@ -43,10 +43,10 @@ fn a_garbage_reply_is_an_error_and_the_batch_is_sent_again() {
         wait_until("the garbage is sent", || proxy.answers_left() == 0);
         flush_at_last(&backend);
         let shown = String::from_utf8_lossy(bytes);
-        // A connection that reads would be told of the change, and the garbage could take the place of that message.
         assert_eq!(server.value("requests_total"), 1.0 + index as f64, "after {shown:?}");
+        // The garbage may have taken the place of the notice that the key has changed.
+        assert_eq!(requests.get().unwrap(), 1.0 + index as f64, "after {shown:?}");
     }
-    assert_eq!(requests.get().unwrap(), rubbish.len() as f64);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Families that have not changed since they were last read are not read again, and every change is seen, whoever
-//! makes it.
+//! A scrape does not read the families again that have not changed since the last one. It shows every change, also
+//! those of other programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! The families that a reader has read and that have not changed since.
+//! The families that were read on a connection and have not changed since.
 //!
 //! An entry is used only as long as the connection on which it was read tells of changes
 //! ([`super::tracking`]), and has told of none that concerns the family.
@@ -49,7 +49,7 @@ pub(crate) fn concern_family(changes: &Changes, key: &str) -> bool {
 }
 
 impl Cache {
-    /// Begins another read, and forgets what nobody asks for.
+    /// Begins another read. Forgets the families that no recent read has asked for, and those that must be renewed.
     pub(crate) fn begin_read(&mut self) {
         self.reads += 1;
         let (reads, now) = (self.reads, Instant::now());

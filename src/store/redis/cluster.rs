@@ -14,6 +14,7 @@ use redis::{Cmd, Value};
 use super::batch;
 use super::connection::{Connection, SMALL, Target, command, refused};
 use super::hash_slot::{slot_of, slot_of_key};
+use super::node::{Node, Outcome};
 use super::options::{Address, RedisOptions};
 use super::reply::{NODE, describe, details, is_noscript};
 use super::slot_map::{Redirection, SlotMap};
@@ -28,14 +29,6 @@ const MOVING_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many rounds wait for slots that are being moved. Then their keys wait alone.
 const MOVING_ROUNDS: u32 = 8;
-
-/// How long connecting may take to a node that could not be reached the last time. Meanwhile, the commands for
-/// other nodes wait.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// How long a node that could not be reached is left alone: first, and at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A cluster, as far as this process knows it.
 #[derive(Debug)]
@@ -52,35 +45,6 @@ pub(crate) struct Cluster {
     /// The slots of the keys that this process reads or writes. It needs no connection to other nodes than
     /// those that serve them.
     used: HashSet<u16>,
-}
-
-/// A master, or a node that has been one.
-#[derive(Debug)]
-struct Node {
-    address: Address,
-    connection: Option<Connection>,
-    down: Option<Down>,
-    /// Whether the node has applied a batch on the present connection.
-    has_applied: bool,
-    /// Whether a reply to a posted command is outstanding.
-    is_posted: bool,
-}
-
-/// A node that could not be reached.
-#[derive(Debug)]
-struct Down {
-    reason: String,
-    pause: Duration,
-    until: Instant,
-}
-
-/// What an exchange with one node has come to.
-enum Outcome {
-    Replies(Vec<Value>),
-    /// The connection broke. A new one may do.
-    Broken,
-    /// The node cannot be reached.
-    Down(String),
 }
 
 /// A command with a key: its index among the commands of an exchange, and its slot.
@@ -148,7 +112,7 @@ impl Cluster {
                     cluster.map = map;
                     if cluster.map.nodes().contains(seed) {
                         let index = cluster.index_of(seed);
-                        cluster.nodes[index].connection = Some(connection);
+                        cluster.nodes[index].keep(connection);
                     }
                     return Ok(cluster);
                 }
@@ -171,7 +135,7 @@ impl Cluster {
     /// Registers the sockets of all connections in `slot`, so that a forked child can close them.
     pub(crate) fn register(&mut self, slot: &Arc<SocketSlot>) {
         self.slot = Some(Arc::clone(slot));
-        for connection in self.nodes.iter_mut().filter_map(|node| node.connection.as_mut()) {
+        for connection in self.nodes.iter_mut().filter_map(Node::connection) {
             connection.register(slot);
         }
     }
@@ -179,17 +143,13 @@ impl Cluster {
     /// Drops the connections that their nodes have ended. Returns whether there is a node that this process uses,
     /// has no connection to, and may try to reach now.
     pub(crate) fn has_ended(&mut self) -> bool {
-        for node in &mut self.nodes {
-            if node.connection.as_mut().is_some_and(Connection::has_ended) {
-                node.drop_connection();
-            }
-        }
+        self.nodes.iter_mut().for_each(Node::drop_ended);
         let in_use = self.map.serving(self.used.iter().copied());
         in_use.iter().any(|address| !self.is_connected(address) && !self.is_down(address))
     }
 
     fn is_connected(&self, address: &Address) -> bool {
-        self.nodes.iter().any(|node| node.address == *address && node.connection.is_some())
+        self.nodes.iter().any(|node| node.address == *address && node.is_connected())
     }
 
     /// Sends commands and returns one reply for each. Commands without a key go first to the nodes of the keys of
@@ -251,8 +211,8 @@ impl Cluster {
             number += 1;
         }
         if !is_reached {
-            let reason = self.nodes.iter().find_map(|node| Some(node.down.as_ref()?.reason.clone()));
-            let reason = reason.unwrap_or_else(|| "no node of the cluster can be reached".to_owned());
+            let reason = self.nodes.iter().find_map(Node::reason);
+            let reason = reason.unwrap_or("no node of the cluster can be reached");
             return Err(Error::new(ErrorKind::Unavailable, reason));
         }
         if is_settled && self.moving.is_empty() {
@@ -342,7 +302,7 @@ impl Cluster {
         if !nodes.is_empty() {
             return nodes;
         }
-        let connected = self.nodes.iter().find(|node| node.connection.is_some());
+        let connected = self.nodes.iter().find(|node| node.is_connected());
         let any = connected.map(|node| &node.address).or_else(|| self.map.nodes().first());
         any.cloned().into_iter().collect()
     }
@@ -390,23 +350,19 @@ impl Cluster {
         let slot = slot_of_key(key.as_bytes());
         let serving = self.map.node(slot).filter(|_| !self.moving.contains(&slot));
         if let Some(node) = self.nodes.iter_mut().find(|node| Some(&node.address) == serving) {
-            node.has_applied = true;
+            node.note_applied();
         }
     }
 
     /// Returns whether some node has applied a batch on its present connection.
     pub(crate) fn has_applied(&self) -> bool {
-        self.nodes.iter().any(|node| node.has_applied)
+        self.nodes.iter().any(Node::has_applied)
     }
 
     /// Sends a command to every node that has applied a batch, without waiting for the replies.
     pub(crate) fn post(&mut self, command: &Cmd, deadline: Instant) {
-        for node in self.nodes.iter_mut().filter(|node| node.has_applied) {
-            let Some(connection) = &mut node.connection else { continue };
-            match connection.post(command, Terms { deadline, memory: SMALL, idle: &mut || {} }) {
-                Ok(()) => node.is_posted = true,
-                Err(_) => node.drop_connection(),
-            }
+        for node in self.nodes.iter_mut().filter(|node| node.has_applied()) {
+            node.post(command, deadline);
         }
     }
 
@@ -414,13 +370,9 @@ impl Cluster {
     pub(crate) fn read_posted(&mut self, terms: Terms<'_>) -> Vec<(Address, Value)> {
         let Terms { deadline, memory, idle } = terms;
         let mut all = Vec::new();
-        for node in self.nodes.iter_mut().filter(|node| node.is_posted) {
-            node.is_posted = false;
-            let Some(connection) = &mut node.connection else { continue };
-            match connection.read_posted(Terms { deadline, memory, idle: &mut *idle }) {
-                Ok(reply) => all.push((node.address.clone(), reply)),
-                Err(_) => node.drop_connection(),
-            }
+        for node in &mut self.nodes {
+            let reply = node.read_posted(Terms { deadline, memory, idle: &mut *idle });
+            all.extend(reply.map(|reply| (node.address.clone(), reply)));
         }
         all
     }
@@ -454,30 +406,16 @@ impl Cluster {
         commands: &[&Cmd],
         terms: &mut Terms<'_>,
     ) -> Outcome {
-        let was_open = self.nodes[index].connection.is_some();
+        let was_open = self.nodes[index].is_connected();
         // A node that hangs must leave time for the others.
         let deadline = share_of(terms.deadline, 2);
         if let Err(reason) = self.connect(index, options, deadline, terms.idle) {
             return Outcome::Down(reason);
         }
-        let node = &mut self.nodes[index];
-        let Some(connection) = &mut node.connection else { return Outcome::Broken };
-        let owned: Vec<Cmd> = commands.iter().map(|&command| command.clone()).collect();
         let part = Terms { deadline, memory: terms.memory, idle: &mut *terms.idle };
-        let result = connection.exchange(&owned, part);
-        self.has_failed |= result.is_err();
-        match result {
-            Ok(replies) => {
-                node.down = None;
-                Outcome::Replies(replies)
-            }
-            // The node may have been restarted since the connection was last used.
-            Err(error) if was_open && error.kind() != ErrorKind::Timeout => {
-                node.drop_connection();
-                Outcome::Broken
-            }
-            Err(error) => Outcome::Down(node.note_down(&error)),
-        }
+        let outcome = self.nodes[index].exchange(commands, was_open, part);
+        self.has_failed |= !matches!(outcome, Outcome::Replies(_));
+        outcome
     }
 
     /// Connects to a node unless there is a connection. The error says why it cannot be reached.
@@ -488,25 +426,9 @@ impl Cluster {
         deadline: Instant,
         idle: &mut dyn FnMut(),
     ) -> std::result::Result<(), String> {
-        let node = &mut self.nodes[index];
-        if node.connection.is_some() {
-            return Ok(());
-        }
-        let now = Instant::now();
-        let connect_by = match &node.down {
-            Some(down) if now < down.until => return Err(down.reason.clone()),
-            Some(_) => deadline.min(now + PATIENCE),
-            None => deadline.min(now + options.connect_timeout),
-        };
-        let target = Target::server(&node.address, options);
-        match Connection::open(target, connect_by, self.slot.as_ref(), idle) {
-            Ok(connection) => {
-                node.connection = Some(connection);
-                self.opened += 1;
-                Ok(())
-            }
-            Err(error) => Err(node.note_down(&error)),
-        }
+        let is_new = self.nodes[index].connect(options, deadline, self.slot.as_ref(), idle)?;
+        self.opened += u64::from(is_new);
+        Ok(())
     }
 
     /// Sends a command to the node that an `ASK` names. Returns its reply, or the reply if it is another.
@@ -552,14 +474,14 @@ impl Cluster {
     fn refresh(&mut self, options: &RedisOptions, terms: &mut Terms<'_>) -> bool {
         // Those to which there is a connection first.
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        order.sort_by_key(|&index| self.nodes[index].connection.is_none());
+        order.sort_by_key(|&index| !self.nodes[index].is_connected());
         for index in order {
             let deadline = share_of(terms.deadline, 2);
             if self.connect(index, options, deadline, terms.idle).is_err() {
                 continue;
             }
             let node = &mut self.nodes[index];
-            let Some(connection) = &mut node.connection else { continue };
+            let Some(connection) = node.connection() else { continue };
             match ask_for_slots(connection, deadline) {
                 Ok(map) => {
                     self.map = map;
@@ -583,10 +505,7 @@ impl Cluster {
     }
 
     fn is_down(&self, address: &Address) -> bool {
-        let now = Instant::now();
-        self.nodes
-            .iter()
-            .any(|node| node.address == *address && node.down.as_ref().is_some_and(|down| now < down.until))
+        self.nodes.iter().any(|node| node.address == *address && node.is_down())
     }
 
     fn not_served(&self, node: usize, reply: &Value) -> Value {
@@ -601,26 +520,8 @@ impl Cluster {
         if let Some(index) = self.nodes.iter().position(|node| node.address == *address) {
             return index;
         }
-        let address = address.clone();
-        self.nodes.push(Node { address, connection: None, down: None, has_applied: false, is_posted: false });
+        self.nodes.push(Node::new(address.clone()));
         self.nodes.len() - 1
-    }
-}
-
-impl Node {
-    fn drop_connection(&mut self) {
-        self.connection = None;
-        self.has_applied = false;
-        self.is_posted = false;
-    }
-
-    /// Notes that the node cannot be reached, and returns the reason.
-    fn note_down(&mut self, error: &Error) -> String {
-        self.drop_connection();
-        let pause = self.down.as_ref().map_or(FIRST_PAUSE, |down| (down.pause * 2).min(LONGEST_PAUSE));
-        let reason = error.message().to_owned();
-        self.down = Some(Down { reason: reason.clone(), pause, until: Instant::now() + pause });
-        reason
     }
 }
 

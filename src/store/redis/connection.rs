@@ -22,7 +22,7 @@ use super::resolver::resolve;
 use super::socket::{Socket, SocketSlot, Terms, is_timeout, share_of};
 use super::tls::{self, Tls};
 use super::tracking::Changes;
-use super::transport::Transport;
+use super::transport::{Transport, is_silence};
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// About how much memory the replies to a login, or to batches, may take.
@@ -253,10 +253,8 @@ impl Connection {
         frames.into_iter().map(reply).collect()
     }
 
-    /// Asks the server to tell from now on when a key changes that was read on this connection. A server that
-    /// cannot, or does not let this user, tells nothing.
-    ///
-    /// Returns whether it does.
+    /// Asks the server to tell from now on when a key changes that was read on this connection. Returns whether it
+    /// will: an old server cannot, and the user may lack the permission.
     pub(crate) fn track(&mut self, terms: Terms<'_>) -> Result<bool> {
         let commands = [command("HELLO", &["3"]), command("CLIENT", &["TRACKING", "ON", "NOLOOP"])];
         let replies = self.exchange(&commands, terms)?;
@@ -292,6 +290,12 @@ impl Connection {
         commands: &[Cmd],
         terms: &mut Terms<'_>,
     ) -> std::result::Result<Vec<Frame>, Failure> {
+        if self.changes.is_some() {
+            self.hear_changes(terms).map_err(|error| {
+                let error = broken(&self.address, &error);
+                Failure { error, is_refusal: false }
+            })?;
+        }
         let mut request = Vec::new();
         for command in commands {
             command.write_packed_command(&mut request);
@@ -335,9 +339,29 @@ impl Connection {
             if !frame.is_push() {
                 return Ok(frame);
             }
-            if let (Some(changes), Ok(message)) = (&mut self.changes, frame.value()) {
-                changes.note(message);
+            self.note_push(&frame);
+        }
+    }
+
+    /// Notes the changes that the server has told since the last exchange. Anything else that has arrived is an
+    /// error: it would be taken for the reply to the next command.
+    fn hear_changes(&mut self, terms: &mut Terms<'_>) -> io::Result<()> {
+        loop {
+            match self.frames.next(&mut self.transport.arrived(terms)) {
+                Ok(frame) if frame.is_push() => self.note_push(&frame),
+                Err(error) if is_silence(&error) && !self.frames.has_part_of_reply() => return Ok(()),
+                Err(error) if !is_silence(&error) => return Err(error),
+                _ => {
+                    let message = "the server has sent something that was not asked for";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
             }
+        }
+    }
+
+    fn note_push(&mut self, frame: &Frame) {
+        if let (Some(changes), Ok(message)) = (&mut self.changes, frame.value()) {
+            changes.note(message);
         }
     }
 

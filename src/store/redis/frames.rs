@@ -11,6 +11,9 @@ use redis::Value;
 /// How much room there is for one read from the connection.
 const READ_SIZE: usize = 64 << 10;
 
+/// The first byte of a push message.
+const PUSH: u8 = b'>';
+
 /// The most bytes of a line: of a short text, an error, or a length.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -31,7 +34,7 @@ pub(crate) struct Frames {
 pub(crate) struct Frame(Vec<u8>);
 
 impl Frames {
-    /// Returns the next frame, and reads until it is complete.
+    /// Returns the next frame, and reads until it is complete. After an error of `reader`, what has arrived is kept.
     pub(crate) fn next(&mut self, reader: &mut impl Read) -> io::Result<Frame> {
         while !self.pass_over()? {
             let filled = self.bytes.len();
@@ -48,6 +51,11 @@ impl Frames {
             }
         }
         Ok(self.take())
+    }
+
+    /// Returns whether a part of a reply has arrived. A part of a push message does not count.
+    pub(crate) fn has_part_of_reply(&self) -> bool {
+        self.bytes.get(self.start).is_some_and(|&kind| kind != PUSH)
     }
 
     /// Takes the frame that has been passed over.
@@ -90,7 +98,7 @@ impl Frame {
 
     /// Returns whether this is not a reply but a message that the server sends unasked.
     pub(crate) fn is_push(&self) -> bool {
-        self.0.first() == Some(&b'>')
+        self.0.first() == Some(&PUSH)
     }
 
     /// Returns the fields of a hash, or the frame itself if it is neither an array nor a map.

@@ -23,6 +23,7 @@ mod hash_slot;
 pub(crate) mod layout;
 mod link;
 mod message;
+mod node;
 mod old_layout;
 mod options;
 mod outbox;

@@ -162,9 +162,7 @@ impl Reader {
 
     fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
         let key = layout::definitions_key(self.shared.prefix());
-        let commands =
-            [layout::renew(&key, self.shared.options.expire_key_time), command("HGETALL", &[&key])];
-        let mut replies = self.exchange(&commands, deadline)?;
+        let mut replies = self.exchange(&[command("HGETALL", &[&key])], deadline)?;
         let stored = self.accept(&key, Reply::Value(replies.pop().unwrap_or_default()))?;
         let mut definitions = BTreeMap::new();
         let mut unusable = None;

@@ -61,8 +61,8 @@ impl Route {
         }
     }
 
-    /// Asks the server to tell when keys change that were read here. Nodes of a cluster are not asked: a key that
-    /// moves to another node has not changed. Returns whether it does.
+    /// Asks the server to tell when keys change that were read here. Returns whether it will. Nodes of a cluster are
+    /// not asked, because a node does not tell that a key has moved to another one.
     pub(crate) fn track(&mut self, terms: Terms<'_>) -> Result<bool> {
         match self {
             Self::Server { connection, .. } => connection.track(terms),

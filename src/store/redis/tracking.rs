@@ -1,9 +1,9 @@
 //! What the server tells of keys that have changed since a connection has read them.
 //!
 //! Redis calls this client tracking (`CLIENT TRACKING`, Redis 6). The server remembers each key that a connection
-//! reads, and sends one message when the key changes, whoever changes it and however: a writer of this store,
-//! another program, an expiry, an eviction. The message precedes the reply to every later command of the
-//! connection. So what was read last is still true if no message came before such a reply.
+//! reads, and sends one message when the key changes. A writer of this store may have changed it, another program,
+//! an expiry or an eviction. The message precedes the reply to every later command of the connection. So what
+//! was read last is still true if no message came before such a reply.
 
 use std::collections::HashSet;
 

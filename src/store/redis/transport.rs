@@ -60,33 +60,41 @@ impl Transport {
         &'exchange mut self,
         terms: &'exchange mut Terms<'idle>,
     ) -> Metered<'exchange, 'idle> {
-        Metered { transport: self, terms }
+        Metered { transport: self, terms, waits: true }
+    }
+
+    /// Returns a reader of what has arrived. Where nothing has, its error is [silence](is_silence).
+    pub(crate) fn arrived<'exchange, 'idle>(
+        &'exchange mut self,
+        terms: &'exchange mut Terms<'idle>,
+    ) -> Metered<'exchange, 'idle> {
+        Metered { transport: self, terms, waits: false }
     }
 
     /// Returns whether the peer has closed the connection, or has sent something unasked. Does not wait.
-    /// Ignores session tickets and other messages of TLS itself, which a server may send at any time.
     pub(crate) fn has_ended(&mut self) -> bool {
-        let Some(session) = &mut self.session else {
-            return match self.socket.read_at_once(&mut [0]) {
-                Ok(_) => true,
-                Err(error) => !is_silence(&error),
-            };
-        };
+        self.read_at_once(&mut [0]).map_or_else(|error| !is_silence(&error), |_| true)
+    }
+
+    /// Reads what has arrived, without waiting. Session tickets and other messages of TLS itself, which a server may
+    /// send at any time, are not part of it.
+    fn read_at_once(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(session) = &mut self.session else { return self.socket.read_at_once(buffer) };
         loop {
-            match session.read_tls(&mut AtOnce(&self.socket)) {
-                Ok(1..) => {}
-                Ok(0) => return true,
-                Err(error) => return !is_silence(&error),
+            match session.reader().read(buffer) {
+                Err(error) if is_silence(&error) => {}
+                result => return result,
             }
-            match session.process_new_packets() {
-                Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
-                _ => return true,
+            if session.read_tls(&mut AtOnce(&self.socket))? == 0 {
+                return Ok(0);
             }
+            session.process_new_packets().map_err(io::Error::other)?;
         }
     }
 }
 
-fn is_silence(error: &io::Error) -> bool {
+/// Returns whether an error means that nothing has arrived.
+pub(crate) fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
@@ -103,14 +111,20 @@ impl Read for AtOnce<'_> {
 pub(crate) struct Metered<'exchange, 'idle> {
     transport: &'exchange mut Transport,
     terms: &'exchange mut Terms<'idle>,
+    /// Whether to wait for bytes if none have arrived.
+    waits: bool,
 }
 
 impl Read for Metered<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut socket = self.transport.socket.under(self.terms);
-        let read = match &mut self.transport.session {
-            Some(session) => rustls::Stream::new(&mut **session, &mut socket).read(buffer),
-            None => socket.read(buffer),
+        let read = if self.waits {
+            let mut socket = self.transport.socket.under(self.terms);
+            match &mut self.transport.session {
+                Some(session) => rustls::Stream::new(&mut **session, &mut socket).read(buffer),
+                None => socket.read(buffer),
+            }
+        } else {
+            self.transport.read_at_once(buffer)
         };
         let count = read.inspect_err(|error| self.transport.explanation = tls::explain(error))?;
         // Each value of a reply has at least one line, and takes memory beside its text.
