@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ SCRAPE_INTERVAL = "1s"
 
 
 class Prometheus:
-    """Scrapes each of `targets` (job name and port) on /metrics, every second."""
+    """Scrapes each of `targets` (job name and port) on /metrics, every second. `flags` are further arguments
+    of the command."""
 
-    def __init__(self, folder: Path, targets: dict[str, int]) -> None:
+    def __init__(self, folder: Path, targets: dict[str, int], flags: Sequence[str] = ()) -> None:
         jobs = [
             {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
             for job, port in targets.items()
@@ -37,6 +39,7 @@ class Prometheus:
                 f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
+                *flags,
             ],
             stdout=self._log,
             stderr=self._log,

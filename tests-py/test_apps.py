@@ -22,12 +22,14 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.validate import validator
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from pytheus import backends
-from pytheus.metrics import Counter
+from pytheus.metrics import Counter, Gauge, Histogram, Summary
 from pytheus_backend_rs import RedisBackend, make_asgi_app, make_wsgi_app
 
 from http_client import get
 from programs import HANG, PRELUDE, run_program, running
+from protobuf_families import PROTOBUF, decode, parsed_samples, samples
 from redis_server import Server
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
@@ -65,6 +67,25 @@ def test_wsgi_negotiates_format_and_compression(wsgi_port: int) -> None:
     assert gzip.decompress(reply.body).decode().endswith("# EOF\n")
     refused = get(wsgi_port, "/metrics", {"Accept-Encoding": "gzip;q=0"})
     assert "content-encoding" not in refused.headers
+
+
+def test_wsgi_sends_protobuf_with_the_values_of_the_text(wsgi_port: int) -> None:
+    requests = Counter("requests_total", "Größe.", required_labels=["path"])
+    # Lengths and counts of all sizes: those above 127 are no ASCII.
+    requests.labels(path="/" + "ü" * 200).inc(2)
+    Gauge("level", "").set(-0.5)
+    sizes = Summary("size_bytes", "")
+    seconds = Histogram("seconds", "")
+    for index in range(300):
+        sizes.observe(index)
+        seconds.observe(index / 20)
+    reply = get(wsgi_port, "/metrics", {"Accept": f"{PROTOBUF}, */*;q=0.1", "Accept-Encoding": "gzip"})
+    assert reply.headers["content-type"] == PROTOBUF
+    families = decode(gzip.decompress(reply.body))
+    assert families[0].help == "Größe."
+    read = samples(families)
+    assert read == parsed_samples(text_string_to_metric_families(get(wsgi_port, "/metrics").text))
+    assert read["size_bytes_count", frozenset()] == 300
 
 
 def test_wsgi_head_has_no_body_and_other_methods_are_refused(wsgi_port: int) -> None:

@@ -227,7 +227,7 @@ def test_a_text_of_any_length_and_script_is_the_same_as_str_and_as_bytes(backend
     Counter("requests_total", text).inc()
     expected = f"# HELP requests_total {text}\n# TYPE requests_total counter\nrequests_total 1\n"
     assert generate_metrics() == expected
-    assert scrape.render(None, None, None).text == expected.encode()
+    assert scrape.render(None, None, None).body == expected.encode()
 
 
 def test_metrics_of_a_backend_that_was_loaded_before(backend_class: Any, config: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ ASGI application in a real server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -17,7 +18,12 @@ from pytheus_backend_rs import RedisBackend, SharedMemoryBackend
 from http_client import get
 from programs import running
 from prometheus_server import Prometheus
+from protobuf_families import PROTOBUF, Samples, decode, parsed_samples, sample_key, samples
+from recording_proxy import RecordingProxy
 from waiting import wait_until
+
+#: The labels that Prometheus adds.
+OWN_LABELS = ("__name__", "job", "instance")
 
 #: Four processes count; the parent serves the exporter, and one of the children the ASGI application.
 SERVICE = """
@@ -83,6 +89,36 @@ def test_prometheus_gets_the_exact_totals_and_quantiles(
             prometheus.close()
         for port in ports.values():
             check_text(port)
+
+
+def test_prometheus_gets_every_sample_by_protobuf(shared_config: dict[str, Any], tmp_path: Path) -> None:
+    with running(SERVICE, shared_config) as service, contextlib.ExitStack() as stack:
+        ports = json.loads(service.line())
+        proxies = {job: stack.enter_context(RecordingProxy(port)) for job, port in ports.items()}
+        # With this feature, Prometheus prefers protobuf.
+        flags = ["--enable-feature=native-histograms"]
+        prometheus = Prometheus(tmp_path, {job: proxy.port for job, proxy in proxies.items()}, flags)
+        stack.callback(prometheus.close)
+        check_queries(prometheus)
+        for job, proxy in proxies.items():
+            assert set(proxy.content_types) == {PROTOBUF}
+            expected = parsed_samples(parse_text(get(ports[job], "/metrics").text))
+            # Three workers of two paths with 12 buckets, sum and count, and so on.
+            assert len(expected) == 8 + 2 * 14 + 2 + 1
+            assert stored(prometheus, job) == expected
+            accept = {"Accept": PROTOBUF}
+            assert samples(decode(get(ports[job], "/metrics", accept).body)) == expected
+
+
+def stored(prometheus: Prometheus, job: str) -> Samples:
+    """Returns the samples that Prometheus has of a target, without those that it makes itself."""
+    found = prometheus.query(f'{{job="{job}", __name__!~"up|scrape_.*"}}')
+    return {
+        sample_key(
+            labels["__name__"], {name: labels[name] for name in labels if name not in OWN_LABELS}
+        ): value
+        for labels, value in found
+    }
 
 
 def check_queries(prometheus: Prometheus) -> None:

@@ -123,10 +123,10 @@ class Statistics(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The text of a scrape."""
+    """A rendered scrape. The body is text, or binary if the content type is that of protobuf."""
 
     content_type: str
-    text: bytes
+    body: bytes
 
 
 class Engine:
@@ -228,7 +228,7 @@ class Engine:
         name_prefix: str | None,
         include_others: bool,
     ) -> Rendered:
-        """Renders families as text in the format that an `Accept` header asks for; without the GIL.
+        """Renders families in the format that an `Accept` header asks for; without the GIL.
 
         Behind them, with `include_others`, come those families of the store that this process has not
         declared.
@@ -268,6 +268,8 @@ class Engine:
         options.families, options.family_count = pointers, len(families)
         options.foreign = foreign.handle
         options.others = lib.METRICS_OTHERS_APPEND if include_others else lib.METRICS_OTHERS_NONE
+        # Without an `Accept` header, the format is text 0.0.4.
+        options.formats = lib.METRICS_FORMATS_ALL
         text = ffi.new("MetricsText **")
         error = ErrorSlot()
         error.check(lib.released_metrics_render(self._handle, options, text, error.pointer))

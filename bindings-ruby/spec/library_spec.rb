@@ -42,7 +42,8 @@ RSpec.describe "The library" do
   it "has the numbers of the header" do
     types = library::METRIC_TYPES.map { |name, number| ["METRIC_TYPE_#{name.upcase}", number] }
     lifetimes = library::METRIC_LIFETIMES.map { |name, number| ["METRIC_LIFETIME_#{name.upcase}", number] }
-    numbers = types + lifetimes + [["BACKEND_ABI_VERSION", library::ABI_VERSION]]
+    formats = library::METRICS_FORMATS.map { |name, number| ["METRICS_FORMATS_#{name.upcase}", number] }
+    numbers = types + lifetimes + formats + [["BACKEND_ABI_VERSION", library::ABI_VERSION]]
     output = run_c(root, numbers.map { |name, _| %(  printf("%d\\n", (int)#{name});\n) }.join)
     expect(numbers.map(&:first).zip(output.lines.map(&:to_i))).to eq numbers
   end
@@ -62,14 +63,28 @@ RSpec.describe "The library" do
     expect(output).to match(%r{cannot load .* /nowhere/library\.so: install .* PYTHEUS_BACKEND_RS_LIBRARY})
   end
 
-  it "is refused with both numbers if it has another binary interface" do
+  # Loads the gem with a library that has these numbers and nothing else; returns what the program prints.
+  def load_with_other_library(abi_version, version)
     source = File.join(@directory, "other.c")
     other = File.join(@directory, "other.so")
-    File.write(source, "unsigned backend_abi_version(void) { return 99; }\n")
+    File.write(source, <<~C)
+      unsigned backend_abi_version(void) { return #{abi_version}; }
+      const char *backend_version(void) { return "#{version}"; }
+    C
     expect(system("cc", "-shared", "-fPIC", source, "-o", other)).to be true
     output, status = run_ruby('require "pytheus_backend"', "PYTHEUS_BACKEND_RS_LIBRARY" => other)
     expect(status).not_to be_success
+    output
+  end
+
+  it "is refused with both numbers if it has another binary interface" do
+    output = load_with_other_library(99, PytheusBackend::VERSION)
     expect(output).to match(/has binary interface 99, but this version of the gem needs #{library::ABI_VERSION}/)
+  end
+
+  it "is refused with both versions if it is older than the gem" do
+    output = load_with_other_library(library::ABI_VERSION, "0.0.9")
+    expect(output).to match(/has version 0\.0\.9, but this gem needs version #{PytheusBackend::VERSION} or newer/)
   end
 
   it "is used by the gem as it is built and installed" do

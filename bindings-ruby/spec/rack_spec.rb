@@ -90,6 +90,28 @@ RSpec.describe "Rack" do
       expect(response.body).to end_with "# EOF\n"
     end
 
+    it "sends protobuf as bytes" do
+      backend.gauge("a_gauge", "\u00fc").set(255.5)
+      protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+      response = client.get("/metrics", "HTTP_ACCEPT" => "#{protobuf},text/plain;q=0.5")
+      expect(response["content-type"]).to start_with "application/vnd.google.protobuf; proto=io.prometheus.client."
+      expect(response["content-length"].to_i).to eq response.body.bytesize
+      families = split(response.body)
+      expect(families.map { |family| family[2, family.getbyte(1)] }).to eq %w[a_total a_gauge]
+      # Name, help, type 1 (gauge), and a metric with a gauge that has the value.
+      value = [255.5].pack("E")
+      expect(families.last).to eq "\x0A\x07a_gauge\x12\x02\xC3\xBC\x18\x01\x22\x0B\x12\x09\x09".b + value
+      expect(backend.render(accept: protobuf).text.encoding).to eq Encoding::BINARY
+    end
+
+    # Returns the messages of a body, each of which follows its length.
+    def split(body)
+      input = StringIO.new(body.b)
+      messages = []
+      messages << input.read(input.getbyte) until input.eof?
+      messages
+    end
+
     it "compresses for those who ask for it" do
       response = client.get("/metrics", "HTTP_ACCEPT_ENCODING" => "gzip;q=1, br")
       expect(response["content-encoding"]).to eq "gzip"

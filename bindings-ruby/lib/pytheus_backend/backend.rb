@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
 module PytheusBackend
-  # A rendered scrape: its text, and the Content-Type that says in which format.
+  # A rendered scrape: its text, and the Content-Type that says in which format. With the Content-Type of
+  # protobuf, the text is a binary String.
   Exposition = Struct.new(:text, :content_type)
 
   # An open store and the metrics that are declared in it. All threads may use it at once. A server may open
@@ -64,9 +65,12 @@ module PytheusBackend
       options = Library::MetricsRenderOptions.new
       options[:size] = Library::MetricsRenderOptions.size
       options[:accept], options[:name_prefix] = texts
+      options[:formats] = Library::METRICS_FORMATS[:all]
       text = Library.handle(Library.create(:metrics_render, @handle, options), :metrics_text_free)
       bytes = Library.metrics_text_data(text).read_bytes(Library.metrics_text_length(text))
-      Exposition.new(bytes.force_encoding(Encoding::UTF_8), Library.metrics_text_content_type(text))
+      content_type = Library.metrics_text_content_type(text)
+      bytes.force_encoding(Encoding::UTF_8) if content_type.include?("charset=utf-8")
+      Exposition.new(bytes, content_type)
     ensure
       text&.free
       Log.deliver

@@ -19,16 +19,24 @@ module PytheusBackend
       begin
         ffi_lib name
         attach_function :backend_abi_version, [], :uint32
+        attach_function :backend_version, [], :string
       rescue LoadError => e
         raise LoadError, "cannot load the metrics engine #{name}: install libpytheus_backend_rs, or set #{LOCATION} " \
                          "to the path of the library (#{e.message.strip})", cause: nil
       end
-      return if backend_abi_version == ABI_VERSION
+      if backend_abi_version != ABI_VERSION
+        refuse "#{name} has binary interface #{backend_abi_version}, but this version of the gem needs #{ABI_VERSION}"
+      end
+      # An older library refuses options that it does not know.
+      return if Gem::Version.new(backend_version) >= Gem::Version.new(VERSION)
 
-      raise LoadError, "#{name} has binary interface #{backend_abi_version}, but this version of the gem needs " \
-                       "#{ABI_VERSION}: install the gem and the library of one release"
+      refuse "#{name} has version #{backend_version}, but this gem needs version #{VERSION} or newer"
     end
-    private_class_method :load_library
+
+    def self.refuse(reason)
+      raise LoadError, "#{reason}: install the gem and the library of one release", cause: nil
+    end
+    private_class_method :load_library, :refuse
     load_library
 
     class MetricFamilyOptions < FFI::Struct
@@ -54,6 +62,7 @@ module PytheusBackend
 
     METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5 }.freeze
     METRIC_LIFETIMES = { backend: 0, handle: 1 }.freeze
+    METRICS_FORMATS = { text: 0, all: 1 }.freeze
 
     # These calls may wait for a server, a file lock or a disk, so they release the interpreter lock.
     attach_function :backend_new, %i[string pointer pointer], :int32, blocking: true
