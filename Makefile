@@ -64,7 +64,7 @@ test-c: ## Test the C interface: C and C++ programs with the real shared library
 	ctest --test-dir $(BUILD)/tests-c --output-on-failure --parallel 2
 
 test-instructions: ## Compare the instruction counts of calls and of a scrape with the last ones. UPDATE=1: write them.
-	@scripts/need cargo cc python redis-server valgrind
+	@scripts/need cargo cc openssl python redis-server valgrind
 	$(CARGO) build --release --locked
 	$(PYTHON) bench/instructions.py $(if $(UPDATE),--update)
 

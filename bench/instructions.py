@@ -6,7 +6,8 @@ results/instructions.json.
 
 Counts are the same on a busy machine, where times are not. Only instructions of the engine's own library count: the
 C library picks its copy of `memcpy` by the processor, and the work of its allocator depends on what was freed before.
-So that a copy or an allocation more is seen, the calls that leave the engine's library count, too.
+So that a copy or an allocation more is seen, the calls that leave the engine's library count, too. A Redis server is
+counted with TLS and without, which must make no difference; `redis-server` must have been built with TLS, as Debian's.
 
 The counts of calls are the same in each run of one build. Those of scrapes and look-ups differ by up to 0.7 %,
 because hash tables have random keys. The bound is 3 %: several times that noise, and less than one instruction more
@@ -28,7 +29,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "python"))
-from local_redis import local_redis
+from local_redis import free_port, local_redis
 
 ROOT = Path(__file__).parent.parent
 BASELINE = Path(__file__).parent / "results" / "instructions.json"
@@ -81,14 +82,43 @@ def count() -> dict:
         + ["-lmarks", "-lpytheus_backend_rs", f"-Wl,-rpath,{BUILD}"]
     )
     memory_folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=memory_folder) as folder, local_redis() as port:
-        stores = {
-            "memory": "memory:",
-            "shared memory": f"shm://{folder}/metrics",
-            "Redis": f"redis://127.0.0.1:{port}?{SEND_LATER}",
-        }
-        named = [part for store in stores.items() for part in store]
-        return callgrind([BUILD / "calls", *named], library.name)
+    with tempfile.TemporaryDirectory(dir=memory_folder) as folder:
+        certificate, *tls = certify(folder)
+        tls_port = free_port()
+        with local_redis("--tls-port", str(tls_port), *tls) as port:
+            stores = {
+                "memory": "memory:",
+                "shared memory": f"shm://{folder}/metrics",
+                "Redis": f"redis://127.0.0.1:{port}?{SEND_LATER}",
+                "Redis, TLS": f"rediss://127.0.0.1:{tls_port}?ssl_ca_certs={certificate}&{SEND_LATER}",
+            }
+            named = [part for store in stores.items() for part in store]
+            return callgrind([BUILD / "calls", *named], library.name)
+
+
+def certify(folder: str) -> list:
+    """Makes an authority and a certificate of 127.0.0.1. Returns the file of the former, and options of the server."""
+    authority, authority_key, certificate, key = (
+        f"{folder}/{name}.pem" for name in ("authority", "authority-key", "certificate", "key")
+    )
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-noenc",
+        "-days",
+        "2",
+    ]
+    run([*new, "-subj", "/CN=authority", "-keyout", authority_key, "-out", authority])
+    signed = ["-CA", authority, "-CAkey", authority_key, "-addext", "basicConstraints=CA:FALSE"]
+    names = ["-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1"]
+    run([*new, *signed, *names, "-keyout", key, "-out", certificate])
+    files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", authority]
+    return [authority, *files, "--tls-auth-clients", "no"]
 
 
 def run(command: list) -> None:

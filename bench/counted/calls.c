@@ -90,6 +90,24 @@ static void count_series(const char *store, const Backend *backend) {
   metric_family_free(family);
 }
 
+/* Counts the first change of each metric after all changes were sent, which queues the metric. */
+static void count_queueing(const char *store, const Backend *backend) {
+  MetricFamily *family = make_family(backend, "queued_total", METRIC_TYPE_COUNTER, 1);
+  Metric *metrics[CALLS];
+  BackendError *error = NULL;
+  for (int i = 0; i < CALLS; i++) {
+    char path[32];
+    snprintf(path, sizeof path, "/api/v1/resource/%d", i);
+    metrics[i] = make_metric(family, path);
+  }
+  check(backend_flush(backend, 10, &error), error);
+  begin_counting();
+  for (int i = 0; i < CALLS; i++) metric_inc(metrics[i], 1);
+  end(store, "metric_inc that queues its metric", CALLS, "call");
+  for (int i = 0; i < CALLS; i++) metric_free(metrics[i]);
+  metric_family_free(family);
+}
+
 static long lines(const MetricsText *text) {
   long count = 0;
   for (const char *at = metrics_text_data(text); (at = strchr(at, '\n')) != NULL; at++) count++;
@@ -142,6 +160,8 @@ int main(int count, char **arguments) {
     if (strncmp(url, "redis", 5) != 0) {
       count_series(store, backend);
       count_scrapes(store, backend);
+    } else {
+      count_queueing(store, backend);
     }
     backend_free(backend);
   }

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def local_redis() -> Iterator[int]:
-    """Starts the server and yields its port once it answers."""
+def local_redis(*more: str) -> Iterator[int]:
+    """Starts the server, with these options besides, and yields its port once it answers."""
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("redis-server is needed: install the package redis-server.")
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([program, *options, *more], stdout=subprocess.DEVNULL)
         try:
             wait_until_it_listens(process, port)
             yield port
