@@ -93,6 +93,22 @@ impl FamilySamples {
         *self = all;
     }
 
+    /// Returns the same series with these cells, which are those of all series, concatenated.
+    pub(crate) fn with_cells(&self, cells: Vec<f64>) -> Self {
+        debug_assert_eq!(cells.len(), self.cells.len());
+        let (definition, keys, series) = (self.definition.clone(), self.keys.clone(), self.series.clone());
+        Self { definition, keys, series, cells }
+    }
+
+    /// Removes the series at the positions where `is_kept` is `false`.
+    pub(crate) fn keep_where(&mut self, is_kept: &[bool]) {
+        let mut kept = Self::new(self.definition.clone());
+        for (series, _) in self.series().zip(is_kept).filter(|(_, is_kept)| **is_kept) {
+            kept.push(series.key, series.created).copy_from_slice(series.cells);
+        }
+        *self = kept;
+    }
+
     /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();

@@ -129,6 +129,6 @@ impl LeftOut {
 }
 
 /// Adds to a cell. The first amount is stored as it is, because `0.0 + -0.0` is not `-0.0`.
-fn add(cell: &mut f64, amount: f64) {
+pub(crate) fn add(cell: &mut f64, amount: f64) {
     *cell = if *cell == 0.0 { amount } else { *cell + amount };
 }

@@ -1,23 +1,26 @@
-//! The families that were read on a connection and have not changed since.
+//! What a connection has read: the families that have not changed since, and the outlines of large ones.
 //!
-//! An entry is used only as long as the connection on which it was read tells of changes
-//! ([`super::tracking`]), and has told of none that concerns the family.
+//! The values of a family are used only as long as the connection on which they were read tells of changes
+//! ([`super::tracking`]), and has told of none that concerns the family. An outline is used longer: the next read
+//! of the family checks it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::layout;
+use super::outline::Outline;
 use super::tracking::Changes;
 use crate::model::definition::Definition;
 use crate::model::sample::FamilySamples;
 
-/// About how many bytes the families may take.
+/// About how many bytes the families and outlines may take.
 const MAX_SIZE: usize = 64 << 20;
 
 /// A family that this many reads in a row have not asked for is dropped.
 const UNUSED_READS: u64 = 64;
 
-/// The families that need not be read again, by their keys.
+/// What was read of families, by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     entries: HashMap<String, Entry>,
@@ -30,11 +33,14 @@ pub(crate) struct Cache {
 /// A family, as it is on the server.
 #[derive(Debug)]
 struct Entry {
-    read: CachedFamily,
+    /// `None` if the family may have changed.
+    values: Option<CachedFamily>,
+    /// `None` if the family is small.
+    outline: Option<Arc<Outline>>,
     used_in: u64,
 }
 
-/// What was read of a family.
+/// The values of a family.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedFamily {
     pub(crate) samples: FamilySamples,
@@ -48,50 +54,73 @@ pub(crate) fn concern_family(changes: &Changes, key: &str) -> bool {
     changes.concern(key) || changes.concern(&layout::writers_key(key))
 }
 
+impl Entry {
+    /// Returns about how many bytes the entry takes.
+    fn size(&self) -> usize {
+        let values = self.values.as_ref().map_or(0, |values| values.samples.size());
+        values + self.outline.as_ref().map_or(0, |outline| outline.size())
+    }
+}
+
 impl Cache {
-    /// Begins another read. Forgets the families that no recent read has asked for, and those that must be renewed.
+    /// Begins another read. Forgets the families that no recent read has asked for, and the values of those that must
+    /// be renewed.
     pub(crate) fn begin_read(&mut self) {
         self.reads += 1;
         let (reads, now) = (self.reads, Instant::now());
-        self.retain(|_, entry| reads - entry.used_in <= UNUSED_READS && now < entry.read.until);
+        self.retain(|_, entry| {
+            entry.values.take_if(|values| values.until <= now);
+            reads - entry.used_in <= UNUSED_READS
+        });
     }
 
-    /// Forgets the families that have changed.
+    /// Forgets the values of the families that have changed.
     pub(crate) fn forget(&mut self, changes: &Changes) {
         if !changes.is_empty() {
-            self.retain(|key, _| !concern_family(changes, key));
+            self.retain(|key, entry| {
+                entry.values.take_if(|_| concern_family(changes, key));
+                true
+            });
         }
     }
 
-    /// Returns a family that was read with this definition.
-    pub(crate) fn get(&mut self, key: &str, definition: &Definition) -> Option<CachedFamily> {
-        let entry = self.entries.get_mut(key).filter(|entry| entry.read.samples.definition == *definition)?;
+    /// Returns the values of a family that were read with this definition.
+    pub(crate) fn values(&mut self, key: &str, definition: &Definition) -> Option<CachedFamily> {
+        let entry = self.entries.get_mut(key)?;
+        let values = entry.values.as_ref().filter(|values| values.samples.definition == *definition)?;
         entry.used_in = self.reads;
-        Some(entry.read.clone())
+        Some(values.clone())
     }
 
-    /// Keeps a family if there is room.
-    pub(crate) fn put(&mut self, key: &str, read: CachedFamily) {
-        self.remove(key);
-        let size = read.samples.size();
-        if self.size + size <= MAX_SIZE {
-            self.size += size;
-            self.entries.insert(key.to_owned(), Entry { read, used_in: self.reads });
-        }
+    /// Returns the outline of a family that was read with this definition.
+    pub(crate) fn outline(&mut self, key: &str, definition: &Definition) -> Option<Arc<Outline>> {
+        let entry = self.entries.get_mut(key)?;
+        let outline = entry.outline.as_ref().filter(|outline| outline.definition() == definition)?;
+        entry.used_in = self.reads;
+        Some(Arc::clone(outline))
     }
 
-    fn remove(&mut self, key: &str) {
+    /// Keeps what was read of a family, if there is room.
+    pub(crate) fn put(&mut self, key: &str, values: Option<CachedFamily>, outline: Option<Arc<Outline>>) {
         if let Some(entry) = self.entries.remove(key) {
-            self.size -= entry.read.samples.size();
+            self.size -= entry.size();
+        }
+        let entry = Entry { values, outline, used_in: self.reads };
+        let size = entry.size();
+        if size > 0 && self.size + size <= MAX_SIZE {
+            self.size += size;
+            self.entries.insert(key.to_owned(), entry);
         }
     }
 
-    fn retain(&mut self, keeps: impl Fn(&str, &Entry) -> bool) {
-        let size = &mut self.size;
+    /// Drops parts of entries, and the entries that are empty then or that `keeps` refuses.
+    fn retain(&mut self, keeps: impl Fn(&str, &mut Entry) -> bool) {
+        let total = &mut self.size;
         self.entries.retain(|key, entry| {
-            let is_kept = keeps(key, entry);
-            if !is_kept {
-                *size -= entry.read.samples.size();
+            *total -= entry.size();
+            let is_kept = keeps(key, entry) && (entry.values.is_some() || entry.outline.is_some());
+            if is_kept {
+                *total += entry.size();
             }
             is_kept
         });

@@ -5,6 +5,7 @@
 //! that it serves: each of their commands gets an error of the code [`NODE`], and the other commands are
 //! answered. Every command may be sent a second time, so repeating it must be harmless.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,9 @@ pub(crate) struct Cluster {
     slot: Option<Arc<SocketSlot>>,
     /// How many connections this process has made since [`take_opened`](Self::take_opened) was last called.
     opened: u64,
+    /// How often a command went to another node than the one that was asked last, or to the same one on a new
+    /// connection.
+    detours: u64,
     /// Whether a connection ever broke during an exchange. What was sent on it may still arrive.
     has_failed: bool,
     /// The slots of which some keys are at another node already than the map says.
@@ -93,6 +97,7 @@ impl Cluster {
             nodes: Vec::new(),
             slot: slot.cloned(),
             opened: 0,
+            detours: 0,
             has_failed: false,
             moving: HashSet::new(),
             used: HashSet::new(),
@@ -127,6 +132,11 @@ impl Cluster {
         std::mem::take(&mut self.opened)
     }
 
+    /// Returns a number that rises when a key may be answered by another node than before, or by another run of it.
+    pub(crate) fn detours(&self) -> u64 {
+        self.detours
+    }
+
     /// Returns whether a connection ever broke during an exchange.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed
@@ -158,20 +168,20 @@ impl Cluster {
     pub(crate) fn exchange(
         &mut self,
         options: &RedisOptions,
-        commands: &[Cmd],
+        commands: &[impl Borrow<Cmd>],
         mut terms: Terms<'_>,
     ) -> Result<Vec<Value>> {
         let mut replies: Vec<Option<Value>> = vec![None; commands.len()];
         let mut waiting = Vec::new();
         let mut keyless = Vec::new();
         for (index, command) in commands.iter().enumerate() {
-            match slot_of(command) {
+            match slot_of(command.borrow()) {
                 Some(slot) => waiting.push(Keyed { index, slot }),
                 None => keyless.push(index),
             }
         }
         if !keyless.is_empty() {
-            let chosen: Vec<&Cmd> = keyless.iter().map(|&index| &commands[index]).collect();
+            let chosen: Vec<&Cmd> = keyless.iter().map(|&index| commands[index].borrow()).collect();
             let nodes = match waiting.as_slice() {
                 [] => self.nodes_in_use(),
                 keyed => self.map.serving(keyed.iter().map(|keyed| keyed.slot)),
@@ -227,15 +237,15 @@ impl Cluster {
         node: usize,
         group: Vec<Keyed>,
         options: &RedisOptions,
-        commands: &[Cmd],
+        commands: &[impl Borrow<Cmd>],
         round: &mut Round,
         terms: &mut Terms<'_>,
     ) -> bool {
-        let chosen: Vec<&Cmd> = group.iter().map(|keyed| &commands[keyed.index]).collect();
+        let chosen: Vec<&Cmd> = group.iter().map(|keyed| commands[keyed.index].borrow()).collect();
         match self.exchange_with(node, options, &chosen, terms) {
             Outcome::Replies(of_node) => {
                 for (keyed, reply) in group.into_iter().zip(of_node) {
-                    let reply = self.follow_ask(node, options, &commands[keyed.index], reply, terms);
+                    let reply = self.follow_ask(node, options, commands[keyed.index].borrow(), reply, terms);
                     self.take_reply(node, keyed, reply, round);
                 }
                 true
@@ -281,6 +291,7 @@ impl Cluster {
                 return;
             }
         };
+        self.detours += 1;
         round.retry(keyed, may_retry, || self.not_served(node, &reply));
     }
 
@@ -428,6 +439,7 @@ impl Cluster {
     ) -> std::result::Result<(), String> {
         let is_new = self.nodes[index].connect(options, deadline, self.slot.as_ref(), idle)?;
         self.opened += u64::from(is_new);
+        self.detours += u64::from(is_new);
         Ok(())
     }
 
@@ -447,6 +459,7 @@ impl Cluster {
         let Some(to) = Redirection::read(&details(error), &self.nodes[asked].address) else { return reply };
         let node = self.index_of(&to.node);
         self.moving.insert(to.slot);
+        self.detours += 1;
         let commands = [&batch::load_script(), &redis::cmd("ASKING"), asking];
         let mut outcome = self.exchange_with(node, options, &commands[1..], terms);
         if matches!(&outcome, Outcome::Replies(replies) if replies.last().is_some_and(is_noscript)) {

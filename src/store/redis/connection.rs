@@ -7,6 +7,7 @@
 //! A connection for scrapes may [track](Connection::track) what it reads. The server then says which of the keys
 //! have changed since.
 
+use std::borrow::Borrow;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +31,10 @@ pub(crate) const SMALL: usize = 8 << 20;
 
 /// About how much memory the replies to a scrape may take: enough for a million values.
 pub(crate) const LARGE: usize = 256 << 20;
+
+/// How many groups of commands for a read are under way at a time: while this process takes in the replies to one,
+/// the server works on the next.
+const UNDER_WAY: usize = 2;
 
 /// A server to connect to, and how to log in there.
 #[derive(Clone, Copy)]
@@ -109,6 +114,20 @@ impl Reply {
     /// Returns whether the command did not fit the type of its key.
     pub(crate) fn is_wrong_type(&self) -> bool {
         matches!(self, Self::Value(value) if is_wrong_type(value))
+    }
+
+    /// Calls `visit` with the text of each element of an array, and with `None` for an element without a value.
+    /// Returns `None` if the reply is no array.
+    pub(crate) fn visit_texts(&self, mut visit: impl FnMut(Option<&[u8]>)) -> Option<()> {
+        match self {
+            Self::Fields(fields) => fields.texts().for_each(visit),
+            Self::Value(Value::Array(values)) => values.iter().for_each(|value| match value {
+                Value::BulkString(text) => visit(Some(text)),
+                _ => visit(None),
+            }),
+            Self::Value(_) => return None,
+        }
+        Some(())
     }
 
     /// Returns the reply as redis-rs parses it.
@@ -193,7 +212,7 @@ impl Connection {
             run_id: None,
             changes: None,
         };
-        let replies = connection.try_exchange(&login(target), &mut terms);
+        let replies = connection.try_exchange(&[login(target)], &mut terms);
         let replies = replies.map_err(|failure| with_hint(failure, tls.is_some()))?;
         for reply in replies {
             if let Ok(Value::ServerError(error)) = reply.value() {
@@ -207,7 +226,7 @@ impl Connection {
         introduction.push(command("INFO", &["server"]));
         // The user may lack permission for either command. Then the server shows no name, or its run is
         // unknown.
-        let info = connection.try_exchange(&introduction, &mut terms)?.pop();
+        let info = connection.try_exchange(&[introduction], &mut terms)?.pop();
         let info = info.and_then(|reply| reply.value().ok()).and_then(text);
         connection.run_id = info.and_then(|info| run_id(&info)).map(Arc::from);
         Ok(connection)
@@ -238,14 +257,20 @@ impl Connection {
     ///
     /// After an error the connection must be dropped: a late reply would be taken for that of the next
     /// command.
-    pub(crate) fn exchange(&mut self, commands: &[Cmd], mut terms: Terms<'_>) -> Result<Vec<Value>> {
-        let frames = self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)?;
+    pub(crate) fn exchange(
+        &mut self,
+        commands: &[impl Borrow<Cmd>],
+        mut terms: Terms<'_>,
+    ) -> Result<Vec<Value>> {
+        let frames = self.try_exchange(&[commands], &mut terms).map_err(|failure| failure.error)?;
         frames.iter().map(|frame| self.value(frame)).collect()
     }
 
-    /// Does the same for commands that read values: the fields of hashes are not parsed.
-    pub(crate) fn read(&mut self, commands: &[Cmd], mut terms: Terms<'_>) -> Result<Vec<Reply>> {
-        let frames = self.try_exchange(commands, &mut terms).map_err(|failure| failure.error)?;
+    /// Does the same for commands that read values: the elements of arrays are not parsed. The commands of each
+    /// group are sent at once, and at most [`UNDER_WAY`] groups are under way, so that the server serves others
+    /// in between.
+    pub(crate) fn read(&mut self, groups: &[Vec<&Cmd>], mut terms: Terms<'_>) -> Result<Vec<Reply>> {
+        let frames = self.try_exchange(groups, &mut terms).map_err(|failure| failure.error)?;
         let reply = |frame: Frame| match frame.into_fields() {
             Ok(fields) => Ok(Reply::Fields(fields)),
             Err(frame) => self.value(&frame).map(Reply::Value),
@@ -285,9 +310,9 @@ impl Connection {
         self.value(&frame)
     }
 
-    fn try_exchange(
+    fn try_exchange<Command: Borrow<Cmd>>(
         &mut self,
-        commands: &[Cmd],
+        groups: &[impl AsRef<[Command]>],
         terms: &mut Terms<'_>,
     ) -> std::result::Result<Vec<Frame>, Failure> {
         if self.changes.is_some() {
@@ -296,11 +321,11 @@ impl Connection {
                 Failure { error, is_refusal: false }
             })?;
         }
-        let mut request = Vec::new();
-        for command in commands {
-            command.write_packed_command(&mut request);
+        let mut unsent = groups.iter().map(AsRef::as_ref);
+        let mut written = Ok(());
+        for group in unsent.by_ref().take(UNDER_WAY) {
+            written = written.and_then(|()| self.send(group, terms));
         }
-        let written = self.transport.write_all(&request, terms);
         if let Err(error) = &written
             && is_timeout(error)
         {
@@ -308,10 +333,17 @@ impl Connection {
         }
         // If the server has closed the connection, it may have sent the reason first, after the other
         // replies.
-        let mut replies: Vec<Frame> = Vec::with_capacity(commands.len());
-        for _ in commands {
+        let count = groups.iter().map(|group| group.as_ref().len()).sum();
+        let mut replies: Vec<Frame> = Vec::with_capacity(count);
+        for position in groups.iter().flat_map(|group| 0..group.as_ref().len()) {
             match self.next_reply(terms) {
-                Ok(reply) => replies.push(reply),
+                Ok(reply) => {
+                    replies.push(reply);
+                    // The server has begun with this group, so there is time to send another one.
+                    if let (0, Ok(()), Some(next)) = (position, &written, unsent.next()) {
+                        written = self.send(next, terms);
+                    }
+                }
                 Err(error) => {
                     let last = replies.last().and_then(|reply| reply.value().ok());
                     let error = match (last, written) {
@@ -330,6 +362,14 @@ impl Connection {
             }
         }
         Ok(replies)
+    }
+
+    fn send(&mut self, commands: &[impl Borrow<Cmd>], terms: &mut Terms<'_>) -> io::Result<()> {
+        let mut request = Vec::new();
+        for command in commands {
+            command.borrow().write_packed_command(&mut request);
+        }
+        self.transport.write_all(&request, terms)
     }
 
     /// Reads the next reply. Notes the changes of keys that the server tells in between.

@@ -105,7 +105,7 @@ impl Frame {
     pub(crate) fn into_fields(self) -> Result<Fields, Self> {
         let Ok(Some(head)) = Element::read(&self.0) else { return Err(self) };
         match self.0.first() {
-            Some(b'*' | b'%') => Ok(Fields { start: head.size, frame: self }),
+            Some(b'*' | b'%') => Ok(Fields { start: head.size, count: head.children, frame: self }),
             _ => Err(self),
         }
     }
@@ -117,6 +117,8 @@ pub(crate) struct Fields {
     frame: Frame,
     /// Where the first field begins.
     start: usize,
+    /// How many fields and values there are together.
+    count: u64,
 }
 
 impl Fields {
@@ -125,16 +127,27 @@ impl Fields {
         self.frame.value().unwrap_or_default()
     }
 
+    /// Returns how many fields there are.
+    pub(crate) fn len(&self) -> usize {
+        usize::try_from(self.count / 2).unwrap_or(usize::MAX)
+    }
+
     /// Returns the fields with their values. Pairs that are not UTF-8 texts are left out.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut texts = self.texts().map(|bytes| std::str::from_utf8(bytes?).ok());
+        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
+            .filter_map(|(field, value)| field.zip(value))
+    }
+
+    /// Returns the texts of the elements in their order. `None` stands for an element without a value.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = Option<&[u8]>> {
         let mut rest = &self.frame.0[self.start..];
-        let mut next = move || {
+        std::iter::from_fn(move || {
             let element = Element::read(rest).ok()??;
-            let text = std::str::from_utf8(&rest[element.text]).ok();
+            let text = element.text.map(|range| &rest[range]);
             rest = &rest[element.size..];
             Some(text)
-        };
-        std::iter::from_fn(move || Some((next()?, next()?))).filter_map(|(field, value)| field.zip(value))
+        })
     }
 }
 
@@ -142,7 +155,8 @@ impl Fields {
 struct Element {
     /// In bytes, with the text.
     size: usize,
-    text: Range<usize>,
+    /// `None` if it has no value.
+    text: Option<Range<usize>>,
     /// How many elements follow that belong to this one.
     children: u64,
 }
@@ -157,16 +171,18 @@ impl Element {
         let line = bytes.get(1..end).and_then(|line| line.strip_suffix(b"\r")).ok_or_else(not_redis)?;
         let head = end + 1;
         let (text, size, children) = match kind {
-            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => (1..1 + line.len(), Some(head), Some(0)),
+            b'_' => (None, Some(head), Some(0)),
+            b'+' | b'-' | b':' | b'#' | b',' | b'(' => (Some(1..1 + line.len()), Some(head), Some(0)),
             b'$' | b'!' | b'=' => match usize::try_from(number(line)?) {
-                Ok(length) => (head..head.saturating_add(length), length.checked_add(head + 2), Some(0)),
-                // There is no value.
-                Err(_) => (head..head, Some(head), Some(0)),
+                Ok(length) => {
+                    (Some(head..head.saturating_add(length)), length.checked_add(head + 2), Some(0))
+                }
+                Err(_) => (None, Some(head), Some(0)),
             },
-            b'*' | b'~' | b'>' => (head..head, Some(head), Some(elements(line)?)),
-            b'%' => (head..head, Some(head), elements(line)?.checked_mul(2)),
+            b'*' | b'~' | b'>' => (None, Some(head), Some(elements(line)?)),
+            b'%' => (None, Some(head), elements(line)?.checked_mul(2)),
             // An attribute stands before the element that it belongs to.
-            b'|' => (head..head, Some(head), elements(line)?.checked_mul(2).map(|count| count | 1)),
+            b'|' => (None, Some(head), elements(line)?.checked_mul(2).map(|count| count | 1)),
             _ => return Err(not_redis()),
         };
         let (size, children) = size.zip(children).ok_or_else(not_redis)?;

@@ -108,8 +108,7 @@ impl Node {
     /// new connection may do.
     pub(crate) fn exchange(&mut self, commands: &[&Cmd], was_open: bool, terms: Terms<'_>) -> Outcome {
         let Some(connection) = &mut self.connection else { return Outcome::Broken };
-        let owned: Vec<Cmd> = commands.iter().map(|&command| command.clone()).collect();
-        match connection.exchange(&owned, terms) {
+        match connection.exchange(commands, terms) {
             Ok(replies) => {
                 self.down = None;
                 Outcome::Replies(replies)

@@ -6,7 +6,7 @@
 //! epochs of the families with the known ones. If they show a loss, it asks the BackendAction thread to restore
 //! the values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,15 @@ use redis::{Cmd, Value};
 use super::assembly::assemble;
 use super::cache::{Cache, CachedFamily, concern_family};
 use super::connection::{LARGE, Reply, SMALL, command, refused};
-use super::epoch::{self, KnownEpochs};
+use super::epoch::KnownEpochs;
 use super::layout;
 use super::message::{Loss, Requests};
 use super::options::RedisOptions;
+use super::outline::{MOST_AT_ONCE, Outline};
 use super::question::{Reading, Wanted};
 use super::read_routes::{ReadRoute, ReadRoutes};
 use super::reply::{concerns_key, describe, number, pairs, text};
+use super::request::{Answer, Groups, Request, Values};
 use super::route::Route;
 use super::servers::Servers;
 use super::shared::Shared;
@@ -35,6 +37,9 @@ use crate::model::sample::{FamilySamples, Snapshot};
 
 /// The answer of TTL for a key that does not exist. Its writers' key may exist.
 const NO_KEY: i64 = -2;
+
+/// About how many fields of a large hash are listed at a time.
+const LISTED_AT_ONCE: &str = "1000";
 
 /// How often a read is tried: on the connection that exists, and on new ones.
 const ATTEMPTS: u32 = 3;
@@ -69,6 +74,27 @@ pub(crate) struct Reader {
     /// What has changed since this read began to read values. A family that was read before its change must not
     /// be kept.
     changes: Changes,
+    /// How many connections this reader has opened.
+    opened: u64,
+}
+
+/// How the values of a family are read. If one way fails, the next one is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By the outline, if there is one.
+    Outlined,
+    /// By an outline that is made now, if the family is large.
+    Listed,
+    /// By one command.
+    Whole,
+}
+
+/// What has become of a read of a family.
+enum Accepted {
+    /// `None` if the key cannot be read.
+    Read(Option<FamilySamples>),
+    /// The server has fields that the outline lacks, so the next way must be taken.
+    Outdated,
 }
 
 impl Reader {
@@ -89,6 +115,7 @@ impl Reader {
             epochs,
             current: None,
             changes: Changes::default(),
+            opened: 0,
         }
     }
 
@@ -188,66 +215,172 @@ impl Reader {
         let prefix = self.shared.prefix();
         let keys: Vec<String> =
             definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
-        self.hear_changes(deadline)?;
+        let lengths = self.hear_changes(definitions, &keys, deadline)?;
         let mut families: Vec<Option<FamilySamples>> =
             definitions.iter().zip(&keys).map(|(definition, key)| self.unchanged(key, definition)).collect();
-        let (mut reads, mut changed) = (Vec::new(), Vec::new());
-        for ((definition, key), _) in
-            definitions.iter().zip(&keys).zip(&families).filter(|(_, family)| family.is_none())
-        {
-            let (get, other) =
-                if layout::is_hash(definition) { ("HGETALL", "GET") } else { ("GET", "HGETALL") };
-            reads.push([command(get, &[key]), command(other, &[key])]);
-            changed.push(key.clone());
-        }
-        if changed.is_empty() {
-            return Ok(families);
-        }
-        let mut found = self.read_keys(reads, &changed, deadline)?.into_iter();
-        for ((definition, key), family) in definitions.iter().zip(&keys).zip(&mut families) {
-            if family.is_none() {
-                *family = self.accept_family(key, definition, found.next().unwrap_or_default())?;
+        let mut unread: Vec<usize> = (0..keys.len()).filter(|&index| families[index].is_none()).collect();
+        for way in [Way::Outlined, Way::Listed, Way::Whole] {
+            if unread.is_empty() {
+                break;
             }
+            let mut requests = Vec::with_capacity(unread.len());
+            for &index in &unread {
+                requests.push(self.request(
+                    way,
+                    &keys[index],
+                    &definitions[index],
+                    lengths[index],
+                    deadline,
+                )?);
+            }
+            let of_unread: Vec<String> = unread.iter().map(|&index| keys[index].clone()).collect();
+            let found = self.read_keys(&requests, &of_unread, deadline)?;
+            let mut again = Vec::new();
+            for (index, found) in unread.into_iter().zip(found) {
+                match self.accept_family(&keys[index], &definitions[index], found, way)? {
+                    Accepted::Read(samples) => families[index] = samples,
+                    Accepted::Outdated => again.push(index),
+                }
+            }
+            unread = again;
         }
         Ok(families)
     }
 
-    /// Lets the server tell which families have changed. Its answer comes after the notice of every earlier
-    /// change. Also renews the expiry of the definitions.
-    fn hear_changes(&mut self, deadline: Instant) -> Result<()> {
+    /// Lets the server tell which families have changed: its answer comes after the notice of every earlier
+    /// change. Also renews the expiry of the definitions. Returns how many fields those families have whose outline
+    /// is not known.
+    fn hear_changes(
+        &mut self,
+        definitions: &[Definition],
+        keys: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<u64>> {
         let key = layout::definitions_key(self.shared.prefix());
-        self.exchange(&[layout::renew(&key, self.shared.options.expire_key_time)], deadline)?;
+        let mut commands = vec![layout::renew(&key, self.shared.options.expire_key_time)];
+        let mut asked = Vec::new();
+        for (index, (definition, key)) in definitions.iter().zip(keys).enumerate() {
+            if layout::is_hash(definition) && self.outline(key, definition).is_none() {
+                commands.push(command("HLEN", &[key]));
+                asked.push(index);
+            }
+        }
+        let replies = self.exchange(&commands, deadline)?;
         self.changes = Changes::default();
         if let Some(current) = &mut self.current {
             current.cache.begin_read();
         }
-        Ok(())
+        let mut lengths = vec![0; keys.len()];
+        for (index, reply) in asked.into_iter().zip(replies.into_iter().skip(1)) {
+            lengths[index] = length(&reply);
+        }
+        Ok(lengths)
     }
 
     /// Returns a family if it has not changed since it was read.
     fn unchanged(&mut self, key: &str, definition: &Definition) -> Option<FamilySamples> {
-        let family = self.current.as_mut()?.cache.get(key, definition)?;
+        let family = self.current.as_mut()?.cache.values(key, definition)?;
         (!self.epochs.is_lost(key, Some(&family.epoch))).then_some(family.samples)
     }
 
-    /// Returns the series of a family that was found, and keeps them until they change.
+    fn outline(&mut self, key: &str, definition: &Definition) -> Option<Arc<Outline>> {
+        self.current.as_mut()?.cache.outline(key, definition)
+    }
+
+    /// Returns how a family is read, which has about `length` fields.
+    fn request(
+        &mut self,
+        way: Way,
+        key: &str,
+        definition: &Definition,
+        mut length: u64,
+        deadline: Instant,
+    ) -> Result<Request> {
+        if !layout::is_hash(definition) {
+            return Ok(Request::whole(key, [command("GET", &[key]), command("HGETALL", &[key])], 1));
+        }
+        if way == Way::Outlined
+            && let Some(outline) = self.outline(key, definition)
+        {
+            return Ok(Request::pieces(key, outline));
+        }
+        if way == Way::Listed {
+            let replies = self.exchange(&[command("HLEN", &[key])], deadline)?;
+            length = replies.first().map_or(0, self::length);
+        }
+        if way != Way::Whole
+            && length > MOST_AT_ONCE
+            && let Some(outline) = self.list(key, definition, deadline)?
+        {
+            return Ok(Request::pieces(key, Arc::new(outline)));
+        }
+        Ok(Request::whole(key, [command("HGETALL", &[key]), command("GET", &[key])], length))
+    }
+
+    /// Lists the fields of a large hash in pieces. `None` if the server refuses, or is replaced again and again: a
+    /// cursor is worth nothing on another server.
+    fn list(&mut self, key: &str, definition: &Definition, deadline: Instant) -> Result<Option<Outline>> {
+        for _ in 0..ATTEMPTS {
+            let place = self.place();
+            let mut fields = HashSet::new();
+            let mut cursor = "0".to_owned();
+            loop {
+                let scan = command("HSCAN", &[key, &cursor, "COUNT", LISTED_AT_ONCE]);
+                let Some(Value::Array(mut parts)) = self.exchange(&[scan], deadline)?.pop() else {
+                    return Ok(None);
+                };
+                let (Some(found), Some(next)) = (parts.pop(), parts.pop().and_then(text)) else {
+                    return Ok(None);
+                };
+                fields.extend(pairs(found).into_iter().map(|(field, _)| field));
+                cursor = next;
+                if cursor == "0" || self.place() != place {
+                    break;
+                }
+            }
+            if self.place() == place {
+                return Ok(Some(Outline::new(key, definition, fields.iter().map(String::as_str))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what changes when another server, or another run of it, may have answered.
+    fn place(&self) -> (u64, u64) {
+        (self.opened, self.current.as_ref().map_or(0, |current| current.route.detours()))
+    }
+
+    /// Accepts the series of a family that was found, and keeps them until they change.
     fn accept_family(
         &mut self,
         key: &str,
         definition: &Definition,
         found: Found,
-    ) -> Result<Option<FamilySamples>> {
+        way: Way,
+    ) -> Result<Accepted> {
         let until = found.lasts(self.shared.options.expire_key_time).map(|lasts| Instant::now() + lasts);
-        let Some(reply) = self.accept(key, found.value)? else { return Ok(None) };
-        let samples = assemble(key, definition, reply);
-        if let (Some(current), Some(until), Some(epoch)) = (&mut self.current, until, found.epoch)
-            && current.hears_changes
-            && !concern_family(&self.changes, key)
-        {
-            let family = CachedFamily { samples: samples.clone(), epoch, until };
-            current.cache.put(key, family);
+        let (samples, outline) = match found.values {
+            Values::Pieces(outline, replies) => match outline.fill(key, &replies) {
+                // What has come since the fields were listed is shown by the next scrape.
+                Some(filled) if filled.is_complete || way == Way::Listed => (filled.samples, Some(outline)),
+                _ => return Ok(Accepted::Outdated),
+            },
+            Values::Whole(reply) => {
+                let Some(reply) = self.accept(key, reply)? else { return Ok(Accepted::Read(None)) };
+                let outline = Outline::of_reply(key, definition, &reply);
+                (assemble(key, definition, reply), outline.map(Arc::new))
+            }
+        };
+        if let Some(current) = &mut self.current {
+            let is_known = current.hears_changes && !concern_family(&self.changes, key);
+            let values = until.zip(found.epoch).filter(|_| is_known).map(|(until, epoch)| CachedFamily {
+                samples: samples.clone(),
+                epoch,
+                until,
+            });
+            current.cache.put(key, values, outline.filter(|outline| outline.can_be_kept()));
         }
-        Ok(Some(samples))
+        Ok(Accepted::Read(Some(samples)))
     }
 
     fn read_metric(&mut self, metric: &Metric, deadline: Instant) -> Result<Vec<f64>> {
@@ -257,13 +390,14 @@ impl Reader {
         for cell in 0..definition.cell_count() {
             get.arg(layout::field(definition, &metric.key, cell));
         }
-        let mut reads = [get, command("GET", &[&key])];
-        if !layout::is_hash(definition) {
-            reads.reverse();
-        }
+        let mut commands = [get, command("GET", &[&key])];
         let is_hash = layout::is_hash(definition);
-        let found = self.read_keys(vec![reads], std::slice::from_ref(&key), deadline)?.pop();
-        let values = match found.map(|found| found.value.into_value()).unwrap_or_default() {
+        if !is_hash {
+            commands.reverse();
+        }
+        let requests = [Request::whole(&key, commands, 1)];
+        let found = self.read_keys(&requests, std::slice::from_ref(&key), deadline)?.pop();
+        let values = match found.map(Found::into_value).unwrap_or_default() {
             Value::ServerError(error) if concerns_key(&error) => {
                 let message = format!("Redis key {key:?} cannot be read: {}", describe(&error));
                 return Err(Error::new(ErrorKind::Store, message));
@@ -312,22 +446,26 @@ impl Reader {
         }
     }
 
-    /// Reads the family keys `keys`, and renews their expiry. For each key there are two commands: one for
-    /// the type that the family should have, and one for the type that it has if other processes declare it
-    /// with other labels.
+    /// Reads the family keys `keys`, and renews their expiry.
     ///
     /// If the server has lost a family that this process has written to, this restores it and reads again.
-    fn read_keys(&mut self, reads: Vec<[Cmd; 2]>, keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
-        let mut found = self.look_at(&reads, keys, deadline)?;
+    fn read_keys(&mut self, requests: &[Request], keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
+        let mut found = self.look_at(requests, keys, deadline)?;
         let lost: Vec<String> =
             found.iter().zip(keys).filter(|(found, _)| found.is_lost).map(|(_, key)| key.clone()).collect();
         if !lost.is_empty() {
             unless_refused(self.requests.restore(Loss::Keys(lost), deadline))?;
-            found = self.look_at(&reads, keys, deadline)?;
+            found = self.look_at(requests, keys, deadline)?;
         }
-        let second: Vec<usize> =
-            (0..found.len()).filter(|&index| found[index].value.is_wrong_type()).collect();
-        let mut commands: Vec<Cmd> = second.iter().map(|&index| reads[index][1].clone()).collect();
+        let (mut commands, mut second) = (Vec::new(), Vec::new());
+        for (index, (found, request)) in found.iter().zip(requests).enumerate() {
+            if found.is_wrong_type()
+                && let Some(command) = request.for_other_type()
+            {
+                commands.push(command.clone());
+                second.push(index);
+            }
+        }
         let seconds = self.shared.options.expire_key_time;
         for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
             // The writers' key must expire first: if it outlived the values, no process would notice their
@@ -335,10 +473,11 @@ impl Reader {
             commands.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
         }
         if !commands.is_empty() {
-            let replies = self.read_values(&commands, deadline)?;
-            for (index, reply) in second.into_iter().zip(replies) {
+            let mut groups = Groups::default();
+            commands.iter().for_each(|command| groups.add(command, 1));
+            for (index, reply) in second.into_iter().zip(self.read_values(&groups, deadline)?) {
                 if !reply.is_wrong_type() {
-                    found[index].value = reply;
+                    found[index].values = Values::Whole(reply);
                 }
             }
         }
@@ -346,34 +485,28 @@ impl Reader {
     }
 
     /// Reads the values of keys, their epochs, and when they expire.
-    fn look_at(&mut self, reads: &[[Cmd; 2]], keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
-        let mut commands = Vec::with_capacity(1 + 3 * keys.len());
+    fn look_at(&mut self, requests: &[Request], keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
         let definitions_key = layout::definitions_key(self.shared.prefix());
-        commands.push(layout::renew(&definitions_key, self.shared.options.expire_key_time));
-        for (key, [read, _]) in keys.iter().zip(reads) {
-            let writers_key = layout::writers_key(key);
-            commands.extend([
-                read.clone(),
-                command("HGET", &[&writers_key, epoch::FIELD]),
-                command("TTL", &[key]),
-            ]);
-        }
-        let mut replies = self.read_values(&commands, deadline)?.into_iter().skip(1);
-        let mut next = || replies.next().unwrap_or_default();
-        let found = keys.iter().map(|key| {
-            let (value, epoch, ttl) = (next(), next().into_value(), next().into_value());
+        let renew = layout::renew(&definitions_key, self.shared.options.expire_key_time);
+        let mut groups = Groups::default();
+        groups.add(&renew, 1);
+        requests.iter().for_each(|request| request.send(&mut groups));
+        let mut replies = self.read_values(&groups, deadline)?.into_iter().skip(1);
+        let found = keys.iter().zip(requests).map(|(key, request)| {
+            let Answer { values, epoch, ttl } = request.take(&mut replies);
+            let epoch = epoch.into_value();
             // After an error the epoch is unknown, so it cannot show a loss.
             let is_known = !matches!(epoch, Value::ServerError(_));
             let epoch = text(epoch);
             let is_lost = is_known && self.epochs.is_lost(key, epoch.as_deref());
-            Found { value, epoch, is_lost, ttl }
+            Found { values, epoch, is_lost, ttl: ttl.into_value() }
         });
         Ok(found.collect())
     }
 
     /// Sends commands that read values.
-    fn read_values(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Reply>> {
-        self.on_route(deadline, |route, options, terms| route.read(options, commands, terms))
+    fn read_values(&mut self, groups: &Groups<'_>, deadline: Instant) -> Result<Vec<Reply>> {
+        self.on_route(deadline, |route, options, terms| route.read(options, groups.get(), terms))
     }
 
     fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
@@ -399,6 +532,7 @@ impl Reader {
                 None => {
                     // The server tells this connection nothing of what was read on another one.
                     self.changes = Changes::of_everything();
+                    self.opened += 1;
                     (self.open(deadline)?, deadline)
                 }
             };
@@ -430,9 +564,9 @@ impl Reader {
 }
 
 /// What the server has of a family key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Found {
-    value: Reply,
+    values: Values,
     /// `None` if no writer of this layout has written to the key. It then belongs to another program.
     epoch: Option<String>,
     /// Whether the values of this process are gone.
@@ -441,6 +575,19 @@ struct Found {
 }
 
 impl Found {
+    /// Returns whether the command did not fit the type of the key.
+    fn is_wrong_type(&self) -> bool {
+        matches!(&self.values, Values::Whole(reply) if reply.is_wrong_type())
+    }
+
+    /// Returns the reply to a read of the whole key.
+    fn into_value(self) -> Value {
+        match self.values {
+            Values::Whole(reply) => reply.into_value(),
+            Values::Pieces(..) => Value::Nil,
+        }
+    }
+
     /// Returns whether the expiry of the key is to be renewed. A key without an expiry gets none.
     fn must_renew(&self, expiry: u64) -> bool {
         if self.epoch.is_none() {
@@ -475,6 +622,14 @@ impl Found {
 fn renewed_below(expiry: u64) -> i64 {
     let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
     expiry - expiry / 10
+}
+
+/// Returns the number of fields in the reply to `HLEN`: 0 if there is no hash, or if it cannot be read.
+fn length(reply: &Value) -> u64 {
+    match reply {
+        Value::Int(length) => u64::try_from(*length).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Ignores that some keys are refused. They are reported when they are read, and must not spoil the read of

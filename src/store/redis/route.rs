@@ -45,19 +45,32 @@ impl Route {
         }
     }
 
-    /// Does the same for commands that read values.
+    /// Does the same for commands that read values. The server serves others between two groups of commands.
     pub(crate) fn read(
         &mut self,
         options: &RedisOptions,
-        commands: &[Cmd],
+        groups: &[Vec<&Cmd>],
         terms: Terms<'_>,
     ) -> Result<Vec<Reply>> {
         match self {
-            Self::Server { connection, .. } => connection.read(commands, terms),
+            Self::Server { connection, .. } => connection.read(groups, terms),
             Self::Cluster(cluster) => {
-                let replies = cluster.exchange(options, commands, terms)?;
-                Ok(replies.into_iter().map(Reply::Value).collect())
+                let Terms { deadline, memory, idle } = terms;
+                let mut replies = Vec::new();
+                for group in groups {
+                    let of_group = cluster.exchange(options, group, Terms { deadline, memory, idle })?;
+                    replies.extend(of_group.into_iter().map(Reply::Value));
+                }
+                Ok(replies)
             }
+        }
+    }
+
+    /// Returns a number that rises when a key may be answered by another server than before.
+    pub(crate) fn detours(&self) -> u64 {
+        match self {
+            Self::Server { .. } => 0,
+            Self::Cluster(cluster) => cluster.detours(),
         }
     }
 
