@@ -340,7 +340,10 @@ impl Connection {
                 Ok(reply) => {
                     replies.push(reply);
                     // The server has begun with this group, so there is time to send another one.
-                    if let (0, Ok(()), Some(next)) = (position, &written, unsent.next()) {
+                    if position == 0
+                        && written.is_ok()
+                        && let Some(next) = unsent.next()
+                    {
                         written = self.send(next, terms);
                     }
                 }
