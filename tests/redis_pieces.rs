@@ -83,7 +83,7 @@ fn families_of_all_sizes_are_read_together() {
     let sizes = [1, 3, 499, 500, 501, 1_999, 2_000, 2_500, 4_999, 5_000, 5_001, 7_777, 4_000, 8_000, 1, 2];
     for (index, size) in sizes.into_iter().enumerate() {
         let family = declare(&writer, &format!("family_{index}_total"), MetricType::Counter, &["n"]);
-        (0..size).for_each(|number| drop(family.metric(&[&number.to_string()]).unwrap().inc(1.0)));
+        (0..size).for_each(|number| family.metric(&[&number.to_string()]).unwrap().inc(1.0).unwrap());
     }
     for _ in 0..3 {
         for (index, size) in sizes.into_iter().enumerate() {
