@@ -108,6 +108,7 @@ typedef struct {
   int32_t others;
   const MetricsForeign *foreign;
   int32_t formats;
+  const char *query;
 } MetricsRenderOptions;
 
 typedef struct {

@@ -507,6 +507,13 @@ typedef struct {
    * A MetricsFormats.
    */
   int32_t formats;
+  /**
+   * The query of the HTTP request, the text behind the `?` of its URL. Each parameter `name[]`
+   * names a family or one of its samples. If there are any, only these families are shown, each
+   * as a whole, and none if no family has these names. Other parameters are ignored. NULL, or a
+   * query without `name[]`, shows all families.
+   */
+  const char *query;
 } MetricsRenderOptions;
 
 /**

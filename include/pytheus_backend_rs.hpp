@@ -310,11 +310,13 @@ class Backend {
     return declare<Histogram>(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets);
   }
 
-  /** Renders all families in the format that an HTTP `Accept` header asks for. */
-  Text render(const std::string &accept = "") const {
+  /** Renders all families, or those that the parameters `name[]` of an HTTP query name, in the format that an
+   * `Accept` header asks for. */
+  Text render(const std::string &accept = "", const std::string &query = "") const {
     MetricsRenderOptions options = {};
     options.size = sizeof options;
     options.accept = accept.c_str();
+    options.query = query.c_str();
     const auto rendered = detail::make<::MetricsText>([&](auto **text, auto **error) {
       return metrics_render(get_handle(), &options, text, error);
     });

@@ -46,7 +46,7 @@ mod store;
 pub use backend::{Backend, MetricFamily, Others, RenderOptions};
 pub use exporter::{Exporter, ExporterOptions};
 pub use exposition::{
-    Escaping, ForeignFamily, Format, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
+    Escaping, ForeignFamily, Format, NameFilter, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
 };
 pub use metric::family::Lifetime;
 pub use metric::{Metric, Refusal};

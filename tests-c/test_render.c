@@ -193,6 +193,38 @@ static void names_and_units_are_options_of_a_family(void) {
   backend_free(backend);
 }
 
+static void a_query_selects_families(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *level = declare_plain(backend, METRIC_TYPE_GAUGE, "level");
+  MetricFamily *requests = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
+  const char *type = "text/plain; version=0.0.4; charset=utf-8";
+  const char *shown_level = "# HELP level Help.\n# TYPE level gauge\n";
+  const char *both = "# HELP level Help.\n# TYPE level gauge\n# HELP requests_total Help.\n"
+                     "# TYPE requests_total counter\n";
+  MetricsRenderOptions options = render_options();
+  check_rendered(both, type, backend, &options);
+  options.query = "";
+  check_rendered(both, type, backend, &options);
+  options.query = "x=1&name=level";
+  check_rendered(both, type, backend, &options);
+  options.query = "name[]=level&name%5B%5D=other";
+  check_rendered(shown_level, type, backend, &options);
+  options.query = "name[]=requests&name[]=level";
+  check_rendered(both, type, backend, &options);
+  options.query = "name[]=\xff%ff%&name[]=%";
+  check_rendered("", type, backend, &options);
+  options.accept = OPEN_METRICS;
+  check_rendered("# EOF\n", "application/openmetrics-text; version=1.0.0; charset=utf-8", backend, &options);
+  /* A program that was compiled before the field `query` existed gives the size without it. */
+  options = render_options();
+  options.size = offsetof(MetricsRenderOptions, query);
+  options.query = "name[]=level";
+  check_rendered(both, type, backend, &options);
+  metric_family_free(level);
+  metric_family_free(requests);
+  backend_free(backend);
+}
+
 static void wrong_arguments_are_named(void) {
   Backend *backend = open_backend("memory:"), *other = open_backend("memory:");
   MetricFamily *foreign = declare_plain(other, METRIC_TYPE_GAUGE, "foreign");
@@ -438,6 +470,7 @@ int main(void) {
   CHECK_RUN(families_of_other_processes_are_appended_on_request);
   CHECK_RUN(families_with_colliding_names_are_left_out);
   CHECK_RUN(names_and_units_are_options_of_a_family);
+  CHECK_RUN(a_query_selects_families);
   CHECK_RUN(wrong_arguments_are_named);
   CHECK_RUN(samples_of_the_program_stand_between_the_families_of_the_store);
   CHECK_RUN(a_wrong_foreign_sample_costs_itself_alone);

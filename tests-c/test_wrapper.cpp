@@ -50,6 +50,7 @@ void every_type_counts() {
   check(scrape.text.find("requests_total{method=\"GET\",path=\"/\\\"x\\\"\"} 3.5\n") != std::string::npos,
         scrape.text);
   check(backend.render().text.find("seconds_bucket{step=\"load\",le=\"2\"} 1\n") != std::string::npos, "text");
+  check(backend.render("", "name[]=nothing").text.empty(), "a query selects families");
 }
 
 void a_timer_observes_its_lifetime() {

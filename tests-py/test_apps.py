@@ -24,13 +24,16 @@ from wsgiref.validate import validator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pytheus import backends
-from pytheus.metrics import Counter, Gauge, Histogram, Summary
+from pytheus.metrics import Counter, CustomCollector, Gauge, Histogram, Summary
+from pytheus.registry import REGISTRY
 from pytheus_backend_rs import RedisBackend, make_asgi_app, make_wsgi_app
+from pytheus_backend_rs._native import ffi, lib
 
 from http_client import get
 from programs import HANG, PRELUDE, run_program, running
 from protobuf_families import PROTOBUF, decode, parsed_samples, samples
 from redis_server import Server
+from test_formats import Store
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -107,6 +110,53 @@ def test_a_store_that_cannot_be_read_is_a_503_with_the_reason(own_server: Server
     assert str(own_server.port) in body.decode()
 
 
+def names_in(text: str) -> list[str]:
+    """Returns the names of the families of a scrape as text."""
+    return [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+
+
+def test_wsgi_shows_the_families_that_the_query_names(wsgi_port: int) -> None:
+    class Custom(CustomCollector):
+        def collect(self) -> Iterator[Any]:
+            yield Gauge("custom", "", registry=None)
+            yield Gauge("custom_too", "", registry=None)
+
+    Counter("requests_total", "").inc()
+    REGISTRY.register(Custom())  # type: ignore[arg-type]
+    Histogram("seconds", "").observe(1)
+    everything = ["requests_total", "custom", "custom_too", "seconds"]
+    for query, expected in [
+        ("", everything),
+        ("?other=%FF&name=seconds", everything),
+        ("?name[]=seconds_count", ["seconds"]),
+        ("?name%5B%5D=custom_too&name[]=seconds&name[]=nothing", ["custom_too", "seconds"]),
+        ("?name[]=nothing&name[]=%FF&name[]=%", []),
+    ]:
+        reply = get(wsgi_port, f"/metrics{query}")
+        assert (reply.status, names_in(reply.text)) == (200, expected), query
+    empty = get(wsgi_port, "/metrics?name[]=nothing", {"Accept": OPEN_METRICS})
+    assert empty.text == "# EOF\n"
+
+
+def test_a_query_names_families_by_bytes_of_utf8(server: Server) -> None:
+    backends.load_backend(RedisBackend, server.config)
+    other = Store(f"redis://{server.config['host']}:{server.config['port']}")
+    lib.metric_set(other.declare("gauge", "größe")(), 1)
+    lib.metric_set(other.declare("gauge", "level")(), 1)
+    lib.released_backend_flush(other.handle, 60, ffi.NULL)
+
+    def scrape(query: bytes) -> list[list[str]]:
+        environ = {"REQUEST_METHOD": "GET", "QUERY_STRING": query.decode("latin-1")}
+        wsgi = b"".join(make_wsgi_app()(environ, lambda line, headers: None))
+        _, asgi = asyncio.run(asgi_get(make_asgi_app(), query))
+        return [names_in(body.decode()) for body in (wsgi, asgi["body"])]
+
+    for query in ("name[]=größe".encode(), b"name[]=gr%C3%B6%C3%9Fe", b"name[]=gr__e"):
+        assert scrape(query) == [["gr__e"], ["gr__e"]]
+    assert scrape(b"name[]=gr\xf6\xdfe") == [[], []]
+    other.close()
+
+
 ASGI_PROGRAM = """
     import asyncio, socket, uvicorn
     load_backend(RedisBackend, config)
@@ -176,6 +226,8 @@ def test_asgi_answers_in_a_framework(server: Server, framework: str) -> None:
         reply = get(port, path, {"Accept-Encoding": "gzip"})
         assert reply.status == 200
         assert gzip.decompress(reply.body).decode().endswith("\nrequests_total 3\n")
+        assert get(port, f"{path}?name[]=requests_total").text.endswith("\nrequests_total 3\n")
+        assert get(port, f"{path}?name[]=other").body == b""
         assert get(port, path, method="HEAD").body == b""
         assert get(port, path, method="POST").status == 405
 
@@ -240,7 +292,7 @@ def test_asgi_does_not_block_the_event_loop_of_trio(own_server: Server) -> None:
         assert scraping.finish().returncode == 0
 
 
-def asgi_get(app: Any) -> Any:
+def asgi_get(app: Any, query: bytes = b"") -> Any:
     """One request to an ASGI application: the messages that it sent."""
 
     async def request() -> list[Any]:
@@ -252,7 +304,8 @@ def asgi_get(app: Any) -> Any:
         async def receive() -> Any:
             return {"type": "http.request", "body": b""}
 
-        await app({"type": "http", "method": "GET", "path": "/metrics", "headers": []}, receive, send)
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": query, "headers": []}
+        await app(scope, receive, send)
         return sent
 
     return request()

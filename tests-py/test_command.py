@@ -455,6 +455,14 @@ def test_a_foreign_file_is_refused_and_left_alone(
     assert path.read_bytes() == content
 
 
+def test_serve_shows_the_families_that_the_query_names(store: Store) -> None:
+    with counting(store), serving(url=store.url) as (_, url):
+        status, text = scrape(f"{url}?name[]=http_requests_total&x=%FF")
+        assert status == 200 and 'http_requests_total{path="/"} 3\n' in text
+        assert text.count("# TYPE ") == 1
+        assert scrape(f"{url}?name%5B%5D=nothing") == (200, "")
+
+
 def test_serve_answers_503_while_the_file_is_foreign(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     (tmp_path / "metrics").write_bytes(b"not a metrics file " * 999)

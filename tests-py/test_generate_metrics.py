@@ -227,7 +227,7 @@ def test_a_text_of_any_length_and_script_is_the_same_as_str_and_as_bytes(backend
     Counter("requests_total", text).inc()
     expected = f"# HELP requests_total {text}\n# TYPE requests_total counter\nrequests_total 1\n"
     assert generate_metrics() == expected
-    assert scrape.render(None, None, None).body == expected.encode()
+    assert scrape.render(None, None, b"", None).body == expected.encode()
 
 
 def test_metrics_of_a_backend_that_was_loaded_before(backend_class: Any, config: dict[str, Any]) -> None:
@@ -258,7 +258,7 @@ def test_both_parsers_read_open_metrics(backend: Any) -> None:
     Histogram("size", "", required_labels=["a"], buckets=[1, 1_000_000]).labels(a='x"').observe(7)
     REGISTRY.register(Custom())
     Summary("latency", "").observe(0.5)
-    content_type, body = scrape.render(None, OPEN_METRICS, None)
+    content_type, body = scrape.render(None, OPEN_METRICS, b"", None)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     samples = {
         (one.name, *one.labels.values()): one.value

@@ -8,7 +8,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use log::Level;
-use pytheus_backend_rs::{Backend, Definition, ErrorKind, Exporter, ExporterOptions, Lifetime, MetricType};
+use pytheus_backend_rs::{
+    Backend, Definition, ErrorKind, Exporter, ExporterOptions, Lifetime, MetricType, NameRule,
+};
 use support::http::{Client, wait_until_free};
 use support::*;
 
@@ -652,5 +654,65 @@ fn the_accept_header_selects_the_format() {
         assert!(answer.text().contains("\nshop_requests_total 3\n"), "{}", answer.text());
         assert!(answer.text().ends_with(expected), "{accept}: {}", answer.text());
         assert!(answer.header("vary").contains("accept,"), "{}", answer.header("vary"));
+    }
+}
+
+#[test]
+fn the_query_selects_families() {
+    let backend = memory();
+    gauge(&backend, "level").set(1.5).unwrap();
+    let odd = Definition::with_names(NameRule::Utf8, "größe", "", MetricType::Gauge, &[], &[]).unwrap();
+    backend.declare(odd, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap();
+    let exporter = serve_with(&backend, |options| options.name_prefix = Some("shop".to_owned()));
+    let mut client = Client::connect(exporter.address());
+    let mut names = |target: &str| {
+        let answer = client.get(target);
+        assert_eq!(answer.status, 200, "{target}");
+        let text = answer.text();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples.map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = ["shop_requests_total", "shop_level", "shop_gr__e"];
+    for (query, expected) in [
+        ("", &all[..]),
+        ("?", &all),
+        ("?other=1&name=shop_level", &all),
+        ("?name[]=shop_level", &all[1..2]),
+        ("?a=b&name%5B%5D=shop_level&name[]=shop_requests_total", &all[..2]),
+        ("?name[]=shop_gr%C3%B6%C3%9Fe", &all[2..]),
+        ("?name[]=shop_größe", &all[2..]),
+        ("?name[]=shop_gr__e", &all[2..]),
+        ("?name[]=level", &[]),
+        ("?name[]=%FF%&name[]=%zz", &[]),
+    ] {
+        assert_eq!(names(&format!("/metrics{query}")), expected, "{query}");
+        assert_eq!(names(&format!("/metrics/{query}")), expected, "{query}");
+    }
+    client
+        .send("GET /metrics?name[]=x HTTP/1.1\r\nHost: test\r\nAccept: application/openmetrics-text\r\n\r\n");
+    assert_eq!(client.answer().text(), "# EOF\n");
+}
+
+#[test]
+fn requests_for_different_families_get_their_own() {
+    let server = Server::start();
+    let backend = open(&server, "flush_interval_ms=1&collect_timeout=600&socket_timeout=600");
+    counter(&backend, "requests_total").inc(3.0).unwrap();
+    gauge(&backend, "level").set(1.0).unwrap();
+    flush(&backend);
+    let exporter = serve(&backend);
+    let whole = get(&exporter, "/metrics");
+    server.stop();
+    let ask = |query: &str| {
+        let mut client = Client::connect(exporter.address());
+        client.send(&format!("GET /metrics{query} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        client
+    };
+    let clients = ["", "?name[]=level", "?name[]=requests_total", "?name[]=level"].map(ask);
+    assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
+    server.go_on();
+    let level = "# HELP level Some help.\n# TYPE level gauge\nlevel 1\n";
+    for (mut client, expected) in clients.into_iter().zip([whole.text(), level, REQUESTS, level]) {
+        assert_eq!(client.answer().text(), expected);
     }
 }

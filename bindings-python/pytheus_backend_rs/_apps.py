@@ -26,8 +26,8 @@ _Answer = tuple[int, _Headers, bytes]
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 AsgiApp = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
-#: Renders the metrics for a scraper that sends this `Accept` header.
-Render = Callable[["str | None"], Rendered]
+#: Renders the metrics for a scraper that sends this `Accept` header and this query.
+Render = Callable[["str | None", bytes], Rendered]
 
 _REASONS = {200: "200 OK", 405: "405 Method Not Allowed", 503: "503 Service Unavailable"}
 _METHODS = ("GET", "HEAD")
@@ -44,8 +44,10 @@ def wsgi_app(render: Render) -> WsgiApp:
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method = environ.get("REQUEST_METHOD", "GET")
+        # WSGI has the bytes of a request as characters of Latin-1.
+        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         status, headers, body = _respond(
-            render, method, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")
+            render, method, query, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")
         )
         start_response(_REASONS[status], headers)
         return [body]
@@ -74,7 +76,8 @@ class _AsgiApp:
         if scope["type"] != "http":
             raise ValueError(f"this application answers HTTP requests, not {scope['type']!r}")
         accept, accept_encoding = (_header(scope, name) for name in (b"accept", b"accept-encoding"))
-        respond = functools.partial(_respond, self._render, scope["method"], accept, accept_encoding)
+        method, query = scope["method"], scope.get("query_string", b"")
+        respond = functools.partial(_respond, self._render, method, query, accept, accept_encoding)
         status, headers, body = await _in_thread(respond)
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
@@ -103,13 +106,15 @@ def _is_trio_task(trio: Any) -> bool:
     return True
 
 
-def _respond(render: Render, method: str, accept: str | None, accept_encoding: str | None) -> _Answer:
+def _respond(
+    render: Render, method: str, query: bytes, accept: str | None, accept_encoding: str | None
+) -> _Answer:
     """Returns status, headers and body for one request."""
     if method not in _METHODS:
         body = f"{method} is not allowed: expected GET or HEAD\n".encode()
         return 405, [*_text_headers(body), ("Allow", ", ".join(_METHODS))], body
     try:
-        content_type, body = render(accept)
+        content_type, body = render(accept, query)
     except BackendError as error:
         logger.error("a scrape failed: %s", error)
         body = f"{error}\n".encode()

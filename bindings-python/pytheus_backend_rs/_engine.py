@@ -225,15 +225,16 @@ class Engine:
         families: Sequence[Family],
         foreign: ForeignFamilies,
         accept: str | None,
+        query: bytes,
         name_prefix: str | None,
         include_others: bool,
     ) -> Rendered:
         """Renders families in the format that an `Accept` header asks for; without the GIL.
 
         Behind them, with `include_others`, come those families of the store that this process has not
-        declared.
+        declared. If the query of a request has parameters `name[]`, they select some of all these families.
         """
-        text = self._render(families, foreign, accept, name_prefix, include_others)
+        text = self._render(families, foreign, accept, query, name_prefix, include_others)
         content_type = ffi.string(lib.metrics_text_content_type(text)).decode()
         return Rendered(content_type, callables.take_text(address(text), False))
 
@@ -245,7 +246,7 @@ class Engine:
         include_others: bool,
     ) -> str:
         """Renders families as Prometheus text 0.0.4. Otherwise it is like `render`."""
-        text = self._render(families, foreign, None, name_prefix, include_others)
+        text = self._render(families, foreign, None, b"", name_prefix, include_others)
         rendered: str = callables.take_text(address(text), True)
         return rendered
 
@@ -254,6 +255,7 @@ class Engine:
         families: Sequence[Family],
         foreign: ForeignFamilies,
         accept: str | None,
+        query: bytes,
         name_prefix: str | None,
         include_others: bool,
     ) -> Any:
@@ -264,7 +266,8 @@ class Engine:
         options.size = ffi.sizeof("MetricsRenderOptions")
         header = ffi.NULL if accept is None else ffi.new("char[]", header_text(accept))
         prefix = ffi.NULL if name_prefix is None else ffi.new("char[]", name_prefix.encode())
-        options.accept, options.name_prefix = header, prefix
+        parameters = ffi.new("char[]", query)
+        options.accept, options.name_prefix, options.query = header, prefix, parameters
         options.families, options.family_count = pointers, len(families)
         options.foreign = foreign.handle
         options.others = lib.METRICS_OTHERS_APPEND if include_others else lib.METRICS_OTHERS_NONE

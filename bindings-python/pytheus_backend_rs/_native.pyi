@@ -50,6 +50,7 @@ class MetricsRenderOptions:
     others: int
     foreign: MetricsForeign
     formats: int
+    query: Pointer[bytes]
 
 class MetricsSeries:
     family_index: int

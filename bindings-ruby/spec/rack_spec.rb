@@ -112,6 +112,18 @@ RSpec.describe "Rack" do
       messages
     end
 
+    it "shows the families that the query names" do
+      backend.histogram("seconds", "S.").observe(1)
+      shown = ->(query) { client.get("/metrics", "QUERY_STRING" => query).body.scan(/^# TYPE (\S+)/).flatten }
+      expect(shown.call("x=1")).to eq %w[a_total seconds]
+      expect(shown.call("name[]=seconds_sum&x=%FF")).to eq %w[seconds]
+      expect(shown.call("name%5B%5D=a&name[]=seconds")).to eq %w[a_total seconds]
+      expect(client.get("/metrics", "QUERY_STRING" => "name[]=%FF&name[]=%zz&name[]=\xFF".b).body).to eq ""
+      open_metrics = client.get("/metrics?name[]=b", "HTTP_ACCEPT" => "application/openmetrics-text")
+      expect([open_metrics.status, open_metrics.body]).to eq [200, "# EOF\n"]
+      expect(backend.render(query: "name[]=\xFF".b).text).to eq ""
+    end
+
     it "compresses for those who ask for it" do
       response = client.get("/metrics", "HTTP_ACCEPT_ENCODING" => "gzip;q=1, br")
       expect(response["content-encoding"]).to eq "gzip"

@@ -21,7 +21,7 @@ pub use self::metric_family::MetricFamily;
 use self::parts::BackendParts;
 pub use self::render_options::{Others, RenderOptions};
 use self::self_metrics::SelfMetrics;
-use crate::exposition::{self, ForeignFamily, Rendered, Rendering};
+use crate::exposition::{self, ForeignFamily, Rendered, Rendering, Selection};
 use crate::metric::family::{Family, Lifetime};
 use crate::metric::table::FamilyTable;
 use crate::model::definition::Definition;
@@ -123,7 +123,7 @@ impl Backend {
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
-        self.read(families, Others::None)
+        self.read(families, Others::None, &Selection::default())
     }
 
     /// Renders all families as Prometheus text 0.0.4.
@@ -146,8 +146,9 @@ impl Backend {
     /// # Ok::<(), pytheus_backend_rs::Error>(())
     /// ```
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
-        let snapshot = self.read(options.families, options.others)?;
-        let RenderOptions { format, name_prefix, families, foreign, others: _ } = *options;
+        let RenderOptions { format, name_prefix, families, foreign, others, names } = *options;
+        let selection = Selection::new(names, name_prefix, format.escaping());
+        let snapshot = self.read(families, others, &selection)?;
         let mut foreign = Cow::Borrowed(foreign);
         if families.is_none() {
             let collected = self.parts.collector.collect();
@@ -155,7 +156,14 @@ impl Backend {
                 foreign.to_mut().extend(collected);
             }
         }
-        let named = families.map(<[_]>::len);
+        let are_shown = |families: &[MetricFamily]| -> Vec<bool> {
+            families.iter().map(|family| selection.admits(family.definition())).collect()
+        };
+        let are_shown = families.map(are_shown);
+        if !selection.is_everything() {
+            foreign = Cow::Owned(selection.foreign(&foreign, are_shown.as_deref().unwrap_or_default()));
+        }
+        let named = are_shown.map(|are_shown| are_shown.into_iter().filter(|&is_shown| is_shown).count());
         Ok(exposition::render(&snapshot, &Rendering { format, name_prefix, named, foreign: &foreign }))
     }
 
@@ -220,9 +228,18 @@ impl Backend {
     }
 
     /// Reads the snapshot that a scrape shows.
-    fn read(&self, families: Option<&[MetricFamily]>, others: Others) -> Result<Snapshot> {
+    fn read(
+        &self,
+        families: Option<&[MetricFamily]>,
+        others: Others,
+        selection: &Selection,
+    ) -> Result<Snapshot> {
         let BackendParts { store, table, tally, self_metrics, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
+        let selected = |mut families: Vec<Arc<Family>>| {
+            families.retain(|family| selection.admits(&family.definition));
+            families
+        };
         tally.scrape_begins();
         self.parts.prepare_to_send();
         tally.scrape_ends(match (families, others) {
@@ -231,9 +248,9 @@ impl Backend {
                 families.extend(self_metrics.get().into_iter().flat_map(|metrics| metrics.families()));
                 let declared = table.live_families();
                 let declared = declared.iter().map(|family| family.definition.name()).collect();
-                store.collect_with_others(families, &declared)
+                store.collect_with_others(selected(families), &declared, selection)
             }
-            (families, _) => store.collect(families),
+            (families, _) => store.collect(families.map(selected), selection),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The options for rendering a backend.
 
 use super::metric_family::MetricFamily;
-use crate::exposition::{ForeignFamily, Format};
+use crate::exposition::{ForeignFamily, Format, NameFilter};
 
 /// The options of [`Backend::render`](crate::Backend::render). The default is all families of the store, as
 /// text 0.0.4.
@@ -17,6 +17,9 @@ pub struct RenderOptions<'options> {
     pub others: Others,
     /// Families whose samples come from the caller. `name_prefix` does not apply to them.
     pub foreign: &'options [ForeignFamily],
+    /// Of all these families, only those that the client asks for, or `None` for all: see
+    /// [`NameFilter::from_query`].
+    pub names: Option<&'options NameFilter>,
 }
 
 /// The families that are rendered in addition to [`RenderOptions::families`].

@@ -1,7 +1,7 @@
 //! The thread that reads the store and renders the metrics, so that the exporter's thread never waits for a
 //! store.
 //!
-//! It scrapes once for all waiting requests of the same format, and these clients share the text, so
+//! It scrapes once for all waiting requests of the same families and format, and these clients share the text, so
 //! additional clients cost a slow store no additional work. It never touches a socket.
 
 use std::io::Write;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::crowd::Answers;
 use crate::backend::Backend;
 use crate::backend::RenderOptions;
-use crate::exposition::{Format, Rendered};
+use crate::exposition::{Format, NameFilter, Rendered};
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// A client that waits for the metrics.
@@ -27,9 +27,11 @@ pub(super) struct Request {
 }
 
 /// The form in which a client wants the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) format: Format,
+    /// The families that the client asks for, or `None` for all.
+    pub(super) names: Option<NameFilter>,
     pub(super) gzip: bool,
 }
 
@@ -56,8 +58,8 @@ pub(super) fn answer_requests(
         let mut waiting: Vec<Request> = [first].into_iter().chain(requests.try_iter()).collect();
         // A client that has disconnected needs no scrape.
         waiting.retain(|request| !request.answer.is_closed());
-        while let Some(wanted) = waiting.first().map(|request| request.wanted) {
-            let answer = source.scrape(wanted);
+        while let Some(wanted) = waiting.first().map(|request| request.wanted.clone()) {
+            let answer = source.scrape(&wanted);
             let (same, others) = waiting.into_iter().partition(|request| request.wanted == wanted);
             waiting = others;
             for request in same {
@@ -78,7 +80,7 @@ struct Source {
 
 impl Source {
     /// Scrapes once. Logs when failures begin and when they end.
-    fn scrape(&mut self, wanted: Wanted) -> Answer {
+    fn scrape(&mut self, wanted: &Wanted) -> Answer {
         if self.backend.as_ref().is_some_and(Backend::is_closed) {
             self.backend = None;
         }
@@ -99,9 +101,9 @@ impl Source {
         answer
     }
 
-    fn render(&self, backend: &Backend, wanted: Wanted) -> Answer {
-        let name_prefix = self.name_prefix.as_deref();
-        let options = RenderOptions { format: wanted.format, name_prefix, ..RenderOptions::default() };
+    fn render(&self, backend: &Backend, wanted: &Wanted) -> Answer {
+        let (name_prefix, names) = (self.name_prefix.as_deref(), wanted.names.as_ref());
+        let options = RenderOptions { format: wanted.format, name_prefix, names, ..RenderOptions::default() };
         let Rendered { body, content_type } = backend.render(&options)?;
         let body = if wanted.gzip { gzip(&body)? } else { body };
         let body = Bytes::from_owner(self.answers.count(body));

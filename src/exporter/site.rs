@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::crowd::Crowd;
 use super::scrape::{Request, Scrape, Wanted};
-use crate::exposition::{Format, accepts_gzip};
+use crate::exposition::{Format, NameFilter, accepts_gzip};
 use crate::model::error::{Error, ErrorKind};
 
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -55,7 +55,7 @@ impl Site {
             return with(plain(StatusCode::METHOD_NOT_ALLOWED, text), ALLOW, "GET, HEAD");
         }
         match path {
-            "/metrics" | "/metrics/" => self.metrics(request.headers(), crowd).await,
+            "/metrics" | "/metrics/" => self.metrics(&request, crowd).await,
             "/-/healthy" => plain(StatusCode::OK, "ok\n".to_owned()),
             _ => reply(StatusCode::OK, HTML, Bytes::from_static(LANDING_PAGE.as_bytes())),
         }
@@ -77,14 +77,17 @@ impl Site {
         })
     }
 
-    async fn metrics(&self, headers: &HeaderMap, crowd: &Crowd) -> Reply {
+    async fn metrics<B>(&self, request: &hyper::Request<B>, crowd: &Crowd) -> Reply {
         if !crowd.admits_answer() {
             let message = "too many clients have not read their answers yet";
             return failure(&Error::new(ErrorKind::Unavailable, message));
         }
-        let accepts_gzip = all_of(headers, &ACCEPT_ENCODING).is_some_and(|accepted| accepts_gzip(&accepted));
-        let wanted =
-            Wanted { format: Format::negotiate(all_of(headers, &ACCEPT).as_deref()), gzip: accepts_gzip };
+        let headers = request.headers();
+        let wanted = Wanted {
+            format: Format::negotiate(all_of(headers, &ACCEPT).as_deref()),
+            names: request.uri().query().and_then(NameFilter::from_query),
+            gzip: all_of(headers, &ACCEPT_ENCODING).is_some_and(|accepted| accepts_gzip(&accepted)),
+        };
         let (answer, answers) = oneshot::channel();
         // If the thread has ended, the request is dropped, and waiting for the answer fails.
         let _ = self.scrapes.send(Request { wanted, answer });

@@ -23,6 +23,18 @@ pub(super) fn full_name<'name>(definition: &'name Definition, name_prefix: Optio
     }
 }
 
+/// Returns what the names of samples have behind the name of their family.
+pub(super) fn sample_suffixes(metric_type: MetricType, is_open_metrics: bool) -> &'static [&'static str] {
+    match (metric_type, is_open_metrics) {
+        (MetricType::Counter, true) => &["", "_total", "_created"],
+        (MetricType::Summary, true) => &["", "_count", "_sum", "_created"],
+        (MetricType::Histogram, true) => &["", "_count", "_sum", "_bucket", "_created"],
+        (MetricType::Summary, false) => &["", "_count", "_sum"],
+        (MetricType::Histogram, false) => &["", "_count", "_sum", "_bucket"],
+        (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => &[""],
+    }
+}
+
 /// Returns about how long the text of a family is, rather too much than too little. Untouched memory costs
 /// nothing.
 pub(super) fn likely_length(family: &FamilySamples) -> usize {
@@ -111,14 +123,7 @@ impl<'family> FamilyWriter<'family> {
         // Escaping may have made two label names equal.
         check_label_names(label_names, self.definition.metric_type(), NameRule::Utf8)
             .map_err(|error| error.message().to_owned())?;
-        let suffixes: &[&str] = match (self.definition.metric_type(), self.format.is_open_metrics()) {
-            (MetricType::Counter, true) => &["", "_total", "_created"],
-            (MetricType::Summary, true) => &["", "_count", "_sum", "_created"],
-            (MetricType::Histogram, true) => &["", "_count", "_sum", "_bucket", "_created"],
-            (MetricType::Summary, false) => &["", "_count", "_sum"],
-            (MetricType::Histogram, false) => &["", "_count", "_sum", "_bucket"],
-            (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => &[""],
-        };
+        let suffixes = sample_suffixes(self.definition.metric_type(), self.format.is_open_metrics());
         claims
             .claim(&self.name, suffixes)
             .map_err(|taken| format!("an earlier family has the name {taken:?}; rename one of them"))

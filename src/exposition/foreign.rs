@@ -86,6 +86,10 @@ impl ForeignFamily {
         self.position
     }
 
+    pub(super) fn at(self, position: usize) -> Self {
+        Self { position, ..self }
+    }
+
     pub(super) fn definition(&self) -> &Definition {
         &self.definition
     }

@@ -11,6 +11,7 @@ mod foreign;
 mod format;
 mod negotiation;
 mod protobuf;
+mod selection;
 mod wire;
 
 use self::claims::Claims;
@@ -19,6 +20,8 @@ use self::family::{FamilyWriter, full_name};
 pub use self::foreign::ForeignFamily;
 pub use self::format::{Format, TEXT_CONTENT_TYPE};
 pub use self::negotiation::accepts_gzip;
+pub use self::selection::NameFilter;
+pub(crate) use self::selection::Selection;
 use crate::model::sample::{FamilySamples, Snapshot};
 
 /// A rendered exposition.

@@ -1,6 +1,6 @@
 //! `MetricsRenderOptions`: what a scrape shows, and how.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::mem::offset_of;
 
 use super::failure::Failure;
@@ -11,7 +11,7 @@ use super::string::{header, optional_string};
 use crate::backend::Backend;
 use crate::backend::MetricFamily;
 use crate::backend::{Others, RenderOptions};
-use crate::exposition::{Format, Rendered};
+use crate::exposition::{Format, NameFilter, Rendered};
 
 /// The metric families that `metrics_render` shows besides those that it is asked for.
 #[repr(i32)]
@@ -58,6 +58,11 @@ pub struct MetricsRenderOptions {
     pub foreign: *const MetricsForeign,
     /// A MetricsFormats.
     pub formats: i32,
+    /// The query of the HTTP request, the text behind the `?` of its URL. Each parameter `name[]`
+    /// names a family or one of its samples. If there are any, only these families are shown, each
+    /// as a whole, and none if no family has these names. Other parameters are ignored. NULL, or a
+    /// query without `name[]`, shows all families.
+    pub query: *const c_char,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -81,6 +86,9 @@ impl MetricsRenderOptions {
                 self.foreign.as_ref().map_or(&[][..], MetricsForeign::families),
             )
         };
+        // SAFETY: the caller's promise.
+        let query = (!self.query.is_null()).then(|| unsafe { CStr::from_ptr(self.query) });
+        let names = query.and_then(|query| NameFilter::from_query(query.to_bytes()));
         let others =
             [(MetricsOthers::None as i32, Others::None), (MetricsOthers::Append as i32, Others::Append)];
         let has_protobuf = [(MetricsFormats::Text as i32, false), (MetricsFormats::All as i32, true)];
@@ -94,6 +102,7 @@ impl MetricsRenderOptions {
             families: families.as_deref(),
             others: choose(self.others, "options->others", "MetricsOthers", &others)?,
             foreign,
+            names: names.as_ref(),
         })?)
     }
 }

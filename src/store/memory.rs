@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Store;
 use super::option::StoreOption;
 use crate::cell::Cells;
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::metric::table::FamilyTable;
@@ -63,14 +64,20 @@ impl Store for MemoryStore {
         Ok(Arc::new(metric.created_at(since_1970().as_millis() as u64)))
     }
 
-    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
-        let families = families.unwrap_or_else(|| self.first_of_each_name());
+    fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
+        let mut families = families.unwrap_or_else(|| self.first_of_each_name());
+        families.retain(|family| selection.admits(&family.definition));
         Ok(Snapshot { families: families.iter().map(|family| self.read_family(family)).collect() })
     }
 
-    fn collect_with_others(&self, families: Vec<Arc<Family>>, _: &HashSet<&str>) -> Result<Snapshot> {
+    fn collect_with_others(
+        &self,
+        families: Vec<Arc<Family>>,
+        _: &HashSet<&str>,
+        selection: &Selection,
+    ) -> Result<Snapshot> {
         // This store has no families of other processes.
-        self.collect(Some(families))
+        self.collect(Some(families), selection)
     }
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cell::Cells;
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -73,11 +74,17 @@ pub(crate) trait Store: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Reads families: those given, or all that the store has.
-    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot>;
+    /// Reads families: those given, which are selected, or all of the store that are.
+    fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot>;
 
-    /// Reads these families, and after them those of other processes: all whose names are not in `declared`.
-    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot>;
+    /// Reads these families, which are selected, and after them those of other processes: all that are selected
+    /// and whose names are not in `declared`.
+    fn collect_with_others(
+        &self,
+        families: Vec<Arc<Family>>,
+        declared: &HashSet<&str>,
+        selection: &Selection,
+    ) -> Result<Snapshot>;
 
     /// Reads the cells of one metric.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;

@@ -21,10 +21,11 @@ def make_wsgi_app(registry: Registry | None = None, *, include_others: bool | No
     """Returns a WSGI application that answers every GET with the metrics of a registry (by default
     `REGISTRY`).
 
-    The scraper chooses the format (`Accept`) and the compression (`Accept-Encoding: gzip`). If the store
-    cannot be read, the answer is 503 with the reason. `include_others`: see `generate_metrics`.
+    The scraper chooses the format (`Accept`), the compression (`Accept-Encoding: gzip`) and the metrics
+    (`?name[]=http_requests_total&name[]=…`; by default all). If the store cannot be read, the answer is 503
+    with the reason. `include_others`: see `generate_metrics`.
     """
-    return wsgi_app(lambda accept: scrape.render(registry, accept, include_others))
+    return wsgi_app(lambda accept, query: scrape.render(registry, accept, query, include_others))
 
 
 def make_asgi_app(registry: Registry | None = None, *, include_others: bool | None = None) -> AsgiApp:
@@ -34,7 +35,7 @@ def make_asgi_app(registry: Registry | None = None, *, include_others: bool | No
     Mount it: `app.mount("/metrics", make_asgi_app())`. It never blocks the event loop: the engine reads and
     renders in a thread of its own, without the GIL. Otherwise as `make_wsgi_app`.
     """
-    return asgi_app(lambda accept: scrape.render(registry, accept, include_others))
+    return asgi_app(lambda accept, query: scrape.render(registry, accept, query, include_others))
 
 
 def start_http_server(

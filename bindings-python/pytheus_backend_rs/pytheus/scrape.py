@@ -53,8 +53,10 @@ def generate_metrics(registry: Registry | None = None, *, include_others: bool |
         _logging.deliver()
 
 
-def render(registry: Registry | None, accept: str | None, include_others: bool | None) -> Rendered:
-    """Renders a registry for a scraper that sends this `Accept` header."""
+def render(
+    registry: Registry | None, accept: str | None, query: bytes, include_others: bool | None
+) -> Rendered:
+    """Renders a registry for a scraper that sends this `Accept` header and this query."""
     registry, engine, include_others = _chosen(registry, include_others)
     if engine is None:
         from pytheus.exposition import PROMETHEUS_CONTENT_TYPE
@@ -62,7 +64,7 @@ def render(registry: Registry | None, accept: str | None, include_others: bool |
         return Rendered(PROMETHEUS_CONTENT_TYPE, _rendered_by_pytheus(registry).encode())
     try:
         families, foreign = _prepared(engine, registry)
-        return engine.render(families, foreign, accept, registry.prefix, include_others)
+        return engine.render(families, foreign, accept, query, registry.prefix, include_others)
     finally:
         _logging.deliver()
 

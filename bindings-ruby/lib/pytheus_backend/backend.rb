@@ -59,12 +59,13 @@ module PytheusBackend
     end
 
     # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the
-    # scraper's Accept header, which decides on the format; `prefix` stands in front of each name.
-    def render(accept: nil, prefix: nil)
-      texts = [accept, prefix].map { |text| Library.string(text) }
+    # scraper's Accept header, which decides on the format; `prefix` stands in front of each name. `query` is the
+    # query of the request: its parameters `name[]` select families.
+    def render(accept: nil, prefix: nil, query: nil)
+      texts = [accept, prefix, query].map { |text| Library.string(text) }
       options = Library::MetricsRenderOptions.new
       options[:size] = Library::MetricsRenderOptions.size
-      options[:accept], options[:name_prefix] = texts
+      options[:accept], options[:name_prefix], options[:query] = texts
       options[:formats] = Library::METRICS_FORMATS[:all]
       text = Library.handle(Library.create(:metrics_render, @handle, options), :metrics_text_free)
       bytes = Library.metrics_text_data(text).read_bytes(Library.metrics_text_length(text))

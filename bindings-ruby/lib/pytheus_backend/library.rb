@@ -47,7 +47,7 @@ module PytheusBackend
 
     class MetricsRenderOptions < FFI::Struct
       layout size: :size_t, accept: :pointer, name_prefix: :pointer, families: :pointer, family_count: :size_t,
-             others: :int32, foreign: :pointer, formats: :int32
+             others: :int32, foreign: :pointer, formats: :int32, query: :pointer
     end
 
     class MetricsSeries < FFI::Struct

@@ -69,6 +69,7 @@ pub(crate) use self::tls::Tls;
 use super::Store;
 use crate::cell::Cells;
 use crate::cell::pending::PendingCells;
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::metric::table::FamilyTable;
@@ -213,15 +214,22 @@ impl Store for RedisStore {
         self.push(Event::Cleared(Arc::clone(family)))
     }
 
-    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
+    fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
         let deadline = Instant::now() + self.core.shared.options.collect_timeout;
-        self.running()?.collect(Wanted::Families(families), deadline)
+        let wanted = families.map_or_else(|| Wanted::All(selection.clone()), Wanted::Families);
+        self.running()?.collect(wanted, deadline)
     }
 
-    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+    fn collect_with_others(
+        &self,
+        families: Vec<Arc<Family>>,
+        declared: &HashSet<&str>,
+        selection: &Selection,
+    ) -> Result<Snapshot> {
         let deadline = Instant::now() + self.core.shared.options.collect_timeout;
         let declared = declared.iter().map(|&name| name.to_owned()).collect();
-        self.running()?.collect(Wanted::WithOthers { families, declared }, deadline)
+        let selection = selection.clone();
+        self.running()?.collect(Wanted::WithOthers { families, declared, selection }, deadline)
     }
 
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {

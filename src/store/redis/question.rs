@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::error::Result;
@@ -26,10 +27,13 @@ pub(crate) enum Question {
 /// What is to be read.
 #[derive(Debug)]
 pub(crate) enum Wanted {
-    /// These families, or all families of the store.
-    Families(Option<Vec<Arc<Family>>>),
-    /// These families, followed by those on the server whose names are not `declared` here.
-    WithOthers { families: Vec<Arc<Family>>, declared: HashSet<String> },
+    /// These families.
+    Families(Vec<Arc<Family>>),
+    /// All families of the store that are selected.
+    All(Selection),
+    /// These families, followed by those on the server that are selected and whose names are not `declared`
+    /// here.
+    WithOthers { families: Vec<Arc<Family>>, declared: HashSet<String>, selection: Selection },
     /// The cells of one metric.
     Metric(Arc<Metric>),
 }

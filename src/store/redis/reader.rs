@@ -29,6 +29,7 @@ use super::servers::Servers;
 use super::shared::Shared;
 use super::socket::Terms;
 use super::tracking::Changes;
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -132,13 +133,13 @@ impl Reader {
     fn read_now(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         match wanted {
             Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
-            Wanted::Families(Some(families)) => {
+            Wanted::Families(families) => {
                 self.read_own_and(Vec::new(), families, deadline).map(Reading::Snapshot)
             }
-            Wanted::Families(None) => self.read_all(deadline).map(Reading::Snapshot),
-            Wanted::WithOthers { families, declared } => {
+            Wanted::All(selection) => self.read_all(selection, deadline).map(Reading::Snapshot),
+            Wanted::WithOthers { families, declared, selection } => {
                 let mut others = self.read_definitions(deadline)?;
-                others.retain(|name, _| !declared.contains(name));
+                others.retain(|name, definition| !declared.contains(name) && selection.admits(definition));
                 let others = others.into_values().collect();
                 self.read_own_and(others, families, deadline).map(Reading::Snapshot)
             }
@@ -172,9 +173,9 @@ impl Reader {
         Ok(Snapshot { families: families.collect() })
     }
 
-    /// Reads the families of this process in the order of declaration, then those of others by name.
-    fn read_all(&mut self, deadline: Instant) -> Result<Snapshot> {
-        let own = self.shared.table.kept_families();
+    /// Reads the selected families of this process in the order of declaration, then those of others by name.
+    fn read_all(&mut self, selection: &Selection, deadline: Instant) -> Result<Snapshot> {
+        let mut own = self.shared.table.kept_families();
         let mut stored = self.read_definitions(deadline)?;
         let live = self.shared.table.live_families();
         if live.iter().any(|family| !stored.contains_key(family.definition.name())) {
@@ -184,6 +185,8 @@ impl Reader {
         for family in &own {
             stored.remove(family.definition.name());
         }
+        own.retain(|family| selection.admits(&family.definition));
+        stored.retain(|_, definition| selection.admits(definition));
         self.read_own_and(stored.into_values().collect(), &own, deadline)
     }
 

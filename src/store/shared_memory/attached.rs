@@ -12,6 +12,7 @@ use super::file::SharedFile;
 use super::options::SharedMemoryOptions;
 use super::record::committed;
 use super::survey;
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -94,16 +95,21 @@ impl Store for AttachedStore {
         self.refuse()
     }
 
-    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
+    fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
         match families {
-            None => Ok(Snapshot { families: read_families(&*self.file()?)? }),
+            None => Ok(Snapshot { families: read_families(&*self.file()?, selection)? }),
             // No family can be declared in this store.
             Some(_) => Ok(Snapshot::default()),
         }
     }
 
-    fn collect_with_others(&self, _: Vec<Arc<Family>>, _: &HashSet<&str>) -> Result<Snapshot> {
-        self.collect(None)
+    fn collect_with_others(
+        &self,
+        _: Vec<Arc<Family>>,
+        _: &HashSet<&str>,
+        selection: &Selection,
+    ) -> Result<Snapshot> {
+        self.collect(None, selection)
     }
 
     fn read(&self, _: &Arc<Metric>) -> Result<Vec<f64>> {

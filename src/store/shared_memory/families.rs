@@ -7,17 +7,18 @@ use std::sync::Arc;
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::record::{Record, cells, live_records};
+use crate::exposition::Selection;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::sample::FamilySamples;
 
-/// Returns all families of the file with their series, in the order of declaration.
+/// Returns the selected families of the file with their series, in the order of declaration.
 ///
 /// Families that cannot be read are left out, and so is each series that would make a scraper refuse the
 /// response.
-pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
+pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<Vec<FamilySamples>> {
     let records = live_records(file)?;
     let mut families: Vec<FamilySamples> = Vec::new();
     let mut names = HashMap::new();
@@ -25,6 +26,7 @@ pub(super) fn read_families(file: &SharedFile) -> Result<Vec<FamilySamples>> {
     let mut indexes = HashMap::new();
     for record in records.iter().filter(|record| record.kind == KIND_FAMILY) {
         match definition_of(record) {
+            Ok(definition) if !selection.admits(&definition) => {}
             Ok(definition) => {
                 let index = *names.entry(definition.name().to_owned()).or_insert(families.len());
                 indexes.insert(record.offset, index);

@@ -14,6 +14,7 @@ use super::records::Records;
 use super::service_file::ServiceFile;
 use super::survey;
 use crate::cell::Cells;
+use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -137,16 +138,21 @@ impl Store for SharedMemoryStore {
         records.remove_all(family.offset)
     }
 
-    fn collect(&self, families: Option<Vec<Arc<Family>>>) -> Result<Snapshot> {
+    fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
         self.check_name();
-        let found = read_families(&self.file)?;
+        let found = read_families(&self.file, selection)?;
         let Some(families) = families else { return Ok(Snapshot { families: found }) };
         Ok(Snapshot { families: pick(found, &families) })
     }
 
-    fn collect_with_others(&self, families: Vec<Arc<Family>>, declared: &HashSet<&str>) -> Result<Snapshot> {
+    fn collect_with_others(
+        &self,
+        families: Vec<Arc<Family>>,
+        declared: &HashSet<&str>,
+        selection: &Selection,
+    ) -> Result<Snapshot> {
         self.check_name();
-        let found = read_families(&self.file)?.into_iter();
+        let found = read_families(&self.file, selection)?.into_iter();
         let (own, others): (Vec<_>, Vec<_>) =
             found.partition(|family| declared.contains(family.definition.name()));
         let mut shown = pick(own, &families);

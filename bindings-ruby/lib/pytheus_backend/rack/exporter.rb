@@ -9,8 +9,8 @@ module PytheusBackend
     #   use PytheusBackend::Rack::Exporter, backend: BACKEND            # answers /metrics, passes on the rest
     #   map("/metrics") { run PytheusBackend::Rack::Exporter.new(backend: BACKEND) }
     #
-    # The format follows the scraper's Accept header, gzip its Accept-Encoding. A store that cannot be read is
-    # a 503 with the reason as text.
+    # The format follows the scraper's Accept header, gzip its Accept-Encoding. Parameters `name[]` select metrics.
+    # A store that cannot be read is a 503 with the reason as text.
     class Exporter
       def initialize(app = nil, backend:, path: "/metrics", prefix: nil)
         @app = app
@@ -32,7 +32,7 @@ module PytheusBackend
       private
 
       def scrape(env)
-        exposition = @backend.render(accept: env["HTTP_ACCEPT"], prefix: @prefix)
+        exposition = @backend.render(accept: env["HTTP_ACCEPT"], prefix: @prefix, query: env["QUERY_STRING"])
         headers = { "content-type" => exposition.content_type, "vary" => "Accept, Accept-Encoding" }
         return respond(200, exposition.text, headers) if Library.metrics_accepts_gzip(env["HTTP_ACCEPT_ENCODING"]).zero?
 
