@@ -18,12 +18,25 @@ SCRAPE_INTERVAL = "1s"
 
 
 class Prometheus:
-    """Scrapes each of `targets` (job name and port) on /metrics, every second. `flags` are further arguments
-    of the command."""
+    """Scrapes each of `targets` (job name and port) on /metrics, every second.
 
-    def __init__(self, folder: Path, targets: dict[str, int], flags: Sequence[str] = ()) -> None:
+    `flags` are further arguments of the command. `names` are the families that it asks for, by default all.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        targets: dict[str, int],
+        *,
+        flags: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> None:
         jobs = [
-            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+            {
+                "job_name": job,
+                "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+                "params": {"name[]": names},
+            }
             for job, port in targets.items()
         ]
         config = folder / "prometheus.yml"

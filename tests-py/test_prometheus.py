@@ -97,7 +97,7 @@ def test_prometheus_gets_every_sample_by_protobuf(shared_config: dict[str, Any],
         proxies = {job: stack.enter_context(RecordingProxy(port)) for job, port in ports.items()}
         # With this feature, Prometheus prefers protobuf.
         flags = ["--enable-feature=native-histograms"]
-        prometheus = Prometheus(tmp_path, {job: proxy.port for job, proxy in proxies.items()}, flags)
+        prometheus = Prometheus(tmp_path, {job: proxy.port for job, proxy in proxies.items()}, flags=flags)
         stack.callback(prometheus.close)
         check_queries(prometheus)
         for job, proxy in proxies.items():
@@ -108,6 +108,24 @@ def test_prometheus_gets_every_sample_by_protobuf(shared_config: dict[str, Any],
             assert stored(prometheus, job) == expected
             accept = {"Accept": PROTOBUF}
             assert samples(decode(get(ports[job], "/metrics", accept).body)) == expected
+
+
+def test_prometheus_gets_the_families_that_it_names(shared_config: dict[str, Any], tmp_path: Path) -> None:
+    with running(SERVICE, shared_config) as service, contextlib.ExitStack() as stack:
+        ports = json.loads(service.line())
+        names = ["workers", "http_request_duration_seconds_count"]
+        prometheus = Prometheus(tmp_path, ports, names=names)
+        stack.callback(prometheus.close)
+        wait_until(
+            lambda: {labels["job"] for labels, _ in prometheus.query("workers")} == ports.keys(),
+            "both targets to be scraped",
+        )
+        for job, port in ports.items():
+            whole = parsed_samples(parse_text(get(port, "/metrics").text))
+            named = ("workers", "http_request_duration_seconds_")
+            expected = {key: value for key, value in whole.items() if key[0].startswith(named)}
+            assert len(expected) == 1 + 2 * 14
+            assert stored(prometheus, job) == expected
 
 
 def stored(prometheus: Prometheus, job: str) -> Samples:
