@@ -69,6 +69,13 @@ enum MetricsFormats
 };
 typedef int32_t MetricsFormats;
 
+enum MetricsCreatedSamples
+ {
+  METRICS_CREATED_SAMPLES_HIDDEN = 0,
+  METRICS_CREATED_SAMPLES_SHOWN = 1,
+};
+typedef int32_t MetricsCreatedSamples;
+
 typedef struct Backend Backend;
 
 typedef struct BackendError BackendError;
@@ -109,6 +116,7 @@ typedef struct {
   const MetricsForeign *foreign;
   int32_t formats;
   const char *query;
+  int32_t created_samples;
 } MetricsRenderOptions;
 
 typedef struct {
@@ -149,6 +157,7 @@ typedef struct {
   double write_timeout;
   uint16_t port;
   const char *allowed_hosts;
+  int32_t created_samples;
 } MetricsServeOptions;
 
 typedef struct {

@@ -367,6 +367,32 @@ typedef int32_t MetricsFormats;
 #endif // __cplusplus
 
 /**
+ * Whether OpenMetrics shows when series began. Protobuf always does, the other formats never do.
+ */
+enum MetricsCreatedSamples
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * No.
+   */
+  METRICS_CREATED_SAMPLES_HIDDEN = 0,
+  /**
+   * As a sample `_created` of each counter, summary and histogram. Prometheus stores these
+   * samples as series of their own.
+   */
+  METRICS_CREATED_SAMPLES_SHOWN = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricsCreatedSamples MetricsCreatedSamples;
+#else
+typedef int32_t MetricsCreatedSamples;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * An open store, and the metric families that are declared in it.
  */
 typedef struct Backend Backend;
@@ -514,6 +540,10 @@ typedef struct {
    * query without `name[]`, shows all families.
    */
   const char *query;
+  /**
+   * A MetricsCreatedSamples.
+   */
+  int32_t created_samples;
 } MetricsRenderOptions;
 
 /**
@@ -667,6 +697,10 @@ typedef struct {
    * this machine (DNS rebinding).
    */
   const char *allowed_hosts;
+  /**
+   * A MetricsCreatedSamples.
+   */
+  int32_t created_samples;
 } MetricsServeOptions;
 
 /**

@@ -129,6 +129,10 @@ static void options_are_used_or_refused(void) {
   options.name_prefix = "\xff";
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->name_prefix is",
               metrics_serve(backend, &options, &another, &error));
+  options = serve_options();
+  options.created_samples = -1;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->created_samples is -1",
+              metrics_serve(backend, &options, &another, &error));
   const double bad[] = {-1, NAN, INFINITY, 1e300, 1e-300};
   for (int index = 0; index < 5; index++) {
     options = serve_options();

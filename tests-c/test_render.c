@@ -74,7 +74,7 @@ static void the_accept_header_decides_on_the_format(void) {
   backend_free(backend);
 }
 
-static void creation_times_are_shown_where_the_store_knows_them(void) {
+static void created_samples_are_shown_if_the_options_say_so(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *family = declare_plain(backend, METRIC_TYPE_COUNTER, "requests_total");
   double before = (double)time(NULL);
@@ -82,6 +82,10 @@ static void creation_times_are_shown_where_the_store_knows_them(void) {
   double after = (double)time(NULL) + 1;
   MetricsRenderOptions options = render_options();
   options.accept = OPEN_METRICS;
+  MetricsText *hidden = render(backend, &options);
+  CHECK(strstr(metrics_text_data(hidden), "_created") == NULL);
+  metrics_text_free(hidden);
+  options.created_samples = METRICS_CREATED_SAMPLES_SHOWN;
   MetricsText *text = render(backend, &options);
   const char *line = strstr(metrics_text_data(text), "\nrequests_created ");
   CHECK(line != NULL);
@@ -247,6 +251,10 @@ static void wrong_arguments_are_named(void) {
   options = render_options();
   options.formats = 7;
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->formats is 7",
+              metrics_render(backend, &options, &text, &error));
+  options = render_options();
+  options.created_samples = 2;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "options->created_samples is 2: expected a MetricsCreatedSamples, 0 to 1",
               metrics_render(backend, &options, &text, &error));
   options = render_options();
   options.others = 2;
@@ -465,7 +473,7 @@ static void gzip_is_used_for_clients_that_accept_it(void) {
 int main(void) {
   CHECK_RUN(without_options_all_families_are_rendered_as_text);
   CHECK_RUN(the_accept_header_decides_on_the_format);
-  CHECK_RUN(creation_times_are_shown_where_the_store_knows_them);
+  CHECK_RUN(created_samples_are_shown_if_the_options_say_so);
   CHECK_RUN(families_are_rendered_in_the_order_in_which_they_are_given);
   CHECK_RUN(families_of_other_processes_are_appended_on_request);
   CHECK_RUN(families_with_colliding_names_are_left_out);

@@ -165,7 +165,7 @@ def valid(function: Function, parameter: Variable) -> Any:
 
 #: The first field that a later version has added to a struct. A program that was compiled with an earlier version
 #: gives the size without it, which is valid.
-FIRST_ADDED = {"MetricsRenderOptions": "formats"}
+FIRST_ADDED = {"MetricsRenderOptions": "formats", "MetricsServeOptions": "created_samples"}
 
 
 #: The fields that must be refused in each struct.
@@ -178,7 +178,7 @@ def invalid_fields(kind: str) -> Iterator[tuple[str, Any, int]]:
         # A client may send any bytes as its Accept header and its query.
         if field.type == "const char *" and field.name not in ("accept", "query"):
             yield field.name, text(b"\xff"), INVALID
-        if field.name in ("metric_type", "lifetime", "names", "others"):
+        if field.name in ("metric_type", "lifetime", "names", "others", "created_samples"):
             for number in (-1, 6, 2**31 - 1, -(2**31)):
                 yield field.name, number, INVALID
         if field.type == "double" and field.name != "value":

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,18 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.validate import validator
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from pytheus import backends
 from pytheus.metrics import Counter, CustomCollector, Gauge, Histogram, Summary
 from pytheus.registry import REGISTRY
-from pytheus_backend_rs import RedisBackend, make_asgi_app, make_wsgi_app
+from pytheus_backend_rs import (
+    RedisBackend,
+    SharedMemoryBackend,
+    make_asgi_app,
+    make_wsgi_app,
+    start_http_server,
+)
 from pytheus_backend_rs._native import ffi, lib
 
 from http_client import get
@@ -89,6 +97,24 @@ def test_wsgi_sends_protobuf_with_the_values_of_the_text(wsgi_port: int) -> None
     read = samples(families)
     assert read == parsed_samples(text_string_to_metric_families(get(wsgi_port, "/metrics").text))
     assert read["size_bytes_count", frozenset()] == 300
+
+
+def test_created_samples_are_shown_if_the_application_is_told_to(tmp_path: Path) -> None:
+    backends.load_backend(SharedMemoryBackend, {"path": str(tmp_path / "metrics")})
+    Counter("requests_total", "").inc(2)
+
+    def scraped(app: Any) -> str:
+        environ = {"REQUEST_METHOD": "GET", "HTTP_ACCEPT": OPEN_METRICS}
+        return b"".join(app(environ, lambda *_: None)).decode()
+
+    assert "requests_created" not in scraped(make_wsgi_app())
+    text = scraped(make_wsgi_app(created_samples=True))
+    samples = {one.name: one.value for family in parse_open_metrics(text) for one in family.samples}
+    assert samples["requests_total"] == 2
+    assert samples["requests_created"] == pytest.approx(time.time(), abs=600)
+    with start_http_server(created_samples=True) as server:
+        assert "\nrequests_created " in get(server.port, "/metrics", {"Accept": OPEN_METRICS}).text
+        assert "_created" not in get(server.port, "/metrics").text
 
 
 def test_wsgi_head_has_no_body_and_other_methods_are_refused(wsgi_port: int) -> None:

@@ -94,12 +94,13 @@ class Store:
 
         return metric
 
-    def render(self, accept: str) -> tuple[str, str]:
+    def render(self, accept: str, created_samples: int = 0) -> tuple[str, str]:
         """A scrape and its content type."""
         header = ffi.new("char[]", accept.encode())
         options = ffi.new("MetricsRenderOptions *")
         options.size = ffi.sizeof("MetricsRenderOptions")
         options.accept = header
+        options.created_samples = created_samples
         text = ffi.new("MetricsText **")
         error = ErrorSlot()
         error.check(lib.metrics_render(self.handle, options, text, error.pointer))
@@ -282,16 +283,19 @@ def test_families_that_a_parser_would_reject_do_not_spoil_the_scrape(store: Stor
     assert "same" not in text
 
 
-def test_memory_knows_when_a_metric_was_made() -> None:
-    store = Store("memory:")
+@pytest.mark.parametrize("url", ["memory:", "shm://{}/metrics"])
+def test_open_metrics_says_when_a_metric_was_made_if_it_is_told_to(url: str, tmp_path: Path) -> None:
+    store = Store(url.format(tmp_path))
     lib.metric_inc(store.declare("counter", "x")(), 1)
     lib.metric_observe(store.declare("histogram", "h", ["a"], [1])("x"), 1)
     lib.metric_observe(store.declare("summary", "s")(), 1)
-    families = parse(*store.render(OPEN_METRICS))
+    lib.metric_set(store.declare("gauge", "g")(), 1)
+    assert "_created" not in store.render(OPEN_METRICS)[0]
+    families = parse(*store.render(OPEN_METRICS, lib.METRICS_CREATED_SAMPLES_SHOWN))
     created = [
         one for family in families.values() for one in family.samples if one.name == f"{family.name}_created"
     ]
     assert len(created) == 3
     assert all(1.6e9 < one.value < 1e11 for one in created)
-    assert "_created" not in store.render(TEXT)[0]
+    assert "_created" not in store.render(TEXT, lib.METRICS_CREATED_SAMPLES_SHOWN)[0]
     store.close()

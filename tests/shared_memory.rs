@@ -213,6 +213,10 @@ fn the_file_follows_the_layout_page() {
     assert_eq!(records[1].text, r#"{"a":"x"}"#);
     assert_eq!(records[1].cells, [15.1, 1.0, 2.0, 0.0]);
     assert_eq!(records[1].size, 128);
+    let (sum, word) = (file.word(records[1].offset + 32), file.word(records[1].offset + 48));
+    let created = word & 0xffff_ffff_ffff;
+    assert!(now - created / 1_000 < 600, "the time at which the metric began is recent");
+    assert_eq!(word >> 48, support::shared_file::check(created ^ sum, 1));
     assert_eq!(file.committed(), records[1].offset + 128);
     assert_eq!(file.word(128), 1);
     file.assert_index_is_sound();

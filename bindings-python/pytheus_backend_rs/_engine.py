@@ -228,13 +228,15 @@ class Engine:
         query: bytes,
         name_prefix: str | None,
         include_others: bool,
+        created_samples: bool,
     ) -> Rendered:
         """Renders families in the format that an `Accept` header asks for; without the GIL.
 
         Behind them, with `include_others`, come those families of the store that this process has not
         declared. If the query of a request has parameters `name[]`, they select some of all these families.
+        With `created_samples`, OpenMetrics says when each counter, summary and histogram began.
         """
-        text = self._render(families, foreign, accept, query, name_prefix, include_others)
+        text = self._render(families, foreign, accept, query, name_prefix, include_others, created_samples)
         content_type = ffi.string(lib.metrics_text_content_type(text)).decode()
         return Rendered(content_type, callables.take_text(address(text), False))
 
@@ -246,7 +248,7 @@ class Engine:
         include_others: bool,
     ) -> str:
         """Renders families as Prometheus text 0.0.4. Otherwise it is like `render`."""
-        text = self._render(families, foreign, None, b"", name_prefix, include_others)
+        text = self._render(families, foreign, None, b"", name_prefix, include_others, False)
         rendered: str = callables.take_text(address(text), True)
         return rendered
 
@@ -258,6 +260,7 @@ class Engine:
         query: bytes,
         name_prefix: str | None,
         include_others: bool,
+        created_samples: bool,
     ) -> Any:
         """Returns a MetricsText, which the caller gives to `take_text`."""
         # `options` only borrows: these must live until the call returns.
@@ -273,6 +276,8 @@ class Engine:
         options.others = lib.METRICS_OTHERS_APPEND if include_others else lib.METRICS_OTHERS_NONE
         # Without an `Accept` header, the format is text 0.0.4.
         options.formats = lib.METRICS_FORMATS_ALL
+        shown, hidden = lib.METRICS_CREATED_SAMPLES_SHOWN, lib.METRICS_CREATED_SAMPLES_HIDDEN
+        options.created_samples = shown if created_samples else hidden
         text = ffi.new("MetricsText **")
         error = ErrorSlot()
         error.check(lib.released_metrics_render(self._handle, options, text, error.pointer))

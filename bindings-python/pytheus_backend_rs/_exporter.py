@@ -30,7 +30,13 @@ class MetricsServer:
     """A running exporter. It ends with `close`, as a context manager, or with the process."""
 
     def __init__(
-        self, engine: Engine, port: int, addr: str, name_prefix: str | None, allowed_hosts: Sequence[str]
+        self,
+        engine: Engine,
+        port: int,
+        addr: str,
+        name_prefix: str | None,
+        allowed_hosts: Sequence[str],
+        created_samples: bool,
     ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ConfigurationError(f"port is {port!r}: expected a number from 0 to 65535")
@@ -41,6 +47,8 @@ class MetricsServer:
         options.address, options.port, options.name_prefix = address, port, prefix
         hosts = ffi.new("char[]", ",".join(allowed_hosts).encode())
         options.allowed_hosts = hosts
+        shown, hidden = lib.METRICS_CREATED_SAMPLES_SHOWN, lib.METRICS_CREATED_SAMPLES_HIDDEN
+        options.created_samples = shown if created_samples else hidden
         server = ffi.new("MetricsServer **")
         error = ErrorSlot()
         error.check(lib.released_metrics_serve(engine._handle, options, server, error.pointer))

@@ -51,6 +51,7 @@ class MetricsRenderOptions:
     foreign: MetricsForeign
     formats: int
     query: Pointer[bytes]
+    created_samples: int
 
 class MetricsSeries:
     family_index: int
@@ -85,6 +86,7 @@ class MetricsServeOptions:
     write_timeout: float
     port: int
     allowed_hosts: Pointer[bytes]
+    created_samples: int
 
 class BackendStatistics:
     size: int
@@ -133,6 +135,8 @@ class Lib:
     METRICS_OTHERS_APPEND: int
     METRICS_FORMATS_TEXT: int
     METRICS_FORMATS_ALL: int
+    METRICS_CREATED_SAMPLES_HIDDEN: int
+    METRICS_CREATED_SAMPLES_SHOWN: int
 
     def backend_version(self, /) -> Pointer[bytes]: ...
     def backend_abi_version(self, /) -> int: ...

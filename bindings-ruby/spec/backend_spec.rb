@@ -53,6 +53,16 @@ RSpec.describe PytheusBackend::Backend do
     end
   end
 
+  it "shows when series began if it is told to" do
+    PytheusBackend.open do |backend|
+      backend.counter("a_total").increment
+      accept = "application/openmetrics-text; version=1.0.0"
+      expect(backend.render(accept: accept).text).not_to include "_created"
+      created = backend.render(accept: accept, created_samples: true).text[/^a_created (\S+)$/, 1].to_f
+      expect(created).to be_within(600).of(Time.now.to_f)
+    end
+  end
+
   it "flushes to other processes, and says what it has done" do
     url = RedisServer.fresh_url
     backend = PytheusBackend.open(url, flush_interval_ms: 60_000)

@@ -124,6 +124,13 @@ RSpec.describe "Rack" do
       expect(backend.render(query: "name[]=\xFF".b).text).to eq ""
     end
 
+    it "shows when series began if it is told to" do
+      exporter = described_class.new(rest, backend: backend, created_samples: true)
+      response = Rack::MockRequest.new(exporter).get("/metrics", "HTTP_ACCEPT" => "application/openmetrics-text")
+      expect(response.body).to match(/^a_created \d/)
+      expect(client.get("/metrics", "HTTP_ACCEPT" => "application/openmetrics-text").body).not_to include "_created"
+    end
+
     it "compresses for those who ask for it" do
       response = client.get("/metrics", "HTTP_ACCEPT_ENCODING" => "gzip;q=1, br")
       expect(response["content-encoding"]).to eq "gzip"

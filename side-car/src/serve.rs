@@ -31,6 +31,15 @@ pub(crate) fn command() -> Command {
             ),
     )
     .arg(
+        Arg::new("created-samples")
+            .long("created-samples")
+            .action(ArgAction::SetTrue)
+            .help(
+                "Show in OpenMetrics when each counter, summary and histogram began, as samples \"_created\", which \
+                 Prometheus stores as series of their own; protobuf shows it always",
+            ),
+    )
+    .arg(
         Arg::new("listen")
             .long("listen")
             .short('l')
@@ -52,7 +61,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let backend = store::open(matches, Presence::Awaited)?;
     let (address, port) = matches.get_one("listen").cloned().unwrap_or_default();
     let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
-    let options = ExporterOptions { address, port, allowed_hosts, ..Default::default() };
+    let created_samples = matches.get_flag("created-samples");
+    let options = ExporterOptions { address, port, allowed_hosts, created_samples, ..Default::default() };
     let exporter = Exporter::start(&backend, options)?;
     // A closed stdout (`Break`) does not keep the command from serving.
     let _ = print(&format!("serving {} on http://{}/metrics\n", store::shown(matches), exporter.address()))?;

@@ -146,7 +146,8 @@ impl Backend {
     /// # Ok::<(), pytheus_backend_rs::Error>(())
     /// ```
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
-        let RenderOptions { format, name_prefix, families, foreign, others, names } = *options;
+        let RenderOptions { format, name_prefix, families, foreign, others, names, created_samples } =
+            *options;
         let selection = Selection::new(names, name_prefix, format.escaping());
         let snapshot = self.read(families, others, &selection)?;
         let mut foreign = Cow::Borrowed(foreign);
@@ -164,7 +165,8 @@ impl Backend {
             foreign = Cow::Owned(selection.foreign(&foreign, are_shown.as_deref().unwrap_or_default()));
         }
         let named = are_shown.map(|are_shown| are_shown.into_iter().filter(|&is_shown| is_shown).count());
-        Ok(exposition::render(&snapshot, &Rendering { format, name_prefix, named, foreign: &foreign }))
+        let rendering = Rendering { format, created_samples, name_prefix, named, foreign: &foreign };
+        Ok(exposition::render(&snapshot, &rendering))
     }
 
     /// Registers a function that computes metrics for each scrape of the whole store, including those of the

@@ -82,8 +82,8 @@ impl BackendParts {
     /// Creates a metric that counts in this process until the store accepts it.
     fn hold_back(&self, family: &Arc<Family>, key: &Arc<str>) -> Arc<Metric> {
         let cells = Cells::Held(Box::new(HeldCells::new(&family.definition)));
-        let metric =
-            self.table.insert_metric(Arc::new(Metric::new(Arc::clone(family), Arc::clone(key), cells)));
+        let metric = Metric::new(Arc::clone(family), Arc::clone(key), cells).created_now();
+        let metric = self.table.insert_metric(Arc::new(metric));
         self.held_back.holds();
         metric
     }

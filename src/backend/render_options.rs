@@ -15,6 +15,9 @@ pub struct RenderOptions<'options> {
     pub families: Option<&'options [MetricFamily]>,
     /// The further families that are rendered if `families` is given.
     pub others: Others,
+    /// Whether OpenMetrics has a sample `_created` of each counter, summary and histogram whose store knows when the
+    /// series began. Prometheus stores these samples as series of their own.
+    pub created_samples: bool,
     /// Families whose samples come from the caller. `name_prefix` does not apply to them.
     pub foreign: &'options [ForeignFamily],
     /// Of all these families, only those that the client asks for, or `None` for all: see

@@ -32,6 +32,8 @@ pub struct ExporterOptions {
     /// Empty (the default) allows every host name. The option keeps web pages from reading the metrics
     /// through a browser on this machine (DNS rebinding).
     pub allowed_hosts: Vec<String>,
+    /// Whether OpenMetrics has samples `_created`: see [`RenderOptions`](crate::RenderOptions).
+    pub created_samples: bool,
 }
 
 impl Default for ExporterOptions {
@@ -44,6 +46,7 @@ impl Default for ExporterOptions {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             allowed_hosts: Vec::new(),
+            created_samples: false,
         }
     }
 }

@@ -35,6 +35,13 @@ pub(super) struct Wanted {
     pub(super) gzip: bool,
 }
 
+/// The options of the exporter that change what each client gets.
+#[derive(Debug)]
+pub(super) struct Presentation {
+    pub(super) name_prefix: Option<String>,
+    pub(super) created_samples: bool,
+}
+
 /// The metrics, or the reason why they cannot be read.
 pub(super) type Answer = Result<Scrape>;
 
@@ -49,11 +56,11 @@ pub(super) struct Scrape {
 /// Answers requests until the exporter's thread has ended.
 pub(super) fn answer_requests(
     backend: Backend,
-    name_prefix: Option<String>,
+    how: Presentation,
     answers: Answers,
     requests: &Receiver<Request>,
 ) {
-    let mut source = Source { backend: Some(backend), name_prefix, answers, is_failing: false };
+    let mut source = Source { backend: Some(backend), how, answers, is_failing: false };
     while let Ok(first) = requests.recv() {
         let mut waiting: Vec<Request> = [first].into_iter().chain(requests.try_iter()).collect();
         // A client that has disconnected needs no scrape.
@@ -73,7 +80,7 @@ pub(super) fn answer_requests(
 struct Source {
     /// `None` after the backend was found closed, so that its memory is freed.
     backend: Option<Backend>,
-    name_prefix: Option<String>,
+    how: Presentation,
     answers: Answers,
     is_failing: bool,
 }
@@ -102,8 +109,13 @@ impl Source {
     }
 
     fn render(&self, backend: &Backend, wanted: &Wanted) -> Answer {
-        let (name_prefix, names) = (self.name_prefix.as_deref(), wanted.names.as_ref());
-        let options = RenderOptions { format: wanted.format, name_prefix, names, ..RenderOptions::default() };
+        let options = RenderOptions {
+            format: wanted.format,
+            name_prefix: self.how.name_prefix.as_deref(),
+            created_samples: self.how.created_samples,
+            names: wanted.names.as_ref(),
+            ..RenderOptions::default()
+        };
         let Rendered { body, content_type } = backend.render(&options)?;
         let body = if wanted.gzip { gzip(&body)? } else { body };
         let body = Bytes::from_owner(self.answers.count(body));

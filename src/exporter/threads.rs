@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::crowd::Answers;
 use super::descriptors;
 use super::options::ExporterOptions;
-use super::scrape;
+use super::scrape::{self, Presentation};
 use super::server::HttpServer;
 use super::site::Site;
 use crate::backend::Backend;
@@ -81,7 +81,9 @@ impl Threads {
         let answers = Answers::default();
         let counted = answers.clone();
         let (opened, address_or_error) = bounded(1);
-        let (threads, name_prefix) = (Arc::clone(self), options.name_prefix.clone());
+        let threads = Arc::clone(self);
+        let (name_prefix, created_samples) = (options.name_prefix.clone(), options.created_samples);
+        let how = Presentation { name_prefix, created_samples };
         let talk = move || match HttpServer::open(address).and_then(|http| Ok((http.address()?, http))) {
             Ok((address, http)) => {
                 let _ = threads.listener.set(http.noted());
@@ -93,7 +95,7 @@ impl Threads {
                 let _ = opened.send(Err(error));
             }
         };
-        let scrape = move || scrape::answer_requests(backend, name_prefix, answers, &waiting);
+        let scrape = move || scrape::answer_requests(backend, how, answers, &waiting);
         self.spawn("exporter-scrape", scrape).and_then(|()| self.spawn("exporter", talk)).map_err(refused)?;
         match address_or_error.recv() {
             Ok(Ok(address)) => Ok(address),

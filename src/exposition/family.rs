@@ -62,6 +62,8 @@ fn bound_lengths(definition: &Definition) -> usize {
 pub(super) struct FamilyWriter<'family> {
     pub(super) definition: &'family Definition,
     format: Format,
+    /// Whether series have samples `_created`.
+    shows_created: bool,
     /// The name before escaping.
     full_name: String,
     /// The escaped name in HELP and TYPE. The names of the samples begin with it.
@@ -88,7 +90,12 @@ pub(super) struct SampleText {
 }
 
 impl<'family> FamilyWriter<'family> {
-    pub(super) fn new(definition: &'family Definition, full_name: &str, format: Format) -> Self {
+    pub(super) fn new(
+        definition: &'family Definition,
+        full_name: &str,
+        format: Format,
+        created_samples: bool,
+    ) -> Self {
         let mut name = format.escaping.metric_name(full_name);
         if format.is_open_metrics() && definition.metric_type() == MetricType::Counter {
             // In OpenMetrics `_total` belongs to the sample, not to the family.
@@ -98,6 +105,7 @@ impl<'family> FamilyWriter<'family> {
         Self {
             definition,
             format,
+            shows_created: created_samples && format.is_open_metrics(),
             full_name: full_name.to_owned(),
             name,
             labels: definition
@@ -179,7 +187,7 @@ impl<'family> FamilyWriter<'family> {
         self.for_each_series(family, |labels, series| {
             if series.value() >= 0.0 {
                 total.write(output, labels, series.value());
-                created.write_if_known(output, labels, series.created());
+                self.write_created(output, &created, labels, series);
             }
         });
     }
@@ -198,9 +206,7 @@ impl<'family> FamilyWriter<'family> {
                 sum.write(output, labels, series.value());
             }
             count.write(output, labels, total);
-            if is_open_metrics {
-                created.write_if_known(output, labels, series.created());
-            }
+            self.write_created(output, &created, labels, series);
         });
     }
 
@@ -228,10 +234,14 @@ impl<'family> FamilyWriter<'family> {
                 sum.write(output, labels, series.value());
                 count.write(output, labels, total);
             }
-            if is_open_metrics {
-                created.write_if_known(output, labels, series.created());
-            }
+            self.write_created(output, &created, labels, series);
         });
+    }
+
+    fn write_created(&self, output: &mut String, text: &SampleText, labels: &str, series: Series<'_>) {
+        if let Some(created) = series.created().filter(|_| self.shows_created) {
+            text.write(output, labels, created);
+        }
     }
 
     /// Calls `write` with each series and the text of its labels between the braces.
@@ -335,12 +345,6 @@ impl SampleText {
             false => push_all(output, &[&self.with_labels, labels, "} "]),
         }
         push_value(output, value);
-    }
-
-    fn write_if_known(&self, output: &mut String, labels: &str, value: Option<f64>) {
-        if let Some(value) = value {
-            self.write(output, labels, value);
-        }
     }
 }
 

@@ -58,6 +58,8 @@ impl Snapshot {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rendering<'options> {
     pub(crate) format: Format,
+    /// Whether OpenMetrics has a sample `_created` of each series whose store knows when it began.
+    pub(crate) created_samples: bool,
     /// The prefix of the name of each family of the snapshot; an underscore follows it.
     pub(crate) name_prefix: Option<&'options str>,
     /// The number of families that the caller named; the snapshot begins with them. `None` means the whole
@@ -83,7 +85,8 @@ pub(crate) fn render(snapshot: &Snapshot, options: &Rendering<'_>) -> Rendered {
             Shown::Stored(family) => (&family.definition, options.name_prefix),
             Shown::Foreign(family) => (family.definition(), None),
         };
-        let writer = FamilyWriter::new(definition, &full_name(definition, name_prefix), format);
+        let name = full_name(definition, name_prefix);
+        let writer = FamilyWriter::new(definition, &name, format, options.created_samples);
         writer.is_admitted(&mut claims).then_some((family, writer))
     });
     // Growing a body of megabytes would copy it again and again. Protobuf is shorter than text.

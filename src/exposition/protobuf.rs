@@ -41,6 +41,19 @@ mod label {
 /// The field of `Counter`, `Gauge` and `Untyped`.
 const VALUE: u64 = 1;
 
+/// The field `created_timestamp` of each message that has one.
+mod created {
+    pub(super) const COUNTER: u64 = 3;
+    pub(super) const SUMMARY: u64 = 4;
+    pub(super) const HISTOGRAM: u64 = 15;
+}
+
+/// The fields of `google.protobuf.Timestamp`.
+mod timestamp {
+    pub(super) const SECONDS: u64 = 1;
+    pub(super) const NANOSECONDS: u64 = 2;
+}
+
 /// The fields of `Summary` and `Histogram`.
 mod distribution {
     pub(super) const COUNT: u64 = 1;
@@ -99,14 +112,14 @@ fn can_be_shown(writer: &FamilyWriter<'_>, series: Series<'_>) -> bool {
 }
 
 fn push_series(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'_>) {
-    let (count, sum) = (Some(series.count()), Some(series.value()));
+    let (count, sum, created) = (Some(series.count()), Some(series.value()), series.created());
     match writer.definition.metric_type() {
         MetricType::Histogram => {
             let bounds = writer.definition.buckets().iter().copied().chain([f64::INFINITY]);
-            push_histogram(output, count, sum, bounds.zip(series.cumulative_buckets()));
+            push_histogram(output, count, sum, created, bounds.zip(series.cumulative_buckets()));
         }
-        MetricType::Summary => push_summary(output, count, sum, []),
-        metric_type => push_value(output, metric_type, series.value()),
+        MetricType::Summary => push_summary(output, count, sum, created, []),
+        metric_type => push_value(output, metric_type, series.value(), created),
     }
 }
 
@@ -138,21 +151,22 @@ pub(super) fn write_foreign(
 fn push_foreign_series(output: &mut Vec<u8>, metric_type: MetricType, samples: &[&Sample]) -> bool {
     let value_of = |suffix| samples.iter().find(|sample| sample.suffix == suffix).map(|sample| sample.value);
     let parts = samples.iter().filter_map(|sample| Some((sample.bound?, sample.value)));
+    let created = value_of("_created");
     match metric_type {
         MetricType::Histogram => {
             let Some(total) = HistogramSeries::of_one(samples).total() else { return false };
-            push_histogram(output, Some(total), value_of("_sum"), parts);
+            push_histogram(output, Some(total), value_of("_sum"), created, parts);
         }
         MetricType::Summary => {
             let count = value_of("_count");
             if count.is_some_and(|count| !is_count(count)) {
                 return false;
             }
-            push_summary(output, count, value_of("_sum"), parts);
+            push_summary(output, count, value_of("_sum"), created, parts);
         }
         metric_type => {
             let Some(value) = value_of("") else { return false };
-            push_value(output, metric_type, value);
+            push_value(output, metric_type, value, created);
         }
     }
     true
@@ -199,13 +213,30 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 }
 
 /// Writes the message of a type that has one value.
-fn push_value(output: &mut Vec<u8>, metric_type: MetricType, value: f64) {
+fn push_value(output: &mut Vec<u8>, metric_type: MetricType, value: f64, created: Option<f64>) {
     let field = match metric_type {
         MetricType::Counter => metric::COUNTER,
         MetricType::Gauge => metric::GAUGE,
         _ => metric::UNTYPED,
     };
-    push_message(output, field, |output| push_double(output, VALUE, value));
+    push_message(output, field, |output| {
+        push_double(output, VALUE, value);
+        if metric_type == MetricType::Counter {
+            push_created(output, created::COUNTER, created);
+        }
+    });
+}
+
+/// Writes when a series began, given in seconds since 1970. The messages cannot hold a time before 1970.
+fn push_created(output: &mut Vec<u8>, field: u64, created: Option<f64>) {
+    // The conversion saturates.
+    let milliseconds = created.map_or(0, |seconds| (seconds * 1e3).round() as u64);
+    if milliseconds > 0 {
+        push_message(output, field, |output| {
+            push_number(output, timestamp::SECONDS, milliseconds / 1_000);
+            push_number(output, timestamp::NANOSECONDS, milliseconds % 1_000 * 1_000_000);
+        });
+    }
 }
 
 /// Writes a histogram with its cumulative buckets, `+Inf` included.
@@ -213,6 +244,7 @@ fn push_histogram(
     output: &mut Vec<u8>,
     count: Option<f64>,
     sum: Option<f64>,
+    created: Option<f64>,
     buckets: impl IntoIterator<Item = (f64, f64)>,
 ) {
     push_message(output, metric::HISTOGRAM, |output| {
@@ -223,6 +255,7 @@ fn push_histogram(
                 push_double(output, bucket::UPPER_BOUND, bound);
             });
         }
+        push_created(output, created::HISTOGRAM, created);
     });
 }
 
@@ -230,6 +263,7 @@ fn push_summary(
     output: &mut Vec<u8>,
     count: Option<f64>,
     sum: Option<f64>,
+    created: Option<f64>,
     quantiles: impl IntoIterator<Item = (f64, f64)>,
 ) {
     push_message(output, metric::SUMMARY, |output| {
@@ -240,6 +274,7 @@ fn push_summary(
                 push_double(output, quantile::VALUE, value);
             });
         }
+        push_created(output, created::SUMMARY, created);
     });
 }
 

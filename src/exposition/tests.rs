@@ -8,7 +8,7 @@ use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::name::NameRule;
 use crate::model::number::parse_number;
-use crate::model::sample::FamilySamples;
+use crate::model::sample::{FamilySamples, Milliseconds};
 
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -30,10 +30,10 @@ fn family(
     filled(definition, series, None)
 }
 
-fn filled(definition: Definition, series: &[(Labels, &[f64])], created: Option<f64>) -> FamilySamples {
+fn filled(definition: Definition, series: &[(Labels, &[f64])], created: Option<u64>) -> FamilySamples {
     let mut samples = FamilySamples::new(definition);
     for (labels, cells) in series {
-        samples.push(&labels::encode(labels), created).copy_from_slice(cells);
+        samples.push(&labels::encode(labels), created.and_then(Milliseconds::new)).copy_from_slice(cells);
     }
     samples
 }
@@ -52,7 +52,7 @@ fn samples(family: FamilySamples, accept: &str) -> Vec<String> {
 fn text_is_escaped_and_short() {
     let definition = Definition::new("m", "a \\ \"b\"\nc", MetricType::Counter, &["a", "b"], &[]).unwrap();
     let series = labels(&[("a", "x\\\"\n\t\u{1}\0"), ("b", "é")]);
-    let family = filled(definition, &[(series, &[3.0])], Some(1.5));
+    let family = filled(definition, &[(series, &[3.0])], Some(1_500));
     assert_eq!(
         rendered(vec![family.clone()], ""),
         "# HELP m a \\\\ \"b\"\\nc\n# TYPE m counter\nm{a=\"x\\\\\\\"\\n\t\u{1}\u{FFFD}\",b=\"é\"} 3\n"
@@ -106,14 +106,24 @@ fn summaries_have_sum_and_count() {
 fn open_metrics_names_counters_without_their_suffix_and_says_when_they_began() {
     let counter = |name: &str| {
         let definition = Definition::new(name, "A \"count\".", MetricType::Counter, &[], &[]).unwrap();
-        filled(definition, &[(Labels::new(), &[2.0])], Some(1_700_000_000.25))
+        filled(definition, &[(Labels::new(), &[2.0])], Some(1_700_000_000_250))
+    };
+    let shown = |family: FamilySamples, accept: &str| {
+        let options = Rendering {
+            format: Format::negotiate(Some(accept)),
+            created_samples: true,
+            ..Default::default()
+        };
+        render(&Snapshot { families: vec![family] }, &options).into_text()
     };
     let expected = "# HELP x A \\\"count\\\".\n# TYPE x counter\nx_total 2\nx_created 1700000000.25\n# EOF\n";
+    assert_eq!(shown(counter("x_total"), OPEN_METRICS), expected);
+    let text = shown(counter("x"), "text/plain");
+    assert_eq!(text, "# HELP x A \"count\".\n# TYPE x counter\nx 2\n", "text tells nothing of it");
+    let expected = expected.replace("x_created 1700000000.25\n", "");
     assert_eq!(rendered(vec![counter("x_total")], OPEN_METRICS), expected);
     assert_eq!(rendered(vec![counter("x")], OPEN_METRICS), expected);
     assert!(rendered(vec![counter("_total")], OPEN_METRICS).contains("\n_total_total 2\n"));
-    let text = rendered(vec![counter("x")], "text/plain");
-    assert_eq!(text, "# HELP x A \"count\".\n# TYPE x counter\nx 2\n", "text tells nothing of it");
 }
 
 #[test]

@@ -34,6 +34,25 @@ pub enum MetricsFormats {
     All = 1,
 }
 
+/// Whether OpenMetrics shows when series began. Protobuf always does, the other formats never do.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsCreatedSamples {
+    /// No.
+    Hidden = 0,
+    /// As a sample `_created` of each counter, summary and histogram. Prometheus stores these
+    /// samples as series of their own.
+    Shown = 1,
+}
+
+impl MetricsCreatedSamples {
+    /// Reads the field `created_samples` of `options`.
+    pub(super) fn choose(number: i32) -> Result<bool, Failure> {
+        let values = [(Self::Hidden as i32, false), (Self::Shown as i32, true)];
+        choose(number, "options->created_samples", "MetricsCreatedSamples", &values)
+    }
+}
+
 /// What `metrics_render` shows, and how. Set the struct to zeros and `size` to
 /// `sizeof(MetricsRenderOptions)` first: later versions may add fields behind the last.
 #[repr(C)]
@@ -63,6 +82,8 @@ pub struct MetricsRenderOptions {
     /// as a whole, and none if no family has these names. Other parameters are ignored. NULL, or a
     /// query without `name[]`, shows all families.
     pub query: *const c_char,
+    /// A MetricsCreatedSamples.
+    pub created_samples: i32,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -101,6 +122,7 @@ impl MetricsRenderOptions {
             name_prefix,
             families: families.as_deref(),
             others: choose(self.others, "options->others", "MetricsOthers", &others)?,
+            created_samples: MetricsCreatedSamples::choose(self.created_samples)?,
             foreign,
             names: names.as_ref(),
         })?)

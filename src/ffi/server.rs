@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::guard::{free, guard_new};
 use super::options::{self, SizeFirst};
 use super::pointer::borrow;
+use super::render_options::MetricsCreatedSamples;
 use super::status::BackendStatus;
 use super::string::{optional_string, to_c_string};
 use crate::backend::Backend;
@@ -42,6 +43,8 @@ pub struct MetricsServeOptions {
     /// get 421. NULL: every name. It keeps web pages from reading the metrics through a browser on
     /// this machine (DNS rebinding).
     pub allowed_hosts: *const c_char,
+    /// A MetricsCreatedSamples.
+    pub created_samples: i32,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -141,6 +144,7 @@ impl MetricsServeOptions {
             read_timeout: timeout("read_timeout", self.read_timeout, default.read_timeout)?,
             write_timeout: timeout("write_timeout", self.write_timeout, default.write_timeout)?,
             allowed_hosts: hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
+            created_samples: MetricsCreatedSamples::choose(self.created_samples)?,
         })
     }
 }

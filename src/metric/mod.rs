@@ -7,7 +7,6 @@
 pub(crate) mod family;
 pub(crate) mod table;
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use once_cell::race::OnceBox;
@@ -19,7 +18,8 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::number::format_number;
-use crate::model::sample::Series;
+use crate::model::sample::{Milliseconds, Series};
+use crate::process::clock::since_1970;
 
 /// Why an operation did nothing. It carries no text, so that a refusal costs no more than the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub struct Metric {
     /// Not a `OnceLock`: a forked child must not wait for a thread of its parent.
     labels: OnceBox<Labels>,
     pub(crate) cells: Cells,
-    /// When the metric was made, in milliseconds since 1970. `None` if its store may hold an older value.
-    created: Option<NonZeroU64>,
+    /// When this process made the metric. `None` if its store keeps that time itself.
+    created: Option<Milliseconds>,
 }
 
 impl Metric {
@@ -61,15 +61,14 @@ impl Metric {
         Self { family, key, labels: OnceBox::new(), cells, created: None }
     }
 
-    /// Notes that the metric was made at this time, in milliseconds since 1970.
-    pub(crate) fn created_at(mut self, milliseconds: u64) -> Self {
-        self.created = NonZeroU64::new(milliseconds);
-        self
+    /// Notes that the metric was made now.
+    pub(crate) fn created_now(self) -> Self {
+        Self { created: now(), ..self }
     }
 
-    /// Returns when the metric was made, in seconds since 1970, if its store holds no older value.
-    pub(crate) fn created(&self) -> Option<f64> {
-        self.created.map(|milliseconds| milliseconds.get() as f64 / 1e3)
+    /// Returns when this process made the metric, if its store does not keep that time itself.
+    pub(crate) fn created(&self) -> Option<Milliseconds> {
+        self.created
     }
 
     /// Returns the labels.
@@ -219,6 +218,11 @@ impl Metric {
         self.cells.read(&mut values);
         values
     }
+}
+
+/// Returns the present time.
+pub(crate) fn now() -> Option<Milliseconds> {
+    Milliseconds::new(since_1970().as_millis() as u64)
 }
 
 /// Finds the position of `bound` among the buckets of a histogram; `+Inf` is the last.

@@ -4,9 +4,14 @@
 //! this file sums them up, so `_count` equals the `+Inf` bucket even if other threads write during the read.
 //! All series of a family share three buffers, so iterating over them does not allocate.
 
+use std::num::NonZeroU64;
+
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
+
+/// A time, in milliseconds since 1970.
+pub(crate) type Milliseconds = NonZeroU64;
 
 /// The values of some families, read by one scrape.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,8 +27,8 @@ pub struct FamilySamples {
     pub definition: Definition,
     /// The canonical labels of all series, concatenated.
     keys: String,
-    /// For each series, the end of its labels in `keys`, and the time at which its metric was created.
-    series: Vec<(usize, Option<f64>)>,
+    /// For each series, the end of its labels in `keys`, and when it began.
+    series: Vec<(usize, Option<Milliseconds>)>,
     /// The cells of all series, concatenated, each in the order of [`Definition::cell_count`].
     cells: Vec<f64>,
 }
@@ -33,7 +38,7 @@ pub struct FamilySamples {
 pub struct Series<'family> {
     key: &'family str,
     cells: &'family [f64],
-    created: Option<f64>,
+    created: Option<Milliseconds>,
 }
 
 impl FamilySamples {
@@ -67,8 +72,8 @@ impl FamilySamples {
     }
 
     /// Adds a series with the canonical labels `key`. Returns its cells, all 0, for the caller to fill.
-    /// `created` is the time at which its metric was created, in seconds since 1970, if it is known.
-    pub(crate) fn push(&mut self, key: &str, created: Option<f64>) -> &mut [f64] {
+    /// `created` is when the series began, if that is known.
+    pub(crate) fn push(&mut self, key: &str, created: Option<Milliseconds>) -> &mut [f64] {
         self.keys.push_str(key);
         self.series.push((self.keys.len(), created));
         let start = self.cells.len();
@@ -152,9 +157,10 @@ impl<'family> Series<'family> {
         labels::decode(self.key).unwrap_or_default()
     }
 
-    /// Returns the time at which the metric was created, in seconds since 1970, if the store knows it.
+    /// Returns when the series began, in seconds since 1970, if the store knows it: when a process of the store first
+    /// used its labels, or first used them again after the series was removed.
     pub fn created(&self) -> Option<f64> {
-        self.created
+        self.created.map(|milliseconds| milliseconds.get() as f64 / 1e3)
     }
 
     /// Returns the value of a counter, gauge or untyped metric, or the sum of a summary or histogram.

@@ -15,7 +15,6 @@ use crate::metric::table::FamilyTable;
 use crate::model::error::Result;
 use crate::model::report::{Report, counted};
 use crate::model::sample::{FamilySamples, Snapshot};
-use crate::process::clock::since_1970;
 
 /// Declares the options of a `memory:` URL.
 pub(crate) const OPTIONS: &[StoreOption<()>] = &[StoreOption {
@@ -61,7 +60,7 @@ impl Store for MemoryStore {
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
         let metric = Metric::new(Arc::clone(family), Arc::clone(key), Cells::in_memory(&family.definition));
-        Ok(Arc::new(metric.created_at(since_1970().as_millis() as u64)))
+        Ok(Arc::new(metric.created_now()))
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {

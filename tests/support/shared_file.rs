@@ -249,8 +249,13 @@ pub fn entry(bytes: &[u8], at: u64) -> (u64, u64) {
 
 /// Returns the word of an entry at `at`.
 pub fn entry_word(at: u64, payload: u64) -> u64 {
+    payload | check(payload, at) << 48
+}
+
+/// Returns the check of an entry with this payload at this place.
+pub fn check(payload: u64, at: u64) -> u64 {
     let mixed = payload ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    payload | (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 48 << 48
+    (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 48
 }
 
 /// Returns SipHash-2-4 of a family's offset and a key.

@@ -17,25 +17,36 @@ if TYPE_CHECKING:
     from pytheus.registry import Registry
 
 
-def make_wsgi_app(registry: Registry | None = None, *, include_others: bool | None = None) -> WsgiApp:
+def make_wsgi_app(
+    registry: Registry | None = None, *, include_others: bool | None = None, created_samples: bool = False
+) -> WsgiApp:
     """Returns a WSGI application that answers every GET with the metrics of a registry (by default
     `REGISTRY`).
 
     The scraper chooses the format (`Accept`), the compression (`Accept-Encoding: gzip`) and the metrics
     (`?name[]=http_requests_total&name[]=…`; by default all). If the store cannot be read, the answer is 503
     with the reason. `include_others`: see `generate_metrics`.
+
+    `created_samples` lets OpenMetrics show when each counter, summary and histogram began, as samples
+    `_created`. Prometheus stores these as series of their own.
     """
-    return wsgi_app(lambda accept, query: scrape.render(registry, accept, query, include_others))
+    return wsgi_app(
+        lambda accept, query: scrape.render(registry, accept, query, include_others, created_samples)
+    )
 
 
-def make_asgi_app(registry: Registry | None = None, *, include_others: bool | None = None) -> AsgiApp:
+def make_asgi_app(
+    registry: Registry | None = None, *, include_others: bool | None = None, created_samples: bool = False
+) -> AsgiApp:
     """Returns an ASGI application that answers every GET with the metrics of a registry (by default
     `REGISTRY`).
 
     Mount it: `app.mount("/metrics", make_asgi_app())`. It never blocks the event loop: the engine reads and
     renders in a thread of its own, without the GIL. Otherwise as `make_wsgi_app`.
     """
-    return asgi_app(lambda accept, query: scrape.render(registry, accept, query, include_others))
+    return asgi_app(
+        lambda accept, query: scrape.render(registry, accept, query, include_others, created_samples)
+    )
 
 
 def start_http_server(
@@ -43,6 +54,7 @@ def start_http_server(
     addr: str = "127.0.0.1",
     registry: Registry | None = None,
     allowed_hosts: Sequence[str] = (),
+    created_samples: bool = False,
 ) -> MetricsServer:
     """Serves the metrics of the loaded backend's store on `/metrics`, in a thread that never needs the GIL.
 
@@ -50,7 +62,8 @@ def start_http_server(
     is reachable from this machine only. The exporter shows all families of the store, those of other
     processes included, with the prefix of `registry` (by default `REGISTRY`). It cannot show custom
     collectors, which is logged. `allowed_hosts` are the host names by which clients may ask, without
-    ports (others get 421); without them every name will do.
+    ports (others get 421); without them every name will do. `created_samples`: see
+    `make_wsgi_app`.
 
     Raises `ConfigurationError` if no backend of this package is loaded, or for a wrong address or port;
     `UnavailableError` if the port is taken.
@@ -69,6 +82,6 @@ def start_http_server(
             ", ".join(custom),
         )
     try:
-        return MetricsServer(engine, port, addr, registry.prefix, allowed_hosts)
+        return MetricsServer(engine, port, addr, registry.prefix, allowed_hosts, created_samples)
     finally:
         _logging.deliver()

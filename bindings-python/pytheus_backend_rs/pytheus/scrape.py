@@ -54,7 +54,11 @@ def generate_metrics(registry: Registry | None = None, *, include_others: bool |
 
 
 def render(
-    registry: Registry | None, accept: str | None, query: bytes, include_others: bool | None
+    registry: Registry | None,
+    accept: str | None,
+    query: bytes,
+    include_others: bool | None,
+    created_samples: bool = False,
 ) -> Rendered:
     """Renders a registry for a scraper that sends this `Accept` header and this query."""
     registry, engine, include_others = _chosen(registry, include_others)
@@ -64,7 +68,9 @@ def render(
         return Rendered(PROMETHEUS_CONTENT_TYPE, _rendered_by_pytheus(registry).encode())
     try:
         families, foreign = _prepared(engine, registry)
-        return engine.render(families, foreign, accept, query, registry.prefix, include_others)
+        return engine.render(
+            families, foreign, accept, query, registry.prefix, include_others, created_samples
+        )
     finally:
         _logging.deliver()
 

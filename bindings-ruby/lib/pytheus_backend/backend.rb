@@ -60,13 +60,15 @@ module PytheusBackend
 
     # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the
     # scraper's Accept header, which decides on the format; `prefix` stands in front of each name. `query` is the
-    # query of the request: its parameters `name[]` select families.
-    def render(accept: nil, prefix: nil, query: nil)
+    # query of the request: its parameters `name[]` select families. `created_samples: true` lets OpenMetrics show
+    # when each counter, summary and histogram began.
+    def render(accept: nil, prefix: nil, query: nil, created_samples: false)
       texts = [accept, prefix, query].map { |text| Library.string(text) }
       options = Library::MetricsRenderOptions.new
       options[:size] = Library::MetricsRenderOptions.size
       options[:accept], options[:name_prefix], options[:query] = texts
       options[:formats] = Library::METRICS_FORMATS[:all]
+      options[:created_samples] = created_samples ? 1 : 0
       text = Library.handle(Library.create(:metrics_render, @handle, options), :metrics_text_free)
       bytes = Library.metrics_text_data(text).read_bytes(Library.metrics_text_length(text))
       content_type = Library.metrics_text_content_type(text)

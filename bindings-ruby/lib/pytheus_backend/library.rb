@@ -47,7 +47,8 @@ module PytheusBackend
 
     class MetricsRenderOptions < FFI::Struct
       layout size: :size_t, accept: :pointer, name_prefix: :pointer, families: :pointer, family_count: :size_t,
-             others: :int32, foreign: :pointer, formats: :int32, query: :pointer
+             others: :int32, foreign: :pointer, formats: :int32, query: :pointer,
+             created_samples: :int32
     end
 
     class MetricsSeries < FFI::Struct

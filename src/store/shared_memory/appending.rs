@@ -17,8 +17,8 @@ pub(super) fn write_behind(file: &SharedFile, end: u64, wanted: &Contents<'_>) -
     let mut offset = end;
     let left = SEGMENT_SIZE - offset % SEGMENT_SIZE;
     if left < u64::from(size) {
-        let padding = Contents { kind: KIND_PADDING, family: 0, cell_count: 0, text: "" };
-        padding.write(file, offset, left as u32)?;
+        let padding = Contents { kind: KIND_PADDING, family: 0, cell_count: 0, created: None, text: "" };
+        padding.write(file, offset, left as u32, 0)?;
         offset += left;
     }
     let end = offset + u64::from(size);
@@ -28,7 +28,7 @@ pub(super) fn write_behind(file: &SharedFile, end: u64, wanted: &Contents<'_>) -
     }
     // A writer that was killed may have left anything here, so the generation is written too.
     put(word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?, FIRST_GENERATION);
-    wanted.write(file, offset, size)?;
+    wanted.write(file, offset, size, FIRST_GENERATION)?;
     Ok((offset, end))
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn write_empty_index(header: &mut [u8]) {
 
 /// Returns 16 bits that depend on each bit of the payload and of the place.
 #[inline]
-fn check(payload: u64, at: u64) -> u64 {
+pub(super) fn check(payload: u64, at: u64) -> u64 {
     let mixed = payload ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> PAYLOAD_BITS
 }

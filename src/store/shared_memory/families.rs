@@ -71,7 +71,7 @@ pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<
         }
         let cells = cells(file.segment(record.offset)?, file, record)?;
         let family = &mut families[*index];
-        cells.read(family.push(key, None));
+        cells.read(family.push(key, record.created));
         if cells.is_live() {
             last = Some((index, key));
         } else {

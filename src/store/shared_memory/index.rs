@@ -289,7 +289,7 @@ impl<'file> Index<'file> {
         let spare = self.spare.get_mut(&contents.kind_and_size(size)).and_then(Vec::pop);
         let (offset, end) = match spare {
             Some(offset) => {
-                contents.write(self.file, offset, size)?;
+                contents.write(self.file, offset, size, 0)?;
                 (offset, self.end)
             }
             None => write_behind(self.file, self.end, contents)?,
@@ -550,7 +550,7 @@ fn buckets_of(hash: u64) -> [u64; 2] {
 /// Returns the contents of a table or a directory.
 fn index_record(kind: u32, cells: u64) -> Contents<'static> {
     debug_assert!(matches!(kind, KIND_TABLE | KIND_DIRECTORY));
-    Contents { kind, family: 0, cell_count: cells as usize, text: "" }
+    Contents { kind, family: 0, cell_count: cells as usize, created: None, text: "" }
 }
 
 /// Returns the place of the list of free records of this size.

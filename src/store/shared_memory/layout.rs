@@ -77,6 +77,9 @@ pub(crate) const RECORD_CHECKSUM_AT: u64 = 32;
 /// next record after a damaged one, and a writer checks the size of a free record.
 pub(crate) const PLACE_CHECKSUM_AT: u64 = 40;
 
+/// When a metric began ([`super::created`]), or 0.
+pub(crate) const CREATED_AT: u64 = 48;
+
 /// A record that fills the rest of a segment.
 pub(crate) const KIND_PADDING: u32 = 1;
 /// A metric family: its text is its name, a line feed, and its definition as JSON.

@@ -7,6 +7,7 @@
 
 mod appending;
 mod attached;
+mod created;
 mod creation;
 mod descriptor;
 pub(crate) mod entry;

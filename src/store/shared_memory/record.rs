@@ -7,16 +7,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::created;
 use super::errors::damaged;
 use super::file::SharedFile;
 use super::layout::{
-    COMMITTED_AT, FAMILY_AT, GENERATION_AT, HEADER_SIZE, KIND_AND_SIZE_AT, KIND_FAMILY, KIND_METRIC,
-    LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT, RECORD_HEADER_SIZE, SEGMENT_SIZE,
-    checksum, place_checksum, record_size, series_hash,
+    COMMITTED_AT, CREATED_AT, FAMILY_AT, GENERATION_AT, HEADER_SIZE, KIND_AND_SIZE_AT, KIND_FAMILY,
+    KIND_METRIC, LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT, RECORD_HEADER_SIZE,
+    SEGMENT_SIZE, checksum, place_checksum, record_size, series_hash,
 };
 use crate::cell::segment::{Segment, load};
 use crate::cell::shared::SharedCells;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::sample::Milliseconds;
 
 /// How often a record is read while it is given to other metrics, before it is left out.
 const READ_ATTEMPTS: usize = 16;
@@ -37,6 +39,8 @@ pub(super) struct Record {
     pub(super) kind: u32,
     pub(super) family: u64,
     pub(super) cell_count: u32,
+    /// When the metric began, if that is known.
+    pub(super) created: Option<Milliseconds>,
     pub(super) text: String,
 }
 
@@ -62,6 +66,8 @@ pub(super) struct Contents<'text> {
     pub(super) kind: u32,
     pub(super) family: u64,
     pub(super) cell_count: usize,
+    /// When the metric began, for a record that is written.
+    pub(super) created: Option<Milliseconds>,
     pub(super) text: &'text str,
 }
 
@@ -108,8 +114,9 @@ impl Contents<'_> {
         self.text.len() as u64 | (self.cell_count as u64) << 32
     }
 
-    /// Writes a record of `size` bytes at `offset`: all of it but its generation.
-    pub(super) fn write(&self, file: &SharedFile, offset: u64, size: u32) -> Result<()> {
+    /// Writes a record of `size` bytes at `offset`: all of it but its generation, which is to be `generation`
+    /// (any, if it means nothing).
+    pub(super) fn write(&self, file: &SharedFile, offset: u64, size: u32, generation: u64) -> Result<()> {
         let segment = file.writable_segment(offset)?;
         let set = |at: u64, value: u64| -> Result<()> {
             // Release (in `put`): a thread may still add to the cells of the record's last metric. It loads
@@ -121,7 +128,9 @@ impl Contents<'_> {
         set(PLACE_CHECKSUM_AT, place_checksum(self.kind_and_size(size), offset))?;
         set(FAMILY_AT, self.family)?;
         set(LENGTHS_AT, self.lengths())?;
-        set(RECORD_CHECKSUM_AT, self.checksum(size))?;
+        let checksum = self.checksum(size);
+        set(RECORD_CHECKSUM_AT, checksum)?;
+        set(CREATED_AT, created::encode(self.created, generation, checksum))?;
         let text_at = RECORD_HEADER_SIZE + self.cell_count as u64 * 8;
         for cell in (RECORD_HEADER_SIZE..text_at).step_by(8) {
             set(cell, 0)?;
@@ -190,6 +199,7 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
             return Ok(None);
         }
         let (family, lengths, sum) = (get(FAMILY_AT)?, get(LENGTHS_AT)?, get(RECORD_CHECKSUM_AT)?);
+        let created = created::decode(get(CREATED_AT)?, generation, sum);
         let (text_length, cell_count) = (lengths & 0xffff_ffff, lengths >> 32);
         let text_at = RECORD_HEADER_SIZE + cell_count * 8;
         let mut bytes = Vec::new();
@@ -213,6 +223,7 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
             kind,
             family,
             cell_count: cell_count as u32,
+            created,
             text,
         }));
     }

@@ -93,6 +93,7 @@ impl Records {
                 kind: wanted.kind,
                 family: wanted.family,
                 cell_count: wanted.cell_count as u32,
+                created: wanted.created,
                 text: wanted.text.to_owned(),
             })
         })
@@ -174,7 +175,7 @@ fn free(file: &SharedFile, index: &Index<'_>, record: &Record) -> Attempt<()> {
 fn reuse(file: &SharedFile, index: &Index<'_>, slot: u64, offset: u64, wanted: &Contents<'_>) -> Result<u64> {
     let generation = word(file, file.writable_segment(offset)?, offset, GENERATION_AT)?;
     let live = generation.load(Ordering::Acquire) | 1;
-    wanted.write(file, offset, wanted.size(file)?)?;
+    wanted.write(file, offset, wanted.size(file)?, live)?;
     index.set(slot, Entry::slot(offset, wanted.hash(file)))?;
     // Release (in `put`): a process that sees the new generation sees the record behind it. A writer that is
     // killed before this leaves the record free, and in hand.

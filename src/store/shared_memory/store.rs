@@ -15,12 +15,12 @@ use super::service_file::ServiceFile;
 use super::survey;
 use crate::cell::Cells;
 use crate::exposition::Selection;
-use crate::metric::Metric;
 use crate::metric::family::Family;
+use crate::metric::{Metric, now};
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::report::Report;
-use crate::model::sample::Snapshot;
+use crate::model::sample::{Milliseconds, Snapshot};
 use crate::process::fork::ForkGuard;
 use crate::store::Store;
 
@@ -81,15 +81,17 @@ impl SharedMemoryStore {
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let text = format!("{}\n{}", definition.name(), definition.to_json());
-        let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
+        let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, text: &text };
         records.find_or_append(&wanted, |records| known_family(records, definition))
     }
 
-    /// Returns the cells of the metric with the labels `key`. Appends its record if the file has none.
-    fn cells(&self, definition: &Definition, key: &str) -> Result<Cells> {
+    /// Returns the cells of the metric with the labels `key`. Appends its record if the file has none: a metric that
+    /// began at `created`, or now.
+    fn cells(&self, definition: &Definition, key: &str, created: Option<Milliseconds>) -> Result<Cells> {
         let mut records = self.lock();
         let family_record = self.family_record(&mut records, definition)?;
-        let wanted = metric_record(&family_record, definition, key);
+        let contents = metric_record(&family_record, definition, key);
+        let wanted = Contents { created: created.or_else(now), ..contents };
         let record = records.find_or_append(&wanted, |_| Ok(None))?;
         let segment = self.file.writable_segment(record.offset)?;
         Ok(Cells::Shared(cells(segment, &self.file, &record)?))
@@ -112,12 +114,12 @@ impl Store for SharedMemoryStore {
     }
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
-        let cells = self.cells(&family.definition, key)?;
+        let cells = self.cells(&family.definition, key, None)?;
         Ok(Arc::new(Metric::new(Arc::clone(family), Arc::clone(key), cells)))
     }
 
     fn cells_of(&self, metric: &Metric) -> Result<Cells> {
-        self.cells(&metric.family.definition, &metric.key)
+        self.cells(&metric.family.definition, &metric.key, metric.created())
     }
 
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
@@ -199,7 +201,7 @@ impl ForkGuard for MutexGuard<'_, Records> {
 
 fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str) -> Contents<'key> {
     let cell_count = definition.cell_count();
-    Contents { kind: KIND_METRIC, family: family.offset, cell_count, text: key }
+    Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, text: key }
 }
 
 /// Returns the record of the family of this name, if the file has one. Fails if that family is incompatible.

@@ -51,19 +51,26 @@ fn open(path: &Path) -> (Arc<SharedFile>, Records) {
 
 fn family(records: &mut Records, name: &str) -> Result<Record> {
     let text = format!("{name}\n{{\"type\":\"counter\",\"help\":\"\",\"labels\":[\"a\"]}}");
-    let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, text: &text };
+    let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, text: &text };
     records.find_or_append(&wanted, |_| Ok(None))
 }
 
 fn metric(records: &mut Records, family: &Record, value: &str) -> Result<Record> {
     let text = format!("{{\"a\":\"{value}\"}}");
-    let wanted = Contents { kind: KIND_METRIC, family: family.offset, cell_count: 1, text: &text };
+    let wanted =
+        Contents { kind: KIND_METRIC, family: family.offset, cell_count: 1, created: None, text: &text };
     records.find_or_append(&wanted, |_| Ok(None))
 }
 
 fn remove(records: &mut Records, family: &Record, value: &str) -> Result<bool> {
     let text = format!("{{\"a\":\"{value}\"}}");
-    records.remove(&Contents { kind: KIND_METRIC, family: family.offset, cell_count: 1, text: &text })
+    records.remove(&Contents {
+        kind: KIND_METRIC,
+        family: family.offset,
+        cell_count: 1,
+        created: None,
+        text: &text,
+    })
 }
 
 fn texts(file: &SharedFile) -> Vec<String> {

@@ -10,13 +10,14 @@ module PytheusBackend
     #   map("/metrics") { run PytheusBackend::Rack::Exporter.new(backend: BACKEND) }
     #
     # The format follows the scraper's Accept header, gzip its Accept-Encoding. Parameters `name[]` select metrics.
-    # A store that cannot be read is a 503 with the reason as text.
+    # A store that cannot be read is a 503 with the reason as text. `created_samples:` as for Backend#render.
     class Exporter
-      def initialize(app = nil, backend:, path: "/metrics", prefix: nil)
+      def initialize(app = nil, backend:, path: "/metrics", prefix: nil, created_samples: false)
         @app = app
         @backend = backend
         @path = path
         @prefix = prefix
+        @created_samples = created_samples
       end
 
       def call(env)
@@ -32,7 +33,8 @@ module PytheusBackend
       private
 
       def scrape(env)
-        exposition = @backend.render(accept: env["HTTP_ACCEPT"], prefix: @prefix, query: env["QUERY_STRING"])
+        exposition = @backend.render(accept: env["HTTP_ACCEPT"], prefix: @prefix, query: env["QUERY_STRING"],
+                                     created_samples: @created_samples)
         headers = { "content-type" => exposition.content_type, "vary" => "Accept, Accept-Encoding" }
         return respond(200, exposition.text, headers) if Library.metrics_accepts_gzip(env["HTTP_ACCEPT_ENCODING"]).zero?
 
