@@ -18,7 +18,7 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 
 .PHONY: help demo test test-long test-rust test-valkey test-servers test-c test-cinstall test-instructions \
 	test-python test-python-system test-python-pure test-ruby test-ruby-client test-examples test-sdist sanitize \
-	fuzz bench lint docs pages package wheel sizes check-targets install uninstall clean
+	fuzz bench bench-redis lint docs pages package wheel sizes check-targets install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -133,6 +133,11 @@ bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUIC
 	@status=0; $(VENV)/bin/python bench/run.py $(if $(QUICK),--quick) $(ARGS) || status=$$?; \
 		$(PYTHON) bench/readme_table.py; \
 		$(CARGO) bench --quiet --locked --bench exposition || status=$$?; exit $$status
+
+bench-redis: ## Measure what fleets of processes cost a Redis server, and write the tables of docs/scaling.md: five minutes.
+	@scripts/need cargo cc python redis-server
+	@$(MAKE) --silent $(VENV)/package.stamp
+	@$(VENV)/bin/python bench/redis_fleet.py $(ARGS)
 
 wheel: $(DIST)/wheel.stamp ## Build the Python wheel for many distributions, and the sdist, in build/dist.
 

@@ -5,6 +5,7 @@ Each ```python block is a program of its own; each ```c block compiles as the in
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -142,6 +143,20 @@ def test_the_costs_in_the_readme_are_the_results_of_the_benchmark() -> None:
         sys.path.pop(0)
     shown = section("README.md", readme_table.BEGIN, readme_table.END)
     assert shown == readme_table.table(), "run bench/readme_table.py"
+
+
+def test_the_tables_of_the_scaling_page_are_the_results_of_the_benchmark() -> None:
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        import scaling_page
+    finally:
+        sys.path.pop(0)
+    page = scaling_page.PAGE.read_text("utf-8")
+    tables = scaling_page.tables(json.loads(scaling_page.RESULTS.read_text("utf-8")))
+    assert page.count("<!-- table: ") == len(tables)
+    for name, table in tables.items():
+        shown = section("docs/scaling.md", scaling_page.begin(name), scaling_page.END)
+        assert shown == table, f"the table {name!r} is not that of the results: run bench/scaling_page.py"
 
 
 def test_every_statistic_is_documented() -> None:
