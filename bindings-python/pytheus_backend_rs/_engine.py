@@ -331,6 +331,8 @@ class Family:
         #: of them here remembers the number in `whole_at`, and need not look again until it grows.
         self.changes = 0
         self.whole_at: int | None = None
+        #: The labels of metrics as an adapter shows them, by their JSON.
+        self.labels_as_shown: dict[str, dict[str, str]] = {}
         options = ffi.new("MetricFamilyOptions *")
         # `options` only borrows: these must live until the call returns.
         name = ffi.new("char[]", definition.name.encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs import _logging
@@ -259,22 +259,61 @@ class _Collected:
 
 def _read(engine: Engine, collectors: list[Any]) -> dict[Any, list[Sample]]:
     """Reads the metrics of collectors wherever they count."""
-    readings = _plan(engine, collectors)
+    whole = _whole_families(engine, collectors)
+    readings = _plan(engine, [one for one in collectors if one not in whole])
+    if whole:
+        readings.setdefault(engine.store, _Reading(engine)).families.update(whole)
     _flush_others(engine)
     # The engine that was loaded last comes last, so its values replace those of the others.
-    series = [found for one in readings if one.engine is not engine for found in _try(one)]
-    series += [one.run() for one in readings if one.engine is engine]
+    series = [found for one in readings.values() if one.engine is not engine for found in _try(one)]
+    series += [one.run() for one in readings.values() if one.engine is engine]
     samples = {}
     for collector in collectors:
+        if collector in whole:
+            samples[collector] = _samples_of_family(collector, whole[collector], series[-1][collector])
+            continue
         known = {labels_json(labels): labels for labels in map(internals.labels_of, _complete(collector))}
         by_labels = {
-            one.labels: _samples_of_series(collector, one, known.get(one.labels))
+            one.labels: _samples_of_series(collector, [(one, _shown(known, one.labels))])
             for found in series
             for one in found.get(collector, ())
         }
         _add_local(by_labels, collector)
         samples[collector] = [sample for key in sorted(by_labels) for sample in by_labels[key]]
     return samples
+
+
+def _whole_families(engine: Engine, collectors: list[Any]) -> dict[Any, Family]:
+    """Returns the families of those collectors of which the engine, which is shared, has all metrics."""
+    whole: dict[Any, Family] = {}
+    if engine.is_shared:
+        for collector in collectors:
+            family = _family(engine, collector)
+            if family is not None and _has_all(engine, family, collector):
+                whole[collector] = family
+    return whole
+
+
+def _samples_of_family(
+    collector: _MetricCollector[Any], family: Family, series: list[Series]
+) -> list[Sample]:
+    """Returns the samples of a collector of which the engine has all metrics. The series are sorted.
+
+    The family keeps the labels of its metrics by their JSON, because making all the JSON takes long.
+    """
+    known = family.labels_as_shown
+    if any(one.labels not in known for one in series):
+        known = {labels_json(labels): labels for labels in map(internals.labels_of, _complete(collector))}
+        family.labels_as_shown = known
+    return _samples_of_series(collector, [(one, _shown(known, one.labels)) for one in series])
+
+
+def _shown(known: dict[str, dict[str, str]], labels: str) -> dict[str, str]:
+    """Returns labels in the order of this process, or, if it has no such metric, in that of their JSON."""
+    shown = known.get(labels)
+    if shown is None:
+        shown = known[labels] = json.loads(labels)
+    return shown
 
 
 class _Reading:
@@ -298,8 +337,8 @@ class _Reading:
         return series
 
 
-def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Reading]:
-    """Decides which engine is asked for which collectors.
+def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> dict[object, _Reading]:
+    """Decides which engine, by its store, is asked for which collectors.
 
     The engine that was loaded last is asked for all, because other processes may have counted there. Engines
     with the same store have the same values, so one of them is enough. Values in memory are read metric by
@@ -314,7 +353,7 @@ def _plan(engine: Engine, collectors: list[_MetricCollector[Any]]) -> list[_Read
                 engines.setdefault(other.store, other)
         for store, one in engines.items():
             readings.setdefault(store, _Reading(one)).want(collector)
-    return list(readings.values())
+    return readings
 
 
 def _flush_others(engine: Engine) -> None:
@@ -392,23 +431,23 @@ def _add_local(by_labels: dict[str, list[Sample]], collector: _MetricCollector[A
 
 
 def _samples_of_series(
-    collector: _MetricCollector[Any], series: Series, labels: Mapping[str, str] | None
+    collector: _MetricCollector[Any], series: list[tuple[Series, dict[str, str]]]
 ) -> list[Sample]:
-    """Returns the samples of one metric. `labels` are in the order of this process; None if it has no such
-    metric."""
+    """Returns the samples of metrics, given with the labels that are shown."""
     from pytheus.metrics import Sample
 
-    labels = json.loads(series.labels) if labels is None else labels
-    assert labels is not None
     type_ = str(collector.type_)
-    values = iter(series.values)
+    if type_ not in internals.OBSERVED_TYPES:
+        return [Sample("", dict(labels) or None, one.values[0]) for one, labels in series]
+    bounds = internals.bounds_as_shown(collector) if type_ == "histogram" else []
     samples = []
-    if type_ == "histogram":
-        for bound in internals.bounds_as_shown(collector):
-            samples.append(Sample("_bucket", {**labels, "le": bound}, next(values)))
-    suffixes = ("_count", "_sum") if type_ in internals.OBSERVED_TYPES else ("",)
-    for suffix in suffixes:
-        samples.append(Sample(suffix, dict(labels) or None, next(values)))
+    for one, labels in series:
+        samples += [
+            Sample("_bucket", {**labels, "le": bound}, value) for bound, value in zip(bounds, one.values)
+        ]
+        count, total = one.values[-2:]
+        samples.append(Sample("_count", dict(labels) or None, count))
+        samples.append(Sample("_sum", dict(labels) or None, total))
     return samples
 
 
