@@ -38,6 +38,9 @@ enum MetricType
   METRIC_TYPE_HISTOGRAM = 3,
   METRIC_TYPE_SUMMARY = 4,
   METRIC_TYPE_UNTYPED = 5,
+  METRIC_TYPE_INFO = 6,
+  METRIC_TYPE_STATE_SET = 7,
+  METRIC_TYPE_GAUGE_HISTOGRAM = 8,
 };
 typedef int32_t MetricType;
 
@@ -104,6 +107,8 @@ typedef struct {
   size_t bucket_count;
   const char *unit;
   int32_t names;
+  const char *const *states;
+  size_t state_count;
 } MetricFamilyOptions;
 
 typedef struct {
@@ -200,6 +205,14 @@ BackendStatus metric_family_new(const Backend *backend,
                                 MetricFamily **family,
                                 BackendError **error);
 
+BackendStatus metric_family_set_info(const MetricFamily *family,
+                                     const char *const *label_values,
+                                     size_t label_count,
+                                     const char *const *info_names,
+                                     const char *const *info_values,
+                                     size_t info_count,
+                                     BackendError **error);
+
 BackendStatus metric_family_clear(const MetricFamily *family, BackendError **error);
 
 void metric_family_free(MetricFamily *family);
@@ -224,6 +237,17 @@ BackendStatus metric_dec(const Metric *metric, double amount);
 BackendStatus metric_set(const Metric *metric, double value);
 
 BackendStatus metric_observe(const Metric *metric, double value);
+
+BackendStatus metric_unobserve(const Metric *metric, double value);
+
+BackendStatus metric_set_state(const Metric *metric, const char *state, int32_t is_on);
+
+BackendStatus metric_choose_state(const Metric *metric, const char *state);
+
+BackendStatus metric_get_state(const Metric *metric,
+                               const char *state,
+                               int32_t *is_on,
+                               BackendError **error);
 
 BackendStatus metric_get(const Metric *metric, double *value, BackendError **error);
 

@@ -251,6 +251,20 @@ enum MetricType
    * Behaves as a gauge, but tells Prometheus no type.
    */
   METRIC_TYPE_UNTYPED = 5,
+  /**
+   * Describes something by labels that the program sets, such as its version:
+   * `metric_family_set_info`.
+   */
+  METRIC_TYPE_INFO = 6,
+  /**
+   * Named states, each of which is on or off: `metric_set_state`, `metric_choose_state`.
+   */
+  METRIC_TYPE_STATE_SET = 7,
+  /**
+   * The distribution of what exists at present, such as the ages of waiting jobs:
+   * `metric_observe`, `metric_unobserve`.
+   */
+  METRIC_TYPE_GAUGE_HISTOGRAM = 8,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -474,8 +488,9 @@ typedef struct {
    */
   size_t label_count;
   /**
-   * `bucket_count` upper bounds of a histogram, finite and increasing; the bound `+Inf` is
-   * implied. NULL for the default: .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10.
+   * `bucket_count` upper bounds of a histogram or gauge histogram, finite and increasing; the
+   * bound `+Inf` is implied. NULL for the default: .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5,
+   * 10.
    */
   const double *buckets;
   /**
@@ -484,13 +499,23 @@ typedef struct {
   size_t bucket_count;
   /**
    * The unit, for example "seconds", or NULL for none. The name must end with it: `_seconds`,
-   * and `_seconds_total` for a counter.
+   * and `_seconds_total` for a counter. An info or state set has none.
    */
   const char *unit;
   /**
    * A MetricNames.
    */
   int32_t names;
+  /**
+   * `state_count` names of the states of a state set: 1 to 52, in an order that all processes
+   * declare. NULL for other types. The states are shown as values of a label that has the name
+   * of the family, so that name contains no `:`.
+   */
+  const char *const *states;
+  /**
+   * The number of states.
+   */
+  size_t state_count;
 } MetricFamilyOptions;
 
 /**
@@ -564,8 +589,9 @@ typedef struct {
    */
   const char *labels;
   /**
-   * Its sample values. Counter, gauge, untyped: the value. Summary: count, sum. Histogram: the
-   * cumulative buckets in the order of their bounds, `+Inf` last; then count, sum.
+   * Its sample values. Counter, gauge, untyped: the value. Summary: count, sum. Histogram, gauge
+   * histogram: the cumulative buckets in the order of their bounds, `+Inf` last; then count, sum.
+   * Info: 1. State set: 1 or 0 for each state in its declared order.
    */
   const double *values;
   /**
@@ -923,7 +949,7 @@ void backend_free(Backend *backend);
  * Declares a metric family and writes a handle to `*family`; free it with `metric_family_free`.
  * The strings are copied.
  *
- * BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, unit, type, lifetime or size is not
+ * BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, state, unit, type, lifetime or size is not
  * acceptable.
  * BACKEND_STATUS_CONFLICT: the name is declared already with another definition.
  */
@@ -931,6 +957,32 @@ BackendStatus metric_family_new(const Backend *backend,
                                 const MetricFamilyOptions *options,
                                 MetricFamily **family,
                                 BackendError **error);
+
+/**
+ * Sets labels of an info, which a scrape then shows with the value 1 in place of those that any
+ * process has set before:
+ *
+ *     const char *names[] = {"version", "compiler"};
+ *     const char *values[] = {"1.2", "gcc"};
+ *     metric_family_set_info(build, NULL, 0, names, values, 2, &error);
+ *
+ * `label_values` are those of the declared label names, in their order; each of their combinations
+ * has labels of its own. The names that are set need no declaration, and may be any text. Labels
+ * that are replaced stay in the store, out of sight, until `metric_family_clear`. It never waits
+ * for a server.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: there are no labels, a label name is declared, reserved, empty
+ * or given twice, the number of label values is not the declared one, a text is not UTF-8, or the
+ * lifetime of the family is METRIC_LIFETIME_HANDLE.
+ * BACKEND_STATUS_WRONG_TYPE: the family is no info.
+ */
+BackendStatus metric_family_set_info(const MetricFamily *family,
+                                     const char *const *label_values,
+                                     size_t label_count,
+                                     const char *const *info_names,
+                                     const char *const *info_values,
+                                     size_t info_count,
+                                     BackendError **error);
 
 /**
  * Removes all metrics of the family from the store, those of other processes too. Handles of its
@@ -1012,12 +1064,55 @@ BackendStatus metric_dec(const Metric *metric, double amount);
 BackendStatus metric_set(const Metric *metric, double value);
 
 /**
- * Counts `value` in a histogram or summary; NaN counts in the bucket `+Inf`. It never waits for a
- * store.
+ * Counts `value` in a histogram, summary or gauge histogram; NaN counts in the bucket `+Inf`. It
+ * never waits for a store.
  *
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  */
 BackendStatus metric_observe(const Metric *metric, double value);
+
+/**
+ * Takes an observation of `value` out of a gauge histogram again: what it describes has ended. It
+ * never waits for a store. Values that were not observed before make the shown counts too small,
+ * but not smaller than 0.
+ *
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+ */
+BackendStatus metric_unobserve(const Metric *metric, double value);
+
+/**
+ * Switches one state of a state set on (`is_on` is not 0) or off (0); the others stay as they are.
+ * It never waits for a store. In memory and in shared memory, processes that switch different
+ * states at the same time lose nothing. On a server, the states as this process knows them replace
+ * all that is there, and the last process wins.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+ * BACKEND_STATUS_NULL_POINTER: `metric` or `state` is NULL.
+ */
+BackendStatus metric_set_state(const Metric *metric, const char *state, int32_t is_on);
+
+/**
+ * Switches one state of a state set on and all others off: for states that exclude each other. It
+ * never waits for a store.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+ * BACKEND_STATUS_NULL_POINTER: `metric` or `state` is NULL.
+ */
+BackendStatus metric_choose_state(const Metric *metric, const char *state);
+
+/**
+ * Writes 1 to `*is_on` if the state of the state set is on in the store, otherwise 0. Otherwise it
+ * is like `metric_get`.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+ */
+BackendStatus metric_get_state(const Metric *metric,
+                               const char *state,
+                               int32_t *is_on,
+                               BackendError **error);
 
 /**
  * Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
@@ -1030,24 +1125,24 @@ BackendStatus metric_observe(const Metric *metric, double value);
 BackendStatus metric_get(const Metric *metric, double *value, BackendError **error);
 
 /**
- * Writes the sum of the observations of a histogram or summary to `*value`. Otherwise it is like
- * `metric_get`.
+ * Writes the sum of the observations of a histogram, summary or gauge histogram to `*value`.
+ * Otherwise it is like `metric_get`.
  *
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  */
 BackendStatus metric_get_sum(const Metric *metric, double *value, BackendError **error);
 
 /**
- * Writes the number of observations of a histogram or summary to `*value`. Otherwise it is like
- * `metric_get`.
+ * Writes the number of observations of a histogram, summary or gauge histogram to `*value`.
+ * Otherwise it is like `metric_get`.
  *
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  */
 BackendStatus metric_get_count(const Metric *metric, double *value, BackendError **error);
 
 /**
- * Writes the cumulative count of the histogram bucket with this upper bound, `INFINITY` for the
- * last one, to `*value`. Otherwise it is like `metric_get`.
+ * Writes the cumulative count of the bucket with this upper bound, `INFINITY` for the last one, of
+ * a histogram or gauge histogram to `*value`. Otherwise it is like `metric_get`.
  *
  * BACKEND_STATUS_NOT_FOUND: the histogram has no such bucket.
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
@@ -1061,7 +1156,8 @@ BackendStatus metric_get_bucket(const Metric *metric,
  * Removes the metric with these label values from the store. Handles of it stay valid, but what
  * they count no longer reaches the store; `metric_new` makes a new metric. On a server, another
  * process that counts with the metric brings it back; in a shared file, other processes must call
- * `metric_new` again. It never waits for a server.
+ * `metric_new` again. Of an info, it removes all labels that this process has set for these label
+ * values. It never waits for a server.
  *
  * BACKEND_STATUS_NOT_FOUND: the store has no such metric; on a server: this process has none.
  * BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not

@@ -30,6 +30,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <initializer_list>
 #include <memory>
 #include <stdexcept>
@@ -100,15 +101,19 @@ Handle<T> make(Call &&call) {
 /** NUL-terminated copies of some texts, as C takes them. */
 class Texts {
  public:
-  explicit Texts(std::initializer_list<std::string_view> texts)
-      : owned_(texts.begin(), texts.end()) {
-    for (const auto &text : owned_) pointers_.push_back(text.c_str());
+  Texts() = default;
+  explicit Texts(std::initializer_list<std::string_view> texts) {
+    for (const auto &text : texts) add(text);
   }
+  Texts(const Texts &) = delete;
+  Texts &operator=(const Texts &) = delete;
+  void add(std::string_view text) { pointers_.push_back(owned_.emplace_back(text).c_str()); }
   const char *const *data() const noexcept { return pointers_.data(); }
   std::size_t size() const noexcept { return pointers_.size(); }
 
  private:
-  std::vector<std::string> owned_;
+  /** Not a vector: the texts must stay where they are. */
+  std::deque<std::string> owned_;
   std::vector<const char *> pointers_;
 };
 
@@ -200,6 +205,38 @@ class Histogram : public Summary {
   }
 };
 
+/** A gauge histogram: a histogram of what exists at present. */
+class GaugeHistogram : public Histogram {
+ public:
+  /** Takes a handle over. */
+  explicit GaugeHistogram(detail::Handle<::Metric> handle) : Histogram(std::move(handle)) {}
+  /** Takes an observation of `value` out again. */
+  void unobserve(double value) { detail::check_status(metric_unobserve(get_handle(), value)); }
+};
+
+/** A state set: named states, each of which is on or off. */
+class StateSet : public Metric {
+ public:
+  /** Takes a handle over. */
+  explicit StateSet(detail::Handle<::Metric> handle) : Metric(std::move(handle)) {}
+  /** Switches one state on or off. Throws if there is no such state. */
+  void set(const std::string &state, bool is_on = true) {
+    detail::check_status(metric_set_state(get_handle(), state.c_str(), is_on ? 1 : 0));
+  }
+  /** Switches one state on and all others off. Throws if there is no such state. */
+  void choose(const std::string &state) {
+    detail::check_status(metric_choose_state(get_handle(), state.c_str()));
+  }
+  /** Returns whether the state is on in the store. */
+  bool is_on(const std::string &state) const {
+    std::int32_t is_on = 0;
+    detail::check([&](::BackendError **error) {
+      return metric_get_state(get_handle(), state.c_str(), &is_on, error);
+    });
+    return is_on != 0;
+  }
+};
+
 /**
  * Observes how many seconds it has lived when it is destroyed. The summary or histogram must live
  * longer.
@@ -257,6 +294,39 @@ class Family {
   detail::Handle<::MetricFamily> handle_;
 };
 
+/** A family of infos: labels that describe something, such as the version of the program. */
+class Info {
+ public:
+  /** Takes a handle over. */
+  explicit Info(detail::Handle<::MetricFamily> handle) : handle_(std::move(handle)) {}
+
+  /** Sets names and values of labels, for these values of the declared label names. */
+  void set(std::initializer_list<std::pair<std::string_view, std::string_view>> labels,
+           std::initializer_list<std::string_view> label_values = {}) {
+    const detail::Texts declared(label_values);
+    detail::Texts names, values;
+    for (const auto &label : labels) {
+      names.add(label.first);
+      values.add(label.second);
+    }
+    detail::check([&](::BackendError **error) {
+      return metric_family_set_info(get_handle(), declared.data(), declared.size(), names.data(),
+                                    values.data(), names.size(), error);
+    });
+  }
+
+  /** Removes all labels that were set from the store. */
+  void clear() {
+    detail::check([&](::BackendError **error) { return metric_family_clear(get_handle(), error); });
+  }
+
+  /** Returns the handle for the C functions. It lives as long as this object. */
+  ::MetricFamily *get_handle() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Handle<::MetricFamily> handle_;
+};
+
 /** The text of a scrape, and the value for the HTTP header `Content-Type`. */
 struct Text {
   /** The text. */
@@ -291,23 +361,43 @@ class Backend {
   /** Declares a family of counters. */
   Family<Counter> counter(const std::string &name, const std::string &help,
                           std::initializer_list<std::string_view> label_names = {}) {
-    return declare<Counter>(METRIC_TYPE_COUNTER, name, help, label_names, {});
+    return Family<Counter>(declare(METRIC_TYPE_COUNTER, name, help, label_names, {}));
   }
   /** Declares a family of gauges. */
   Family<Gauge> gauge(const std::string &name, const std::string &help,
                       std::initializer_list<std::string_view> label_names = {}) {
-    return declare<Gauge>(METRIC_TYPE_GAUGE, name, help, label_names, {});
+    return Family<Gauge>(declare(METRIC_TYPE_GAUGE, name, help, label_names, {}));
   }
   /** Declares a family of summaries. */
   Family<Summary> summary(const std::string &name, const std::string &help,
                           std::initializer_list<std::string_view> label_names = {}) {
-    return declare<Summary>(METRIC_TYPE_SUMMARY, name, help, label_names, {});
+    return Family<Summary>(declare(METRIC_TYPE_SUMMARY, name, help, label_names, {}));
   }
   /** Declares a family of histograms. No buckets: the default ones of MetricFamilyOptions. */
   Family<Histogram> histogram(const std::string &name, const std::string &help,
                               std::initializer_list<std::string_view> label_names = {},
                               const std::vector<double> &buckets = {}) {
-    return declare<Histogram>(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets);
+    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets));
+  }
+
+  /** Declares a family of gauge histograms. No buckets: the default ones of MetricFamilyOptions. */
+  Family<GaugeHistogram> gauge_histogram(const std::string &name, const std::string &help,
+                                         std::initializer_list<std::string_view> label_names = {},
+                                         const std::vector<double> &buckets = {}) {
+    return Family<GaugeHistogram>(
+        declare(METRIC_TYPE_GAUGE_HISTOGRAM, name, help, label_names, buckets));
+  }
+  /** Declares a family of state sets. */
+  Family<StateSet> state_set(const std::string &name, const std::string &help,
+                             std::initializer_list<std::string_view> states,
+                             std::initializer_list<std::string_view> label_names = {}) {
+    return Family<StateSet>(
+        declare(METRIC_TYPE_STATE_SET, name, help, label_names, {}, states));
+  }
+  /** Declares a family of infos. */
+  Info info(const std::string &name, const std::string &help,
+            std::initializer_list<std::string_view> label_names = {}) {
+    return Info(declare(METRIC_TYPE_INFO, name, help, label_names, {}));
   }
 
   /** Renders all families, or those that the parameters `name[]` of an HTTP query name, in the format that an
@@ -350,11 +440,12 @@ class Backend {
   ::Backend *get_handle() const noexcept { return handle_.get(); }
 
  private:
-  template <class M>
-  Family<M> declare(MetricType type, const std::string &name, const std::string &help,
-                    std::initializer_list<std::string_view> label_names,
-                    const std::vector<double> &buckets) {
-    const detail::Texts names(label_names);
+  detail::Handle<::MetricFamily> declare(MetricType type, const std::string &name,
+                                         const std::string &help,
+                                         std::initializer_list<std::string_view> label_names,
+                                         const std::vector<double> &buckets,
+                                         std::initializer_list<std::string_view> state_names = {}) {
+    const detail::Texts names(label_names), states(state_names);
     MetricFamilyOptions options = {};
     options.size = sizeof options;
     options.name = name.c_str();
@@ -364,9 +455,11 @@ class Backend {
     options.label_count = names.size();
     options.buckets = buckets.empty() ? nullptr : buckets.data();
     options.bucket_count = buckets.size();
-    return Family<M>(detail::make<::MetricFamily>([&](auto **family, auto **error) {
+    options.states = states.data();
+    options.state_count = states.size();
+    return detail::make<::MetricFamily>([&](auto **family, auto **error) {
       return metric_family_new(get_handle(), &options, family, error);
-    }));
+    });
   }
 
   detail::Handle<::Backend> handle_;

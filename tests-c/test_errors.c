@@ -270,7 +270,7 @@ static void an_invalid_definition_is_refused_with_its_reason(void) {
 
 static void an_unknown_enum_value_is_invalid(void) {
   Backend *backend = open_backend("memory:");
-  const int32_t bad_types[] = {0, -1, 6, INT32_MAX, INT32_MIN};
+  const int32_t bad_types[] = {0, -1, 9, INT32_MAX, INT32_MIN};
   for (size_t index = 0; index < sizeof bad_types / sizeof *bad_types; index++) {
     MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "fine");
     options.metric_type = bad_types[index];

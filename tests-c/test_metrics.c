@@ -230,6 +230,104 @@ static void a_snapshot_walks_series_by_family_and_labels(void) {
   backend_free(backend);
 }
 
+static void an_info_shows_the_labels_that_were_set_last(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_INFO, "server");
+  const char *values[] = {"GET"};
+  const char *info_names[] = {"version", "commit"};
+  const char *info_values[] = {"1", "a\"b"};
+  CHECK_OK(metric_family_set_info(family, values, 1, info_names, info_values, 1, &error));
+  CHECK_OK(metric_family_set_info(family, values, 1, info_names, info_values, 2, &error));
+  CHECK_SCRAPE("# HELP server_info Help.\n"
+               "# TYPE server_info gauge\n"
+               "server_info{commit=\"a\\\"b\",method=\"GET\",version=\"1\"} 1\n",
+               backend);
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "at least one label",
+              metric_family_set_info(family, values, 1, NULL, NULL, 0, &error));
+  const char *declared[] = {"method"};
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "\"method\" is declared",
+              metric_family_set_info(family, values, 1, declared, info_values, 1, &error));
+  Metric *metric = NULL;
+  CHECK_ERROR(BACKEND_STATUS_WRONG_TYPE, "set_info", metric_new(family, values, 1, &metric, &error));
+  CHECK_OK(metric_remove(family, values, 1, &error));
+  CHECK_SCRAPE("# HELP server_info Help.\n# TYPE server_info gauge\n", backend);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void a_state_set_has_its_declared_states(void) {
+  Backend *backend = open_backend("memory:");
+  const char *states[] = {"idle", "busy"};
+  MetricFamilyOptions options = options_for(METRIC_TYPE_STATE_SET, "job");
+  MetricFamily *family = NULL;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "1 to 52 states",
+              metric_family_new(backend, &options, &family, &error));
+  options.states = states;
+  options.state_count = 2;
+  family = declare(backend, &options);
+  Metric *metric = make_metric(family, NULL);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_set_state(metric, "idle", 1));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_set_state(metric, "busy", 1));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_set_state(metric, "idle", 0));
+  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_set_state(metric, "none", 1));
+  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_choose_state(metric, "\xff"));
+  CHECK_STATUS(BACKEND_STATUS_WRONG_TYPE, metric_set(metric, 1));
+  int32_t is_on = -1;
+  CHECK_OK(metric_get_state(metric, "busy", &is_on, &error));
+  CHECK_NUMBER(1, is_on);
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "expected one of idle, busy",
+              metric_get_state(metric, "none", &is_on, &error));
+  CHECK_SCRAPE("# HELP job Help.\n"
+               "# TYPE job gauge\n"
+               "job{job=\"idle\"} 0\n"
+               "job{job=\"busy\"} 1\n",
+               backend);
+  MetricsSnapshot *snapshot = NULL;
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_choose_state(metric, "idle"));
+  CHECK_OK(metrics_snapshot_new(backend, NULL, 0, &snapshot, &error));
+  check_series(snapshot, 0, "job", "{}", (double[]){1, 0}, 2);
+  metrics_snapshot_free(snapshot);
+  options.metric_type = METRIC_TYPE_GAUGE;
+  options.name = "other";
+  MetricFamily *none = NULL;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "takes no states",
+              metric_family_new(backend, &options, &none, &error));
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void a_gauge_histogram_takes_observations_back(void) {
+  Backend *backend = open_backend("memory:");
+  const double bounds[] = {1};
+  MetricFamilyOptions options = options_for(METRIC_TYPE_GAUGE_HISTOGRAM, "ages");
+  options.buckets = bounds;
+  options.bucket_count = 1;
+  MetricFamily *family = declare(backend, &options);
+  Metric *metric = make_metric(family, NULL);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metric, 0.5));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metric, 8));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_unobserve(metric, 0.5));
+  double value = -1;
+  CHECK_OK(metric_get_count(metric, &value, &error));
+  CHECK_NUMBER(1, value);
+  CHECK_OK(metric_get_sum(metric, &value, &error));
+  CHECK_NUMBER(8, value);
+  CHECK_OK(metric_get_bucket(metric, 1, &value, &error));
+  CHECK_NUMBER(0, value);
+  CHECK_SCRAPE("# HELP ages Help.\n"
+               "# TYPE ages histogram\n"
+               "ages_bucket{le=\"1\"} 0\n"
+               "ages_bucket{le=\"+Inf\"} 1\n"
+               "ages_sum 8\n"
+               "ages_count 1\n",
+               backend);
+  CHECK_STATUS(BACKEND_STATUS_WRONG_TYPE, metric_set(metric, 1));
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
 static void a_snapshot_outlives_its_backend(void) {
   Backend *backend = open_backend("memory:");
   MetricFamily *family = declare_plain(backend, METRIC_TYPE_GAUGE, "size");
@@ -281,6 +379,9 @@ int main(void) {
   CHECK_RUN(removed_and_cleared_metrics_are_gone);
   CHECK_RUN(handles_outlive_their_backend);
   CHECK_RUN(a_snapshot_walks_series_by_family_and_labels);
+  CHECK_RUN(an_info_shows_the_labels_that_were_set_last);
+  CHECK_RUN(a_state_set_has_its_declared_states);
+  CHECK_RUN(a_gauge_histogram_takes_observations_back);
   CHECK_RUN(a_snapshot_outlives_its_backend);
   CHECK_RUN(ten_thousand_backends_leave_no_memory_behind);
   return check_result();

@@ -53,6 +53,28 @@ void every_type_counts() {
   check(backend.render("", "name[]=nothing").text.empty(), "a query selects families");
 }
 
+void infos_state_sets_and_gauge_histograms() {
+  pytheus::Backend backend("memory:");
+  pytheus::Info build = backend.info("build", "Build.", {"part"});
+  build.set({{"version", "1"}}, {"core"});
+  build.set({{"version", "2"}, {"commit", "a"}}, {"core"});
+  pytheus::StateSet job = backend.state_set("job", "Job.", {"idle", "busy"}).with();
+  job.set("idle");
+  job.choose("busy");
+  check(job.is_on("busy") && !job.is_on("idle"), "a state is chosen");
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "", [&] { job.set("none"); });
+  pytheus::GaugeHistogram ages = backend.gauge_histogram("ages", "Ages.", {}, {1}).with();
+  ages.observe(0.5);
+  ages.observe(7);
+  ages.unobserve(0.5);
+  check(ages.bucket(1) == 0 && ages.count() == 1 && ages.sum() == 7, "an observation is taken out");
+  const std::string text = backend.render().text;
+  check(text.find("build_info{commit=\"a\",part=\"core\",version=\"2\"} 1\n") != std::string::npos, text);
+  check(text.find("version=\"1\"") == std::string::npos, text);
+  build.clear();
+  check(backend.render().text.find("build_info{") == std::string::npos, "an info is cleared");
+}
+
 void a_timer_observes_its_lifetime() {
   pytheus::Backend backend("memory:");
   pytheus::Histogram seconds = backend.histogram("seconds", "Time.").with();
@@ -110,6 +132,7 @@ void a_server_stops_with_its_object() {
 
 int main() {
   every_type_counts();
+  infos_state_sets_and_gauge_histograms();
   a_timer_observes_its_lifetime();
   failures_are_exceptions();
   handles_move_and_die_in_any_order();

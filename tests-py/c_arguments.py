@@ -80,12 +80,15 @@ def struct(kind: str, **fields: Any) -> Any:
 
 def family(backend: Any, metric_type: int, *labels: bytes) -> Any:
     name = text(b"family_%d_total" % len(kept))
+    states = [b"state"] if metric_type == lib.METRIC_TYPE_STATE_SET else []
     options = struct(
         "MetricFamilyOptions",
         name=name,
         metric_type=metric_type,
         label_names=texts(*labels),
         label_count=len(labels),
+        states=texts(*states),
+        state_count=len(states),
     )
     return made("MetricFamily", lib.metric_family_new, backend, options)
 
@@ -93,6 +96,10 @@ def family(backend: Any, metric_type: int, *labels: bytes) -> Any:
 def metric_type_for(function: str) -> int:
     if function in ("metric_observe", "metric_get_sum", "metric_get_count", "metric_get_bucket"):
         return int(lib.METRIC_TYPE_HISTOGRAM)
+    if function == "metric_unobserve":
+        return int(lib.METRIC_TYPE_GAUGE_HISTOGRAM)
+    if function.endswith("_state"):
+        return int(lib.METRIC_TYPE_STATE_SET)
     return int(lib.METRIC_TYPE_COUNTER if function.startswith("metric_inc") else lib.METRIC_TYPE_GAUGE)
 
 
@@ -112,7 +119,8 @@ def handle(kind: str, function: str) -> Any:
     if kind == "Backend":
         return backend
     if kind == "MetricFamily":
-        return family(backend, lib.METRIC_TYPE_GAUGE, b"label")
+        type_ = lib.METRIC_TYPE_INFO if function == "metric_family_set_info" else lib.METRIC_TYPE_GAUGE
+        return family(backend, type_, b"label")
     if kind == "Metric":
         return made("Metric", lib.metric_new, family(backend, metric_type_for(function)), ffi.NULL, 0)
     maker = {"MetricsText": lib.metrics_render, "MetricsServer": lib.metrics_serve}
@@ -136,6 +144,10 @@ def valid(function: Function, parameter: Variable) -> Any:
         "url": b"memory:",
         "label_values": texts(b"value"),
         "label_count": 1,
+        "info_names": texts(b"name"),
+        "info_values": texts(b"value"),
+        "info_count": 1,
+        "state": text(b"state"),
         "families": ffi.NULL,
         "family_count": 0,
         "max_level": lib.BACKEND_LOG_LEVEL_ERROR,
@@ -144,6 +156,7 @@ def valid(function: Function, parameter: Variable) -> Any:
         "accept_encoding": ffi.NULL,
         "timeout_seconds": 0.0,
         "status": 0,
+        "is_on": keep(ffi.new("int32_t *", UNTOUCHED)) if kind == "int32_t*" else 1,
     }
     if parameter.name in by_name:
         return by_name[parameter.name]
@@ -165,7 +178,11 @@ def valid(function: Function, parameter: Variable) -> Any:
 
 #: The first field that a later version has added to a struct. A program that was compiled with an earlier version
 #: gives the size without it, which is valid.
-FIRST_ADDED = {"MetricsRenderOptions": "formats", "MetricsServeOptions": "created_samples"}
+FIRST_ADDED = {
+    "MetricsRenderOptions": "formats",
+    "MetricsServeOptions": "created_samples",
+    "MetricFamilyOptions": "states",
+}
 
 
 #: The fields that must be refused in each struct.
@@ -179,7 +196,7 @@ def invalid_fields(kind: str) -> Iterator[tuple[str, Any, int]]:
         if field.type == "const char *" and field.name not in ("accept", "query"):
             yield field.name, text(b"\xff"), INVALID
         if field.name in ("metric_type", "lifetime", "names", "others", "created_samples"):
-            for number in (-1, 6, 2**31 - 1, -(2**31)):
+            for number in (-1, 9, 2**31 - 1, -(2**31)):
                 yield field.name, number, INVALID
         if field.type == "double" and field.name != "value":
             for amount in (-1.0, float("nan"), float("inf"), 1e300):
@@ -203,7 +220,9 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
                 continue
             options = options_for(kind)
             setattr(options, field, value)
-            part = {"label_count": "label_names", "bucket_count": "buckets"}.get(field, field)
+            part = {"label_count": "label_names", "bucket_count": "buckets", "state_count": "states"}.get(
+                field, field
+            )
             yield Invalid(name, options, part, status)
     if kind == "BackendStatistics":
         for size in (0, 8, 2**20, 2**64 - 1):
@@ -220,6 +239,15 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
         for count in (2**63, 2**64 - 1):
             yield Invalid(name, count, "label_values", INVALID)
         yield Invalid(name, 0, "labels", INVALID)
+    if name in ("info_names", "info_values"):
+        yield Invalid(name, texts(b"\xff"), f"{name}[0]", INVALID)
+        yield Invalid(name, keep(ffi.new("char *[1]")), f"{name}[0]", NULL_POINTER)
+    if name == "info_count":
+        yield Invalid(name, 2**63, "info_names", INVALID)
+        yield Invalid(name, 0, "label", INVALID)
+    if name == "state":
+        for state in (b"none", b""):
+            yield Invalid(name, state, "none" if state else "", INVALID)
     if name == "families":
         yield Invalid(name, keep(ffi.new("MetricFamily *[1]")), "families[0]", NULL_POINTER)
     if name == "timeout_seconds":

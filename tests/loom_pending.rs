@@ -146,7 +146,13 @@ mod metric_type {
         Counter,
         Gauge,
         Histogram,
-        Untyped,
+        StateSet,
+    }
+
+    impl MetricType {
+        pub(crate) fn is_set(self) -> bool {
+            matches!(self, Self::Gauge | Self::StateSet)
+        }
     }
 }
 

@@ -167,6 +167,35 @@ fn each_type_has_its_number_and_message() {
 }
 
 #[test]
+fn an_info_and_a_state_set_are_gauges_and_a_gauge_histogram_has_its_own_number() {
+    let backend = memory();
+    declare(&backend, "a", MetricType::Info, &[]).set_info(&[], &[("version", "1")]).unwrap();
+    let definition = Definition::state_set(NameRule::Legacy, "b", "", &["x"], &["on", "off"]).unwrap();
+    let states = backend.declare(definition, &["x"], Lifetime::Backend).unwrap();
+    states.metric(&["1"]).unwrap().set_state("off", true).unwrap();
+    let ages = declare_with_buckets(&backend, "c", MetricType::GaugeHistogram, &[], &[0.5]);
+    let ages = ages.metric(&[]).unwrap();
+    ages.observe(1.5).unwrap();
+    ages.observe(0.25).unwrap();
+    ages.unobserve(0.25).unwrap();
+    ages.unobserve(0.25).unwrap();
+    let families = rendered(&backend, "", &[]);
+    let described: Vec<_> = families
+        .iter()
+        .map(|family| (family.name.as_deref().unwrap(), family.metric_type.unwrap()))
+        .collect();
+    assert_eq!(described, [("a_info", 1), ("b", 1), ("c", 5)]);
+    let info = &families[0].metrics[0];
+    assert_eq!((labels(info), info.gauge), (vec![("version", "1")], value(1.0)));
+    let states: Vec<_> = families[1].metrics.iter().map(|metric| (labels(metric), metric.gauge)).collect();
+    let state = |name, is_on| (vec![("x", "1"), ("b", name)], value(is_on));
+    assert_eq!(states, [state("on", 0.0), state("off", 1.0)]);
+    let expected = buckets(&[(0.5, 0), (f64::INFINITY, 1)]);
+    let histogram = Histogram { count: Some(1), sum: Some(1.25), buckets: expected };
+    assert_eq!(families[2].metrics[0].histogram, Some(histogram));
+}
+
+#[test]
 fn labels_and_help_are_not_escaped() {
     let backend = memory();
     let definition = Definition::new("m", "a \\ \"b\"\nc", MetricType::Gauge, &["a", "b"], &[]).unwrap();

@@ -26,7 +26,7 @@ fn series(snapshot: &Snapshot) -> Vec<(String, String, Vec<f64>)> {
     for family in &snapshot.families {
         for one in family.series() {
             let name = family.definition.name().to_owned();
-            all.push((name, format!("{:?}", one.labels()), one.values(family.definition.metric_type())));
+            all.push((name, format!("{:?}", one.labels()), one.values(&family.definition)));
         }
     }
     all

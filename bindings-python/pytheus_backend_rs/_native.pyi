@@ -40,6 +40,8 @@ class MetricFamilyOptions:
     bucket_count: int
     unit: Pointer[bytes]
     names: int
+    states: Pointer[Pointer[bytes]]
+    state_count: int
 
 class MetricsRenderOptions:
     size: int
@@ -127,6 +129,9 @@ class Lib:
     METRIC_TYPE_HISTOGRAM: int
     METRIC_TYPE_SUMMARY: int
     METRIC_TYPE_UNTYPED: int
+    METRIC_TYPE_INFO: int
+    METRIC_TYPE_STATE_SET: int
+    METRIC_TYPE_GAUGE_HISTOGRAM: int
     METRIC_LIFETIME_BACKEND: int
     METRIC_LIFETIME_HANDLE: int
     METRIC_NAMES_LEGACY: int
@@ -167,6 +172,17 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def metric_family_set_info(
+        self,
+        family: MetricFamily,
+        label_values: Pointer[Pointer[bytes]],
+        label_count: int,
+        info_names: Pointer[Pointer[bytes]],
+        info_values: Pointer[Pointer[bytes]],
+        info_count: int,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def metric_family_clear(self, family: MetricFamily, error: Pointer[BackendError], /) -> int: ...
     def metric_family_free(self, family: MetricFamily, /) -> None: ...
     def metric_new(
@@ -191,6 +207,17 @@ class Lib:
     def metric_dec(self, metric: Metric, amount: float, /) -> int: ...
     def metric_set(self, metric: Metric, value: float, /) -> int: ...
     def metric_observe(self, metric: Metric, value: float, /) -> int: ...
+    def metric_unobserve(self, metric: Metric, value: float, /) -> int: ...
+    def metric_set_state(self, metric: Metric, state: bytes | Pointer[bytes], is_on: int, /) -> int: ...
+    def metric_choose_state(self, metric: Metric, state: bytes | Pointer[bytes], /) -> int: ...
+    def metric_get_state(
+        self,
+        metric: Metric,
+        state: bytes | Pointer[bytes],
+        is_on: Pointer[int],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def metric_get(self, metric: Metric, value: Pointer[float], error: Pointer[BackendError], /) -> int: ...
     def metric_get_sum(
         self,

@@ -3,6 +3,65 @@
 RSpec.describe "Metrics" do
   let(:backend) { PytheusBackend.open("memory:") }
 
+  describe PytheusBackend::GaugeHistogram do
+    it "takes observations out again, and shows nothing below 0" do
+      ages = backend.gauge_histogram("age_seconds", "Ages.", labels: [:queue], unit: "seconds", buckets: [1, 10])
+      [0.5, 5, 50].each { |age| ages.observe(age, labels: { queue: "mail" }) }
+      ages.unobserve(5, labels: { queue: "mail" })
+      expect(ages.count(labels: { queue: "mail" })).to eq 2
+      expect(ages.values.values).to eq [{ buckets: { 1.0 => 1.0, 10.0 => 1.0, Float::INFINITY => 2.0 }, count: 2.0,
+                                         sum: 50.5 }]
+      text = backend.render(accept: "application/openmetrics-text;version=1.0.0").text
+      expect(text).to include "# TYPE age_seconds gaugehistogram\n# UNIT age_seconds seconds\n"
+      expect(text).to include %(age_seconds_gcount{queue="mail"} 2\n)
+      2.times { ages.unobserve(0.5, labels: { queue: "mail" }) }
+      expect(ages.bucket(1, labels: { queue: "mail" })).to eq 0
+    end
+  end
+
+  describe PytheusBackend::StateSet do
+    let(:job) { backend.state_set("job", "Job.", states: %i[idle busy], labels: [:worker]) }
+
+    it "switches states" do
+      job.set(:idle, labels: { worker: 1 })
+      job.set("busy", true, labels: { worker: 1 })
+      job.set(:idle, false, labels: { worker: 1 })
+      expect(job.on?(:busy, labels: { worker: 1 })).to be true
+      expect(backend.render.text).to include %(job{worker="1",job="idle"} 0\njob{worker="1",job="busy"} 1\n)
+      job.with_labels(worker: 1).choose(:idle)
+      expect(job.values).to eq({ worker: "1" } => { idle: true, busy: false })
+    end
+
+    it "raises for a state that was not declared, and for a wrong declaration" do
+      expect { job.set(:none, labels: { worker: 1 }) }.to raise_error(ArgumentError, /job: set none/)
+      expect { job.choose(:none, labels: { worker: 1 }) }.to raise_error(ArgumentError, /job: choose none/)
+      expect { job.on?(:none, labels: { worker: 1 }) }.to raise_error(ArgumentError, /expected one of idle, busy/)
+      expect { backend.state_set("b", states: []) }.to raise_error(ArgumentError, /1 to 52 states/)
+      expect { backend.state_set("b", states: %w[a a]) }.to raise_error(ArgumentError, /given twice/)
+      expect { backend.state_set("a:b", states: %w[a]) }.to raise_error(ArgumentError, /without/)
+    end
+  end
+
+  describe PytheusBackend::Info do
+    it "shows the labels that were set last" do
+      build = backend.info("build", "Build.", labels: [:part])
+      expect(build.values).to eq []
+      build.set({ version: "1" }, labels: { part: "core" })
+      build.with_labels(part: "core").set({ version: 2, "commit" => "a" })
+      expect(build.values).to eq [{ commit: "a", part: "core", version: "2" }]
+      expect(backend.render.text).to include %(build_info{commit="a",part="core",version="2"} 1\n)
+      expect(build.remove(part: "core")).to be true
+      expect(build.values).to eq []
+    end
+
+    it "raises for labels that cannot be shown" do
+      build = backend.info("build", "Build.")
+      expect { build.set({}) }.to raise_error(ArgumentError, /at least one label/)
+      expect { build.set({ __x: "1" }) }.to raise_error(ArgumentError, /reserved/)
+      expect { build.set({ version: "1" }, labels: { part: 1 }) }.to raise_error(ArgumentError, /build has the labels/)
+    end
+  end
+
   describe PytheusBackend::Counter do
     let(:requests) { backend.counter("requests_total", "Requests.", labels: %i[method code]) }
 

@@ -54,7 +54,11 @@ impl Rates {
         for family in &snapshot.families {
             for series in family.series() {
                 let labels = shown_labels(&series);
-                let values = series.values(family.definition.metric_type());
+                let values = series.values(&family.definition);
+                if family.definition.metric_type() == MetricType::StateSet {
+                    rows.extend(state_rows(&family.definition, &labels, &values));
+                    continue;
+                }
                 let key = (one_line(family.definition.name()), labels);
                 rows.push(self.row(time, &family.definition, &key, &values));
                 scrape.values.insert(key, values);
@@ -69,14 +73,20 @@ impl Rates {
         // The last two values of a histogram or summary are its count and its sum, after the buckets.
         let count_at = now.len().saturating_sub(2);
         let plain = Row { name, labels, value: now[count_at], rate: None, mean: None, p50: None, p99: None };
+        if definition.metric_type() == MetricType::GaugeHistogram {
+            // Its buckets are what exists now, and not what has happened.
+            let estimate = |q: f64| quantile(q, definition.buckets(), &now[..count_at]);
+            let mean = Some(now[count_at + 1] / now[count_at]).filter(|mean| mean.is_finite());
+            return Row { mean, p50: estimate(0.5), p99: estimate(0.99), ..plain }.named_for(definition);
+        }
         let Some(last) = &self.last else { return plain.named_for(definition) };
         let grown = increase(last.values.get(key), now, count_at);
         let rate = grown[count_at] / time.duration_since(last.time).as_secs_f64();
         let rate = rate.is_finite().then_some(rate);
         let row = match definition.metric_type() {
             MetricType::Counter => Row { rate, ..plain },
-            MetricType::Gauge | MetricType::Untyped => plain,
-            MetricType::Summary | MetricType::Histogram => {
+            MetricType::Gauge | MetricType::Untyped | MetricType::Info | MetricType::StateSet => plain,
+            MetricType::Summary | MetricType::Histogram | MetricType::GaugeHistogram => {
                 let mean = grown[count_at + 1] / grown[count_at];
                 let estimate = |q: f64| quantile(q, definition.buckets(), &grown[..count_at]);
                 let mean = mean.is_finite().then_some(mean);
@@ -91,9 +101,22 @@ impl Row {
     fn named_for(self, definition: &Definition) -> Self {
         match definition.metric_type() {
             MetricType::Summary | MetricType::Histogram => Self { name: self.name + "_count", ..self },
+            MetricType::GaugeHistogram => Self { name: self.name + "_gcount", ..self },
+            MetricType::Info if !self.name.ends_with("_info") => Self { name: self.name + "_info", ..self },
             _ => self,
         }
     }
+}
+
+/// Returns a row for each state of a state set.
+fn state_rows(definition: &Definition, labels: &str, values: &[f64]) -> Vec<Row> {
+    let name = one_line(definition.name());
+    let row = |(state, &value): (&String, &f64)| {
+        let separator = if labels.is_empty() { "" } else { "," };
+        let labels = format!("{labels}{separator}{name}=\"{}\"", one_line(state));
+        Row { name: name.clone(), labels, value, rate: None, mean: None, p50: None, p99: None }
+    };
+    definition.states().iter().zip(values).map(row).collect()
 }
 
 /// Returns the increase of each value. The value at `count_at` never decreases unless the metric was reset. A
@@ -137,7 +160,7 @@ fn shown_labels(series: &Series<'_>) -> String {
 mod tests {
     use std::time::Duration;
 
-    use pytheus_backend_rs::{Backend, Lifetime};
+    use pytheus_backend_rs::{Backend, Lifetime, NameRule};
 
     use super::*;
 
@@ -218,6 +241,36 @@ mod tests {
         gauge.set(3.0).unwrap();
         let row = service.row();
         assert_eq!((row.value, row.rate), (3.0, None));
+    }
+
+    #[test]
+    fn infos_and_states_are_rows_and_a_gauge_histogram_tells_of_the_present() {
+        let mut service = Service::new();
+        service.declare("build", MetricType::Info, &[]).set_info(&[], &[("version", "1")]).unwrap();
+        let states = Definition::state_set(NameRule::Legacy, "job", "", &["a"], &["on", "off"]).unwrap();
+        let states = service.backend.declare(states, &["a"], Lifetime::Backend).unwrap();
+        states.metric(&["x"]).unwrap().set_state("off", true).unwrap();
+        let ages = Definition::new("age", "", MetricType::GaugeHistogram, &[], &[1.0, 2.0]).unwrap();
+        let ages = service.backend.declare(ages, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap();
+        for _ in 0..4 {
+            ages.observe(0.5).unwrap();
+        }
+        service.rows();
+        ages.unobserve(0.5).unwrap();
+        ages.unobserve(0.5).unwrap();
+        let rows = service.rows();
+        let shown: Vec<_> =
+            rows.iter().map(|row| (row.name.as_str(), row.labels.as_str(), row.value, row.rate)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("build_info", "version=\"1\"", 1.0, None),
+                ("job", "a=\"x\",job=\"on\"", 0.0, None),
+                ("job", "a=\"x\",job=\"off\"", 1.0, None),
+                ("age_gcount", "", 2.0, None),
+            ]
+        );
+        assert_eq!((rows[3].mean, rows[3].p50), (Some(0.5), Some(Quantile::About(0.5))));
     }
 
     #[test]

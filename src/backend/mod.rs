@@ -27,7 +27,7 @@ use crate::metric::table::FamilyTable;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::report::Report;
-use crate::model::sample::Snapshot;
+use crate::model::sample::{FamilySamples, Snapshot};
 use crate::model::statistics::{Statistics, Tally};
 use crate::process::clock::deadline_after;
 use crate::process::exit::{self, Phase};
@@ -244,7 +244,7 @@ impl Backend {
         };
         tally.scrape_begins();
         self.parts.prepare_to_send();
-        tally.scrape_ends(match (families, others) {
+        let read = tally.scrape_ends(match (families, others) {
             (Some(mut families), Others::Append) => {
                 // A program's registry does not know the families of the statistics, so they are added here.
                 families.extend(self_metrics.get().into_iter().flat_map(|metrics| metrics.families()));
@@ -253,6 +253,10 @@ impl Backend {
                 store.collect_with_others(selected(families), &declared, selection)
             }
             (families, _) => store.collect(families.map(selected), selection),
+        });
+        read.map(|mut snapshot| {
+            snapshot.families.iter_mut().for_each(FamilySamples::prepare);
+            snapshot
         })
     }
 

@@ -71,21 +71,54 @@ impl GaugeCell {
     }
 }
 
+/// The states of a state set as this process knows them, and whether the last change was taken.
+///
+/// A change of one state depends on the others, so the word keeps its value when it is taken: "set" means that
+/// the value was not taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct StatesCell(AtomicChangeWord);
+
+impl StatesCell {
+    fn update(&self, next: impl Fn(f64) -> f64) {
+        self.exchange(|word| ChangeWord::new(true, next(word.value())));
+    }
+
+    fn take(&self) -> Change {
+        let taken = self.exchange(|word| ChangeWord::new(false, word.value()));
+        if taken.is_set() { Change::Set(taken.value()) } else { Change::Add(0.0) }
+    }
+
+    /// Replaces the word, and returns the earlier one.
+    fn exchange(&self, next: impl Fn(ChangeWord) -> ChangeWord) -> ChangeWord {
+        let mut current = self.0.load(Ordering::Relaxed);
+        loop {
+            let next = next(current);
+            match self.0.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return current,
+                Err(seen) => current = seen,
+            }
+        }
+    }
+}
+
 /// The changes of all cells of a metric.
 #[derive(Debug)]
 pub(crate) enum Gathered {
-    /// The cells of a counter, summary or histogram, which have additions only.
+    /// The cells of a counter, summary, histogram or gauge histogram, which have additions only.
     Added(Box<[AddedCell]>),
-    /// The cell of a gauge or untyped metric. It is apart because it is twice as wide as all else here: its
+    /// The cell of a gauge, untyped metric or info. It is apart because it is twice as wide as all else here: its
     /// alignment would make the metrics of every type and store larger.
     Gauge(Box<GaugeCell>),
+    /// The cell of a state set.
+    States(Box<StatesCell>),
 }
 
 impl Gathered {
     /// Makes cells without changes.
     pub(crate) fn new(metric_type: MetricType, cell_count: usize) -> Self {
         match metric_type {
-            MetricType::Gauge | MetricType::Untyped => Self::Gauge(Box::default()),
+            MetricType::StateSet => Self::States(Box::default()),
+            metric_type if metric_type.is_set() => Self::Gauge(Box::default()),
             _ => Self::Added((0..cell_count).map(|_| AddedCell::default()).collect()),
         }
     }
@@ -96,10 +129,11 @@ impl Gathered {
         match self {
             Self::Added(cells) => cells[index].add(amount),
             Self::Gauge(cell) => cell.add(amount),
+            Self::States(_) => {}
         }
     }
 
-    /// Replaces the value of a gauge or untyped metric.
+    /// Replaces the value of a gauge, untyped metric or info.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
         if let Self::Gauge(cell) = self {
@@ -107,14 +141,22 @@ impl Gathered {
         }
     }
 
+    /// Replaces the states of a state set by `next(states)`.
+    pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
+        if let Self::States(cell) = self {
+            cell.update(next);
+        }
+    }
+
     /// Takes the change of each cell, with the index of the cell. A cell without a change gives "add 0".
     pub(crate) fn take(&self) -> impl Iterator<Item = (usize, Change)> {
-        let (added, gauge) = match self {
+        let (added, other) = match self {
             Self::Added(cells) => (&cells[..], None),
-            Self::Gauge(cell) => (&[][..], Some(&**cell)),
+            Self::Gauge(cell) => (&[][..], Some(cell.take())),
+            Self::States(cell) => (&[][..], Some(cell.take())),
         };
         let added = added.iter().map(|cell| Change::Add(cell.take()));
-        added.chain(gauge.map(GaugeCell::take)).enumerate()
+        added.chain(other).enumerate()
     }
 
     /// Drops the changes. Call it only in a process with one thread, such as a forked child: it orders
@@ -123,6 +165,7 @@ impl Gathered {
         match self {
             Self::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
             Self::Gauge(cell) => cell.0.store(ChangeWord::default(), Ordering::Relaxed),
+            Self::States(cell) => drop(cell.take()),
         }
     }
 
@@ -134,6 +177,7 @@ impl Gathered {
                 values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
             }
             Self::Gauge(cell) => values[0] = cell.0.load(Ordering::Relaxed).value(),
+            Self::States(cell) => values[0] = cell.0.load(Ordering::Relaxed).value(),
         }
     }
 }

@@ -62,13 +62,25 @@ impl HeldCells {
         }
     }
 
-    /// Replaces the value of a gauge or untyped metric.
+    /// Replaces the value of a gauge, untyped metric or info.
     #[cold]
     pub(crate) fn set(&self, value: f64) {
         match self.stored() {
             Some(cells) => cells.set(value),
             None => {
                 self.gathered.set(value);
+                self.move_gathered();
+            }
+        }
+    }
+
+    /// Replaces the states of a state set by `next(states)`.
+    #[cold]
+    pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
+        match self.stored() {
+            Some(cells) => cells.update(next),
+            None => {
+                self.gathered.update(next);
                 self.move_gathered();
             }
         }

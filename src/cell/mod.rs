@@ -35,9 +35,9 @@ use crate::model::metric_type::MetricType;
 #[derive(Debug)]
 pub(crate) enum Cells {
     Counter(CounterCell),
-    /// A gauge or an untyped metric.
+    /// A gauge, untyped metric, info or state set.
     Value(ValueCell),
-    /// A summary or a histogram.
+    /// A summary, histogram or gauge histogram.
     Observed(ObservedCells),
     Pending(PendingCells),
     Shared(SharedCells),
@@ -50,8 +50,10 @@ impl Cells {
     pub(crate) fn in_memory(definition: &Definition) -> Self {
         match definition.metric_type() {
             MetricType::Counter => Self::Counter(CounterCell::default()),
-            MetricType::Gauge | MetricType::Untyped => Self::Value(ValueCell::default()),
-            MetricType::Histogram | MetricType::Summary => {
+            MetricType::Gauge | MetricType::Untyped | MetricType::Info | MetricType::StateSet => {
+                Self::Value(ValueCell::default())
+            }
+            MetricType::Histogram | MetricType::Summary | MetricType::GaugeHistogram => {
                 Self::Observed(ObservedCells::new(definition.cell_count() - FIRST_COUNT_CELL))
             }
         }
@@ -70,7 +72,7 @@ impl Cells {
         }
     }
 
-    /// Replaces the value of a gauge or untyped metric.
+    /// Replaces the value of a gauge, untyped metric or info.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
         match self {
@@ -82,7 +84,18 @@ impl Cells {
         }
     }
 
-    /// Counts `value` in a summary or histogram: in its sum, and in the count cell at `count_cell`.
+    /// Replaces the states of a state set by `next(states)`.
+    pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
+        match self {
+            Self::Counter(_) | Self::Observed(_) => {}
+            Self::Value(cell) => cell.update(next),
+            Self::Pending(cells) => cells.update(next),
+            Self::Shared(cells) => cells.update(VALUE_CELL, next),
+            Self::Held(cells) => cells.update(next),
+        }
+    }
+
+    /// Counts `value` in a summary, histogram or gauge histogram: in its sum, and in the count cell at `count_cell`.
     #[inline]
     pub(crate) fn observe(&self, count_cell: usize, value: f64) {
         match self {
@@ -101,6 +114,12 @@ impl Cells {
                 cells.add(VALUE_CELL, value);
             }
         }
+    }
+
+    /// Removes an earlier observation of `value` from a gauge histogram.
+    pub(crate) fn unobserve(&self, count_cell: usize, value: f64) {
+        self.apply(count_cell, Change::Add(-1.0));
+        self.apply(VALUE_CELL, Change::Add(-value));
     }
 
     /// Applies a change that was gathered elsewhere to the cell with this index.

@@ -27,18 +27,19 @@ impl ObservedCells {
         self.sum.add(value);
     }
 
-    /// Adds `amount` to the cell with this index: 0 is the sum, and the counts follow.
+    /// Adds `amount` to the cell with this index: 0 is the sum, and the counts follow. Only a gauge histogram
+    /// adds negative amounts.
     pub(crate) fn add(&self, index: usize, amount: f64) {
         match index.checked_sub(1).map(|index| self.counts.get(index)) {
             None => self.sum.add(amount),
-            // Counts are whole numbers.
-            Some(count) => drop(count.map(|count| count.fetch_add(amount as u64, Ordering::Relaxed))),
+            // Counts are whole numbers. The addition wraps, so it also subtracts.
+            Some(count) => drop(count.map(|count| count.fetch_add(amount as i64 as u64, Ordering::Relaxed))),
         }
     }
 
     /// Writes the sum, then the counts, to `values`.
     pub(crate) fn read(&self, values: &mut [f64]) {
-        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed) as f64);
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed) as i64 as f64);
         let read = std::iter::once(self.sum.get()).chain(counts);
         values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
     }

@@ -60,10 +60,15 @@ impl PendingCells {
         self.gathered.add(index, amount);
     }
 
-    /// Replaces the value of a gauge or untyped metric.
+    /// Replaces the value of a gauge, untyped metric or info.
     #[inline]
     pub(crate) fn set(&self, value: f64) {
         self.gathered.set(value);
+    }
+
+    /// Replaces the states of a state set by `next(states)`, where `states` are those that this process knows.
+    pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
+        self.gathered.update(next);
     }
 
     /// Queues the metric, unless it is queued. Call it after the change.

@@ -56,6 +56,12 @@ impl SharedCells {
         self.change(index, |_| value);
     }
 
+    /// Replaces the value by `next(value)`, unless the metric was removed.
+    #[inline]
+    pub(crate) fn update(&self, index: usize, next: impl Fn(f64) -> f64) {
+        self.change(index, next);
+    }
+
     /// Returns the value. It is this metric's if [`is_live`](Self::is_live) returns true afterwards: the load
     /// is an Acquire, so a caller that read another metric's value then sees that metric's generation.
     pub(crate) fn get(&self, index: usize) -> f64 {

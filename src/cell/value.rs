@@ -13,9 +13,15 @@ impl ValueCell {
     /// Adds `amount`.
     #[inline]
     pub(crate) fn add(&self, amount: f64) {
+        self.update(|value| value + amount);
+    }
+
+    /// Replaces the value by `next(value)`.
+    #[inline]
+    pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
         let mut current = self.0.load(Ordering::Relaxed);
         loop {
-            let next = (f64::from_bits(current) + amount).to_bits();
+            let next = next(f64::from_bits(current)).to_bits();
             match self.0.compare_exchange_weak(current, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(seen) => current = seen,

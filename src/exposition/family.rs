@@ -15,6 +15,9 @@ use crate::model::name::{NameRule, check_label_names, is_legacy_label_name, is_l
 use crate::model::number::{format_canonical_bound, format_number, write_number};
 use crate::model::sample::{FamilySamples, Series};
 
+/// The end of the name of each sample of an info.
+const INFO_SUFFIX: &str = "_info";
+
 /// Returns the name of a family with the prefix of the scrape.
 pub(super) fn full_name<'name>(definition: &'name Definition, name_prefix: Option<&str>) -> Cow<'name, str> {
     match name_prefix.filter(|prefix| !prefix.is_empty()) {
@@ -30,8 +33,20 @@ pub(super) fn sample_suffixes(metric_type: MetricType, is_open_metrics: bool) ->
         (MetricType::Summary, true) => &["", "_count", "_sum", "_created"],
         (MetricType::Histogram, true) => &["", "_count", "_sum", "_bucket", "_created"],
         (MetricType::Summary, false) => &["", "_count", "_sum"],
-        (MetricType::Histogram, false) => &["", "_count", "_sum", "_bucket"],
-        (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => &[""],
+        (MetricType::Histogram | MetricType::GaugeHistogram, false) => &["", "_count", "_sum", "_bucket"],
+        // The other formats have `_count` and `_sum`.
+        (MetricType::GaugeHistogram, true) => &["", "_count", "_sum", "_gcount", "_gsum", "_bucket"],
+        (MetricType::Info, true) => &["", INFO_SUFFIX],
+        _ => &[""],
+    }
+}
+
+/// Returns the suffix that a family may be declared with, and that only its samples have in OpenMetrics.
+pub(super) fn own_suffix(metric_type: MetricType) -> Option<&'static str> {
+    match metric_type {
+        MetricType::Counter => Some("_total"),
+        MetricType::Info => Some(INFO_SUFFIX),
+        _ => None,
     }
 }
 
@@ -43,9 +58,12 @@ pub(super) fn likely_length(family: &FamilySamples) -> usize {
     let definition = &family.definition;
     let series = family.series().len();
     let (lines, bounds) = match definition.metric_type() {
-        MetricType::Histogram => (definition.buckets().len() + 3, series * bound_lengths(definition)),
+        MetricType::Histogram | MetricType::GaugeHistogram => {
+            (definition.buckets().len() + 3, series * bound_lengths(definition))
+        }
         MetricType::Summary => (2, 0),
-        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => (1, 0),
+        MetricType::StateSet => (definition.states().len(), series * state_lengths(definition)),
+        MetricType::Counter | MetricType::Gauge | MetricType::Untyped | MetricType::Info => (1, 0),
     };
     let comments =
         "# HELP \n# TYPE  histogram\n".len() + 2 * definition.name().len() + definition.help().len();
@@ -56,6 +74,12 @@ pub(super) fn likely_length(family: &FamilySamples) -> usize {
 fn bound_lengths(definition: &Definition) -> usize {
     let bounds = definition.buckets().iter().copied().chain([f64::INFINITY]);
     bounds.map(|bound| ",le=\"\"".len() + format_number(bound).len()).sum()
+}
+
+/// Returns the length of the label with the state in all lines of a state set.
+fn state_lengths(definition: &Definition) -> usize {
+    let length = |state: &String| ",=\"\"".len() + definition.name().len() + state.len();
+    definition.states().iter().map(length).sum()
 }
 
 /// Writes one family in one format.
@@ -71,6 +95,8 @@ pub(super) struct FamilyWriter<'family> {
     pub(super) labels: Vec<LabelText>,
     /// For each bucket of a histogram, the text between `le="` and the value.
     bounds: Vec<String>,
+    /// The label that shows the states of a state set.
+    pub(super) state_label: Option<LabelText>,
 }
 
 /// The prepared text of one label name.
@@ -96,13 +122,21 @@ impl<'family> FamilyWriter<'family> {
         format: Format,
         created_samples: bool,
     ) -> Self {
-        let mut name = format.escaping.metric_name(full_name);
-        if format.is_open_metrics() && definition.metric_type() == MetricType::Counter {
-            // In OpenMetrics `_total` belongs to the sample, not to the family.
-            let without_suffix = name.strip_suffix("_total").filter(|rest| !rest.is_empty());
+        let metric_type = definition.metric_type();
+        let mut name = match metric_type {
+            MetricType::Info if !full_name.ends_with(INFO_SUFFIX) => {
+                format.escaping.metric_name(&format!("{full_name}{INFO_SUFFIX}"))
+            }
+            _ => format.escaping.metric_name(full_name),
+        };
+        if let Some(suffix) = own_suffix(metric_type).filter(|_| format.is_open_metrics()) {
+            let without_suffix = name.strip_suffix(suffix).filter(|rest| !rest.is_empty());
             name.truncate(without_suffix.map_or(name.len(), str::len));
         }
+        let is_state_set = metric_type == MetricType::StateSet;
+        let state_label = is_state_set.then(|| LabelText::new(full_name, format.escaping));
         Self {
+            state_label,
             definition,
             format,
             shows_created: created_samples && format.is_open_metrics(),
@@ -128,24 +162,38 @@ impl<'family> FamilyWriter<'family> {
 
     fn check(&self, claims: &mut Claims) -> Result<(), String> {
         let label_names = self.labels.iter().map(|label| label.name.as_str());
-        // Escaping may have made two label names equal.
-        check_label_names(label_names, self.definition.metric_type(), NameRule::Utf8)
-            .map_err(|error| error.message().to_owned())?;
+        self.check_label_names(label_names)?;
+        if let Some(label) = self.state_label.as_ref().filter(|label| label.name != self.name) {
+            return Err(format!("its states need a label of its name, but {:?} is none", label.name));
+        }
         let suffixes = sample_suffixes(self.definition.metric_type(), self.format.is_open_metrics());
         claims
             .claim(&self.name, suffixes)
             .map_err(|taken| format!("an earlier family has the name {taken:?}; rename one of them"))
     }
 
+    /// Returns the reason if the label names, which escaping may have made equal, would make a scraper reject
+    /// the response.
+    fn check_label_names<'name>(
+        &'name self,
+        names: impl Iterator<Item = &'name str> + Clone,
+    ) -> Result<(), String> {
+        let all = names.clone().chain(self.state_label.iter().map(|label| label.name.as_str()));
+        check_label_names(all, self.definition.metric_type(), NameRule::Utf8)
+            .map_err(|error| error.message().to_owned())
+    }
+
     /// Writes the family as text.
     pub(super) fn write(&self, output: &mut String, family: &FamilySamples) {
         self.write_comments(output);
         match (self.definition.metric_type(), self.format.is_open_metrics()) {
-            (MetricType::Histogram, _) => self.write_histogram(output, family),
+            (MetricType::Histogram | MetricType::GaugeHistogram, _) => self.write_histogram(output, family),
+            (MetricType::StateSet, _) => self.write_state_set(output, family),
             (MetricType::Summary, _) => self.write_summary(output, family),
             (MetricType::Counter, true) => self.write_open_metrics_counter(output, family),
-            (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => {
-                let text = self.sample("");
+            (metric_type, is_open_metrics) => {
+                let is_info = metric_type == MetricType::Info && is_open_metrics;
+                let text = self.sample(if is_info { INFO_SUFFIX } else { "" });
                 self.for_each_series(family, |labels, series| {
                     text.write(output, labels, series.value());
                 });
@@ -161,6 +209,8 @@ impl<'family> FamilyWriter<'family> {
         let is_open_metrics = self.format.is_open_metrics();
         let type_name = match self.definition.metric_type() {
             MetricType::Untyped if is_open_metrics => "unknown",
+            MetricType::Info | MetricType::StateSet if !is_open_metrics => "gauge",
+            MetricType::GaugeHistogram if !is_open_metrics => "histogram",
             metric_type => metric_type.name(),
         };
         push_all(output, &["# HELP ", &name, " "]);
@@ -210,10 +260,26 @@ impl<'family> FamilyWriter<'family> {
         });
     }
 
+    /// Writes a line for each state, with the label of the state behind the others.
+    fn write_state_set(&self, output: &mut String, family: &FamilySamples) {
+        let (text, Some(label)) = (self.sample(""), &self.state_label) else { return };
+        let mut all = String::new();
+        self.for_each_series(family, |labels, series| {
+            for (state, is_on) in self.definition.states().iter().zip(series.states(self.definition)) {
+                all.clear();
+                all.push_str(labels);
+                label.write(&mut all, state);
+                text.write(output, &all, f64::from(u8::from(is_on)));
+            }
+        });
+    }
+
     fn write_histogram(&self, output: &mut String, family: &FamilySamples) {
-        let (bucket, sum) = (self.sample("_bucket"), self.sample("_sum"));
-        let (count, created) = (self.sample("_count"), self.sample("_created"));
         let is_open_metrics = self.format.is_open_metrics();
+        let is_gauge = self.definition.metric_type() == MetricType::GaugeHistogram && is_open_metrics;
+        let (sum, count) = if is_gauge { ("_gsum", "_gcount") } else { ("_sum", "_count") };
+        let (bucket, sum, count) = (self.sample("_bucket"), self.sample(sum), self.sample(count));
+        let created = self.sample("_created");
         let has_negative_bounds = self.definition.buckets().first().is_some_and(|&bound| bound < 0.0);
         let mut head = String::new();
         self.for_each_series(family, |labels, series| {
@@ -292,9 +358,9 @@ impl<'family> FamilyWriter<'family> {
             .map(|(name, value)| (LabelText::new(&name, self.format.escaping), value))
             .collect();
         let names = labels.iter().map(|(label, _)| label.name.as_str());
-        if let Err(error) = check_label_names(names, self.definition.metric_type(), NameRule::Utf8) {
+        if let Err(reason) = self.check_label_names(names) {
             report(format!(
-                "series {}{} is left out of scrapes as {}: {error}",
+                "series {}{} is left out of scrapes as {}: {reason}",
                 self.name,
                 series.key(),
                 self.format.content_type()
@@ -349,7 +415,7 @@ impl SampleText {
 }
 
 fn bound_texts(definition: &Definition, format: Format) -> Vec<String> {
-    if definition.metric_type() != MetricType::Histogram {
+    if !definition.metric_type().has_buckets() {
         return Vec::new();
     }
     let spell = if format.is_open_metrics() { format_canonical_bound } else { format_number };

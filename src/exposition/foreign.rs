@@ -69,7 +69,8 @@ impl ForeignFamily {
     /// `suffix` depends on the type. A counter has an empty suffix or `_created`. A gauge or an untyped
     /// metric has an empty suffix. A summary has an empty suffix (with the label `quantile`), `_sum`,
     /// `_count` or `_created`. A histogram has `_bucket` (with the label `le`), `_sum`, `_count` or
-    /// `_created`.
+    /// `_created`. An info has an empty suffix. A gauge histogram has `_bucket` (with the label `le`), `_gsum` or
+    /// `_gcount`. State sets are not for callers: add a gauge with a label for the state.
     ///
     /// Returns [`ErrorKind::InvalidArgument`] for another suffix, an invalid label name, a missing or
     /// unreadable bound, and a sample that the family has already.
@@ -144,7 +145,9 @@ impl ForeignFamily {
 fn suffixes(metric_type: MetricType) -> &'static [&'static str] {
     match metric_type {
         MetricType::Counter => &["", "_created"],
-        MetricType::Gauge | MetricType::Untyped => &[""],
+        MetricType::Gauge | MetricType::Untyped | MetricType::Info => &[""],
+        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
+        MetricType::StateSet => &[],
         MetricType::Summary => &["", "_sum", "_count", "_created"],
         MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
     }
@@ -153,7 +156,7 @@ fn suffixes(metric_type: MetricType) -> &'static [&'static str] {
 /// Returns the name of the label with the bound, if samples with this suffix have one.
 fn bound_name(metric_type: MetricType, suffix: &str) -> Option<&'static str> {
     match (metric_type, suffix) {
-        (MetricType::Histogram, "_bucket") => Some("le"),
+        (MetricType::Histogram | MetricType::GaugeHistogram, "_bucket") => Some("le"),
         (MetricType::Summary, "") => Some("quantile"),
         _ => None,
     }
@@ -181,13 +184,18 @@ pub(super) fn write_foreign(
     let is_open_metrics = format.is_open_metrics();
     let metric_type = family.definition.metric_type();
     let histograms = match (metric_type, is_open_metrics) {
-        (MetricType::Histogram, true) => Some(HistogramSeries::of(&family.samples)),
+        (MetricType::Histogram | MetricType::GaugeHistogram, true) => {
+            Some(HistogramSeries::of(&family.samples))
+        }
         _ => None,
     };
     let texts: HashMap<&str, _> = suffixes(metric_type)
         .iter()
         .map(|&suffix| match (metric_type, suffix, is_open_metrics) {
             (MetricType::Counter, "", true) => (suffix, writer.sample("_total")),
+            (MetricType::Info, "", true) => (suffix, writer.sample("_info")),
+            (_, "_gsum", false) => (suffix, writer.sample("_sum")),
+            (_, "_gcount", false) => (suffix, writer.sample("_count")),
             _ => (suffix, writer.sample(suffix)),
         })
         .collect();
@@ -279,8 +287,8 @@ impl HistogramSeries {
 
     fn add(&mut self, sample: &Sample) {
         match (sample.suffix, sample.bound) {
-            ("_sum", _) => self.sum = Some(sample.value),
-            ("_count", _) => self.count = Some(sample.value),
+            ("_sum" | "_gsum", _) => self.sum = Some(sample.value),
+            ("_count" | "_gcount", _) => self.count = Some(sample.value),
             (_, Some(bound)) => self.add_bucket(bound, sample.value),
             _ => {}
         }
@@ -306,7 +314,7 @@ impl HistogramSeries {
         }
         let is_sum_shown =
             self.sum.is_some_and(|sum| sum >= 0.0) && self.count.is_some() && !self.has_negative_bounds;
-        is_sum_shown || !matches!(sample.suffix, "_sum" | "_count")
+        is_sum_shown || !matches!(sample.suffix, "_sum" | "_count" | "_gsum" | "_gcount")
     }
 }
 
@@ -375,6 +383,23 @@ mod tests {
         summary.push("", &[("quantile", "0.990")], 7.0).unwrap();
         assert_eq!(samples(&summary, ""), ["s{quantile=\"0.99\"} 7"]);
         assert_eq!(samples(&summary, OPEN_METRICS), ["s{quantile=\"0.99\"} 7"]);
+    }
+
+    #[test]
+    fn infos_and_gauge_histograms_are_named_as_the_format_has_them() {
+        let mut info = foreign("x", MetricType::Info, 0);
+        info.push("", &[("a", "b")], 1.0).unwrap();
+        assert_eq!(samples(&info, ""), ["x_info{a=\"b\"} 1"]);
+        assert_eq!(samples(&info, OPEN_METRICS), ["x_info{a=\"b\"} 1"]);
+        let mut ages = foreign("x", MetricType::GaugeHistogram, 0);
+        for (bound, count) in [("1", 1.0), ("+Inf", 2.0)] {
+            ages.push("_bucket", &[("le", bound)], count).unwrap();
+        }
+        ages.push("_gsum", &[], 3.0).unwrap();
+        ages.push("_gcount", &[], 2.0).unwrap();
+        assert_eq!(samples(&ages, "")[2..], ["x_sum 3", "x_count 2"]);
+        assert_eq!(samples(&ages, OPEN_METRICS)[2..], ["x_gsum 3", "x_gcount 2"]);
+        assert!(ages.push("_sum", &[], 3.0).is_err());
     }
 
     /// Each case is the buckets, the sum and the count of a histogram, and the suffixes that

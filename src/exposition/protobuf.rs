@@ -78,10 +78,12 @@ mod bucket {
 fn type_number(metric_type: MetricType) -> u64 {
     match metric_type {
         MetricType::Counter => 0,
-        MetricType::Gauge => 1,
+        // The enum has no number for infos and state sets.
+        MetricType::Gauge | MetricType::Info | MetricType::StateSet => 1,
         MetricType::Summary => 2,
         MetricType::Untyped => 3,
         MetricType::Histogram => 4,
+        MetricType::GaugeHistogram => 5,
     }
 }
 
@@ -93,7 +95,19 @@ pub(super) fn write_family(output: &mut Vec<u8>, family: &FamilySamples, writer:
         let mut labels = Vec::new();
         for series in family.series() {
             labels.clear();
-            if can_be_shown(writer, series) && push_labels(&mut labels, series, writer) {
+            if !can_be_shown(writer, series) || !push_labels(&mut labels, series, writer) {
+                continue;
+            }
+            if let Some(label) = &writer.state_label {
+                let states = series.states(writer.definition);
+                for (state, is_on) in writer.definition.states().iter().zip(states) {
+                    push_message(output, family::METRIC, |output| {
+                        output.extend_from_slice(&labels);
+                        push_label(output, &label.name, state);
+                        push_value(output, MetricType::Gauge, f64::from(u8::from(is_on)), None);
+                    });
+                }
+            } else {
                 push_message(output, family::METRIC, |output| {
                     output.extend_from_slice(&labels);
                     push_series(output, series, writer);
@@ -105,16 +119,16 @@ pub(super) fn write_family(output: &mut Vec<u8>, family: &FamilySamples, writer:
 
 fn can_be_shown(writer: &FamilyWriter<'_>, series: Series<'_>) -> bool {
     match writer.definition.metric_type() {
-        MetricType::Histogram => has_counts(series),
+        MetricType::Histogram | MetricType::GaugeHistogram => has_counts(series),
         MetricType::Summary => is_count(series.count()),
-        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => true,
+        _ => true,
     }
 }
 
 fn push_series(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'_>) {
     let (count, sum, created) = (Some(series.count()), Some(series.value()), series.created());
     match writer.definition.metric_type() {
-        MetricType::Histogram => {
+        MetricType::Histogram | MetricType::GaugeHistogram => {
             let bounds = writer.definition.buckets().iter().copied().chain([f64::INFINITY]);
             push_histogram(output, count, sum, created, bounds.zip(series.cumulative_buckets()));
         }
@@ -153,9 +167,10 @@ fn push_foreign_series(output: &mut Vec<u8>, metric_type: MetricType, samples: &
     let parts = samples.iter().filter_map(|sample| Some((sample.bound?, sample.value)));
     let created = value_of("_created");
     match metric_type {
-        MetricType::Histogram => {
+        MetricType::Histogram | MetricType::GaugeHistogram => {
             let Some(total) = HistogramSeries::of_one(samples).total() else { return false };
-            push_histogram(output, Some(total), value_of("_sum"), created, parts);
+            let sum = value_of("_sum").or_else(|| value_of("_gsum"));
+            push_histogram(output, Some(total), sum, created, parts);
         }
         MetricType::Summary => {
             let count = value_of("_count");
@@ -216,7 +231,7 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 fn push_value(output: &mut Vec<u8>, metric_type: MetricType, value: f64, created: Option<f64>) {
     let field = match metric_type {
         MetricType::Counter => metric::COUNTER,
-        MetricType::Gauge => metric::GAUGE,
+        MetricType::Gauge | MetricType::Info => metric::GAUGE,
         _ => metric::UNTYPED,
     };
     push_message(output, field, |output| {

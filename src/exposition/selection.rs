@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 use url::form_urlencoded;
 
 use super::escaping::Escaping;
-use super::family::{full_name, sample_suffixes};
+use super::family::{full_name, own_suffix, sample_suffixes};
 use super::foreign::ForeignFamily;
 use crate::model::definition::Definition;
-use crate::model::metric_type::MetricType;
 
 /// The parameter of a query that selects families. It may be given several times.
 const PARAMETER: &str = "name[]";
@@ -87,10 +86,10 @@ impl Selection {
         let escaped = self.escaping.metric_name(&full_name);
         // The suffixes of OpenMetrics are those of the other formats and more.
         let suffixes = sample_suffixes(definition.metric_type(), true);
-        let is_counter = definition.metric_type() == MetricType::Counter;
+        let own_suffix = own_suffix(definition.metric_type());
         [&*full_name, &escaped].into_iter().any(|name| {
-            // In OpenMetrics, the family of a counter has no `_total`.
-            let short = name.strip_suffix("_total").filter(|_| is_counter);
+            // In OpenMetrics, the family of a counter has no `_total`, and that of an info no `_info`.
+            let short = own_suffix.and_then(|suffix| name.strip_suffix(suffix));
             let is_named = |name| suffixes.iter().any(|suffix| names.contains(&format!("{name}{suffix}")));
             is_named(name) || short.is_some_and(is_named)
         })
@@ -100,6 +99,7 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::metric_type::MetricType;
     use crate::model::name::NameRule;
 
     fn is_selected(query: &str, name: &str, metric_type: MetricType, escaping: Escaping) -> bool {
@@ -109,14 +109,22 @@ mod tests {
 
     #[test]
     fn a_family_is_named_by_its_own_name_and_those_of_its_samples() {
-        use MetricType::{Counter, Gauge, Histogram, Summary, Untyped};
-        let cases: [(MetricType, &str, &[&str], &[&str]); 6] = [
+        use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, Summary, Untyped};
+        let cases: [(MetricType, &str, &[&str], &[&str]); 9] = [
             (Counter, "a_total", &["a_total", "a", "a_created"], &["a_total_sum", "A_total", "a_", ""]),
             (Counter, "a", &["a", "a_total", "a_created"], &["a_sum", "b"]),
             (Gauge, "a_total", &["a_total"], &["a", "a_total_total", "a_created"]),
             (Untyped, "a", &["a"], &["a_count"]),
             (Summary, "a", &["a", "a_sum", "a_count", "a_created"], &["a_bucket", "a_total"]),
             (Histogram, "a", &["a", "a_sum", "a_count", "a_bucket", "a_created"], &["a_total"]),
+            (
+                GaugeHistogram,
+                "a",
+                &["a", "a_gsum", "a_gcount", "a_sum", "a_count", "a_bucket"],
+                &["a_created"],
+            ),
+            (Info, "a", &["a", "a_info"], &["a_total"]),
+            (Info, "a_info", &["a", "a_info"], &["a_total"]),
         ];
         for (metric_type, name, good, bad) in cases {
             let is_selected = |query: String| is_selected(&query, name, metric_type, Escaping::default());

@@ -96,6 +96,60 @@ fn histogram_buckets_are_cumulative_and_count_is_the_inf_bucket() {
 }
 
 #[test]
+fn the_states_of_a_state_set_have_a_label_of_its_escaped_name() {
+    let states = |name: &str| {
+        let definition =
+            Definition::state_set(NameRule::Utf8, name, "Help.", &["a"], &["on", "o\"ff"]).unwrap();
+        filled(definition, &[(labels(&[("a", "x")]), &[2.0])], Some(1_500))
+    };
+    for (accept, name, label) in [
+        (OPEN_METRICS, "my_set{", "my_set"),
+        ("text/plain;version=1.0.0;escaping=dots", "my_dot_set{", "my_dot_set"),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8", "{\"my.set\",", "\"my.set\""),
+    ] {
+        let line = |state: &str, value| format!("{name}a=\"x\",{label}=\"{state}\"}} {value}");
+        assert_eq!(samples(states("my.set"), accept), [line("on", 0), line("o\\\"ff", 1)], "{accept}");
+    }
+    let one_label = filled(states("my.set").definition, &[(labels(&[("my.set", "x")]), &[1.0])], None);
+    assert_eq!(samples(one_label, ""), [""; 0], "another program stored a label of the family's name");
+    let prefixed = |prefix| {
+        let options = Rendering { name_prefix: Some(prefix), ..Default::default() };
+        render(&Snapshot { families: vec![states("set")] }, &options).into_text()
+    };
+    assert!(prefixed("app").contains("app_set{a=\"x\",app_set=\"on\"} 0\n"));
+    assert_eq!(prefixed("a:b"), "", "no label can have this name");
+}
+
+#[test]
+fn an_info_ends_with_its_suffix_once() {
+    for (name, accept, expected) in [
+        ("x", "", "# HELP x_info Help.\n# TYPE x_info gauge\nx_info{a=\"b\"} 1\n"),
+        ("x_info", "", "# HELP x_info Help.\n# TYPE x_info gauge\nx_info{a=\"b\"} 1\n"),
+        ("x", OPEN_METRICS, "# HELP x Help.\n# TYPE x info\nx_info{a=\"b\"} 1\n# EOF\n"),
+        ("x_info", OPEN_METRICS, "# HELP x Help.\n# TYPE x info\nx_info{a=\"b\"} 1\n# EOF\n"),
+        (
+            "x.y",
+            "text/plain;version=1.0.0;escaping=values",
+            "# HELP U__x_2e_y__info Help.\n# TYPE U__x_2e_y__info gauge\nU__x_2e_y__info{a=\"b\"} 1\n",
+        ),
+    ] {
+        let info = family(name, MetricType::Info, &[], &[(labels(&[("a", "b")]), &[1.0])]);
+        assert_eq!(rendered(vec![info], accept), expected);
+    }
+    let twice = ["x", "x_info"].map(|name| family(name, MetricType::Info, &[], &[]));
+    assert_eq!(rendered(twice.into(), "").matches("# TYPE").count(), 1, "both have the same samples");
+}
+
+#[test]
+fn a_gauge_histogram_with_negative_bounds_has_no_sum_in_open_metrics() {
+    let histogram =
+        || family("x", MetricType::GaugeHistogram, &[-1.0], &[(Labels::new(), &[-2.5, 1.0, 0.0])]);
+    let buckets = ["x_bucket{le=\"-1.0\"} 1", "x_bucket{le=\"+Inf\"} 1"];
+    assert_eq!(samples(histogram(), OPEN_METRICS), buckets);
+    assert_eq!(samples(histogram(), "")[2..], ["x_sum -2.5", "x_count 1"]);
+}
+
+#[test]
 fn summaries_have_sum_and_count() {
     let summary = family("m", MetricType::Summary, &[], &[(Labels::new(), &[2.5, 2.0])]);
     assert_eq!(samples(summary.clone(), ""), ["m_sum 2.5", "m_count 2"]);
@@ -378,6 +432,7 @@ fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
         help: definition.help().to_owned(),
         metric_type: match metric_type {
             MetricType::Untyped if is_open_metrics => "unknown".to_owned(),
+            MetricType::GaugeHistogram if !is_open_metrics => "histogram".to_owned(),
             other => other.name().to_owned(),
         },
         samples: Vec::new(),
@@ -399,7 +454,10 @@ fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
                 parsed.samples.extend((!hides_sum).then(|| sample("_sum", series.value())));
                 parsed.samples.push(sample("_count", series.count()));
             }
-            MetricType::Histogram => {
+            MetricType::Info | MetricType::StateSet => panic!("these have tests of their own"),
+            MetricType::Histogram | MetricType::GaugeHistogram => {
+                let is_gauge = is_open_metrics && metric_type == MetricType::GaugeHistogram;
+                let (sum, count) = if is_gauge { ("_gsum", "_gcount") } else { ("_sum", "_count") };
                 let bounds = definition.buckets().iter().copied().chain([f64::INFINITY]);
                 for (bound, count) in bounds.zip(series.cumulative_buckets()) {
                     let mut bucket = sample("_bucket", count);
@@ -412,8 +470,8 @@ fn expected(family: &FamilySamples, is_open_metrics: bool) -> Parsed {
                     parsed.samples.push(bucket);
                 }
                 if !hides_sum {
-                    parsed.samples.push(sample("_sum", series.value()));
-                    parsed.samples.push(sample("_count", series.count()));
+                    parsed.samples.push(sample(sum, series.value()));
+                    parsed.samples.push(sample(count, series.count()));
                 }
             }
         }
@@ -437,6 +495,7 @@ fn a_family() -> impl Strategy<Value = FamilySamples> {
         MetricType::Histogram,
         MetricType::Summary,
         MetricType::Untyped,
+        MetricType::GaugeHistogram,
     ]);
     let buckets = prop::collection::btree_set(-5_000_000_i64..50_000_000, 1..4);
     let label_names = prop::collection::btree_set(text(), 0..3);
@@ -449,9 +508,9 @@ fn a_family() -> impl Strategy<Value = FamilySamples> {
             // The prefix avoids reserved names.
             let label_names: Vec<String> = label_names.iter().map(|name| format!("n{name}")).collect();
             let label_names: Vec<&str> = label_names.iter().map(String::as_str).collect();
-            let buckets: Vec<f64> = match metric_type {
-                MetricType::Histogram => buckets.into_iter().map(|bound| bound as f64 / 1000.0).collect(),
-                _ => Vec::new(),
+            let buckets: Vec<f64> = match metric_type.has_buckets() {
+                true => buckets.into_iter().map(|bound| bound as f64 / 1000.0).collect(),
+                false => Vec::new(),
             };
             let name = format!("m{name}");
             let definition =
@@ -479,7 +538,7 @@ proptest! {
         let mut claims = Claims::default();
         families.retain(|family| {
             let name = family.definition.name();
-            let suffixes = ["", "_total", "_count", "_sum", "_bucket", "_created"];
+            let suffixes = ["", "_total", "_count", "_sum", "_gcount", "_gsum", "_bucket", "_created"];
             claims.claim(name.strip_suffix("_total").unwrap_or(name), &suffixes).is_ok()
         });
         for accept in ["text/plain", "text/plain;version=1.0.0", OPEN_METRICS] {

@@ -26,6 +26,14 @@ pub enum MetricType {
     Summary = 4,
     /// Behaves as a gauge, but tells Prometheus no type.
     Untyped = 5,
+    /// Describes something by labels that the program sets, such as its version:
+    /// `metric_family_set_info`.
+    Info = 6,
+    /// Named states, each of which is on or off: `metric_set_state`, `metric_choose_state`.
+    StateSet = 7,
+    /// The distribution of what exists at present, such as the ages of waiting jobs:
+    /// `metric_observe`, `metric_unobserve`.
+    GaugeHistogram = 8,
 }
 
 /// How long a metric family lives, and which declarations share it.
@@ -73,16 +81,23 @@ pub struct MetricFamilyOptions {
     pub label_names: *const *const c_char,
     /// The number of label names.
     pub label_count: usize,
-    /// `bucket_count` upper bounds of a histogram, finite and increasing; the bound `+Inf` is
-    /// implied. NULL for the default: .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10.
+    /// `bucket_count` upper bounds of a histogram or gauge histogram, finite and increasing; the
+    /// bound `+Inf` is implied. NULL for the default: .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5,
+    /// 10.
     pub buckets: *const f64,
     /// The number of bucket bounds.
     pub bucket_count: usize,
     /// The unit, for example "seconds", or NULL for none. The name must end with it: `_seconds`,
-    /// and `_seconds_total` for a counter.
+    /// and `_seconds_total` for a counter. An info or state set has none.
     pub unit: *const c_char,
     /// A MetricNames.
     pub names: i32,
+    /// `state_count` names of the states of a state set: 1 to 52, in an order that all processes
+    /// declare. NULL for other types. The states are shown as values of a label that has the name
+    /// of the family, so that name contains no `:`.
+    pub states: *const *const c_char,
+    /// The number of states.
+    pub state_count: usize,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -98,18 +113,26 @@ impl MetricFamilyOptions {
     /// Each pointer is NULL or points to what its field says.
     pub(super) unsafe fn read(&self) -> Result<(Definition, Vec<&str>, Lifetime), Failure> {
         // SAFETY: the caller's promise.
-        let (name, help, labels, buckets, unit) = unsafe {
+        let (name, help, labels, buckets, unit, states) = unsafe {
             (
                 string(self.name, "options->name")?,
                 optional_string(self.help, "options->help")?.unwrap_or_default(),
                 strings(self.label_names, self.label_count, "options->label_names")?,
                 borrow_slice(self.buckets, self.bucket_count, "options->buckets")?,
                 optional_string(self.unit, "options->unit")?,
+                strings(self.states, self.state_count, "options->states")?,
             )
         };
         let names = name_rule(self.names, "options->names")?;
         let metric_type = metric_type(self.metric_type, "options->metric_type")?;
-        let mut definition = Definition::with_names(names, name, help, metric_type, &labels, buckets)?;
+        let mut definition = match metric_type {
+            EngineType::StateSet => Definition::state_set(names, name, help, &labels, &states)?,
+            _ if !states.is_empty() => {
+                let what = format!("metric family {name:?}: a {} takes no states", metric_type.name());
+                return Err(Failure::invalid(what));
+            }
+            _ => Definition::with_names(names, name, help, metric_type, &labels, buckets)?,
+        };
         if let Some(unit) = unit {
             definition = definition.with_unit(unit)?;
         }
@@ -124,6 +147,9 @@ pub(super) fn metric_type(number: i32, parameter: &str) -> Result<EngineType, Fa
         (MetricType::Histogram as i32, EngineType::Histogram),
         (MetricType::Summary as i32, EngineType::Summary),
         (MetricType::Untyped as i32, EngineType::Untyped),
+        (MetricType::Info as i32, EngineType::Info),
+        (MetricType::StateSet as i32, EngineType::StateSet),
+        (MetricType::GaugeHistogram as i32, EngineType::GaugeHistogram),
     ];
     choose(number, parameter, "MetricType", &types)
 }

@@ -1,6 +1,6 @@
 //! `Metric`: counting with one metric, and reading it.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::guard::{guard, guard_status, guard_value, guard_void};
 use super::pointer::borrow;
 use super::status::BackendStatus;
-use super::string::strings;
+use super::string::{string, strings};
 use crate::backend::MetricFamily;
 use crate::metric::{Metric, Refusal};
 use crate::model::error::Error;
@@ -102,14 +102,77 @@ pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> Backen
     unsafe { change(metric, |metric| metric.set(value)) }
 }
 
-/// Counts `value` in a histogram or summary; NaN counts in the bucket `+Inf`. It never waits for a
-/// store.
+/// Counts `value` in a histogram, summary or gauge histogram; NaN counts in the bucket `+Inf`. It
+/// never waits for a store.
 ///
 /// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_observe(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
     unsafe { change(metric, |metric| metric.observe(value)) }
+}
+
+/// Takes an observation of `value` out of a gauge histogram again: what it describes has ended. It
+/// never waits for a store. Values that were not observed before make the shown counts too small,
+/// but not smaller than 0.
+///
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_unobserve(metric: *const Metric, value: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.unobserve(value)) }
+}
+
+/// Switches one state of a state set on (`is_on` is not 0) or off (0); the others stay as they are.
+/// It never waits for a store. In memory and in shared memory, processes that switch different
+/// states at the same time lose nothing. On a server, the states as this process knows them replace
+/// all that is there, and the last process wins.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+/// BACKEND_STATUS_NULL_POINTER: `metric` or `state` is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_set_state(
+    metric: *const Metric,
+    state: *const c_char,
+    is_on: i32,
+) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change_state(metric, state, |metric, state| metric.set_state(state, is_on != 0)) }
+}
+
+/// Switches one state of a state set on and all others off: for states that exclude each other. It
+/// never waits for a store.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+/// BACKEND_STATUS_NULL_POINTER: `metric` or `state` is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_choose_state(metric: *const Metric, state: *const c_char) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change_state(metric, state, Metric::choose_state) }
+}
+
+/// Writes 1 to `*is_on` if the state of the state set is on in the store, otherwise 0. Otherwise it
+/// is like `metric_get`.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_get_state(
+    metric: *const Metric,
+    state: *const c_char,
+    is_on: *mut i32,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let body = || {
+        // SAFETY: the program's promises.
+        let state = unsafe { string(state, "state") }?;
+        // SAFETY: the program's promises.
+        Ok(i32::from(unsafe { shared(metric) }?.get_state(state)?))
+    };
+    // SAFETY: the program's promises.
+    unsafe { guard_value(is_on, "is_on", error, body) }
 }
 
 /// Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
@@ -128,8 +191,8 @@ pub unsafe extern "C" fn metric_get(
     unsafe { read(metric, value, error, Metric::get) }
 }
 
-/// Writes the sum of the observations of a histogram or summary to `*value`. Otherwise it is like
-/// `metric_get`.
+/// Writes the sum of the observations of a histogram, summary or gauge histogram to `*value`.
+/// Otherwise it is like `metric_get`.
 ///
 /// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
@@ -142,8 +205,8 @@ pub unsafe extern "C" fn metric_get_sum(
     unsafe { read(metric, value, error, Metric::get_sum) }
 }
 
-/// Writes the number of observations of a histogram or summary to `*value`. Otherwise it is like
-/// `metric_get`.
+/// Writes the number of observations of a histogram, summary or gauge histogram to `*value`.
+/// Otherwise it is like `metric_get`.
 ///
 /// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
@@ -156,8 +219,8 @@ pub unsafe extern "C" fn metric_get_count(
     unsafe { read(metric, value, error, Metric::get_count) }
 }
 
-/// Writes the cumulative count of the histogram bucket with this upper bound, `INFINITY` for the
-/// last one, to `*value`. Otherwise it is like `metric_get`.
+/// Writes the cumulative count of the bucket with this upper bound, `INFINITY` for the last one, of
+/// a histogram or gauge histogram to `*value`. Otherwise it is like `metric_get`.
 ///
 /// BACKEND_STATUS_NOT_FOUND: the histogram has no such bucket.
 /// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
@@ -175,7 +238,8 @@ pub unsafe extern "C" fn metric_get_bucket(
 /// Removes the metric with these label values from the store. Handles of it stay valid, but what
 /// they count no longer reaches the store; `metric_new` makes a new metric. On a server, another
 /// process that counts with the metric brings it back; in a shared file, other processes must call
-/// `metric_new` again. It never waits for a server.
+/// `metric_new` again. Of an info, it removes all labels that this process has set for these label
+/// values. It never waits for a server.
 ///
 /// BACKEND_STATUS_NOT_FOUND: the store has no such metric; on a server: this process has none.
 /// BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not
@@ -207,9 +271,35 @@ unsafe fn change(
     let Some(metric) = (unsafe { metric.as_ref() }) else { return BackendStatus::NullPointer };
     guard_status(|| match operation(metric) {
         Ok(()) => BackendStatus::Ok,
-        Err(Refusal::NotAnIncrease) => BackendStatus::InvalidArgument,
+        Err(Refusal::NotAnIncrease | Refusal::UnknownState) => BackendStatus::InvalidArgument,
         Err(Refusal::WrongType) => BackendStatus::WrongType,
     })
+}
+
+/// The body of the functions that change a state set.
+unsafe fn change_state(
+    metric: *const Metric,
+    state: *const c_char,
+    operation: impl FnOnce(&Metric, &str) -> Result<(), Refusal>,
+) -> BackendStatus {
+    if state.is_null() {
+        return BackendStatus::NullPointer;
+    }
+    // SAFETY: not NULL, and the program's promises.
+    let state = unsafe { CStr::from_ptr(state) };
+    // No state has a name that is not UTF-8.
+    let change_it = |metric: &Metric| operation(metric, state.to_str().unwrap_or_default());
+    // SAFETY: the program's promises.
+    unsafe { change(metric, change_it) }
+}
+
+/// Returns the metric of a handle, which the program holds and keeps.
+unsafe fn shared(metric: *const Metric) -> Result<ManuallyDrop<Arc<Metric>>, Failure> {
+    if metric.is_null() {
+        return Err(Failure::null("metric"));
+    }
+    // SAFETY: the pointer of an `Arc` that the program holds, and keeps: it is not dropped here.
+    Ok(unsafe { ManuallyDrop::new(Arc::from_raw(metric)) })
 }
 
 /// The body of the reading functions.
@@ -219,14 +309,8 @@ unsafe fn read(
     error: *mut *mut BackendError,
     operation: impl FnOnce(&Arc<Metric>) -> Result<f64, Error>,
 ) -> BackendStatus {
-    let body = || {
-        if metric.is_null() {
-            return Err(Failure::null("metric"));
-        }
-        // SAFETY: the pointer of an `Arc` that the program holds, and keeps: it is not dropped here.
-        let metric = unsafe { ManuallyDrop::new(Arc::from_raw(metric)) };
-        Ok(operation(&metric)?)
-    };
+    // SAFETY: the program's promises.
+    let body = || Ok(operation(&*unsafe { shared(metric) }?)?);
     // SAFETY: the program's promises.
     unsafe { guard_value(value, "value", error, body) }
 }

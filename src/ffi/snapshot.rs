@@ -40,8 +40,9 @@ pub struct MetricsSeries {
     pub family: *const c_char,
     /// Its labels: a compact JSON object of strings, sorted by label name.
     pub labels: *const c_char,
-    /// Its sample values. Counter, gauge, untyped: the value. Summary: count, sum. Histogram: the
-    /// cumulative buckets in the order of their bounds, `+Inf` last; then count, sum.
+    /// Its sample values. Counter, gauge, untyped: the value. Summary: count, sum. Histogram, gauge
+    /// histogram: the cumulative buckets in the order of their bounds, `+Inf` last; then count, sum.
+    /// Info: 1. State set: 1 or 0 for each state in its declared order.
     pub values: *const f64,
     /// The number of values.
     pub value_count: usize,
@@ -109,7 +110,7 @@ impl From<Snapshot> for MetricsSnapshot {
                 family_index,
                 family: to_c_string(family.definition.name().to_owned()),
                 labels: to_c_string(one.key().to_owned()),
-                values: one.values(family.definition.metric_type()),
+                values: one.values(&family.definition),
             }));
         }
         Self { series, next: 0 }

@@ -18,7 +18,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::number::format_number;
-use crate::model::sample::{Milliseconds, Series};
+use crate::model::sample::{Milliseconds, Series, at_least_zero};
 use crate::process::clock::since_1970;
 
 /// Why an operation did nothing. It carries no text, so that a refusal costs no more than the operation.
@@ -28,6 +28,8 @@ pub enum Refusal {
     WrongType,
     /// A counter only goes up: the amount is negative or not a number.
     NotAnIncrease,
+    /// The state set has no state of this name.
+    UnknownState,
 }
 
 impl std::fmt::Display for Refusal {
@@ -35,6 +37,7 @@ impl std::fmt::Display for Refusal {
         formatter.write_str(match self {
             Self::WrongType => "a metric of this type has no such operation",
             Self::NotAnIncrease => "a counter only goes up: expected an amount >= 0",
+            Self::UnknownState => "the state set has no state of this name",
         })
     }
 }
@@ -101,7 +104,7 @@ impl Metric {
         match self.metric_type() {
             MetricType::Counter if amount < 0.0 || amount.is_nan() => return Err(Refusal::NotAnIncrease),
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {}
-            MetricType::Histogram | MetricType::Summary => return Err(Refusal::WrongType),
+            _ => return Err(Refusal::WrongType),
         }
         self.cells.add(amount);
         self.cells.changed();
@@ -116,7 +119,7 @@ impl Metric {
         self.inc(amount).map_err(|refusal| {
             let kind = match refusal {
                 Refusal::WrongType => ErrorKind::WrongType,
-                Refusal::NotAnIncrease => ErrorKind::InvalidArgument,
+                Refusal::NotAnIncrease | Refusal::UnknownState => ErrorKind::InvalidArgument,
             };
             let definition = &self.family.definition;
             let of = format!("{} {:?}", definition.metric_type().name(), definition.name());
@@ -147,11 +150,11 @@ impl Metric {
         Ok(())
     }
 
-    /// Counts `value` in a histogram or summary. NaN counts in the `+Inf` bucket.
+    /// Counts `value` in a histogram, summary or gauge histogram. NaN counts in the `+Inf` bucket.
     #[inline]
     pub fn observe(&self, value: f64) -> std::result::Result<(), Refusal> {
         let count_cell = match self.metric_type() {
-            MetricType::Histogram => FIRST_COUNT_CELL + self.bucket_of(value),
+            MetricType::Histogram | MetricType::GaugeHistogram => FIRST_COUNT_CELL + self.bucket_of(value),
             MetricType::Summary => FIRST_COUNT_CELL,
             _ => return Err(Refusal::WrongType),
         };
@@ -160,28 +163,88 @@ impl Metric {
         Ok(())
     }
 
+    /// Removes an observation of `value` from a gauge histogram: what it describes does not exist any more.
+    pub fn unobserve(&self, value: f64) -> std::result::Result<(), Refusal> {
+        if self.metric_type() != MetricType::GaugeHistogram {
+            return Err(Refusal::WrongType);
+        }
+        self.cells.unobserve(FIRST_COUNT_CELL + self.bucket_of(value), value);
+        Ok(())
+    }
+
+    /// Switches one state of a state set on or off, and leaves the others as they are.
+    ///
+    /// In memory and in shared memory a change of one state keeps what other processes have set meanwhile. On a
+    /// server it replaces all states by those that this process knows, and the last one wins.
+    pub fn set_state(&self, state: &str, is_on: bool) -> std::result::Result<(), Refusal> {
+        let bit = self.bit_of(state)?;
+        self.cells.update(|mask| match is_on {
+            true => (mask as u64 | bit) as f64,
+            false => (mask as u64 & !bit) as f64,
+        });
+        self.cells.changed();
+        Ok(())
+    }
+
+    /// Switches one state of a state set on and all others off.
+    pub fn choose_state(&self, state: &str) -> std::result::Result<(), Refusal> {
+        let bit = self.bit_of(state)?;
+        self.cells.update(|_| bit as f64);
+        self.cells.changed();
+        Ok(())
+    }
+
+    /// Notes that the labels of an info were set at `time`, in microseconds since 1970.
+    pub(crate) fn set_at(&self, time: f64) {
+        self.cells.set(time);
+        self.cells.changed();
+    }
+
+    fn bit_of(&self, state: &str) -> std::result::Result<u64, Refusal> {
+        if self.metric_type() != MetricType::StateSet {
+            return Err(Refusal::WrongType);
+        }
+        let found = self.family.definition.states().iter().position(|known| known == state);
+        found.map(|index| 1 << index).ok_or(Refusal::UnknownState)
+    }
+
+    /// Reads whether a state of a state set is on.
+    pub fn get_state(self: &Arc<Self>, state: &str) -> Result<bool> {
+        let definition = &self.family.definition;
+        let bit = self.bit_of(state);
+        if bit == Err(Refusal::UnknownState) {
+            let message = format!(
+                "stateset {:?} has no state {state:?}: expected one of {}",
+                definition.name(),
+                definition.states().join(", ")
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let mask = self.read("state", &[MetricType::StateSet], |series| series.value())?;
+        Ok(mask as u64 & bit.unwrap_or_default() != 0)
+    }
+
     /// Reads the value of a counter, gauge or untyped metric from the store.
     pub fn get(self: &Arc<Self>) -> Result<f64> {
         let types = [MetricType::Counter, MetricType::Gauge, MetricType::Untyped];
         self.read("single value", &types, |series| series.value())
     }
 
-    /// Reads the sum of what a summary or histogram has observed.
+    /// Reads the sum of what a summary, histogram or gauge histogram has observed.
     pub fn get_sum(self: &Arc<Self>) -> Result<f64> {
-        self.read("sum", &[MetricType::Summary, MetricType::Histogram], |series| series.value())
+        self.read("sum", &OBSERVED, |series| series.value())
     }
 
-    /// Reads the number of observations of a summary or histogram.
+    /// Reads the number of observations of a summary, histogram or gauge histogram.
     pub fn get_count(self: &Arc<Self>) -> Result<f64> {
-        self.read("count", &[MetricType::Summary, MetricType::Histogram], |series| series.count())
+        self.read("count", &OBSERVED, |series| series.count())
     }
 
-    /// Reads the cumulative count of a histogram's bucket; the last one has an infinite `upper_bound`.
+    /// Reads the cumulative count of a bucket of a histogram or gauge histogram; the last one has an infinite
+    /// `upper_bound`.
     pub fn get_bucket(self: &Arc<Self>, upper_bound: f64) -> Result<f64> {
         let index = bucket_index(&self.family, upper_bound)?;
-        self.read("buckets", &[MetricType::Histogram], |series| {
-            series.cumulative_buckets().nth(index).unwrap_or_default()
-        })
+        self.read("buckets", &OBSERVED, |series| series.cumulative_buckets().nth(index).unwrap_or_default())
     }
 
     /// Reads the cells from the store, after it has taken what this process has pending.
@@ -201,7 +264,11 @@ impl Metric {
             let message = format!("the backend of {} {:?} is freed", metric_type.name(), definition.name());
             return Err(Error::new(ErrorKind::Unavailable, message));
         };
-        Ok(value(Series::new(&self.key, &reader.read(self)?)))
+        let mut cells = reader.read(self)?;
+        if metric_type == MetricType::GaugeHistogram {
+            at_least_zero(definition, &mut cells);
+        }
+        Ok(value(Series::new(&self.key, &cells)))
     }
 
     /// Returns the index of the first bucket whose bound is not below `value`.
@@ -220,6 +287,9 @@ impl Metric {
     }
 }
 
+/// The types with a sum and a count.
+const OBSERVED: [MetricType; 3] = [MetricType::Summary, MetricType::Histogram, MetricType::GaugeHistogram];
+
 /// Returns the present time.
 pub(crate) fn now() -> Option<Milliseconds> {
     Milliseconds::new(since_1970().as_millis() as u64)
@@ -228,7 +298,7 @@ pub(crate) fn now() -> Option<Milliseconds> {
 /// Finds the position of `bound` among the buckets of a histogram; `+Inf` is the last.
 fn bucket_index(family: &Family, bound: f64) -> Result<usize> {
     let bounds = family.definition.buckets();
-    if family.definition.metric_type() != MetricType::Histogram {
+    if !family.definition.metric_type().has_buckets() {
         let message = format!(
             "{} {:?} has no buckets to read",
             family.definition.metric_type().name(),
@@ -241,7 +311,8 @@ fn bucket_index(family: &Family, bound: f64) -> Result<usize> {
         Error::new(
             ErrorKind::NotFound,
             format!(
-                "histogram {:?} has no bucket with the bound {}",
+                "{} {:?} has no bucket with the bound {}",
+                family.definition.metric_type().name(),
                 family.definition.name(),
                 format_number(bound)
             ),

@@ -1,4 +1,4 @@
-//! The definition of a metric family: what its metrics mean (name, type, help, label names, buckets, unit).
+//! The definition of a metric family: what its metrics mean (name, type, help, label names, buckets, states, unit).
 //!
 //! A definition is checked when it is created, and never changes.
 
@@ -26,14 +26,19 @@ pub struct Definition {
     metric_type: MetricType,
     label_names: Vec<String>,
     buckets: Vec<f64>,
+    states: Vec<String>,
     unit: Option<String>,
 }
+
+/// The most states of a state set. Its value is a sum of powers of two, which a double holds exactly.
+const MAX_STATES: usize = 52;
 
 impl Definition {
     /// Creates a definition whose names every version of Prometheus accepts: [`NameRule::Legacy`].
     ///
     /// `buckets` are the upper bounds of a histogram, finite and increasing. `+Inf` is implied and may be
-    /// left out. An empty slice means [`DEFAULT_BUCKETS`]. Other types take no buckets.
+    /// left out. An empty slice means [`DEFAULT_BUCKETS`]. Other types take no buckets. A state set is made by
+    /// [`Definition::state_set`].
     pub fn new(
         name: &str,
         help: &str,
@@ -53,6 +58,58 @@ impl Definition {
         label_names: &[&str],
         buckets: &[f64],
     ) -> Result<Self> {
+        if metric_type == MetricType::StateSet {
+            return Self::state_set(names, name, help, label_names, &[]);
+        }
+        Self::checked(names, name, help, metric_type, label_names, buckets)
+    }
+
+    /// Creates the definition of a state set. `states` are 1 to 52 names, none of them empty or given
+    /// twice; their order belongs to the definition.
+    ///
+    /// The states are shown as values of a label that has the name of the family. So the name contains no `:`
+    /// and does not begin with `__`, and no other label has it.
+    pub fn state_set(
+        names: NameRule,
+        name: &str,
+        help: &str,
+        label_names: &[&str],
+        states: &[&str],
+    ) -> Result<Self> {
+        let refuse = |reason: String| {
+            Err(Error::new(ErrorKind::InvalidArgument, format!("stateset {name:?}: {reason}")))
+        };
+        if name.contains(':') || name.starts_with("__") {
+            return refuse(
+                "expected a name that a label can have: without \":\", not beginning with \"__\"".into(),
+            );
+        }
+        if label_names.contains(&name) {
+            return refuse("the label of its name shows the states: no other label can have it".into());
+        }
+        if states.is_empty() || states.len() > MAX_STATES {
+            return refuse(format!("expected 1 to {MAX_STATES} states, got {}", states.len()));
+        }
+        for (index, state) in states.iter().enumerate() {
+            if state.is_empty() {
+                return refuse("a state has an empty name".into());
+            }
+            if states[..index].contains(state) {
+                return refuse(format!("the state {state:?} is given twice"));
+            }
+        }
+        let definition = Self::checked(names, name, help, MetricType::StateSet, label_names, &[])?;
+        Ok(Self { states: states.iter().map(|&state| state.to_owned()).collect(), ..definition })
+    }
+
+    fn checked(
+        names: NameRule,
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        label_names: &[&str],
+        buckets: &[f64],
+    ) -> Result<Self> {
         name::check_metric_name(name, names)?;
         name::check_label_names(label_names.iter().copied(), metric_type, names)?;
         let mut label_names: Vec<String> = label_names.iter().map(|&name| name.to_owned()).collect();
@@ -63,12 +120,13 @@ impl Definition {
             metric_type,
             label_names,
             buckets: check_buckets(name, metric_type, buckets)?,
+            states: Vec::new(),
             unit: None,
         })
     }
 
     /// Adds a unit, for example `seconds`. The name must end with it: `x_seconds`, or `x_seconds_total` for a
-    /// counter. Only OpenMetrics shows the unit.
+    /// counter. An info or a state set has none. Only OpenMetrics and protobuf show the unit.
     pub fn with_unit(mut self, unit: &str) -> Result<Self> {
         let suffix = match self.metric_type {
             MetricType::Counter => format!("_{unit}_total"),
@@ -76,7 +134,9 @@ impl Definition {
         };
         let is_unit =
             !unit.is_empty() && unit.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let reason = if !is_unit {
+        let reason = if matches!(self.metric_type, MetricType::Info | MetricType::StateSet) {
+            "this type has no unit".to_owned()
+        } else if !is_unit {
             "expected [a-zA-Z0-9_]+".to_owned()
         } else if self.name.ends_with(&suffix) {
             self.unit = Some(unit.to_owned());
@@ -113,6 +173,11 @@ impl Definition {
         &self.buckets
     }
 
+    /// Returns the states of a state set, in their declared order.
+    pub fn states(&self) -> &[String] {
+        &self.states
+    }
+
     /// Returns the unit, if the family has one.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_deref()
@@ -121,23 +186,28 @@ impl Definition {
     /// Returns how many cells a metric of this family has.
     ///
     /// The order of the cells is the same in memory and in every store. A counter, gauge or untyped metric
-    /// has one cell, its value. A summary has its sum and its count. A histogram has its sum and then one
-    /// count per bucket, not cumulative, `+Inf` last. So an observation changes one bucket and the sum, and
-    /// the total count is the sum of the buckets.
+    /// has one cell, its value. A summary has its sum and its count. A histogram or gauge histogram has its
+    /// sum and then one count per bucket, not cumulative, `+Inf` last. So an observation changes one bucket and
+    /// the sum, and the total count is the sum of the buckets. An info has the time at which its labels were
+    /// set, in microseconds since 1970. A state set has the sum of 2^n for each state n (from 0) that is on.
     pub fn cell_count(&self) -> usize {
         match self.metric_type {
-            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => 1,
+            MetricType::Counter
+            | MetricType::Gauge
+            | MetricType::Untyped
+            | MetricType::Info
+            | MetricType::StateSet => 1,
             MetricType::Summary => 2,
-            MetricType::Histogram => self.buckets.len() + 2,
+            MetricType::Histogram | MetricType::GaugeHistogram => self.buckets.len() + 2,
         }
     }
 
-    /// Whether two declarations of the same name can share a store: type and buckets must be equal.
+    /// Whether two declarations of the same name can share a store: type, buckets and states must be equal.
     ///
     /// Help text, unit and label names may differ, for example while a new version of a program replaces the
     /// old one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
-        self.metric_type == other.metric_type && self.buckets == other.buckets
+        self.metric_type == other.metric_type && self.buckets == other.buckets && self.states == other.states
     }
 
     /// Whether a series with the canonical labels `key` may be shown in this family. Its label names may differ
@@ -149,7 +219,9 @@ impl Definition {
         }
         let labels = labels::decode(key).unwrap_or_default();
         let names = labels.keys().map(String::as_str);
-        name::check_label_names(names, self.metric_type, NameRule::Utf8).is_ok()
+        // The states of a state set have a label of the family's name.
+        let is_taken = self.metric_type == MetricType::StateSet && labels.contains_key(&self.name);
+        !is_taken && name::check_label_names(names, self.metric_type, NameRule::Utf8).is_ok()
     }
 
     /// Whether two declarations of the same name differ in the help text or the label names.
@@ -166,9 +238,12 @@ impl Definition {
         if !self.label_names.is_empty() {
             text += &format!(" with labels {}", self.label_names.join(", "));
         }
-        if self.metric_type == MetricType::Histogram {
+        if self.metric_type.has_buckets() {
             let bounds: Vec<_> = self.buckets.iter().map(|&bound| format_number(bound)).collect();
             text += &format!(" with buckets {}", bounds.join(", "));
+        }
+        if !self.states.is_empty() {
+            text += &format!(" with states {}", self.states.join(", "));
         }
         text
     }
@@ -180,8 +255,11 @@ impl Definition {
             "help": self.help,
             "labels": self.label_names,
         });
-        if self.metric_type == MetricType::Histogram {
+        if self.metric_type.has_buckets() {
             object["buckets"] = json!(self.buckets);
+        }
+        if !self.states.is_empty() {
+            object["states"] = json!(self.states);
         }
         if let Some(unit) = &self.unit {
             object["unit"] = json!(unit);
@@ -200,25 +278,33 @@ impl Definition {
         };
         let object: Json = serde_json::from_str(text).map_err(|_| garbage("JSON"))?;
         let metric_type = object["type"].as_str().and_then(MetricType::from_name);
-        let label_names: Option<Vec<&str>> =
-            object["labels"].as_array().and_then(|names| names.iter().map(Json::as_str).collect());
+        let strings = |list: &'_ Json| -> Option<Vec<String>> {
+            list.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+        };
+        let label_names = strings(&object["labels"]);
         let buckets: Option<Vec<f64>> = match &object["buckets"] {
             Json::Null => Some(Vec::new()),
             Json::Array(bounds) => {
                 // Stored bounds omit `+Inf`. Without it, an empty list would mean the default buckets.
-                let last = (metric_type == Some(MetricType::Histogram)).then_some(Some(f64::INFINITY));
+                let last = metric_type.is_some_and(MetricType::has_buckets).then_some(Some(f64::INFINITY));
                 bounds.iter().map(Json::as_f64).chain(last).collect()
             }
             _ => None,
         };
-        let definition = Self::with_names(
-            NameRule::Utf8,
-            name,
-            object["help"].as_str().unwrap_or_default(),
-            metric_type.ok_or_else(|| garbage("type"))?,
-            &label_names.ok_or_else(|| garbage("labels"))?,
-            &buckets.ok_or_else(|| garbage("buckets"))?,
-        )?;
+        let help = object["help"].as_str().unwrap_or_default();
+        let label_names = label_names.ok_or_else(|| garbage("labels"))?;
+        let label_names: Vec<&str> = label_names.iter().map(String::as_str).collect();
+        let definition = match metric_type.ok_or_else(|| garbage("type"))? {
+            MetricType::StateSet => {
+                let states = strings(&object["states"]).ok_or_else(|| garbage("states"))?;
+                let states: Vec<&str> = states.iter().map(String::as_str).collect();
+                Self::state_set(NameRule::Utf8, name, help, &label_names, &states)?
+            }
+            metric_type => {
+                let buckets = buckets.ok_or_else(|| garbage("buckets"))?;
+                Self::checked(NameRule::Utf8, name, help, metric_type, &label_names, &buckets)?
+            }
+        };
         // An invalid unit is dropped, so that the values remain visible.
         match object["unit"].as_str() {
             Some(unit) => Ok(definition.clone().with_unit(unit).unwrap_or(definition)),
@@ -231,7 +317,7 @@ fn check_buckets(name: &str, metric_type: MetricType, buckets: &[f64]) -> Result
     let refuse = |reason: String| {
         Err(Error::new(ErrorKind::InvalidArgument, format!("metric family {name:?}: {reason}")))
     };
-    if metric_type != MetricType::Histogram {
+    if !metric_type.has_buckets() {
         return match buckets {
             [] => Ok(Vec::new()),
             _ => refuse(format!("a {} takes no buckets", metric_type.name())),
@@ -277,6 +363,35 @@ mod tests {
     }
 
     #[test]
+    fn a_state_set_has_states_and_a_name_that_a_label_can_have() {
+        let states = |name: &str, label_names: &[&str], states: &[&str]| {
+            Definition::state_set(NameRule::Legacy, name, "", label_names, states)
+        };
+        let definition = states("x", &["a"], &["on", "off"]).unwrap();
+        assert_eq!(definition.states(), ["on", "off"]);
+        assert_eq!(Definition::from_json("x", &definition.to_json()).unwrap(), definition);
+        assert!(!definition.is_compatible(&states("x", &["a"], &["off", "on"]).unwrap()), "another order");
+        let many: Vec<String> = (0..=MAX_STATES).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(states("x", &[], &many[1..]).is_ok());
+        for (name, label_names, wrong, reason) in [
+            ("x", &[][..], &[][..], "1 to 52 states"),
+            ("x", &[], &many, "1 to 52 states, got 53"),
+            ("x", &[], &["a", ""], "empty"),
+            ("x", &[], &["a", "b", "a"], "\"a\" is given twice"),
+            ("a:b", &[], &["a"], "without \":\""),
+            ("__x", &[], &["a"], "beginning with \"__\""),
+            ("x", &["x"], &["a"], "no other label"),
+        ] {
+            let error = states(name, label_names, wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.message().contains(reason), "{error}");
+        }
+        assert!(Definition::new("x", "", MetricType::StateSet, &[], &[]).is_err());
+        assert!(definition.with_unit("x").is_err());
+    }
+
+    #[test]
     fn a_unit_is_the_end_of_the_name() {
         let unit = |name: &str, metric_type, unit: &str| {
             Definition::new(name, "", metric_type, &[], &[]).unwrap().with_unit(unit)
@@ -296,6 +411,7 @@ mod tests {
             ("x_seconds", MetricType::Counter, "seconds"),
             ("x_seconds_total", MetricType::Gauge, "seconds"),
             ("x_", MetricType::Gauge, ""),
+            ("x_seconds", MetricType::Info, "seconds"),
         ] {
             let error = unit(name, metric_type, wrong).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);

@@ -57,7 +57,9 @@ pub(crate) fn reserved_label_name(name: &str, metric_type: MetricType) -> Option
         (name, _) if name.starts_with("__") => {
             Some("names that begin with \"__\" are reserved for Prometheus itself")
         }
-        ("le", MetricType::Histogram) => Some("\"le\" names the bucket bounds of a histogram"),
+        ("le", MetricType::Histogram | MetricType::GaugeHistogram) => {
+            Some("\"le\" names the bucket bounds of a histogram")
+        }
         ("quantile", MetricType::Summary) => Some("\"quantile\" is reserved in a summary"),
         _ => None,
     }

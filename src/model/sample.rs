@@ -4,6 +4,7 @@
 //! this file sums them up, so `_count` equals the `+Inf` bucket even if other threads write during the read.
 //! All series of a family share three buffers, so iterating over them does not allocate.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
@@ -114,6 +115,41 @@ impl FamilySamples {
         *self = kept;
     }
 
+    /// Makes the values those that are shown. Of an info, keeps for each set of declared labels the series
+    /// that was set last, and makes its value 1. A gauge histogram shows nothing below 0, and no time of
+    /// creation.
+    pub(crate) fn prepare(&mut self) {
+        match self.definition.metric_type() {
+            MetricType::Info => *self = self.newest(),
+            MetricType::GaugeHistogram => {
+                let width = self.definition.cell_count();
+                self.cells.chunks_mut(width).for_each(|cells| at_least_zero(&self.definition, cells));
+                self.series.iter_mut().for_each(|(_, created)| *created = None);
+            }
+            _ => {}
+        }
+    }
+
+    fn newest(&self) -> Self {
+        let names: Vec<String> = self.definition.label_names().iter().map(|name| labels::raw(name)).collect();
+        let mut newest: HashMap<Vec<&str>, Series<'_>> = HashMap::new();
+        for series in self.series().filter(|series| series.value() > 0.0) {
+            let value_of = |name: &String| {
+                let found = labels::raw_pairs(series.key).find(|(raw, _)| raw == name);
+                found.map_or("", |(_, value)| value)
+            };
+            let best = newest.entry(names.iter().map(value_of).collect()).or_insert(series);
+            if best.value() < series.value() {
+                *best = series;
+            }
+        }
+        let mut shown: Vec<&str> = newest.values().map(|series| series.key).collect();
+        shown.sort_unstable();
+        let mut family = Self::new(self.definition.clone());
+        shown.into_iter().for_each(|key| family.push(key, None)[VALUE_CELL] = 1.0);
+        family
+    }
+
     /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();
@@ -141,6 +177,14 @@ fn merge<'key>(
     series.for_each(|series| visit(series.key, Some(series)));
 }
 
+/// Raises the cells of a gauge histogram that are below 0, because more was unobserved than observed. Its sum
+/// may be below 0 if a bound is.
+pub(crate) fn at_least_zero(definition: &Definition, cells: &mut [f64]) {
+    let has_negative_bounds = definition.buckets().first().is_some_and(|&bound| bound < 0.0);
+    let from = if has_negative_bounds { FIRST_COUNT_CELL } else { VALUE_CELL };
+    cells[from..].iter_mut().for_each(|cell| *cell = cell.max(0.0));
+}
+
 impl<'family> Series<'family> {
     /// Creates a series outside a snapshot.
     pub(crate) fn new(key: &'family str, cells: &'family [f64]) -> Self {
@@ -163,17 +207,25 @@ impl<'family> Series<'family> {
         self.created.map(|milliseconds| milliseconds.get() as f64 / 1e3)
     }
 
-    /// Returns the value of a counter, gauge or untyped metric, or the sum of a summary or histogram.
+    /// Returns the value of a counter, gauge, untyped metric or info, or the sum of a summary, histogram or
+    /// gauge histogram.
     pub fn value(&self) -> f64 {
         self.cells[VALUE_CELL]
     }
 
-    /// Returns the number of observations of a summary or histogram.
+    /// Returns whether each state of a state set is on, in the order of its states.
+    pub fn states(&self, definition: &Definition) -> impl Iterator<Item = bool> + use<> {
+        // The conversion saturates: no other program can store more than all states.
+        let mask = self.cells[VALUE_CELL] as u64;
+        (0..definition.states().len()).map(move |state| mask & (1 << state) != 0)
+    }
+
+    /// Returns the number of observations of a summary, histogram or gauge histogram.
     pub fn count(&self) -> f64 {
         self.cells[FIRST_COUNT_CELL..].iter().sum()
     }
 
-    /// Returns the cumulative bucket counts of a histogram, in the order of its bounds, `+Inf` last.
+    /// Returns the cumulative bucket counts of a histogram or gauge histogram, in the order of its bounds, `+Inf` last.
     pub fn cumulative_buckets(&self) -> impl Iterator<Item = f64> + 'family {
         let mut total = 0.0;
         self.cells[FIRST_COUNT_CELL..].iter().map(move |count| {
@@ -183,12 +235,15 @@ impl<'family> Series<'family> {
     }
 
     /// Returns all sample values of the series: the value; or count and sum; or the cumulative buckets, count
-    /// and sum.
-    pub fn values(&self, metric_type: MetricType) -> Vec<f64> {
-        match metric_type {
-            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => vec![self.value()],
+    /// and sum; or 1 or 0 for each state.
+    pub fn values(&self, definition: &Definition) -> Vec<f64> {
+        match definition.metric_type() {
+            MetricType::Counter | MetricType::Gauge | MetricType::Untyped | MetricType::Info => {
+                vec![self.value()]
+            }
             MetricType::Summary => vec![self.count(), self.value()],
-            MetricType::Histogram => {
+            MetricType::StateSet => self.states(definition).map(|is_on| f64::from(u8::from(is_on))).collect(),
+            MetricType::Histogram | MetricType::GaugeHistogram => {
                 let mut values = Vec::with_capacity(self.cells.len() + 1);
                 values.extend(self.cumulative_buckets());
                 values.extend([self.count(), self.value()]);

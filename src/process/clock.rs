@@ -1,5 +1,6 @@
 //! Clocks: the time since 1970 for data, and deadlines for waits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A year: stands for "no deadline".
@@ -8,6 +9,16 @@ const NO_DEADLINE: Duration = Duration::from_secs(365 * 86_400);
 /// Returns the time since 1970, or zero if the system clock is set to an earlier time.
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns the time in microseconds since 1970, for a change that replaces an earlier one: later than every
+/// time that this process got from here before.
+pub(crate) fn micros_of_change() -> f64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = since_1970().as_micros() as u64;
+    // Relaxed: the word publishes nothing but itself.
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
+    now.max(last.unwrap_or_default() + 1) as f64
 }
 
 /// Returns the time at which `timeout` is over. A timeout too large for `Instant` means "no deadline".
@@ -19,6 +30,12 @@ pub(crate) fn deadline_after(timeout: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_change_has_a_later_time() {
+        let times: Vec<f64> = (0..1000).map(|_| micros_of_change()).collect();
+        assert!(times.is_sorted_by(|one, other| one < other));
+    }
 
     #[test]
     fn a_timeout_that_no_clock_can_hold_is_far_away() {

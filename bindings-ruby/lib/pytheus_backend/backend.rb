@@ -58,6 +58,20 @@ module PytheusBackend
       Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets))
     end
 
+    def gauge_histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS)
+      GaugeHistogram.new(
+        Family.new(self, :gauge_histogram, name, help: help, labels: labels, unit: unit, buckets: buckets)
+      )
+    end
+
+    def state_set(name, help = nil, states:, labels: [])
+      StateSet.new(Family.new(self, :state_set, name, help: help, labels: labels, states: states))
+    end
+
+    def info(name, help = nil, labels: [])
+      Info.new(Family.new(self, :info, name, help: help, labels: labels))
+    end
+
     # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the
     # scraper's Accept header, which decides on the format; `prefix` stands in front of each name. `query` is the
     # query of the request: its parameters `name[]` select families. `created_samples: true` lets OpenMetrics show

@@ -17,13 +17,16 @@ module PytheusBackend
     Caches = Struct.new(:by_labels, :by_values)
     private_constant :CONSTANT_VALUES, :Caches
 
-    attr_reader :name, :label_names, :buckets
+    attr_reader :name, :label_names, :buckets, :states
 
-    def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, lifetime: :backend)
+    def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, states: [],
+                   lifetime: :backend)
       @backend = backend # keeps the store open for as long as something counts in it
       @name = name.to_s
       @label_names = labels.map(&:to_sym).freeze
       @buckets = buckets&.map { |bound| Float(bound) }&.freeze
+      @type = type
+      @states = states.map(&:to_sym).freeze
       @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
       forget
     end
@@ -32,6 +35,16 @@ module PytheusBackend
     # counts it in this process until the store can.
     def metric(labels)
       @caches.by_labels[labels] || find(labels)
+    end
+
+    # Sets the labels of an info.
+    def set_info(labels, info)
+      values = values_of(labels)
+      names, texts = info.transform_values { |value| Library.utf8(value) }.to_a.transpose
+      Library.call(:metric_family_set_info, @handle, Library::Strings.new(values), values.size,
+                   Library::Strings.new(names.to_a), Library::Strings.new(texts.to_a), info.size)
+    ensure
+      Log.deliver
     end
 
     # Removes a label set from the store. Returns false if there was none.
@@ -60,7 +73,7 @@ module PytheusBackend
       series = Library::MetricsSeries.new
       while Library.metrics_snapshot_next(snapshot, series).zero?
         labels = JSON.parse(series[:labels].read_string.force_encoding(Encoding::UTF_8), symbolize_names: true)
-        yield labels.slice(*@label_names), series[:values].read_array_of_double(series[:value_count])
+        yield @type == :info ? labels : labels.slice(*@label_names), series[:values].read_array_of_double(series[:value_count])
       end
     ensure
       snapshot&.free
@@ -85,6 +98,7 @@ module PytheusBackend
       # The engine copies what the options point to; these variables keep it alive until then.
       texts = [@name, help, unit].map { |text| Library.string(text) }
       names = Library::Strings.new(@label_names)
+      states = Library::Strings.new(@states)
       bounds = FFI::MemoryPointer.new(:double, [@buckets.to_a.size, 1].max).write_array_of_double(@buckets.to_a)
       options = Library::MetricFamilyOptions.new
       options[:size] = Library::MetricFamilyOptions.size
@@ -95,6 +109,8 @@ module PytheusBackend
       options[:label_count] = @label_names.size
       options[:buckets] = bounds if @buckets
       options[:bucket_count] = @buckets.to_a.size
+      options[:states] = states
+      options[:state_count] = @states.size
       Library.create(:metric_family_new, @backend.handle, options)
     end
 

@@ -42,7 +42,7 @@ module PytheusBackend
     class MetricFamilyOptions < FFI::Struct
       layout size: :size_t, name: :pointer, help: :pointer, metric_type: :int32, lifetime: :int32,
              label_names: :pointer, label_count: :size_t, buckets: :pointer, bucket_count: :size_t, unit: :pointer,
-             names: :int32
+             names: :int32, states: :pointer, state_count: :size_t
     end
 
     class MetricsRenderOptions < FFI::Struct
@@ -61,7 +61,8 @@ module PytheusBackend
              scrape_errors: :uint64, last_flush_timestamp: :double, batches_replayed: :uint64, losses: :uint64
     end
 
-    METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5 }.freeze
+    METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5, info: 6, state_set: 7,
+                     gauge_histogram: 8 }.freeze
     METRIC_LIFETIMES = { backend: 0, handle: 1 }.freeze
     METRICS_FORMATS = { text: 0, all: 1 }.freeze
 
@@ -72,12 +73,15 @@ module PytheusBackend
     attach_function :backend_flush, %i[pointer double pointer], :int32, blocking: true
     attach_function :metric_family_new, %i[pointer pointer pointer pointer], :int32, blocking: true
     attach_function :metric_family_clear, %i[pointer pointer], :int32, blocking: true
+    attach_function :metric_family_set_info, %i[pointer pointer size_t pointer pointer size_t pointer], :int32,
+                    blocking: true
     attach_function :metric_new, %i[pointer pointer size_t pointer pointer], :int32, blocking: true
     attach_function :metric_remove, %i[pointer pointer size_t pointer], :int32, blocking: true
     attach_function :metric_get, %i[pointer pointer pointer], :int32, blocking: true
     attach_function :metric_get_sum, %i[pointer pointer pointer], :int32, blocking: true
     attach_function :metric_get_count, %i[pointer pointer pointer], :int32, blocking: true
     attach_function :metric_get_bucket, %i[pointer double pointer pointer], :int32, blocking: true
+    attach_function :metric_get_state, %i[pointer string pointer pointer], :int32, blocking: true
     attach_function :metrics_render, %i[pointer pointer pointer pointer], :int32, blocking: true
     attach_function :metrics_snapshot_new, %i[pointer pointer size_t pointer pointer], :int32, blocking: true
 
@@ -89,6 +93,9 @@ module PytheusBackend
     attach_function :metric_dec, %i[pointer double], :int32
     attach_function :metric_set, %i[pointer double], :int32
     attach_function :metric_observe, %i[pointer double], :int32
+    attach_function :metric_unobserve, %i[pointer double], :int32
+    attach_function :metric_set_state, %i[pointer string int32], :int32
+    attach_function :metric_choose_state, %i[pointer string], :int32
 
     attach_function :backend_statistics, %i[pointer pointer pointer], :int32
     attach_function :backend_error_message, %i[pointer], :string

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module PytheusBackend
-  # The base of Counter, Gauge, Histogram and Summary, which Backend#counter and its siblings make.
+  # The base of Counter, Gauge, Histogram and the other types, which Backend#counter and its siblings make.
   #
   # Every call takes `labels:`, a Hash of label names (symbols or strings) and values. Counting raises for
   # mistakes of the program (wrong label names, a negative increment), but never because of the store (full,
@@ -167,6 +167,76 @@ module PytheusBackend
     def value(samples)
       *counts, count, sum = samples
       { buckets: (buckets + [Float::INFINITY]).zip(counts).to_h, count: count, sum: sum }
+    end
+  end
+
+  # The distribution of what exists at present, such as the ages of waiting jobs: a histogram whose counts also
+  # go down.
+  class GaugeHistogram < Histogram
+    # Takes an observation out again, because what it describes has ended.
+    def unobserve(value, labels: NO_LABELS)
+      @family.check(Library.metric_unobserve(handle(labels), value), "unobserve", value)
+    end
+  end
+
+  # Named states, each of which is on or off. A state may be a Symbol or a String.
+  class StateSet < Metric
+    # The states in their declared order, as symbols.
+    def states
+      @family.states
+    end
+
+    # Switches one state on or off, and leaves the others as they are.
+    def set(state, on = true, labels: NO_LABELS)
+      change(state, "set") { |name| Library.metric_set_state(handle(labels), name, on ? 1 : 0) }
+    end
+
+    # Switches one state on and all others off.
+    def choose(state, labels: NO_LABELS)
+      change(state, "choose") { |name| Library.metric_choose_state(handle(labels), name) }
+    end
+
+    # Reads from the store whether a state is on.
+    def on?(state, labels: NO_LABELS)
+      place = FFI::MemoryPointer.new(:int32)
+      Library.call(:metric_get_state, handle(labels), Library.utf8(state), place)
+      !place.read_int32.zero?
+    end
+
+    private
+
+    def change(state, operation)
+      @family.check(yield(Library.utf8(state)), operation, state)
+    end
+
+    def value(samples)
+      states.zip(samples.map { |sample| !sample.zero? }).to_h
+    end
+  end
+
+  # Labels that describe something, such as the version of a program. A scrape shows those that any process has
+  # set last.
+  class Info < Metric
+    def initialize(family, preset_labels = NO_LABELS) # rubocop:disable Lint/MissingSuper
+      @family = family
+      @preset_labels = preset_labels
+    end
+
+    # Sets labels, a Hash of names and values: `build.set({ version: "1.2", commit: "1a2b" })`. An info that was
+    # declared with label names has one such set for each of their values.
+    def set(info, labels: NO_LABELS)
+      @family.set_info(merge(labels), info)
+    end
+
+    # Reads the labels that a scrape shows, one Hash for each set, with the declared labels.
+    def values
+      super.keys
+    end
+
+    private
+
+    def value(samples)
+      samples.first
     end
   end
 

@@ -73,19 +73,21 @@ pub(crate) fn check(definition: &Definition, is_cluster: bool) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
-/// Returns whether the values are fields of a hash. A counter or gauge without labels is a plain string.
+/// Returns whether the values are fields of a hash. A counter, gauge or state set without labels is a plain
+/// string.
 pub(crate) fn is_hash(definition: &Definition) -> bool {
-    let has_parts = matches!(definition.metric_type(), MetricType::Summary | MetricType::Histogram);
-    has_parts || !definition.label_names().is_empty()
+    let metric_type = definition.metric_type();
+    let has_fields = metric_type.is_observed() || metric_type == MetricType::Info;
+    has_fields || !definition.label_names().is_empty()
 }
 
 /// Returns the hash field of a cell. `labels` is the labels JSON of its metric.
 pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> String {
     match (definition.metric_type(), cell) {
-        (MetricType::Counter | MetricType::Gauge | MetricType::Untyped, _) => labels.to_owned(),
+        (metric_type, _) if !metric_type.is_observed() => labels.to_owned(),
         (_, VALUE_CELL) => format!("{labels}#sum"),
         (MetricType::Summary, _) => format!("{labels}#count"),
-        (MetricType::Histogram, cell) => {
+        (_, cell) => {
             let bound = definition.buckets().get(cell - FIRST_COUNT_CELL);
             format!("{labels}#le={}", format_number(bound.copied().unwrap_or(f64::INFINITY)))
         }
@@ -104,12 +106,10 @@ pub(crate) fn parse_field<'field>(
     // The JSON ends with the last brace: no part name has one.
     let (labels, part) = field.split_at(field.rfind('}')? + 1);
     let cell = match definition.metric_type() {
-        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {
-            part.is_empty().then_some(VALUE_CELL)?
-        }
-        MetricType::Summary | MetricType::Histogram if part == "#sum" => VALUE_CELL,
+        metric_type if !metric_type.is_observed() => part.is_empty().then_some(VALUE_CELL)?,
+        _ if part == "#sum" => VALUE_CELL,
         MetricType::Summary => (part == "#count").then_some(FIRST_COUNT_CELL)?,
-        MetricType::Histogram => {
+        _ => {
             let bound = parse_number(part.strip_prefix("#le=")?)?;
             let bounds = definition.buckets();
             FIRST_COUNT_CELL + bounds.iter().position(|&known| bound <= known).unwrap_or(bounds.len())
@@ -141,8 +141,8 @@ mod tests {
     fn every_cell_reads_back_from_its_field() {
         // A label value that looks like the end of a field.
         let labels = r##"{"a":"x}#sum"}"##;
-        for metric_type in [MetricType::Gauge, MetricType::Summary, MetricType::Histogram] {
-            let buckets: &[f64] = if metric_type == MetricType::Histogram { &[0.5, 10.0] } else { &[] };
+        for metric_type in MetricType::ALL.into_iter().filter(|&one| one != MetricType::StateSet) {
+            let buckets: &[f64] = if metric_type.has_buckets() { &[0.5, 10.0] } else { &[] };
             let definition = definition(metric_type, &["a"], buckets);
             for cell in 0..definition.cell_count() {
                 let field = field(&definition, labels, cell);

@@ -23,7 +23,6 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::definition::VALUE_CELL;
-use crate::model::metric_type::MetricType;
 use crate::model::statistics::Tally;
 use crate::process::clock::since_1970;
 
@@ -440,7 +439,7 @@ impl Queue {
 }
 
 fn is_gauge(definition: &Definition) -> bool {
-    matches!(definition.metric_type(), MetricType::Gauge | MetricType::Untyped)
+    definition.metric_type().is_set()
 }
 
 fn is_removed(metric: &Metric) -> bool {

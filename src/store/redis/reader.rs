@@ -93,7 +93,7 @@ enum Way {
 /// What has become of a read of a family.
 enum Accepted {
     /// `None` if the key cannot be read.
-    Read(Option<FamilySamples>),
+    Read(Option<Box<FamilySamples>>),
     /// The server has fields that the outline lacks, so the next way must be taken.
     Outdated,
 }
@@ -241,7 +241,7 @@ impl Reader {
             let mut again = Vec::new();
             for (index, found) in unread.into_iter().zip(found) {
                 match self.accept_family(&keys[index], &definitions[index], found, way)? {
-                    Accepted::Read(samples) => families[index] = samples,
+                    Accepted::Read(samples) => families[index] = samples.map(|samples| *samples),
                     Accepted::Outdated => again.push(index),
                 }
             }
@@ -383,7 +383,7 @@ impl Reader {
             });
             current.cache.put(key, values, outline.filter(|outline| outline.can_be_kept()));
         }
-        Ok(Accepted::Read(Some(samples)))
+        Ok(Accepted::Read(Some(Box::new(samples))))
     }
 
     fn read_metric(&mut self, metric: &Metric, deadline: Instant) -> Result<Vec<f64>> {
