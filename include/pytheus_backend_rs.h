@@ -886,6 +886,8 @@ void backend_string_free(char *text);
  * - `pipeline_threads` (4): how many threads serve scrapes, each with a connection while it reads
  * - `replicas` (auto): how many replicas must have a batch before the process forgets it, or auto
  *   for as many as the server has; 0 for none
+ * - `read_from_replicas` (false): whether scrapes read values from a replica, if one has all that
+ *   the master has
  * - `replay_log_mb` (16): how many megabytes of memory may hold batches that the server has
  *   confirmed and could still lose; 0 for none
  * - `required` (true): whether a server that cannot be reached is an error when the store is

@@ -17,10 +17,14 @@ use super::connection::{Connection, SMALL, Target, command, refused};
 use super::hash_slot::{slot_of, slot_of_key};
 use super::node::{Node, Outcome};
 use super::options::{Address, RedisOptions};
+use super::replicas::Progress;
 use super::reply::{NODE, describe, details, is_noscript};
 use super::slot_map::{Redirection, SlotMap};
 use super::socket::{SocketSlot, Terms, share_of};
 use crate::model::error::{Error, ErrorKind, Result};
+
+/// The answer of TTL for a key that does not exist.
+const NO_KEY: i64 = -2;
 
 /// How often the commands of an exchange are sent again to where they are redirected.
 const MAX_ROUNDS: u32 = 16;
@@ -169,6 +173,26 @@ impl Cluster {
         &mut self,
         options: &RedisOptions,
         commands: &[impl Borrow<Cmd>],
+        terms: Terms<'_>,
+    ) -> Result<Vec<Value>> {
+        self.exchange_by(options, commands, false, terms)
+    }
+
+    /// Does the same for commands that read values. They go to replicas that [caught up](Self::catch_up).
+    pub(crate) fn read(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[impl Borrow<Cmd>],
+        terms: Terms<'_>,
+    ) -> Result<Vec<Value>> {
+        self.exchange_by(options, commands, true, terms)
+    }
+
+    fn exchange_by(
+        &mut self,
+        options: &RedisOptions,
+        commands: &[impl Borrow<Cmd>],
+        may_use_replicas: bool,
         mut terms: Terms<'_>,
     ) -> Result<Vec<Value>> {
         let mut replies: Vec<Option<Value>> = vec![None; commands.len()];
@@ -202,7 +226,14 @@ impl Cluster {
         while !waiting.is_empty() {
             let is_last = number + 1 >= MAX_ROUNDS || Instant::now() >= terms.deadline;
             let mut round = Round { number, is_last, ..Round::default() };
-            for (node, group) in self.groups(&waiting, &mut round) {
+            for (node, mut group) in self.groups(&waiting, &mut round) {
+                if may_use_replicas && number == 0 {
+                    group = self.read_at_replica(node, group, commands, &mut round, &mut terms);
+                }
+                if group.is_empty() {
+                    is_reached = true;
+                    continue;
+                }
                 is_reached |= self.exchange_group(node, group, options, commands, &mut round, &mut terms);
             }
             is_settled &= round.again.is_empty() && !round.must_refresh;
@@ -267,6 +298,75 @@ impl Cluster {
                 is_reached
             }
         }
+    }
+
+    /// Lets a replica of each node that serves `keys` catch up with it.
+    pub(crate) fn catch_up(
+        &mut self,
+        options: &RedisOptions,
+        keys: &[String],
+        mut terms: Terms<'_>,
+    ) -> Result<()> {
+        // The nodes are asked for the keys first: if slots have moved, they say so, and their replicas may not.
+        let questions: Vec<Cmd> = keys.iter().map(|key| command("TTL", &[key])).collect();
+        let part = Terms { deadline: terms.deadline, memory: terms.memory, idle: &mut *terms.idle };
+        self.exchange(options, &questions, part)?;
+        for address in self.map.serving(keys.iter().map(|key| slot_of_key(key.as_bytes()))) {
+            let node = self.index_of(&address);
+            let question = Progress::question();
+            let Outcome::Replies(mut replies) = self.exchange_with(node, options, &[&question], &mut terms)
+            else {
+                continue;
+            };
+            let Some(progress) = replies.pop().and_then(Progress::read) else { continue };
+            let known = self.map.replicas(&address);
+            let slot = self.slot.as_ref();
+            let part = Terms { deadline: terms.deadline, memory: terms.memory, idle: &mut *terms.idle };
+            self.nodes[node].replicas.catch_up(&progress, known, options, slot, part);
+        }
+        Ok(())
+    }
+
+    /// Returns whether some reads go to replicas.
+    pub(crate) fn is_at_replica(&self) -> bool {
+        self.nodes.iter().any(|node| node.replicas.in_use())
+    }
+
+    /// Lets reads go to the masters.
+    pub(crate) fn leave_replicas(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.replicas.leave());
+    }
+
+    /// Reads from the replica of a node, if one has caught up. Returns the commands that the node must answer: those
+    /// to which the replica has nothing to show, because a replica does not tell that a key has moved to another node.
+    fn read_at_replica(
+        &mut self,
+        node: usize,
+        group: Vec<Keyed>,
+        commands: &[impl Borrow<Cmd>],
+        round: &mut Round,
+        terms: &mut Terms<'_>,
+    ) -> Vec<Keyed> {
+        if !self.nodes[node].replicas.in_use() {
+            return group;
+        }
+        let (moving, group): (Vec<Keyed>, Vec<Keyed>) =
+            group.into_iter().partition(|keyed| self.moving.contains(&keyed.slot));
+        let chosen: Vec<&Cmd> = group.iter().map(|keyed| commands[keyed.index].borrow()).collect();
+        let Some(replies) = self.nodes[node].replicas.read(&[chosen], terms) else {
+            self.detours += 1;
+            return moving.into_iter().chain(group).collect();
+        };
+        let mut left = moving;
+        for (keyed, reply) in group.into_iter().zip(replies) {
+            let reply = reply.into_value();
+            if shows_nothing(&reply) {
+                left.push(keyed);
+            } else {
+                round.replies.push((keyed.index, reply));
+            }
+        }
+        left
     }
 
     /// Keeps the reply of a node, or has the command sent again.
@@ -559,6 +659,20 @@ fn ask_for_slots(connection: &mut Connection, deadline: Instant) -> Result<SlotM
 fn node_error(reason: &str) -> Value {
     let line = format!("-{NODE} {}\r\n", reason.replace(['\r', '\n'], " "));
     redis::parse_redis_value(line.as_bytes()).unwrap_or_default()
+}
+
+/// Returns whether a reply to a read is that for a key or fields that do not exist.
+fn shows_nothing(reply: &Value) -> bool {
+    match reply {
+        // The answers of GET, TTL and HLEN.
+        Value::Nil | Value::Int(NO_KEY | 0) => true,
+        Value::Array(parts) => match parts.as_slice() {
+            // The answer of HSCAN.
+            [Value::BulkString(_), Value::Array(found)] => found.is_empty(),
+            values => values.iter().all(|value| *value == Value::Nil),
+        },
+        _ => false,
+    }
 }
 
 fn code_of(reply: &Value) -> &str {

@@ -58,7 +58,12 @@ pub(crate) fn check(route: &mut Route, options: &RedisOptions, deadline: Instant
             return Err(refused(address, &error));
         }
     }
-    for warning in [info.old_version(), info.eviction()].into_iter().flatten() {
+    let silence = (options.read_from_replicas && info.value("role").is_none()).then(|| {
+        "does not let this user call INFO replication, so scrapes do not read from replicas; allow it, or unset \
+         read_from_replicas"
+            .to_owned()
+    });
+    for warning in [info.old_version(), info.eviction(), silence].into_iter().flatten() {
         log::warn!("{address} {warning}");
     }
     Ok(())

@@ -35,6 +35,7 @@ mod queue;
 mod read_routes;
 mod reader;
 mod replay_log;
+mod replicas;
 mod replication;
 pub(crate) mod reply;
 mod request;

@@ -9,6 +9,7 @@ use redis::{Cmd, Value};
 
 use super::connection::{Connection, SMALL, Target};
 use super::options::{Address, RedisOptions};
+use super::replicas::Replicas;
 use super::socket::{SocketSlot, Terms};
 use crate::model::error::{Error, ErrorKind};
 
@@ -24,6 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Node {
     pub(crate) address: Address,
     connection: Option<Connection>,
+    pub(crate) replicas: Replicas,
     down: Option<Down>,
     /// Whether the node has applied a batch on the present connection.
     has_applied: bool,
@@ -50,7 +52,14 @@ pub(crate) enum Outcome {
 
 impl Node {
     pub(crate) fn new(address: Address) -> Self {
-        Self { address, connection: None, down: None, has_applied: false, is_posted: false }
+        Self {
+            address,
+            connection: None,
+            replicas: Replicas::default(),
+            down: None,
+            has_applied: false,
+            is_posted: false,
+        }
     }
 
     /// Takes a connection that was made elsewhere.
@@ -161,6 +170,7 @@ impl Node {
 
     pub(crate) fn drop_connection(&mut self) {
         self.connection = None;
+        self.replicas.close();
         self.has_applied = false;
         self.is_posted = false;
     }

@@ -99,6 +99,8 @@ pub(crate) struct RedisOptions {
     /// How many replicas must have a batch before it is dropped from the replay log. `None`: as many as the
     /// server has.
     pub(crate) replicas: Option<usize>,
+    /// Whether scrapes read values from a replica that has everything.
+    pub(crate) read_from_replicas: bool,
     /// About how many bytes of memory the replay log may take. 0: there is no log.
     pub(crate) replay_log: usize,
     /// Whether an unreachable server is an error when the store is opened.
@@ -141,6 +143,7 @@ impl RedisOptions {
             shutdown_timeout: Duration::ZERO,
             pipeline_threads: 0,
             replicas: None,
+            read_from_replicas: false,
             replay_log: 0,
             required: true,
             read_only: false,
@@ -332,6 +335,14 @@ pub(crate) const OPTIONS: &[StoreOption<RedisOptions>] = &[
             };
             Some(())
         },
+    },
+    StoreOption {
+        name: "read_from_replicas",
+        alias: None,
+        expected: TRUE_OR_FALSE,
+        default: Some("false"),
+        help: "whether scrapes read values from a replica, if one has all that the master has",
+        set: |options, value| boolean(value).map(|reads| options.read_from_replicas = reads),
     },
     StoreOption {
         name: "replay_log_mb",

@@ -124,7 +124,8 @@ impl Reader {
     pub(crate) fn read(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         unless_refused(self.requests.flush(deadline))?;
         let reading = self.read_now(wanted, deadline);
-        if let Some(current) = self.current.take() {
+        if let Some(mut current) = self.current.take() {
+            current.route.end_read();
             self.routes.put(current);
         }
         reading
@@ -252,7 +253,7 @@ impl Reader {
 
     /// Lets the server tell which families have changed: its answer comes after the notice of every earlier
     /// change. Also renews the expiry of the definitions. Returns how many fields those families have whose outline
-    /// is not known.
+    /// is not known. If the options want it, a replica tells, and is read from.
     fn hear_changes(
         &mut self,
         definitions: &[Definition],
@@ -269,6 +270,10 @@ impl Reader {
             }
         }
         let replies = self.exchange(&commands, deadline)?;
+        if self.shared.options.read_from_replicas {
+            let slot = Arc::clone(&self.routes.slot);
+            self.on_route(deadline, |route, options, terms| route.catch_up(options, keys, &slot, terms))?;
+        }
         self.changes = Changes::default();
         if let Some(current) = &mut self.current {
             current.cache.begin_read();
@@ -329,9 +334,10 @@ impl Reader {
             let mut cursor = "0".to_owned();
             loop {
                 let scan = command("HSCAN", &[key, &cursor, "COUNT", LISTED_AT_ONCE]);
-                let Some(Value::Array(mut parts)) = self.exchange(&[scan], deadline)?.pop() else {
-                    return Ok(None);
-                };
+                let mut groups = Groups::default();
+                groups.add(&scan, MOST_AT_ONCE);
+                let reply = self.read_values(&groups, deadline)?.pop();
+                let Some(Value::Array(mut parts)) = reply.map(Reply::into_value) else { return Ok(None) };
                 let (Some(found), Some(next)) = (parts.pop(), parts.pop().and_then(text)) else {
                     return Ok(None);
                 };
@@ -454,6 +460,12 @@ impl Reader {
     /// If the server has lost a family that this process has written to, this restores it and reads again.
     fn read_keys(&mut self, requests: &[Request], keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
         let mut found = self.look_at(requests, keys, deadline)?;
+        if found.iter().any(|found| found.is_lost) && self.is_at_replica() {
+            // A replica may not have a family that began a moment ago. Only the master shows a loss, and has what
+            // is restored.
+            self.current.iter_mut().for_each(|current| current.route.leave_replica());
+            found = self.look_at(requests, keys, deadline)?;
+        }
         let lost: Vec<String> =
             found.iter().zip(keys).filter(|(found, _)| found.is_lost).map(|(_, key)| key.clone()).collect();
         if !lost.is_empty() {
@@ -470,10 +482,14 @@ impl Reader {
             }
         }
         let seconds = self.shared.options.expire_key_time;
+        let mut renewals = Vec::new();
         for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
             // The writers' key must expire first: if it outlived the values, no process would notice their
             // loss. So it is renewed first.
-            commands.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
+            renewals.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
+        }
+        if !renewals.is_empty() {
+            self.exchange(&renewals, deadline)?;
         }
         if !commands.is_empty() {
             let mut groups = Groups::default();
@@ -492,9 +508,13 @@ impl Reader {
         let definitions_key = layout::definitions_key(self.shared.prefix());
         let renew = layout::renew(&definitions_key, self.shared.options.expire_key_time);
         let mut groups = Groups::default();
-        groups.add(&renew, 1);
+        // A replica refuses this, and a read at a replica has renewed them at the master.
+        let renews = !self.is_at_replica();
+        if renews {
+            groups.add(&renew, 1);
+        }
         requests.iter().for_each(|request| request.send(&mut groups));
-        let mut replies = self.read_values(&groups, deadline)?.into_iter().skip(1);
+        let mut replies = self.read_values(&groups, deadline)?.into_iter().skip(usize::from(renews));
         let found = keys.iter().zip(requests).map(|(key, request)| {
             let Answer { values, epoch, ttl } = request.take(&mut replies);
             let epoch = epoch.into_value();
@@ -505,6 +525,10 @@ impl Reader {
             Found { values, epoch, is_lost, ttl: ttl.into_value() }
         });
         Ok(found.collect())
+    }
+
+    fn is_at_replica(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.route.is_at_replica())
     }
 
     /// Sends commands that read values.

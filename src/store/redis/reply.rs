@@ -64,7 +64,8 @@ pub(crate) fn is_noscript(reply: &Value) -> bool {
 pub(crate) fn text(reply: Value) -> Option<String> {
     match reply {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
+        // In RESP3 the answer to INFO.
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ use redis::{Cmd, Value};
 use super::cluster::Cluster;
 use super::connection::{Connection, Reply, SMALL};
 use super::options::{Address, RedisOptions};
+use super::replicas::{Progress, Replicas};
 use super::socket::{SocketSlot, Terms};
 use super::tracking::Changes;
 use crate::model::error::Result;
@@ -19,8 +20,27 @@ pub(crate) enum Route {
         connection: Connection,
         /// Whether the server has applied a batch on this connection.
         has_applied: bool,
+        replicas: Box<Replicas>,
+        source: Source,
     },
     Cluster(Cluster),
+}
+
+/// Where the families come from that are read: the server, or its replica. Only that one tells of their changes.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    is_replica: bool,
+    /// How often it has changed.
+    switches: u64,
+    /// The number of switches when changes were last taken.
+    heard: u64,
+}
+
+impl Source {
+    fn turn(&mut self, to_replica: bool) {
+        self.switches += u64::from(self.is_replica != to_replica);
+        self.is_replica = to_replica;
+    }
 }
 
 /// The reply of one server to a posted command.
@@ -50,15 +70,23 @@ impl Route {
         &mut self,
         options: &RedisOptions,
         groups: &[Vec<&Cmd>],
-        terms: Terms<'_>,
+        mut terms: Terms<'_>,
     ) -> Result<Vec<Reply>> {
         match self {
-            Self::Server { connection, .. } => connection.read(groups, terms),
+            Self::Server { connection, replicas, source, .. } => {
+                if replicas.in_use() {
+                    if let Some(replies) = replicas.read(groups, &mut terms) {
+                        return Ok(replies);
+                    }
+                    source.turn(false);
+                }
+                connection.read(groups, terms)
+            }
             Self::Cluster(cluster) => {
                 let Terms { deadline, memory, idle } = terms;
                 let mut replies = Vec::new();
                 for group in groups {
-                    let of_group = cluster.exchange(options, group, Terms { deadline, memory, idle })?;
+                    let of_group = cluster.read(options, group, Terms { deadline, memory, idle })?;
                     replies.extend(of_group.into_iter().map(Reply::Value));
                 }
                 Ok(replies)
@@ -69,8 +97,56 @@ impl Route {
     /// Returns a number that rises when a key may be answered by another server than before.
     pub(crate) fn detours(&self) -> u64 {
         match self {
-            Self::Server { .. } => 0,
+            Self::Server { source, .. } => source.switches,
             Self::Cluster(cluster) => cluster.detours(),
+        }
+    }
+
+    /// Lets a replica catch up with the server, so that the reads of `keys` that follow go to the replica. They go to
+    /// the server itself if no replica catches up.
+    pub(crate) fn catch_up(
+        &mut self,
+        options: &RedisOptions,
+        keys: &[String],
+        slot: &Arc<SocketSlot>,
+        terms: Terms<'_>,
+    ) -> Result<()> {
+        match self {
+            Self::Server { connection, replicas, source, .. } => {
+                let part = Terms { deadline: terms.deadline, memory: SMALL, idle: &mut *terms.idle };
+                let answer = connection.exchange(&[Progress::question()], part)?.pop();
+                match answer.and_then(Progress::read) {
+                    Some(progress) => replicas.catch_up(&progress, &[], options, Some(slot), terms),
+                    None => replicas.leave(),
+                }
+                source.turn(replicas.in_use());
+                Ok(())
+            }
+            Self::Cluster(cluster) => cluster.catch_up(options, keys, terms),
+        }
+    }
+
+    /// Returns whether reads go to a replica.
+    pub(crate) fn is_at_replica(&self) -> bool {
+        match self {
+            Self::Server { replicas, .. } => replicas.in_use(),
+            Self::Cluster(cluster) => cluster.is_at_replica(),
+        }
+    }
+
+    /// Lets the rest of a read go to the server itself.
+    pub(crate) fn leave_replica(&mut self) {
+        if let Self::Server { source, .. } = self {
+            source.turn(false);
+        }
+        self.end_read();
+    }
+
+    /// Lets the next read go to the server itself, unless it [catches up](Self::catch_up).
+    pub(crate) fn end_read(&mut self) {
+        match self {
+            Self::Server { replicas, .. } => replicas.leave(),
+            Self::Cluster(cluster) => cluster.leave_replicas(),
         }
     }
 
@@ -86,7 +162,15 @@ impl Route {
     /// Takes what the server has told of changes since the last call. `None` if it does not tell.
     pub(crate) fn take_changes(&mut self) -> Option<Changes> {
         match self {
-            Self::Server { connection, .. } => connection.take_changes(),
+            Self::Server { connection, replicas, source, .. } => {
+                let told = match source.is_replica {
+                    true => Some(replicas.take_changes()),
+                    false => connection.take_changes(),
+                };
+                // The new source tells nothing of what was read at the other one.
+                let is_other = std::mem::replace(&mut source.heard, source.switches) != source.switches;
+                told.map(|changes| if is_other { Changes::of_everything() } else { changes })
+            }
             Self::Cluster(_) => None,
         }
     }
@@ -201,6 +285,6 @@ impl Route {
 
 impl From<Connection> for Route {
     fn from(connection: Connection) -> Self {
-        Self::Server { connection, has_applied: false }
+        Self::Server { connection, has_applied: false, replicas: Box::default(), source: Source::default() }
     }
 }

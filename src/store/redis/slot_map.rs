@@ -10,13 +10,15 @@ use super::reply::text;
 #[derive(Debug)]
 pub(crate) struct SlotMap {
     nodes: Vec<Address>,
+    /// The replicas of each node.
+    replicas: Vec<Vec<Address>>,
     /// For each slot the index of its node, if a node serves it.
     by_slot: Vec<Option<u16>>,
 }
 
 impl Default for SlotMap {
     fn default() -> Self {
-        Self { nodes: Vec::new(), by_slot: vec![None; usize::from(SLOTS)] }
+        Self { nodes: Vec::new(), replicas: Vec::new(), by_slot: vec![None; usize::from(SLOTS)] }
     }
 }
 
@@ -31,11 +33,10 @@ impl SlotMap {
             let (Some(Value::Int(first)), Some(Value::Int(last))) = (parts.next(), parts.next()) else {
                 return None;
             };
-            let Some(Value::Array(master)) = parts.next() else { return None };
-            let mut master = master.into_iter();
-            let host = master.next().and_then(text);
-            let Some(Value::Int(port)) = master.next() else { return None };
-            let node = map.index_of(place(host.as_deref(), u16::try_from(port).ok()?, asked)?);
+            let node = map.index_of(place_of(parts.next()?, asked)?);
+            if let Some(replicas) = map.replicas.get_mut(usize::from(node)) {
+                *replicas = parts.filter_map(|replica| place_of(replica, asked)).collect();
+            }
             let slots = usize::try_from(first).ok()?..=usize::try_from(last).ok()?;
             map.by_slot.get_mut(slots)?.fill(Some(node));
         }
@@ -46,6 +47,12 @@ impl SlotMap {
     pub(crate) fn node(&self, slot: u16) -> Option<&Address> {
         let index = self.by_slot.get(usize::from(slot)).copied().flatten()?;
         self.nodes.get(usize::from(index))
+    }
+
+    /// Returns the replicas of a node.
+    pub(crate) fn replicas(&self, node: &Address) -> &[Address] {
+        let index = self.nodes.iter().position(|known| known == node);
+        index.and_then(|index| self.replicas.get(index)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns all nodes.
@@ -77,6 +84,7 @@ impl SlotMap {
         let found = self.nodes.iter().position(|known| *known == node);
         let index = found.unwrap_or_else(|| {
             self.nodes.push(node);
+            self.replicas.push(Vec::new());
             self.nodes.len() - 1
         });
         u16::try_from(index).unwrap_or(u16::MAX)
@@ -102,6 +110,15 @@ impl Redirection {
     }
 }
 
+/// Returns the address of a node in a reply to `CLUSTER SLOTS`.
+fn place_of(node: Value, asked: &Address) -> Option<Address> {
+    let Value::Array(node) = node else { return None };
+    let mut node = node.into_iter();
+    let host = node.next().and_then(text);
+    let Some(Value::Int(port)) = node.next() else { return None };
+    place(host.as_deref(), u16::try_from(port).ok()?, asked)
+}
+
 /// Returns the address of a node. A node that does not know its host, or is known by the connection only, is at
 /// the host that was asked.
 fn place(host: Option<&str>, port: u16, asked: &Address) -> Option<Address> {
@@ -125,8 +142,10 @@ mod tests {
     }
 
     fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
-        let node = Value::Array(vec![host, Value::Int(port), bulk("id"), Value::Array(Vec::new())]);
-        Value::Array(vec![Value::Int(first), Value::Int(last), node])
+        let node =
+            |host, port| Value::Array(vec![host, Value::Int(port), bulk("id"), Value::Array(Vec::new())]);
+        let replica = node(bulk("10.0.0.9"), port);
+        Value::Array(vec![Value::Int(first), Value::Int(last), node(host, port), replica])
     }
 
     #[test]
@@ -144,6 +163,7 @@ mod tests {
             assert_eq!(map.node(slot), Some(&address(host, port)));
         }
         assert_eq!(map.nodes().len(), 4);
+        assert_eq!(map.replicas(&address("asked", 3)), [address("10.0.0.9", 3)]);
     }
 
     #[test]
