@@ -65,12 +65,17 @@ class Writer:
     def __init__(self, number: int, setting: Setting) -> None:
         load_backend(RedisBackend, {"host": "127.0.0.1", "port": setting.port, **setting.options})
         self._random = random.Random(number)
+        #: Processes that begin at the same time would also send at the same times.
+        self._delay = self._random.random() * setting.options.get("flush_interval_ms", 250) / 1000
         process = number if setting.has_own_labels else 0
         names = list(labels(0, 0))
         self._families = []
+        order = list(range(setting.series))
         for family in range(FAMILIES):
             counter = Counter(family_name(family), "Counted by the benchmark.", required_labels=names)
-            self._families.append([counter.labels(labels(process, s)) for s in range(setting.series)])
+            # In memory of the server, series are seldom in the order of their labels, in which a scrape asks for them.
+            random.Random(family).shuffle(order)
+            self._families.append([counter.labels(labels(process, series)) for series in order])
         RedisBackend.flush()
 
     def change(self, families: int, series: int, times: int) -> None:
@@ -84,6 +89,7 @@ class Writer:
     def change_always(self, series: int, seconds: float) -> None:
         """Changes some series of each family all the time, one after the other."""
         metrics = [metric for family in self._families for metric in family[:series]]
+        time.sleep(self._delay)
         start = time.monotonic()
         done = 0
         while (passed := time.monotonic() - start) < seconds:
@@ -96,6 +102,7 @@ class Writer:
 
     def serve_requests(self, rate: float, seconds: float) -> None:
         """Changes one series of each of three families, at random times."""
+        time.sleep(self._delay)
         now = time.monotonic()
         end = now + seconds
         families = self._families[:FAMILIES_OF_A_REQUEST]

@@ -23,8 +23,10 @@ from typing import Any
 import environment
 import scaling_page
 from fleet import Fleet
-from fleet_model import ALL, FEW, IDLE, PIECE, REQUESTS, REQUESTS_PER_SECOND, Shape
+from fleet_model import Shape
 from fleet_writer import FAMILIES, FAMILIES_OF_A_REQUEST, SERIES, Setting, family_name, labels
+from profiles import ALL, FEW, IDLE, PROFILES, REQUESTS, REQUESTS_PER_SECOND
+from scrape_costs import PIECE
 from server_reading import Reading, ServerReader
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "python"))
@@ -34,8 +36,6 @@ from local_redis import local_redis
 FEW_SERIES = 5
 #: The interval of the fleets that send less often.
 LONGER_MS = 1000
-#: The commands of a scrape that read many values. One reads the definitions.
-READING = ("hgetall", "hmget", "hscan")
 #: Every hash is a table, as Redis keeps those of more than 512 fields or with fields of more than 64 bytes.
 SERVER_OPTIONS = ("--hash-max-ziplist-entries", "0")
 
@@ -53,10 +53,12 @@ class Size:
     #: About how many microseconds of the server's time one measurement of flushes or scrapes takes.
     server_us: float
     rounds: int
+    #: Connections that do nothing.
+    connections: int
 
 
-FULL = Size((1, 3, 10, 30), 5.0, 2.0, (SERIES, 1_000, PIECE), 15_000.0, 3)
-TINY = Size((1, 2, 3), 0.4, 0.1, (SERIES, 2 * SERIES), 1_000.0, 1)
+FULL = Size((1, 3, 10, 30), 5.0, 2.0, (SERIES, 1_000, PIECE), 15_000.0, 3, 500)
+TINY = Size((1, 2, 3), 0.4, 0.1, (SERIES, 2 * SERIES), 1_000.0, 1, 50)
 
 
 def main() -> int:
@@ -76,10 +78,13 @@ def main() -> int:
         "starts": [],
         "fleets": [],
     }
+    progress(start, f"{size.connections} idle connections")
+    with empty_server() as (port, server):
+        measured["server"] = server.value("redis_version")
+        measured["idle connections"] = measure_idle_connections(size, port, server)
     for stock in size.stocks:
         progress(start, f"one process and one that scrapes, {FAMILIES * stock:,} series")
         with empty_server() as (port, server):
-            measured["server"] = f"{server.value('redis_version')}"
             measure_stock(measured, size, port, server, stock)
     for count in size.fleets:
         progress(start, f"{count} processes")
@@ -112,6 +117,22 @@ def empty_server() -> Iterator[tuple[int, ServerReader]]:
             yield port, server
         finally:
             server.close()
+
+
+def measure_idle_connections(size: Size, port: int, server: ServerReader) -> list[dict[str, float]]:
+    """Measures the server on its own, and with connections that do nothing."""
+    found = []
+    for count in (0, size.connections):
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                connection = ServerReader(port)
+                stack.callback(connection.close)
+                connection.ask("PING")
+            before = server.read()
+            time.sleep(size.seconds)
+            grown = server.read() - before
+            found.append({"connections": count, "server us": grown.cpu_us / grown.time})
+    return found
 
 
 def measure_stock(measured: dict[str, Any], size: Size, port: int, server: ServerReader, stock: int) -> None:
@@ -162,16 +183,10 @@ def measure_scrape(
             fleet.ask(0, "scrape")
         both.append(server.read() - before)
     scrapes = [one - other for one, other in zip(both, changes)]
-    # Of the commands that read values, the longest. Other work of the machine only makes one longer.
-    pause = min(
-        max(scrape.call_us[name] / scrape.calls[name] for name in READING if scrape.calls.get(name, 0) > 0)
-        for scrape in scrapes
-    )
     return {
         "stock": stock,
         "families": families,
         "series": stock,
-        "pause us": pause,
         **_per(scrapes, times),
     }
 
@@ -182,7 +197,7 @@ def measure_fleet(measured: dict[str, Any], size: Size, port: int, server: Serve
     with Fleet(count, Setting(port, {})) as fleet:
         grown = server.read() - before
         measured["starts"].append({"processes": count, **_per([grown], 1)})
-        for profile in (IDLE, REQUESTS, FEW, ALL):
+        for profile in PROFILES:
             measured["fleets"].append(measure_window(size, server, fleet, count, profile, {}))
 
 

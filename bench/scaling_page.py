@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet_model import ALL, FEW, IDLE, REQUESTS, Model, Work
+from fleet_model import Model
+from profiles import ALL, FEW, IDLE, PROFILES, REQUESTS
+from scrape_costs import bytes_of
+from work import Work
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "scaling.md"
@@ -52,18 +55,18 @@ def tables(measured: dict[str, Any]) -> dict[str, str]:
 
 def costs(model: Model) -> str:
     rows = [
-        ("an exchange: one send of a process, whatever it carries", _us(model.exchange_us), "", ""),
+        ("an exchange: one send of a process, whatever it carries", _us(model.send.exchange_us), "", ""),
         (
             "a batch: one family in it",
-            _us(model.batch_us),
-            f"{model.batch_bytes:,.0f}",
-            f"{model.batch_calls:,.0f}",
+            _us(model.send.batch_us),
+            f"{model.send.batch_bytes:,.0f}",
+            f"{model.send.batch_calls:,.0f}",
         ),
         (
             "a changed series in a batch",
-            _us(model.change_us),
-            f"{model.change_bytes:,.0f}",
-            f"{model.change_calls:,.0f}",
+            _us(model.send.change_us),
+            f"{model.send.change_bytes:,.0f}",
+            f"{model.send.change_calls:,.0f}",
         ),
         (
             "the start of a process",
@@ -71,18 +74,18 @@ def costs(model: Model) -> str:
             f"{model.start_bytes:,.0f}",
             f"{model.start_calls:,.0f}",
         ),
-        ("a connection that is idle, for a second", _us(model.connection_us), "0", "0"),
-        ("a scrape", _us(model.scrape_us), "", f"{model.scrape_calls:,.0f}"),
+        ("a connection that is idle, for a second", _us(model.send.connection_us), "0", "0"),
+        ("a scrape", _us(model.scrape.scrape_us), "", f"{model.scrape.calls:,.0f}"),
         (
             "a family that has changed, in a scrape",
-            _us(model.scrape_family_us),
+            _us(model.scrape.family_us),
             "",
-            f"{model.scrape_family_calls:,.0f}",
+            f"{model.scrape.family_calls:,.0f}",
         ),
         (
             "a series of such a family, in a scrape",
-            _us(model.scrape_series_us),
-            f"{model.scrape_series_bytes:,.0f}",
+            _us(model.scrape.series_us),
+            f"{model.scrape.series_bytes:,.0f}",
             "0",
         ),
     ]
@@ -91,7 +94,7 @@ def costs(model: Model) -> str:
 
 def load(model: Model) -> str:
     rows = []
-    for profile in (IDLE, REQUESTS, FEW, ALL):
+    for profile in PROFILES:
         work = model.work(profile)
         for count in PROCESSES:
             rows.append(
@@ -99,9 +102,9 @@ def load(model: Model) -> str:
                     NAMES[profile],
                     f"{count:,}",
                     _number(count * work.batches),
-                    _number(count * model.calls(work)),
-                    _number(count * model.bytes_in(work) / 1e6),
-                    _number(count * model.bytes_out(work) / 1e6),
+                    _number(count * model.send.calls(work)),
+                    _number(count * model.send.bytes_in(work) / 1e6),
+                    _number(count * model.send.bytes_out(work) / 1e6),
                     _number(model.server_cores(count, profile)),
                     _percent(model.process_us[profile] / 1e6),
                 )
@@ -144,7 +147,7 @@ def interval_heads() -> list[str]:
 def memory(model: Model) -> str:
     rows = []
     for count in PROCESSES:
-        shared, own = (model.all_series(count, own) * model.series_bytes for own in (False, True))
+        shared, own = (model.all_series(count, own) * model.memory.series for own in (False, True))
         entries = model.entries_bytes(count)
         idle, busy = (model.connections_bytes(count, profile) for profile in (IDLE, ALL))
         rows.append(
@@ -180,15 +183,15 @@ def scrapes(model: Model) -> str:
     for own, counts in ((False, (1,)), (True, PROCESSES)):
         for count in counts:
             series = model.all_series(count, own)
-            cost = model.scrape_cost_us(families, series)
+            cost = model.scrape.cpu_us(families, series)
             rows.append(
                 (
                     f"1,000 of each of {count:,} processes" if own else "the same 1,000 in all processes",
                     f"{series:,}",
-                    _number(series * model.scrape_series_bytes / 1e6),
+                    _number(series * model.scrape.series_bytes / 1e6),
                     _duration(cost),
-                    _duration(model.pause_us(series // families)),
-                    _number(cost / 1e6 / SCRAPE_SECONDS),
+                    _duration(model.scrape.pause_us(series // families)),
+                    _percent(cost / 1e6 / SCRAPE_SECONDS),
                 )
             )
     heads = (
@@ -197,7 +200,7 @@ def scrapes(model: Model) -> str:
         "MB",
         "server CPU",
         "longest pause of the server",
-        f"cores, every {SCRAPE_SECONDS} s",
+        f"of a core, every {SCRAPE_SECONDS} s",
     )
     return _table(heads, rows)
 
@@ -212,14 +215,14 @@ def checked_load(model: Model, measured: dict[str, Any]) -> str:
         seconds = interval / 1000 if interval else None
         work = model.work(fleet["profile"], seconds)
         sent = Work.of_window(fleet)
-        cpu = model.server_us + largest * (model.connection_us + model.send_us(sent))
+        cpu = model.send.cpu_us(largest, sent)
         rows.append(
             (
                 NAMES[fleet["profile"]] + (f", `flush_interval_ms={interval}`" if interval else ""),
                 _compared(largest * work.batches, largest * sent.batches),
-                _compared(largest * model.calls(sent), fleet["calls"]),
-                _compared(largest * model.bytes_in(sent) / 1e3, fleet["bytes in"] / 1e3),
-                _compared(largest * model.bytes_out(sent) / 1e3, fleet["bytes out"] / 1e3),
+                _compared(largest * model.send.calls(sent), fleet["calls"]),
+                _compared(largest * model.send.bytes_in(sent) / 1e3, fleet["bytes in"] / 1e3),
+                _compared(largest * model.send.bytes_out(sent) / 1e3, fleet["bytes out"] / 1e3),
                 _compared(cpu / 1e3, fleet["server us"] / 1e3),
             )
         )
@@ -244,7 +247,7 @@ def checked_memory(model: Model, measured: dict[str, Any]) -> str:
     series = model.all_series(own["processes"], True)
     families = model.shape.families
     base = min(
-        fleet["connections bytes"] - fleet["processes"] * model.idle_connection_bytes
+        fleet["connections bytes"] - fleet["processes"] * model.memory.idle_connection
         for fleet in measured["fleets"]
         if fleet["profile"] == IDLE and fleet["processes"] < largest
     )
@@ -261,21 +264,16 @@ def checked_memory(model: Model, measured: dict[str, Any]) -> str:
             (busy["connections bytes"] - base) / 1e3,
         ),
         _row("writers' entries, kB", model.entries_bytes(largest) / 1e3, idle["entries bytes"] / 1e3),
-        _row(f"{series:,} series, kB", series * model.series_bytes / 1e3, own["bytes"] / 1e3),
+        _row(f"{series:,} series, kB", series * model.memory.series / 1e3, own["bytes"] / 1e3),
         _row(
             f"a scrape of {series:,} series, server CPU in ms",
-            model.scrape_cost_us(families, series) / 1e3,
+            model.scrape.cpu_us(families, series) / 1e3,
             own["scrape"]["server us"] / 1e3,
         ),
         _row(
-            "the longest pause of the server in it, ms",
-            model.pause_us(series // families) / 1e3,
-            own["scrape"]["pause us"] / 1e3,
-        ),
-        _row(
             "its bytes in both directions, kB",
-            series * model.scrape_series_bytes / 1e3,
-            (own["scrape"]["bytes in"] + own["scrape"]["bytes out"]) / 1e3,
+            series * model.scrape.series_bytes / 1e3,
+            bytes_of(own["scrape"]) / 1e3,
         ),
     ]
     return _table((f"{largest} processes", "predicted", "measured", "error"), rows)
@@ -325,11 +323,11 @@ def _error(predicted: float, measured: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Returns a number with three significant digits, or all digits before the point."""
+    """Returns a number with three significant digits."""
     if value == 0:
         return "0"
     if value >= 100:
-        return f"{value:,.0f}"
+        return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"
 
 

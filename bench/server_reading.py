@@ -20,8 +20,6 @@ class Reading:
     cpu_us: float
     #: Calls by command, in lower case, without INFO. Those that a script makes count, too.
     calls: dict[str, int]
-    #: Microseconds that the server spent in each command, by the clock.
-    call_us: dict[str, int]
     bytes_in: int
     bytes_out: int
 
@@ -30,7 +28,6 @@ class Reading:
             self.time - earlier.time,
             self.cpu_us - earlier.cpu_us,
             _growth(earlier.calls, self.calls),
-            _growth(earlier.call_us, self.call_us),
             self.bytes_in - earlier.bytes_in,
             self.bytes_out - earlier.bytes_out,
         )
@@ -57,16 +54,15 @@ class ServerReader:
         own_in, own_out = self._own_in + len(_QUESTION), self._own_out
         text = self.ask(_QUESTION.decode().strip())
         commands = {
-            name: (int(calls), int(us))
-            for name, calls, us in re.findall(r"^cmdstat_(\S+?):calls=(\d+),usec=(\d+)", text, re.MULTILINE)
+            name: int(calls)
+            for name, calls in re.findall(r"^cmdstat_(\S+?):calls=(\d+)", text, re.MULTILINE)
             if name not in ("info", "memory", "memory|usage")
         }
         cpu = float(_value(text, "used_cpu_user")) + float(_value(text, "used_cpu_sys"))
         return Reading(
             time.perf_counter(),
             cpu * 1e6,
-            {name: calls for name, (calls, _) in commands.items()},
-            {name: us for name, (_, us) in commands.items()},
+            commands,
             int(_value(text, "total_net_input_bytes")) - own_in,
             int(_value(text, "total_net_output_bytes")) - own_out,
         )

@@ -30,10 +30,26 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+def test_costs_are_found_in_their_sums() -> None:
+    sys.path.insert(0, str(BENCH))
+    try:
+        import linear_fit
+    finally:
+        sys.path.pop(0)
+    sums = {
+        (1.0, 1.0, 1.0): 111.0,
+        (1.0, 20.0, 20.0): 320.0,
+        (1.0, 20.0, 1000.0): 1300.0,
+        (1.0, 1.0, 50.0): 160.0,
+    }
+    assert linear_fit.costs(list(sums), list(sums.values())) == pytest.approx([100.0, 10.0, 1.0])
+    assert linear_fit.slope([1, 3, 10], [7, 11, 25]) == pytest.approx(2.0)
+
+
 def test_a_batch_is_one_command_and_two_calls_for_each_changed_series(measured: dict[str, Any]) -> None:
     for flush in measured["flushes"]:
         batches, changes = flush["families"], flush["families"] * flush["series"]
-        # A median of each: `make bench-redis` counts whole flushes only.
+        # The process also writes its definitions again, now and then.
         assert flush["calls"] == pytest.approx(6 * batches + 2 * changes, rel=0.05), flush
         assert flush["bytes in"] > 100 * changes, flush
 
