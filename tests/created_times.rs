@@ -10,6 +10,7 @@ use prost::Message;
 use pytheus_backend_rs::{
     Backend, Exporter, ExporterOptions, ForeignFamily, Format, MetricType, NameRule, RenderOptions,
 };
+use support::cluster::Cluster;
 use support::http::Client;
 use support::process::fork;
 use support::shared_file::TestFile;
@@ -135,8 +136,8 @@ fn make_each_type(backend: &Backend) {
 fn check_each_type(backend: &Backend) {
     let before = now();
     make_each_type(backend);
-    let after = now();
     let found = created(backend);
+    let after = now();
     assert_eq!(found.len(), 5);
     for (series, created) in found {
         match series.as_str() {
@@ -166,6 +167,7 @@ fn protobuf_says_when_a_series_began_and_open_metrics_if_it_is_told_to() {
     check_each_type(&file.open());
     let attached = Backend::open(&file.url("start=attach")).unwrap();
     assert_eq!(created(&attached), created(&file.open()));
+    check_each_type(&open(&Server::start(), ""));
 }
 
 #[test]
@@ -215,8 +217,8 @@ fn samples_of_the_caller_say_when_a_series_began() {
 
 #[test]
 fn a_series_that_is_used_again_after_its_removal_begins_anew() {
-    let file = TestFile::new();
-    for backend in [Backend::open("memory:").unwrap(), file.open()] {
+    let (file, server) = (TestFile::new(), Server::start());
+    for backend in [Backend::open("memory:").unwrap(), file.open(), open(&server, "")] {
         let family = declare(&backend, "c_total", MetricType::Counter, &["a"]);
         family.metric(&["x"]).unwrap().inc(1.0).unwrap();
         let first = created_of(&backend, "c_total x").unwrap();
@@ -332,4 +334,119 @@ fn a_series_that_waited_for_room_began_when_it_was_first_used() {
         backend.flush(PATIENCE).is_ok() && backend.statistics().metrics_held_back == 0
     });
     assert!(created_of(&backend, &format!("c_total {made}")).unwrap() <= after);
+}
+
+// On a server.
+
+#[test]
+fn processes_of_a_server_agree_and_a_scrape_reads_the_times_only_to_show_them_and_when_they_change() {
+    let server = Server::start();
+    let (first, second) = (open(&server, ""), open(&server, ""));
+    make_each_type(&first);
+    flush(&first);
+    let times = created(&first);
+    wait_for_another_millisecond();
+    make_each_type(&second);
+    assert_eq!(created(&second), times);
+    assert_eq!(created(&first), times);
+    let text = |backend: &Backend| open_metrics(backend, false);
+    let before = server.calls_of("hscan");
+    text(&first);
+    first.collect(None).unwrap();
+    assert_eq!(created(&first), times);
+    assert_eq!(server.calls_of("hscan"), before, "nothing has changed");
+    declare(&second, "c_total", MetricType::Counter, &["a"]).metric(&["y"]).unwrap().inc(1.0).unwrap();
+    flush(&second);
+    text(&first);
+    assert_eq!(server.calls_of("hscan"), before, "the text does not show them");
+    let found = created(&first);
+    assert_eq!(server.calls_of("hscan"), before + 1, "those of one family have changed");
+    assert!(found["c_total y"] > found["c_total x"]);
+    assert_eq!(found.len(), times.len() + 1);
+}
+
+#[test]
+fn the_times_stand_in_a_hash_of_each_family() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    make_each_type(&backend);
+    counter(&backend, "plain_total").inc(1.0).unwrap();
+    flush(&backend);
+    let times = created(&backend);
+    for (key, labels, series) in [
+        ("c_total", r#"{"a":"x"}"#, "c_total x"),
+        ("s", r#"{"a":"x"}"#, "s x"),
+        ("h", r#"{"a":"x"}"#, "h x"),
+        ("plain_total", "{}", "plain_total"),
+    ] {
+        let expected = times[series].unwrap().to_string();
+        assert_eq!(
+            hash(&server, &format!("{{{key}}}:meta")),
+            map(&[(&format!("created {labels}"), &expected)])
+        );
+    }
+    assert!(!keys(&server).contains("{g}:meta"));
+    declare_with_buckets(&backend, "h", MetricType::Histogram, &["a"], &[2.0]).remove(&["x"]).unwrap();
+    flush(&backend);
+    assert!(!keys(&server).contains("{h}:meta"), "the time goes with the series");
+    // Another program does not write it.
+    server.run_command::<()>(&["HSET", "c_total", r#"{"a":"other"}"#, "7"]);
+    assert_eq!(created_of(&backend, "c_total other"), None);
+    assert!(open_metrics(&backend, true).contains("\nc_total{a=\"other\"} 7\n"));
+}
+
+#[test]
+fn many_series_of_a_server_have_their_times() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let family = declare(&backend, "c_total", MetricType::Counter, &["a"]);
+    for index in 0..5_000 {
+        family.metric(&[&index.to_string()]).unwrap().inc(1.0).unwrap();
+    }
+    let times = created(&backend);
+    assert_eq!(times.len(), 5_000);
+    assert!(times.values().all(Option::is_some));
+    assert_eq!(created(&open(&server, "")), times);
+}
+
+#[test]
+fn a_user_whose_keys_do_not_include_the_times_counts_without_them() {
+    let server = Server::start();
+    server.run_words::<()>(
+        "ACL SETUSER app on nopass +@all ~pytheus:families ~c_total ~{c_total}:writers ~s ~{s}:writers ~h ~{h}:writers \
+         ~g ~{g}:writers ~u ~{u}:writers",
+    );
+    let backend = Backend::open(&format!("redis://app:x@127.0.0.1:{}", server.port())).unwrap();
+    make_each_type(&backend);
+    let found = created(&backend);
+    assert_eq!(found.len(), 5);
+    assert!(found.values().all(Option::is_none), "{found:?}");
+    assert!(!keys(&server).contains("{c_total}:meta"));
+    assert_eq!(lines(&backend, "c_total"), ["c_total{a=\"x\"} 1"]);
+}
+
+#[test]
+fn a_server_that_was_emptied_begins_new_times() {
+    let server = Server::start();
+    let backend = open(&server, "");
+    let family = declare(&backend, "c_total", MetricType::Counter, &["a"]);
+    family.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    let first = created_of(&backend, "c_total x");
+    wait_for_another_millisecond();
+    server.run_words::<()>("FLUSHALL");
+    family.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    assert!(created_of(&backend, "c_total x") > first);
+    assert_eq!(keys(&server).len(), 4);
+}
+
+#[test]
+fn each_master_of_a_cluster_has_the_times_of_its_families() {
+    let cluster = Cluster::start();
+    let backend = Backend::open(&cluster.url("")).unwrap();
+    make_each_type(&backend);
+    let found = created(&backend);
+    for series in ["c_total x", "s x", "h x"] {
+        assert!(found[series].is_some(), "{series}");
+    }
+    assert_eq!(created(&Backend::open(&cluster.url("")).unwrap()), found);
 }

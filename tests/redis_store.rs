@@ -29,6 +29,7 @@ fn a_counter_or_gauge_without_labels_is_a_string_key() {
         "pytheus:families",
         "requests_total",
         "temperature",
+        "{requests_total}:meta",
         "{requests_total}:writers",
         "{temperature}:writers",
     ];
@@ -227,7 +228,12 @@ fn key_prefix_begins_every_key() {
     let backend = open(&server, "key_prefix=app");
     counter(&backend, "requests_total").inc(1.0).unwrap();
     flush(&backend);
-    let expected = ["app-pytheus:families", "app-requests_total", "{app-requests_total}:writers"];
+    let expected = [
+        "app-pytheus:families",
+        "app-requests_total",
+        "{app-requests_total}:meta",
+        "{app-requests_total}:writers",
+    ];
     assert_eq!(keys(&server), expected.map(str::to_owned).into());
     assert_eq!(lines(&open(&server, "key_prefix=app"), "requests_total"), ["requests_total 1"]);
     assert_eq!(open(&server, "").collect_text().unwrap(), "", "another prefix shares nothing");
@@ -242,7 +248,7 @@ fn every_key_expires_after_its_last_write_or_scrape() {
     let size = family.metric(&[]).unwrap();
     flush(&backend);
     let all = keys(&server);
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 7);
     let times = |server: &Server| -> Vec<i64> {
         all.iter().map(|key| server.run_command::<i64>(&["TTL", key])).collect()
     };
@@ -254,7 +260,9 @@ fn every_key_expires_after_its_last_write_or_scrape() {
     size.observe(1.0).unwrap();
     flush(&backend);
     let data = |key: &str| server.run_command::<i64>(&["TTL", key]);
-    for key in ["requests_total", "{requests_total}:writers", "size", "{size}:writers"] {
+    let written =
+        ["requests_total", "{requests_total}:writers", "{requests_total}:meta", "size", "{size}:writers"];
+    for key in written {
         assert!(is_fresh(&data(key)), "a write refreshes {key}");
     }
     age();
@@ -456,7 +464,7 @@ fn operations_of(entry: &redis::Value) -> Option<usize> {
     }
     let more = arguments.last()?.strip_prefix("... (").and_then(|text| text.split(' ').next()?.parse().ok());
     let count = more.map_or(arguments.len(), |more: usize| arguments.len() - 1 + more);
-    Some((count - 13) / 3)
+    Some((count - 14) / 3)
 }
 
 #[test]
@@ -567,7 +575,7 @@ fn clearing_a_family_removes_the_metrics_of_all_processes() {
     old.inc(1.0).unwrap();
     flush(&backend);
     assert!(!keys(&server).contains("requests_total"));
-    assert_eq!(server.calls_of("unlink"), 1, "a large family must not block the server");
+    assert_eq!(server.calls_of("unlink"), 2, "a large family must not block the server");
     let new = family.metric(&["x"]).unwrap();
     new.inc(2.0).unwrap();
     theirs.inc(7.0).unwrap();

@@ -148,7 +148,8 @@ impl Backend {
     pub fn render(&self, options: &RenderOptions<'_>) -> Result<Rendered> {
         let RenderOptions { format, name_prefix, families, foreign, others, names, created_samples } =
             *options;
-        let selection = Selection::new(names, name_prefix, format.escaping());
+        let shows_created = format.is_protobuf() || (format.is_open_metrics() && created_samples);
+        let selection = Selection::new(names, name_prefix, format.escaping()).with_created(shows_created);
         let snapshot = self.read(families, others, &selection)?;
         let mut foreign = Cow::Borrowed(foreign);
         if families.is_none() {

@@ -47,18 +47,31 @@ impl NameFilter {
     }
 }
 
-/// The families that an exposition shows. The default is all.
+/// The families that an exposition shows, and whether it shows when their series began. The default is all families,
+/// without that.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
     names: Option<NameFilter>,
     name_prefix: Option<String>,
     escaping: Escaping,
+    shows_created: bool,
 }
 
 impl Selection {
     /// Selects the families that `names` names, as they are named with the prefix and escaping of an exposition.
     pub(crate) fn new(names: Option<&NameFilter>, name_prefix: Option<&str>, escaping: Escaping) -> Self {
-        Self { names: names.cloned(), name_prefix: name_prefix.map(str::to_owned), escaping }
+        let name_prefix = name_prefix.map(str::to_owned);
+        Self { names: names.cloned(), name_prefix, escaping, shows_created: false }
+    }
+
+    /// Notes whether the exposition shows when series began.
+    pub(crate) fn with_created(self, shows_created: bool) -> Self {
+        Self { shows_created, ..self }
+    }
+
+    /// Returns whether the exposition shows when series began.
+    pub(crate) fn shows_created(&self) -> bool {
+        self.shows_created
     }
 
     /// Returns whether every family is selected.

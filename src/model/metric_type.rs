@@ -34,6 +34,11 @@ impl MetricType {
         Self::GaugeHistogram,
     ];
 
+    /// Returns whether the values only grow from when a series began, so that this time is worth knowing.
+    pub(crate) fn is_cumulative(self) -> bool {
+        matches!(self, Self::Counter | Self::Histogram | Self::Summary)
+    }
+
     /// Returns the name of the type in definitions, and in OpenMetrics except for [`MetricType::Untyped`].
     pub fn name(self) -> &'static str {
         match self {

@@ -150,6 +150,15 @@ impl FamilySamples {
         family
     }
 
+    /// Sets when each series began: what `created` returns for its canonical labels.
+    pub(crate) fn set_created(&mut self, created: impl Fn(&str) -> Option<Milliseconds>) {
+        let mut start = 0;
+        for (end, known) in &mut self.series {
+            *known = created(&self.keys[start..*end]);
+            start = *end;
+        }
+    }
+
     /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();

@@ -1,7 +1,8 @@
 -- Applies a batch exactly once, in the epoch that it was made for. KEYS: the family's key, its writers' key.
 -- ARGV: writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention
 -- in seconds, writers before a sweep, epoch, base (the number of the last batch of this writer that the server
--- must have); then triples of operation, field, value. Without KEYS it does nothing, which the store uses to
+-- must have), when a series of this batch began, in milliseconds (0: the family's series have no such time);
+-- then triples of operation, field, value. Without KEYS it does nothing, which the store uses to
 -- find out whether scripts may run.
 --
 -- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark
@@ -20,7 +21,8 @@ local key, writers = KEYS[1], KEYS[2]
 if not key then return {0} end
 local writer, number, expiry = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local base = tonumber(ARGV[9])
-local FIRST = 10
+local created = ARGV[10]
+local FIRST = 11
 local INFINITY = 1 / 0
 
 -- The script adds in doubles, because HINCRBYFLOAT refuses infinities and keeps no more than 17 decimals.
@@ -51,6 +53,16 @@ end
 local function renew(name)
   if expiry == '0' then return redis.pcall('PERSIST', name) end
   return redis.call('EXPIRE', name, expiry)
+end
+
+-- The times at which series began. The key is not among KEYS, because a user whose key pattern lacks it may still
+-- run the script. Its series then have no such time, so errors are ignored.
+local meta = string.gsub(writers, ':writers$', ':meta')
+
+-- Returns the field of the time at which the series began whose first value `field` is.
+local function created_field(field)
+  local labels = string.match(field, '^(.*})#sum$') or string.match(field, '^.*}$')
+  return labels and 'created ' .. labels
 end
 
 -- Returns an error if this server is a replica. A master that was deposed has the data of the new master. The
@@ -162,6 +174,10 @@ local function change(operation, field, value)
     if current and not old then
       result[#result + 1] = field .. ': the value was not a number, and was replaced'
     end
+    if not current then
+      local began = created ~= '0' and created_field(field)
+      if began then redis.pcall('HSET', meta, began, created) end
+    end
     value = (old or amount ~= 0) and write((old or 0) + amount) or UNTOUCHED
     if is_hash then return redis.pcall('HSET', key, field, value) end
     return redis.pcall('SET', key, value)
@@ -191,7 +207,12 @@ local function change(operation, field, value)
     if is_hash then return redis.pcall('HSET', key, field, value) end
     return redis.pcall('SET', key, value)
   end
-  if is_hash and operation == 'delete' then return redis.pcall('HDEL', key, field) end
+  if is_hash and operation == 'delete' then
+    local began = created ~= '0' and created_field(field)
+    if began then redis.pcall('HDEL', meta, began) end
+    return redis.pcall('HDEL', key, field)
+  end
+  if created ~= '0' then redis.pcall('UNLINK', meta) end
   -- The server frees a large hash in the background.
   return redis.pcall('UNLINK', key)
 end
@@ -204,7 +225,12 @@ for index = FIRST, #ARGV, 3 do
   end
 end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])
-if not is_kept then renew(key) end
+if not is_kept then
+  renew(key)
+  if created ~= '0' then
+    if expiry == '0' then redis.pcall('PERSIST', meta) else redis.pcall('EXPIRE', meta, expiry) end
+  end
+end
 
 -- Sweeps out entries of processes that died. Each new writer looks at a few entries, which bounds the work.
 local count = not seen and redis.pcall('HLEN', writers)

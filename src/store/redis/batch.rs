@@ -116,6 +116,8 @@ pub(crate) struct Target<'target> {
     pub(crate) key: &'target str,
     pub(crate) writers_key: &'target str,
     pub(crate) is_hash: bool,
+    /// Whether the server notes when a series began.
+    pub(crate) has_created_times: bool,
     pub(crate) writer: &'target str,
     /// In seconds. 0: the key does not expire.
     pub(crate) expire_key_time: u64,
@@ -163,7 +165,8 @@ impl Batch {
             .arg(WRITER_RETENTION.max(2 * target.expire_key_time))
             .arg(WRITERS_BEFORE_SWEEP)
             .arg(target.epoch)
-            .arg(target.base);
+            .arg(target.base)
+            .arg(if target.has_created_times { made_at / 1_000 } else { 0 });
         for operation in &operations {
             // Rust's exponent form is the shortest text that reads back, and Lua reads it.
             match operation {

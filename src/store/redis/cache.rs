@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::created_times::CreatedTimes;
 use super::layout;
 use super::outline::Outline;
 use super::tracking::Changes;
@@ -24,6 +25,8 @@ const UNUSED_READS: u64 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     entries: HashMap<String, Entry>,
+    /// When the series of families began, by the keys that hold these times, and the last read that used them.
+    created: HashMap<String, (Arc<CreatedTimes>, u64)>,
     /// About how many bytes the entries take.
     size: usize,
     /// How many reads there have been.
@@ -72,6 +75,7 @@ impl Cache {
             entry.values.take_if(|values| values.until <= now);
             reads - entry.used_in <= UNUSED_READS
         });
+        self.retain_created(|_, used_in| reads - used_in <= UNUSED_READS);
     }
 
     /// Forgets the values of the families that have changed.
@@ -81,6 +85,7 @@ impl Cache {
                 entry.values.take_if(|_| concern_family(changes, key));
                 true
             });
+            self.retain_created(|key, _| !changes.concern(key));
         }
     }
 
@@ -111,6 +116,34 @@ impl Cache {
             self.size += size;
             self.entries.insert(key.to_owned(), entry);
         }
+    }
+
+    /// Returns when the series of a family began, by the key that holds these times.
+    pub(crate) fn created(&mut self, key: &str) -> Option<Arc<CreatedTimes>> {
+        let (times, used_in) = self.created.get_mut(key)?;
+        *used_in = self.reads;
+        Some(Arc::clone(times))
+    }
+
+    /// Keeps when the series of a family began, if there is room.
+    pub(crate) fn put_created(&mut self, key: &str, times: Arc<CreatedTimes>) {
+        if self.size + times.size() <= MAX_SIZE {
+            self.size += times.size();
+            if let Some((before, _)) = self.created.insert(key.to_owned(), (times, self.reads)) {
+                self.size -= before.size();
+            }
+        }
+    }
+
+    fn retain_created(&mut self, keeps: impl Fn(&str, u64) -> bool) {
+        let total = &mut self.size;
+        self.created.retain(|key, (times, used_in)| {
+            let is_kept = keeps(key, *used_in);
+            if !is_kept {
+                *total -= times.size();
+            }
+            is_kept
+        });
     }
 
     /// Drops parts of entries, and the entries that are empty then or that `keeps` refuses.

@@ -9,14 +9,18 @@ use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
 use crate::model::number::{format_number, parse_number};
+use crate::model::sample::Milliseconds;
 
 /// The most bytes of a field, a value or a name. A server closes the connection if a text is longer than its
 /// option `proto-max-bulk-len`, which is at least 1 MiB.
 pub(crate) const MAX_TEXT: usize = (1 << 20) - 64;
 
 const DEFINITIONS: &str = "pytheus:families";
-/// No name that [`NameRule::Legacy`](crate::model::name::NameRule) allows ends with it.
+/// No name that [`NameRule::Legacy`](crate::model::name::NameRule) allows ends with one of these.
 const WRITERS_SUFFIX: &str = "}:writers";
+const META_SUFFIX: &str = "}:meta";
+/// The beginning of a field that says when the series began whose labels JSON follows.
+const CREATED: &str = "created ";
 
 /// Returns the key that holds the values of the family `name`.
 pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
@@ -29,6 +33,16 @@ pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
 /// Returns the key that holds, for each writer, the last batch that was applied to `family_key`.
 pub(crate) fn writers_key(family_key: &str) -> String {
     format!("{{{family_key}{WRITERS_SUFFIX}")
+}
+
+/// Returns the key that holds when the series of `family_key` began.
+pub(crate) fn meta_key(family_key: &str) -> String {
+    format!("{{{family_key}{META_SUFFIX}")
+}
+
+/// Reads a field of the [`meta_key`]: returns the labels JSON of a series, and when it began.
+pub(crate) fn parse_created<'field>(field: &'field str, value: &str) -> Option<(&'field str, Milliseconds)> {
+    Some((field.strip_prefix(CREATED)?, value.parse().ok()?))
 }
 
 /// Returns the key that holds the definitions of all families.
@@ -66,6 +80,8 @@ pub(crate) fn check(definition: &Definition, is_cluster: bool) -> Result<()> {
         "definitions"
     } else if name.ends_with(WRITERS_SUFFIX) {
         "writers"
+    } else if name.ends_with(META_SUFFIX) {
+        "created times"
     } else {
         return Ok(());
     };
@@ -131,6 +147,9 @@ mod tests {
         assert_eq!(family_key(None, "size"), "size");
         assert_eq!(family_key(Some("app"), "size"), "app-size");
         assert_eq!(writers_key("app-size"), "{app-size}:writers");
+        assert_eq!(meta_key("app-size"), "{app-size}:meta");
+        assert_eq!(parse_created("created {}", "17"), Milliseconds::new(17).map(|time| ("{}", time)));
+        assert_eq!([parse_created("created {}", "x"), parse_created("used {}", "17")], [None, None]);
         assert_eq!(definitions_key(Some("app")), "app-pytheus:families");
         assert!(!is_hash(&definition(MetricType::Counter, &[], &[])));
         assert!(is_hash(&definition(MetricType::Counter, &["a"], &[])));

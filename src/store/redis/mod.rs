@@ -15,6 +15,7 @@ mod check;
 mod client_name;
 mod cluster;
 mod connection;
+mod created_times;
 mod epoch;
 pub(crate) mod frames;
 mod gauges;
@@ -217,7 +218,11 @@ impl Store for RedisStore {
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
         let deadline = Instant::now() + self.core.shared.options.collect_timeout;
-        let wanted = families.map_or_else(|| Wanted::All(selection.clone()), Wanted::Families);
+        let selection = selection.clone();
+        let wanted = match families {
+            Some(families) => Wanted::Families(families, selection),
+            None => Wanted::All(selection),
+        };
         self.running()?.collect(wanted, deadline)
     }
 

@@ -105,6 +105,7 @@ impl Outbox {
                     key,
                     writers_key: &writers_key,
                     is_hash: queue.is_hash,
+                    has_created_times: queue.has_created_times,
                     writer,
                     expire_key_time: shared.options.expire_key_time,
                     epoch: epoch.as_deref().unwrap_or_default(),
@@ -304,6 +305,7 @@ impl Outbox {
         let queue = self.queues.entry(key).or_insert_with_key(|key| Queue::new(key));
         // A new family may have taken the name of an earlier one.
         queue.is_hash = layout::is_hash(&family.definition);
+        queue.has_created_times = family.definition.metric_type().is_cumulative();
         queue
     }
 

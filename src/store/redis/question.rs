@@ -27,8 +27,8 @@ pub(crate) enum Question {
 /// What is to be read.
 #[derive(Debug)]
 pub(crate) enum Wanted {
-    /// These families.
-    Families(Vec<Arc<Family>>),
+    /// These families, and when their series began if the selection says so.
+    Families(Vec<Arc<Family>>, Selection),
     /// All families of the store that are selected.
     All(Selection),
     /// These families, followed by those on the server that are selected and whose names are not `declared`

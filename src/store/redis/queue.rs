@@ -41,6 +41,8 @@ const BEFORE_SWEEP: Duration = Duration::from_secs(WRITER_RETENTION / 2);
 pub(crate) struct Queue {
     pub(crate) writers_key: String,
     pub(crate) is_hash: bool,
+    /// Whether the server notes when a series began.
+    pub(crate) has_created_times: bool,
     in_flight: Option<Batch>,
     /// The number of the last batch that the server has, as far as known. 0: none in this epoch.
     base: u64,
@@ -112,6 +114,7 @@ impl Queue {
         Self {
             writers_key: layout::writers_key(key),
             is_hash: false,
+            has_created_times: false,
             in_flight: None,
             base: 0,
             log: ReplayLog::default(),

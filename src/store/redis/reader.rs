@@ -15,6 +15,7 @@ use redis::{Cmd, Value};
 use super::assembly::assemble;
 use super::cache::{Cache, CachedFamily, concern_family};
 use super::connection::{LARGE, Reply, SMALL, command, refused};
+use super::created_times::CreatedTimes;
 use super::epoch::KnownEpochs;
 use super::layout;
 use super::message::{Loss, Requests};
@@ -134,15 +135,15 @@ impl Reader {
     fn read_now(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         match wanted {
             Wanted::Metric(metric) => self.read_metric(metric, deadline).map(Reading::Cells),
-            Wanted::Families(families) => {
-                self.read_own_and(Vec::new(), families, deadline).map(Reading::Snapshot)
+            Wanted::Families(families, selection) => {
+                self.read_own_and(Vec::new(), families, selection, deadline).map(Reading::Snapshot)
             }
             Wanted::All(selection) => self.read_all(selection, deadline).map(Reading::Snapshot),
             Wanted::WithOthers { families, declared, selection } => {
                 let mut others = self.read_definitions(deadline)?;
                 others.retain(|name, definition| !declared.contains(name) && selection.admits(definition));
                 let others = others.into_values().collect();
-                self.read_own_and(others, families, deadline).map(Reading::Snapshot)
+                self.read_own_and(others, families, selection, deadline).map(Reading::Snapshot)
             }
         }
     }
@@ -157,6 +158,7 @@ impl Reader {
         &mut self,
         others: Vec<Definition>,
         own: &[Arc<Family>],
+        selection: &Selection,
         deadline: Instant,
     ) -> Result<Snapshot> {
         let mut definitions: Vec<_> = own.iter().map(|family| family.definition.clone()).collect();
@@ -171,7 +173,55 @@ impl Reader {
         let families = families.into_iter().zip(definitions);
         let families =
             families.map(|(samples, definition)| samples.unwrap_or_else(|| FamilySamples::new(definition)));
-        Ok(Snapshot { families: families.collect() })
+        let mut families: Vec<FamilySamples> = families.collect();
+        if selection.shows_created() {
+            self.read_created(&mut families, deadline)?;
+        }
+        Ok(Snapshot { families })
+    }
+
+    /// Reads when the series of these families began, unless that has not changed since it was last read.
+    fn read_created(&mut self, families: &mut [FamilySamples], deadline: Instant) -> Result<()> {
+        let mut unread = Vec::new();
+        for (index, family) in families.iter_mut().enumerate() {
+            let definition = &family.definition;
+            if !definition.metric_type().is_cumulative() || family.series().len() == 0 {
+                continue;
+            }
+            let key = layout::meta_key(&layout::family_key(self.shared.prefix(), definition.name()));
+            match self.current.as_mut().and_then(|current| current.cache.created(&key)) {
+                Some(times) => family.set_created(|labels| times.get(labels)),
+                None => unread.push((index, key)),
+            }
+        }
+        let place = self.place();
+        let firsts: Vec<Cmd> = unread.iter().map(|(_, key)| scan(key, "0")).collect();
+        let mut groups = Groups::default();
+        firsts.iter().for_each(|command| groups.add(command, 1));
+        let firsts = if unread.is_empty() { Vec::new() } else { self.read_values(&groups, deadline)? };
+        for ((index, key), first) in unread.into_iter().zip(firsts) {
+            let mut times = CreatedTimes::default();
+            let mut cursor = times.add(first.into_value());
+            // A cursor is worth nothing on another server.
+            while let Some(next) = cursor.take_if(|_| self.place() == place) {
+                let command = scan(&key, &next);
+                let mut groups = Groups::default();
+                groups.add(&command, MOST_AT_ONCE);
+                let more = self.read_values(&groups, deadline)?.pop().unwrap_or_default();
+                cursor = times.add(more.into_value());
+            }
+            let is_whole = self.place() == place && times.are_whole();
+            let times = Arc::new(times);
+            families[index].set_created(|labels| times.get(labels));
+            if let Some(current) = &mut self.current
+                && is_whole
+                && current.hears_changes
+                && !self.changes.concern(&key)
+            {
+                current.cache.put_created(&key, times);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the selected families of this process in the order of declaration, then those of others by name.
@@ -188,7 +238,7 @@ impl Reader {
         }
         own.retain(|family| selection.admits(&family.definition));
         stored.retain(|_, definition| selection.admits(definition));
-        self.read_own_and(stored.into_values().collect(), &own, deadline)
+        self.read_own_and(stored.into_values().collect(), &own, selection, deadline)
     }
 
     fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
@@ -333,9 +383,9 @@ impl Reader {
             let mut fields = HashSet::new();
             let mut cursor = "0".to_owned();
             loop {
-                let scan = command("HSCAN", &[key, &cursor, "COUNT", LISTED_AT_ONCE]);
+                let command = scan(key, &cursor);
                 let mut groups = Groups::default();
-                groups.add(&scan, MOST_AT_ONCE);
+                groups.add(&command, MOST_AT_ONCE);
                 let reply = self.read_values(&groups, deadline)?.pop();
                 let Some(Value::Array(mut parts)) = reply.map(Reply::into_value) else { return Ok(None) };
                 let (Some(found), Some(next)) = (parts.pop(), parts.pop().and_then(text)) else {
@@ -486,7 +536,8 @@ impl Reader {
         for (_, key) in found.iter().zip(keys).filter(|(found, _)| found.must_renew(seconds)) {
             // The writers' key must expire first: if it outlived the values, no process would notice their
             // loss. So it is renewed first.
-            renewals.extend([layout::renew(&layout::writers_key(key), seconds), layout::renew(key, seconds)]);
+            let keys = [layout::writers_key(key), layout::meta_key(key), key.clone()];
+            renewals.extend(keys.map(|key| layout::renew(&key, seconds)));
         }
         if !renewals.is_empty() {
             self.exchange(&renewals, deadline)?;
@@ -649,6 +700,11 @@ impl Found {
 fn renewed_below(expiry: u64) -> i64 {
     let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
     expiry - expiry / 10
+}
+
+/// Returns the command that lists the next fields of a hash.
+fn scan(key: &str, cursor: &str) -> Cmd {
+    command("HSCAN", &[key, cursor, "COUNT", LISTED_AT_ONCE])
 }
 
 /// Returns the number of fields in the reply to `HLEN`: 0 if there is no hash, or if it cannot be read.
