@@ -38,9 +38,9 @@ def released(function: Function) -> str:
     keep, give = ("", "") if function.result == "void" else (f"{function.result} result = ", "return result;")
     return f"""
 static {function.declaration("released_" + function.name)} {{
-    PyThreadState *state = PyEval_SaveThread();
+    PyThreadState *thread = PyEval_SaveThread();
     {keep}{call}
-    PyEval_RestoreThread(state);
+    PyEval_RestoreThread(thread);
     {give}
 }}
 """

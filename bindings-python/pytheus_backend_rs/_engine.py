@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytheus_backend_rs._callables import callables
@@ -27,11 +27,29 @@ TYPES = {
     "histogram": lib.METRIC_TYPE_HISTOGRAM,
     "summary": lib.METRIC_TYPE_SUMMARY,
     "untyped": lib.METRIC_TYPE_UNTYPED,
+    "info": lib.METRIC_TYPE_INFO,
+    "stateset": lib.METRIC_TYPE_STATE_SET,
+    "gaugehistogram": lib.METRIC_TYPE_GAUGE_HISTOGRAM,
 }
 
 #: References to all engines of this process, by identity. A dict, because a walk over a copy of its values is
 #: atomic while other threads open engines; a WeakSet raises then.
 _engines: dict[int, weakref.ref[Engine]] = {}
+
+
+#: Returns the engine that the program has loaded last: see `find_loaded_engine_by`.
+_find_loaded: Callable[[], Engine | None] = lambda: None  # noqa: E731
+
+
+def find_loaded_engine_by(find: Callable[[], Engine | None]) -> None:
+    """Names the function of an adapter that returns the engine that its client library has loaded."""
+    global _find_loaded
+    _find_loaded = find
+
+
+def loaded_engine() -> Engine | None:
+    """Returns the engine that the program has loaded last; None without one."""
+    return _find_loaded()
 
 
 def open_engines() -> list[Engine]:
@@ -78,6 +96,11 @@ class Definition(NamedTuple):
     label_names: tuple[str, ...]
     #: The upper bounds of a histogram's buckets.
     bounds: tuple[float, ...]
+    unit: str | None = None
+    #: The states of a state set.
+    states: tuple[str, ...] = ()
+    #: Whether the names may be any text.
+    utf8: bool = False
 
 
 class Series(NamedTuple):
@@ -146,6 +169,8 @@ class Engine:
         self._conflicts: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         #: Every definition that was accepted. A dict, because a set has no atomic copy.
         self._definitions: dict[Definition, None] = {}
+        #: The families that stay until the engine closes, by name.
+        self._lasting: dict[str, LastingFamily] = {}
         self.is_shared = is_shared
         self.is_closed = False
         key = id(self)
@@ -173,6 +198,20 @@ class Engine:
             self._definitions[definition] = None
         return family
 
+    def declare(self, definition: Definition) -> Family:
+        """Declares a family that stays until the engine closes, whatever becomes of the result. The same
+        definition gives the same family.
+
+        Raises `InvalidArgumentError`, or `ConflictError` if the name has another definition.
+        """
+        family = Family(self, definition, lib.METRIC_LIFETIME_BACKEND)
+        self._lasting.setdefault(definition.name, LastingFamily(family.handle, family._owner))
+        return family
+
+    def lasting_families(self) -> list[LastingFamily]:
+        """Returns the families of `declare`."""
+        return list(self._lasting.values())
+
     def has_refused(self, owner: object) -> bool:
         """Tells whether the definition of this object conflicts with another one."""
         return owner in self._conflicts
@@ -197,6 +236,9 @@ class Engine:
             families += [Family(self, definition) for definition in list(self._definitions)]
         for family in families:
             family.clear()
+        for lasting in self.lasting_families():
+            error = ErrorSlot()
+            error.check(lib.released_metric_family_clear(lasting.handle, error.pointer))
 
     def knows(self, owner: object) -> bool:
         """Tells whether a family has been declared for this object."""
@@ -222,7 +264,7 @@ class Engine:
 
     def render(
         self,
-        families: Sequence[Family],
+        families: Sequence[Family | LastingFamily],
         foreign: ForeignFamilies,
         accept: str | None,
         query: bytes,
@@ -242,7 +284,7 @@ class Engine:
 
     def render_text(
         self,
-        families: Sequence[Family],
+        families: Sequence[Family | LastingFamily],
         foreign: ForeignFamilies,
         name_prefix: str | None,
         include_others: bool,
@@ -254,7 +296,7 @@ class Engine:
 
     def _render(
         self,
-        families: Sequence[Family],
+        families: Sequence[Family | LastingFamily],
         foreign: ForeignFamilies,
         accept: str | None,
         query: bytes,
@@ -319,10 +361,19 @@ class Engine:
             raise
 
 
+class LastingFamily(NamedTuple):
+    """A family that an engine keeps: its handle, and what frees it. A `Family` would keep the engine open."""
+
+    handle: Any
+    owner: Any
+
+
 class Family:
     """A metric family that is declared in an engine."""
 
-    def __init__(self, engine: Engine, definition: Definition) -> None:
+    def __init__(
+        self, engine: Engine, definition: Definition, lifetime: int = lib.METRIC_LIFETIME_HANDLE
+    ) -> None:
         # An engine closes when the last reference to it goes: a family must keep it open.
         self.engine = engine
         self.definition = definition
@@ -343,10 +394,15 @@ class Family:
         options.name = name
         options.help = help_text
         options.metric_type = TYPES[definition.type_]
-        options.lifetime = lib.METRIC_LIFETIME_HANDLE
+        options.lifetime = lifetime
+        options.names = lib.METRIC_NAMES_UTF8 if definition.utf8 else lib.METRIC_NAMES_LEGACY
+        unit = ffi.NULL if definition.unit is None else ffi.new("char[]", definition.unit.encode())
+        states = [ffi.new("char[]", state.encode()) for state in definition.states]
+        state_list = ffi.new("char *[]", states)
+        options.unit, options.states, options.state_count = unit, state_list, len(states)
         options.label_names = name_list
         options.label_count = len(names)
-        if options.metric_type == lib.METRIC_TYPE_HISTOGRAM:
+        if options.metric_type in (lib.METRIC_TYPE_HISTOGRAM, lib.METRIC_TYPE_GAUGE_HISTOGRAM):
             bounds = ffi.new("double[]", definition.bounds)
             options.buckets = bounds
             options.bucket_count = len(bounds)
@@ -368,6 +424,23 @@ class Family:
         error = ErrorSlot()
         status = lib.released_metric_remove(
             self.handle, ffi.new("char *[]", values), len(values), error.pointer
+        )
+        error.check(status)
+
+    def set_info(self, labels: dict[str, str], info: Mapping[str, object]) -> None:
+        """Sets the labels of an info, for these values of its declared labels."""
+        values = [ffi.new("char[]", c_text(labels[name])) for name in self.label_names]
+        names = [ffi.new("char[]", c_text(name)) for name in info]
+        texts = [ffi.new("char[]", c_text(str(value))) for value in info.values()]
+        error = ErrorSlot()
+        status = lib.released_metric_family_set_info(
+            self.handle,
+            ffi.new("char *[]", values),
+            len(values),
+            ffi.new("char *[]", names),
+            ffi.new("char *[]", texts),
+            len(names),
+            error.pointer,
         )
         error.check(status)
 

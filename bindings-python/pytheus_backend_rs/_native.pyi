@@ -380,6 +380,17 @@ class Lib:
         /,
     ) -> int: ...
     def released_metric_family_clear(self, family: MetricFamily, error: Pointer[BackendError], /) -> int: ...
+    def released_metric_family_set_info(
+        self,
+        family: MetricFamily,
+        label_values: Pointer[Pointer[bytes]],
+        label_count: int,
+        info_names: Pointer[Pointer[bytes]],
+        info_values: Pointer[Pointer[bytes]],
+        info_count: int,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def released_metric_new(
         self,
         family: MetricFamily,
@@ -423,6 +434,14 @@ class Lib:
         metric: Metric,
         upper_bound: float,
         value: Pointer[float],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
+    def released_metric_get_state(
+        self,
+        metric: Metric,
+        state: bytes | Pointer[bytes],
+        is_on: Pointer[int],
         error: Pointer[BackendError],
         /,
     ) -> int: ...

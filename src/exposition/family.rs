@@ -50,16 +50,6 @@ pub(super) fn own_suffix(metric_type: MetricType) -> Option<&'static str> {
     }
 }
 
-/// Returns the escaped name of a family in the formats other than OpenMetrics.
-pub(super) fn shown_name(metric_type: MetricType, full_name: &str, escaping: Escaping) -> String {
-    match metric_type {
-        MetricType::Info if !full_name.ends_with(INFO_SUFFIX) => {
-            escaping.metric_name(&format!("{full_name}{INFO_SUFFIX}"))
-        }
-        _ => escaping.metric_name(full_name),
-    }
-}
-
 /// Returns about how long the text of a family is, rather too much than too little. Untouched memory costs
 /// nothing.
 pub(super) fn likely_length(family: &FamilySamples) -> usize {
@@ -133,7 +123,12 @@ impl<'family> FamilyWriter<'family> {
         created_samples: bool,
     ) -> Self {
         let metric_type = definition.metric_type();
-        let mut name = shown_name(metric_type, full_name, format.escaping);
+        let mut name = match metric_type {
+            MetricType::Info if !full_name.ends_with(INFO_SUFFIX) => {
+                format.escaping.metric_name(&format!("{full_name}{INFO_SUFFIX}"))
+            }
+            _ => format.escaping.metric_name(full_name),
+        };
         if let Some(suffix) = own_suffix(metric_type).filter(|_| format.is_open_metrics()) {
             let without_suffix = name.strip_suffix(suffix).filter(|rest| !rest.is_empty());
             name.truncate(without_suffix.map_or(name.len(), str::len));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use url::form_urlencoded;
 
 use super::escaping::Escaping;
-use super::family::{full_name, own_suffix, sample_suffixes, shown_name};
+use super::family::{full_name, own_suffix, sample_suffixes};
 use super::foreign::ForeignFamily;
 use crate::model::definition::Definition;
 
@@ -97,11 +97,10 @@ impl Selection {
         let Some(NameFilter(names)) = &self.names else { return true };
         let full_name = full_name(definition, name_prefix);
         let escaped = self.escaping.metric_name(&full_name);
-        let shown = shown_name(definition.metric_type(), &full_name, self.escaping);
         // The suffixes of OpenMetrics are those of the other formats and more.
         let suffixes = sample_suffixes(definition.metric_type(), true);
         let own_suffix = own_suffix(definition.metric_type());
-        [&*full_name, &escaped, &shown].into_iter().any(|name| {
+        [&*full_name, &escaped].into_iter().any(|name| {
             // In OpenMetrics, the family of a counter has no `_total`, and that of an info no `_info`.
             let short = own_suffix.and_then(|suffix| name.strip_suffix(suffix));
             let is_named = |name| suffixes.iter().any(|suffix| names.contains(&format!("{name}{suffix}")));
@@ -178,20 +177,6 @@ mod tests {
             for (other, _) in shown {
                 assert_eq!(is_selected(name, other), escaping == other, "{name} {other:?}");
                 assert_eq!(is_selected(&format!("{name}_bucket"), other), escaping == other);
-            }
-        }
-    }
-
-    #[test]
-    fn the_suffix_of_an_info_is_escaped_with_its_name() {
-        let escaped = [
-            (Escaping::Underscores, "a_b_info"),
-            (Escaping::Dots, "a_dot_b__info"),
-            (Escaping::Values, "U__a_2e_b__info"),
-        ];
-        for (escaping, shown) in escaped {
-            for name in [shown, "a.b", "a.b_info"] {
-                assert!(is_selected(&format!("name[]={name}"), "a.b", MetricType::Info, escaping), "{name}");
             }
         }
     }

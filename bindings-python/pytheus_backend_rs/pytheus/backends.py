@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pytheus_backend_rs import _config, _logging
-from pytheus_backend_rs._engine import Engine, Family, Statistics, metric_of
+from pytheus_backend_rs._engine import Engine, Family, Statistics, find_loaded_engine_by, metric_of
 from pytheus_backend_rs._errors import ConflictError, ErrorSlot, exception_class
 from pytheus_backend_rs._exporter import running_servers
 from pytheus_backend_rs._labels import labels_json
@@ -352,6 +352,9 @@ def loaded_engine() -> Engine | None:
         return None
     found = loaded._base()._loaded
     return None if found is None else found.engine
+
+
+find_loaded_engine_by(loaded_engine)
 
 
 class SingleProcessBackend(Backend):

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytheus_backend_rs import metrics
 from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import ConfigurationError, NotFoundError
 from pytheus_backend_rs.pytheus import internals, native_methods
@@ -59,6 +60,7 @@ def reset() -> None:
     gc.collect()
     for one in (engine, values_of_this_process()):
         one.clear()
+        metrics.renew(one)
         for collector in one.owners():
             _renew(collector)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytheus_backend_rs import _logging
-from pytheus_backend_rs._engine import Engine, Family, Rendered, Series, open_engines
+from pytheus_backend_rs._engine import Engine, Family, LastingFamily, Rendered, Series, open_engines
 from pytheus_backend_rs._errors import BackendError, ConflictError
 from pytheus_backend_rs._foreign import ForeignFamilies
 from pytheus_backend_rs._labels import labels_json
@@ -89,11 +89,14 @@ def _rendered_by_pytheus(registry: Registry) -> str:
     return str(exposition.generate_metrics(registry))
 
 
-def _prepared(engine: Engine, registry: Registry) -> tuple[list[Family], ForeignFamilies]:
-    """Returns the families to render, after the other engines have sent what they have."""
-    prepared = _families(engine, registry)
+def _prepared(engine: Engine, registry: Registry) -> tuple[list[Family | LastingFamily], ForeignFamilies]:
+    """Returns the families to render, after the other engines have sent what they have. Families that the
+    program has declared without pytheus belong to a scrape of `REGISTRY`."""
+    families, foreign = _families(engine, registry)
     _flush_others(engine)
-    return prepared
+    if registry is internals.default_registry():
+        return [*families, *engine.lasting_families()], foreign
+    return [*families], foreign
 
 
 def _families(engine: Engine, registry: Registry) -> tuple[list[Family], ForeignFamilies]:
