@@ -55,6 +55,7 @@ pub use model::error::{Error, ErrorKind, Result};
 pub use model::labels::Labels;
 pub use model::metric_type::MetricType;
 pub use model::name::NameRule;
+pub use model::native::{Native, NativeHistogram, ZERO_THRESHOLD};
 pub use model::report::Report;
 pub use model::sample::{FamilySamples, Series, Snapshot};
 pub use model::statistics::Statistics;

@@ -25,7 +25,29 @@ mod pending;
 
 /// The paths by which the included source imports its stand-ins.
 mod cell {
-    pub(crate) use super::{atomic, gathered};
+    pub(crate) use super::{atomic, gathered, observed_native};
+}
+
+/// Stands in for `src/cell/observed_native.rs`, which these models do not use.
+mod observed_native {
+    use super::gathered::Change;
+
+    #[derive(Debug)]
+    pub(crate) struct NativeCells;
+
+    impl NativeCells {
+        pub(crate) fn add(&self, _: usize, _: f64) {}
+
+        pub(crate) fn observe(&self, _: usize, _: f64) {}
+
+        pub(crate) fn take(&self) -> impl Iterator<Item = (usize, Change)> + '_ {
+            std::iter::empty()
+        }
+
+        pub(crate) fn discard(&self) {}
+
+        pub(crate) fn read(&self, _: &mut [f64]) {}
+    }
 }
 
 mod model {
@@ -161,6 +183,7 @@ mod metric {
     use std::sync::{Arc, Weak};
 
     use super::Store;
+    use super::gathered::Gathered;
     use super::metric_type::MetricType;
     use super::pending::PendingCells;
 
@@ -186,7 +209,8 @@ mod metric {
                     (Some(store), Some(metric)) => store.push(metric),
                     _ => false,
                 };
-                Self { cells: PendingCells::new(metric_type, cell_count, Box::new(queue)) }
+                let gathered = Gathered::new(metric_type, cell_count);
+                Self { cells: PendingCells::new(gathered, Box::new(queue)) }
             })
         }
 
@@ -275,6 +299,7 @@ impl Server {
             match change {
                 Change::Add(amount) => self.cells[cell] += amount,
                 Change::Set(value) => self.cells[cell] = value,
+                Change::Word(_) => {}
             }
         }
     }

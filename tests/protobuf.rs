@@ -5,8 +5,8 @@ mod support;
 
 use prost::Message;
 use pytheus_backend_rs::{
-    Backend, Definition, Exporter, ExporterOptions, ForeignFamily, Format, Lifetime, MetricType, NameRule,
-    RenderOptions,
+    Backend, Definition, ErrorKind, Exporter, ExporterOptions, ForeignFamily, Format, Lifetime, MetricType,
+    NameRule, Native, RenderOptions,
 };
 use support::http::Client;
 use support::*;
@@ -85,6 +85,49 @@ struct Histogram {
     sum: Option<f64>,
     #[prost(message, repeated, tag = "3")]
     buckets: Vec<Bucket>,
+    #[prost(sint32, optional, tag = "5")]
+    schema: Option<i32>,
+    #[prost(double, optional, tag = "6")]
+    zero_threshold: Option<f64>,
+    #[prost(uint64, optional, tag = "7")]
+    zero_count: Option<u64>,
+    #[prost(message, repeated, tag = "9")]
+    negative_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "10")]
+    negative_deltas: Vec<i64>,
+    #[prost(message, repeated, tag = "12")]
+    positive_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "13")]
+    positive_deltas: Vec<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Span {
+    #[prost(sint32, optional, tag = "1")]
+    offset: Option<i32>,
+    #[prost(uint32, optional, tag = "2")]
+    length: Option<u32>,
+}
+
+impl Histogram {
+    /// Returns the indexes and counts of the native buckets above and below zero.
+    fn native_buckets(&self) -> [Vec<(i32, u64)>; 2] {
+        let side = |spans: &[Span], deltas: &[i64]| {
+            let (mut index, mut indexes) = (0, Vec::new());
+            for span in spans {
+                index += span.offset.unwrap();
+                indexes.extend(index..index + span.length.unwrap() as i32);
+                index += span.length.unwrap() as i32;
+            }
+            assert_eq!(indexes.len(), deltas.len());
+            let counts = deltas.iter().scan(0, |count, delta| {
+                *count += delta;
+                Some(*count as u64)
+            });
+            indexes.into_iter().zip(counts).collect()
+        };
+        [side(&self.positive_spans, &self.positive_deltas), side(&self.negative_spans, &self.negative_deltas)]
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -162,6 +205,7 @@ fn each_type_has_its_number_and_message() {
         count: Some(4),
         sum: Some(301.75),
         buckets: buckets(&[(0.5, 2), (10.0, 3), (f64::INFINITY, 4)]),
+        ..Default::default()
     };
     assert_eq!(e, Metric { histogram: Some(histogram), ..Default::default() });
 }
@@ -191,7 +235,7 @@ fn an_info_and_a_state_set_are_gauges_and_a_gauge_histogram_has_its_own_number()
     let state = |name, is_on| (vec![("x", "1"), ("b", name)], value(is_on));
     assert_eq!(states, [state("on", 0.0), state("off", 1.0)]);
     let expected = buckets(&[(0.5, 0), (f64::INFINITY, 1)]);
-    let histogram = Histogram { count: Some(1), sum: Some(1.25), buckets: expected };
+    let histogram = Histogram { count: Some(1), sum: Some(1.25), buckets: expected, ..Default::default() };
     assert_eq!(families[2].metrics[0].histogram, Some(histogram));
 }
 
@@ -280,8 +324,12 @@ fn families_of_the_caller_are_shown_in_whole_series() {
     assert_eq!((a.len(), b.len(), c.len()), (1, 1, 1), "what is no count, or has no value, is left out");
     assert_eq!((labels(&a[0]), a[0].counter), (vec![("x", "1")], value(3.0)));
     assert_eq!(labels(&b[0]), [("x", "good")]);
-    let expected =
-        Histogram { count: Some(4), sum: Some(7.5), buckets: buckets(&[(1.0, 1), (f64::INFINITY, 4)]) };
+    let expected = Histogram {
+        count: Some(4),
+        sum: Some(7.5),
+        buckets: buckets(&[(1.0, 1), (f64::INFINITY, 4)]),
+        ..Default::default()
+    };
     assert_eq!(b[0].histogram, Some(expected));
     let quantiles = vec![Quantile { quantile: Some(0.9), value: Some(5.0) }];
     assert_eq!(c[0].summary, Some(Summary { count: Some(2), sum: Some(8.0), quantiles }));
@@ -309,4 +357,86 @@ fn the_exporter_answers_in_protobuf() {
     assert_eq!((answer.status, answer.header("content-type")), (200, PROTOBUF));
     let families = decode(&answer.body);
     assert_eq!(families[0].metrics, [Metric { counter: value(3.0), ..Default::default() }]);
+}
+
+fn native_histogram(buckets: &[f64], keeps_buckets: bool) -> Definition {
+    let definition = Definition::new("n", "", MetricType::Histogram, &[], buckets).unwrap();
+    definition.with_native(Native::default(), keeps_buckets).unwrap()
+}
+
+/// Returns the one histogram of a backend, as protobuf and as text.
+fn shown(backend: &Backend) -> (Histogram, String) {
+    let family = rendered(backend, "", &[]).remove(0);
+    assert_eq!(family.metric_type, Some(4));
+    let text = backend.render(&RenderOptions::default()).unwrap().body;
+    (family.metrics[0].histogram.clone().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_native_histogram_has_its_buckets_in_protobuf_and_count_and_sum_in_text() {
+    let backend = memory();
+    let family = backend.declare(native_histogram(&[], false), &[], Lifetime::Backend).unwrap();
+    let metric = family.metric(&[]).unwrap();
+    let (empty, _) = shown(&backend);
+    assert_eq!((empty.count, empty.schema, empty.zero_threshold), (Some(0), Some(3), Some(2f64.powi(-128))));
+    assert_eq!(empty.positive_spans, [Span { offset: Some(0), length: Some(0) }]);
+    for value in [0.0, 1.0, 1.5, 1.5, 1000.0, -1.0, -2.0] {
+        metric.observe(value).unwrap();
+    }
+    let (native, text) = shown(&backend);
+    assert_eq!((native.count, native.sum, native.zero_count), (Some(7), Some(1001.0), Some(1)));
+    assert_eq!(native.native_buckets(), [vec![(0, 1), (5, 2), (80, 1)], vec![(0, 1), (8, 1)]]);
+    assert_eq!(native.buckets, []);
+    let lines = "n_bucket{le=\"+Inf\"} 7\nn_sum 1001\nn_count 7\n";
+    assert_eq!(text, format!("# HELP n \n# TYPE n histogram\n{lines}"));
+    assert_eq!((metric.get_count().unwrap(), metric.get_bucket(f64::INFINITY).unwrap()), (7.0, 7.0));
+}
+
+#[test]
+fn a_native_histogram_beside_classic_buckets_has_both() {
+    let backend = memory();
+    let family = backend.declare(native_histogram(&[1.0, 2.0], true), &[], Lifetime::Backend).unwrap();
+    let metric = family.metric(&[]).unwrap();
+    for value in [0.5, 1.5, 1000.0] {
+        metric.observe(value).unwrap();
+    }
+    let (native, text) = shown(&backend);
+    assert_eq!((native.count, native.sum), (Some(3), Some(1002.0)));
+    assert_eq!(native.native_buckets(), [vec![(-8, 1), (5, 1), (80, 1)], vec![]]);
+    let classic: Vec<_> = native.buckets.iter().map(|bucket| bucket.cumulative_count.unwrap()).collect();
+    assert_eq!(classic, [1, 2, 3]);
+    assert!(text.contains("n_bucket{le=\"2\"} 2\n"), "{text}");
+}
+
+/// Prometheus refuses a scrape with a native histogram whose observations are not those in its buckets, unless the
+/// sum is not a number.
+#[test]
+fn an_observation_that_is_no_number_is_in_no_native_bucket() {
+    for definition in [native_histogram(&[], false), native_histogram(&[1.0], true)] {
+        let backend = memory();
+        let metric = backend.declare(definition, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap();
+        metric.observe(1.0).unwrap();
+        metric.observe(f64::NAN).unwrap();
+        let (native, _) = shown(&backend);
+        assert_eq!(native.native_buckets(), [vec![(0, 1)], vec![]]);
+        assert!(native.sum.unwrap().is_nan());
+        assert_eq!((native.count, metric.get_count().unwrap()), (Some(2), 2.0));
+    }
+}
+
+#[test]
+fn a_native_histogram_is_declared_alike_everywhere() {
+    let backend = memory();
+    let declare = |definition| backend.declare(definition, &[], Lifetime::Backend);
+    declare(native_histogram(&[], false)).unwrap();
+    let classic = Definition::new("n", "", MetricType::Histogram, &[], &[]).unwrap();
+    let wide = classic.clone().with_native(Native::new(2, 100).unwrap(), false).unwrap();
+    for other in [classic, wide, native_histogram(&[], true)] {
+        let error = declare(other).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.message().contains("native buckets of schema 3 and size 384"), "{error}");
+    }
+    let counter = Definition::new("c", "", MetricType::Counter, &[], &[]).unwrap();
+    let error = counter.with_native(Native::default(), true).unwrap_err();
+    assert_eq!(error.message(), "metric family \"c\": a counter cannot be a native histogram");
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::Level;
-use pytheus_backend_rs::{Backend, Metric, MetricFamily, MetricType};
+use pytheus_backend_rs::{Backend, Definition, Lifetime, Metric, MetricFamily, MetricType, Native};
 
 use support::process::{EndOnDrop, Process, Random, SharedNumbers, fork};
 use support::shared_file::TestFile;
@@ -124,6 +124,57 @@ fn a_killed_process_loses_no_count() {
     // An observation adds to the bucket first and to the sum second.
     let sum = times(&backend).get_sum().unwrap() / 5.0;
     assert!((observed..=count).contains(&sum), "{sum}, noted {observed}, counted {count}");
+}
+
+fn sizes(backend: &Backend) -> std::sync::Arc<Metric> {
+    let definition = Definition::new("size", "", MetricType::Histogram, &[], &[]).unwrap();
+    let definition = definition.with_native(Native::new(5, 128).unwrap(), false).unwrap();
+    backend.declare(definition, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap()
+}
+
+#[test]
+fn a_killed_process_loses_no_observation_of_a_native_histogram() {
+    let file = TestFile::new();
+    let (slots, kills) = (4, 20);
+    let observed = SharedNumbers::new(slots);
+    let ends = SharedNumbers::new(1);
+    // Half of the children use their parent's handle, half open the file themselves.
+    let backend = file.open();
+    let inherited = sizes(&backend);
+    let start = |slot: usize| {
+        let (file, observed, ends, inherited) = (&file, &observed, &ends, &inherited);
+        fork(move || {
+            let own = slot.is_multiple_of(2).then(|| file.open());
+            let sizes = own.as_ref().map_or_else(|| std::sync::Arc::clone(inherited), sizes);
+            while ends.get(0) == 0 {
+                // The range of the values grows with their number, so the schema falls meanwhile.
+                let number = observed.get(slot);
+                sizes.observe(1.03f64.powi((number * 7 % (number / 20 + 1)) as i32 % 300)).unwrap();
+                observed.add(slot, 1);
+            }
+            true
+        })
+    };
+    let mut children: Vec<Process> = (0..slots).map(start).collect();
+    let mut random = Random::new();
+    for _ in 0..kills {
+        let slot = random.below(slots as u64) as usize;
+        let (before, more) = (observed.get(slot), 1 + random.below(3_000));
+        wait_until("the process counts", || observed.get(slot) >= before + more);
+        std::mem::replace(&mut children[slot], start(slot)).kill();
+    }
+    ends.add(0, 1);
+    children.into_iter().for_each(Process::join);
+    let noted: u64 = (0..slots).map(|slot| observed.get(slot)).sum();
+    let snapshot = file.open().collect(None).unwrap();
+    let series = snapshot.families[0].series().next().unwrap();
+    let native = series.native().unwrap();
+    // Each killed process may have completed one observation without noting it.
+    let counted = native.count();
+    assert!((noted..=noted + kills).contains(&counted), "{counted}, noted {noted}");
+    assert_eq!(series.count(), counted as f64);
+    assert!(native.schema < 5, "the schema has not fallen in {noted} observations");
+    assert_eq!(file.open().check().unwrap().faults(), [""; 0]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! on this.
 
 use crate::cell::atomic::{AtomicChangeWord, AtomicU64, ChangeWord, Ordering};
+use crate::cell::observed_native::NativeCells;
 use crate::model::metric_type::MetricType;
 
 /// One change of one cell.
@@ -13,6 +14,8 @@ use crate::model::metric_type::MetricType;
 pub(crate) enum Change {
     Add(f64),
     Set(f64),
+    /// Add the count of a word of a native histogram to its bucket.
+    Word(u64),
 }
 
 /// The sum of the additions since the last take.
@@ -21,7 +24,7 @@ pub(crate) struct AddedCell(AtomicU64);
 
 impl AddedCell {
     #[inline]
-    fn add(&self, amount: f64) {
+    pub(crate) fn add(&self, amount: f64) {
         let mut current = self.0.load(Ordering::Relaxed);
         loop {
             let next = (f64::from_bits(current) + amount).to_bits();
@@ -32,8 +35,17 @@ impl AddedCell {
         }
     }
 
-    fn take(&self) -> f64 {
+    pub(crate) fn take(&self) -> f64 {
         f64::from_bits(self.0.swap(0, Ordering::AcqRel))
+    }
+
+    pub(crate) fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Drops the additions, and orders nothing: see [`Gathered::discard`].
+    pub(crate) fn discard(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -111,6 +123,8 @@ pub(crate) enum Gathered {
     Gauge(Box<GaugeCell>),
     /// The cell of a state set.
     States(Box<StatesCell>),
+    /// The cells of a native histogram.
+    Native(Box<NativeCells>),
 }
 
 impl Gathered {
@@ -130,6 +144,20 @@ impl Gathered {
             Self::Added(cells) => cells[index].add(amount),
             Self::Gauge(cell) => cell.add(amount),
             Self::States(_) => {}
+            Self::Native(cells) => cells.add(index, amount),
+        }
+    }
+
+    /// Counts `value` in a summary or histogram, with its count cell.
+    #[inline]
+    pub(crate) fn observe(&self, count_cell: usize, value: f64) {
+        match self {
+            Self::Added(cells) => {
+                cells[count_cell].add(1.0);
+                cells[0].add(value);
+            }
+            Self::Gauge(_) | Self::States(_) => {}
+            Self::Native(cells) => cells.observe(count_cell, value),
         }
     }
 
@@ -150,22 +178,25 @@ impl Gathered {
 
     /// Takes the change of each cell, with the index of the cell. A cell without a change gives "add 0".
     pub(crate) fn take(&self) -> impl Iterator<Item = (usize, Change)> {
-        let (added, other) = match self {
-            Self::Added(cells) => (&cells[..], None),
-            Self::Gauge(cell) => (&[][..], Some(cell.take())),
-            Self::States(cell) => (&[][..], Some(cell.take())),
+        let (added, other, native) = match self {
+            Self::Added(cells) => (&cells[..], None, None),
+            Self::Gauge(cell) => (&[][..], Some(cell.take()), None),
+            Self::States(cell) => (&[][..], Some(cell.take()), None),
+            Self::Native(cells) => (&[][..], None, Some(&**cells)),
         };
         let added = added.iter().map(|cell| Change::Add(cell.take()));
-        added.chain(other).enumerate()
+        let changes = added.chain(other).enumerate();
+        changes.chain(native.into_iter().flat_map(NativeCells::take))
     }
 
     /// Drops the changes. Call it only in a process with one thread, such as a forked child: it orders
     /// nothing.
     pub(crate) fn discard(&self) {
         match self {
-            Self::Added(cells) => cells.iter().for_each(|cell| cell.0.store(0, Ordering::Relaxed)),
+            Self::Added(cells) => cells.iter().for_each(AddedCell::discard),
             Self::Gauge(cell) => cell.0.store(ChangeWord::default(), Ordering::Relaxed),
             Self::States(cell) => drop(cell.take()),
+            Self::Native(cells) => cells.discard(),
         }
     }
 
@@ -173,11 +204,12 @@ impl Gathered {
     pub(crate) fn read(&self, values: &mut [f64]) {
         match self {
             Self::Added(cells) => {
-                let read = cells.iter().map(|cell| f64::from_bits(cell.0.load(Ordering::Relaxed)));
+                let read = cells.iter().map(AddedCell::get);
                 values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
             }
             Self::Gauge(cell) => values[0] = cell.0.load(Ordering::Relaxed).value(),
             Self::States(cell) => values[0] = cell.0.load(Ordering::Relaxed).value(),
+            Self::Native(cells) => cells.read(values),
         }
     }
 }

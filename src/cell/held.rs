@@ -38,7 +38,7 @@ impl HeldCells {
     /// Makes cells without changes.
     pub(crate) fn new(definition: &Definition) -> Self {
         Self {
-            gathered: Gathered::new(definition.metric_type(), definition.cell_count()),
+            gathered: Cells::gathered(definition),
             stored: OnceBox::new(),
             removed: AtomicBool::new(false),
             hopeless: AtomicBool::new(false),
@@ -57,6 +57,18 @@ impl HeldCells {
             Some(cells) => cells.apply(index, Change::Add(amount)),
             None => {
                 self.gathered.add(index, amount);
+                self.move_gathered();
+            }
+        }
+    }
+
+    /// Counts `value` in a summary or histogram, with its count cell.
+    #[cold]
+    pub(crate) fn observe(&self, count_cell: usize, value: f64) {
+        match self.stored() {
+            Some(cells) => cells.observe(count_cell, value),
+            None => {
+                self.gathered.observe(count_cell, value);
                 self.move_gathered();
             }
         }

@@ -12,21 +12,25 @@ pub(crate) mod atomic;
 pub(crate) mod counter;
 pub(crate) mod gathered;
 pub(crate) mod held;
+pub(crate) mod native;
 pub(crate) mod observed;
+pub(crate) mod observed_native;
 pub(crate) mod pending;
 pub(crate) mod segment;
 pub(crate) mod shared;
 pub(crate) mod value;
 
 use self::counter::CounterCell;
-use self::gathered::Change;
+use self::gathered::{Change, Gathered};
 use self::held::HeldCells;
 use self::observed::ObservedCells;
+use self::observed_native::NativeCells;
 use self::pending::PendingCells;
 use self::shared::SharedCells;
 use self::value::ValueCell;
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::metric_type::MetricType;
+use crate::model::native::{BucketWord, Native};
 
 /// The cells of a metric, in the form that its store needs.
 ///
@@ -39,8 +43,12 @@ pub(crate) enum Cells {
     Value(ValueCell),
     /// A summary, histogram or gauge histogram.
     Observed(ObservedCells),
+    /// A histogram that is a native one, too.
+    Native(NativeCells),
     Pending(PendingCells),
     Shared(SharedCells),
+    /// In a box, because it would make all metrics larger.
+    SharedNative(Native, Box<SharedCells>),
     /// The cells of a metric that its store cannot hold yet.
     Held(Box<HeldCells>),
 }
@@ -54,8 +62,19 @@ impl Cells {
                 Self::Value(ValueCell::default())
             }
             MetricType::Histogram | MetricType::Summary | MetricType::GaugeHistogram => {
-                Self::Observed(ObservedCells::new(definition.cell_count() - FIRST_COUNT_CELL))
+                match definition.native() {
+                    Some(native) => Self::Native(NativeCells::new(native, definition.classic_counts())),
+                    None => Self::Observed(ObservedCells::new(definition.cell_count() - FIRST_COUNT_CELL)),
+                }
             }
+        }
+    }
+
+    /// Makes cells in which changes gather until a store takes them.
+    pub(crate) fn gathered(definition: &Definition) -> Gathered {
+        match definition.native() {
+            Some(native) => Gathered::Native(Box::new(NativeCells::new(native, definition.classic_counts()))),
+            None => Gathered::new(definition.metric_type(), definition.cell_count()),
         }
     }
 
@@ -65,7 +84,7 @@ impl Cells {
         match self {
             Self::Counter(cell) => cell.add(amount),
             Self::Value(cell) => cell.add(amount),
-            Self::Observed(_) => {}
+            Self::Observed(_) | Self::Native(_) | Self::SharedNative(..) => {}
             Self::Pending(cells) => cells.add(VALUE_CELL, amount),
             Self::Shared(cells) => cells.add(VALUE_CELL, amount),
             Self::Held(cells) => cells.add(VALUE_CELL, amount),
@@ -76,7 +95,7 @@ impl Cells {
     #[inline]
     pub(crate) fn set(&self, value: f64) {
         match self {
-            Self::Counter(_) | Self::Observed(_) => {}
+            Self::Counter(_) | Self::Observed(_) | Self::Native(_) | Self::SharedNative(..) => {}
             Self::Value(cell) => cell.set(value),
             Self::Pending(cells) => cells.set(value),
             Self::Shared(cells) => cells.set(VALUE_CELL, value),
@@ -87,7 +106,7 @@ impl Cells {
     /// Replaces the states of a state set by `next(states)`.
     pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
         match self {
-            Self::Counter(_) | Self::Observed(_) => {}
+            Self::Counter(_) | Self::Observed(_) | Self::Native(_) | Self::SharedNative(..) => {}
             Self::Value(cell) => cell.update(next),
             Self::Pending(cells) => cells.update(next),
             Self::Shared(cells) => cells.update(VALUE_CELL, next),
@@ -101,18 +120,14 @@ impl Cells {
         match self {
             Self::Counter(_) | Self::Value(_) => {}
             Self::Observed(cells) => cells.observe(count_cell - FIRST_COUNT_CELL, value),
-            Self::Pending(cells) => {
-                cells.add(count_cell, 1.0);
-                cells.add(VALUE_CELL, value);
-            }
+            Self::Native(cells) => cells.observe(count_cell, value),
+            Self::Pending(cells) => cells.observe(count_cell, value),
             Self::Shared(cells) => {
                 cells.add(count_cell, 1.0);
                 cells.add(VALUE_CELL, value);
             }
-            Self::Held(cells) => {
-                cells.add(count_cell, 1.0);
-                cells.add(VALUE_CELL, value);
-            }
+            Self::SharedNative(native, cells) => cells.observe_native(*native, count_cell, value),
+            Self::Held(cells) => cells.observe(count_cell, value),
         }
     }
 
@@ -126,8 +141,15 @@ impl Cells {
     fn apply(&self, index: usize, change: Change) {
         match (self, change) {
             (_, Change::Set(value)) => self.set(value),
+            (Self::Native(cells), Change::Word(word)) => cells.add_word(BucketWord(word)),
+            (Self::SharedNative(native, cells), Change::Word(word)) => {
+                cells.add_word(*native, BucketWord(word));
+            }
+            (_, Change::Word(_)) => {}
             (Self::Counter(_) | Self::Value(_), Change::Add(amount)) => self.add(amount),
             (Self::Observed(cells), Change::Add(amount)) => cells.add(index, amount),
+            (Self::Native(cells), Change::Add(amount)) => cells.add(index, amount),
+            (Self::SharedNative(_, cells), Change::Add(amount)) => cells.add(index, amount),
             (Self::Pending(cells), Change::Add(amount)) => cells.add(index, amount),
             (Self::Shared(cells), Change::Add(amount)) => cells.add(index, amount),
             (Self::Held(cells), Change::Add(amount)) => cells.add(index, amount),
@@ -150,7 +172,9 @@ impl Cells {
             Self::Counter(cell) => values[VALUE_CELL] = cell.get(),
             Self::Value(cell) => values[VALUE_CELL] = cell.get(),
             Self::Observed(cells) => cells.read(values),
+            Self::Native(cells) => cells.read(values),
             Self::Shared(cells) => cells.read(values),
+            Self::SharedNative(_, cells) => cells.read(values),
             Self::Held(cells) => cells.read(values),
             Self::Pending(_) => {}
         }
@@ -160,6 +184,7 @@ impl Cells {
     pub(crate) fn is_live(&self) -> bool {
         match self {
             Self::Shared(cells) => cells.is_live(),
+            Self::SharedNative(_, cells) => cells.is_live(),
             Self::Held(cells) => cells.stored().is_none_or(Self::is_live),
             _ => true,
         }

@@ -17,7 +17,6 @@ use std::fmt;
 
 use crate::cell::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::cell::gathered::{Change, Gathered};
-use crate::model::metric_type::MetricType;
 
 /// Queues a metric with its store, which will take the changes. Returns `false` if that is not possible now.
 /// The next change then tries again.
@@ -43,10 +42,10 @@ pub(crate) struct PendingCells {
 }
 
 impl PendingCells {
-    /// Makes cells without changes. `queue` queues their metric.
-    pub(crate) fn new(metric_type: MetricType, cell_count: usize, queue: Queue) -> Self {
+    /// Makes the pending cells of a metric. `queue` queues the metric.
+    pub(crate) fn new(gathered: Gathered, queue: Queue) -> Self {
         Self {
-            gathered: Gathered::new(metric_type, cell_count),
+            gathered,
             state: AtomicU8::new(CLEAN),
             is_new: AtomicBool::new(true),
             removed: AtomicBool::new(false),
@@ -58,6 +57,12 @@ impl PendingCells {
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: f64) {
         self.gathered.add(index, amount);
+    }
+
+    /// Counts `value` in a summary or histogram, with its count cell.
+    #[inline]
+    pub(crate) fn observe(&self, count_cell: usize, value: f64) {
+        self.gathered.observe(count_cell, value);
     }
 
     /// Replaces the value of a gauge, untyped metric or info.
@@ -111,7 +116,7 @@ impl PendingCells {
         let is_new = self.is_new.swap(false, Ordering::Relaxed);
         let worth_sending = |&(index, change): &(usize, Change)| match change {
             Change::Add(amount) => amount != 0.0 || (is_new && index == 0),
-            Change::Set(_) => true,
+            Change::Set(_) | Change::Word(_) => true,
         };
         self.gathered.take().filter(worth_sending).collect()
     }

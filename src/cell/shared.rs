@@ -9,7 +9,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::native::NativeTable;
 use super::segment::{Segment, load};
+use crate::model::definition::{FIRST_COUNT_CELL, NATIVE_CELLS, VALUE_CELL};
+use crate::model::native::{BucketWord, Native, Place};
 
 /// The cells of a metric, and the generation that its record has for as long as they belong to it.
 #[derive(Debug)]
@@ -48,6 +51,37 @@ impl SharedCells {
     #[inline]
     pub(crate) fn add(&self, index: usize, amount: f64) {
         self.change(index, |value| value + amount);
+    }
+
+    /// Counts `value` in a native histogram, and adds it to the sum, unless the metric was removed. `count_cell` is
+    /// the cell of its classic bucket.
+    #[inline]
+    pub(crate) fn observe_native(&self, native: Native, count_cell: usize, value: f64) {
+        let zero_cell = self.count - native.size() - NATIVE_CELLS;
+        let place = Place::of(value);
+        if zero_cell > FIRST_COUNT_CELL + 1 || place == Place::Nan {
+            self.add(count_cell, 1.0);
+        }
+        match place {
+            Place::Zero => self.add(zero_cell, 1.0),
+            Place::Bucket(bucket) => self.table(native).add(0, bucket, 1, || self.is_live()),
+            Place::Nan => {}
+        }
+        self.add(VALUE_CELL, value);
+    }
+
+    /// Adds the count of a word that was gathered elsewhere.
+    pub(crate) fn add_word(&self, native: Native, word: BucketWord) {
+        self.table(native).add_word(word, || self.is_live());
+    }
+
+    /// Returns the table of a native histogram: the last cells.
+    #[inline]
+    fn table(&self, native: Native) -> NativeTable<'_> {
+        let words_at = self.count - native.size();
+        // SAFETY: see `new`; `words_at` is at most `count`, or the subtraction would have panicked.
+        let words = unsafe { std::slice::from_raw_parts(self.cells.add(words_at), native.size()) };
+        NativeTable::new(native, self.cell(words_at - 1), words)
     }
 
     /// Replaces the value, unless the metric was removed.

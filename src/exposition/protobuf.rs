@@ -8,9 +8,12 @@ use std::borrow::Cow;
 use super::family::{FamilyWriter, has_counts, is_count, plain_label_value};
 use super::foreign::{ForeignFamily, HistogramSeries, Sample, labels_of};
 use super::format::Format;
-use super::wire::{push_delimited, push_double, push_message, push_number, push_string};
+use super::wire::{
+    push_delimited, push_double, push_message, push_number, push_signed, push_string, push_varint, zigzag,
+};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
+use crate::model::native::{NativeHistogram, ZERO_THRESHOLD};
 use crate::model::sample::{FamilySamples, Series};
 
 /// The fields of `MetricFamily`.
@@ -60,6 +63,23 @@ mod distribution {
     pub(super) const SUM: u64 = 2;
     /// The quantiles of a summary, or the buckets of a histogram.
     pub(super) const PARTS: u64 = 3;
+}
+
+/// The fields of a native `Histogram`.
+mod native {
+    pub(super) const SCHEMA: u64 = 5;
+    pub(super) const ZERO_THRESHOLD: u64 = 6;
+    pub(super) const ZERO_COUNT: u64 = 7;
+    pub(super) const NEGATIVE_SPAN: u64 = 9;
+    pub(super) const NEGATIVE_DELTA: u64 = 10;
+    pub(super) const POSITIVE_SPAN: u64 = 12;
+    pub(super) const POSITIVE_DELTA: u64 = 13;
+}
+
+/// The fields of `BucketSpan`.
+mod span {
+    pub(super) const OFFSET: u64 = 1;
+    pub(super) const LENGTH: u64 = 2;
 }
 
 /// The fields of `Quantile`.
@@ -130,7 +150,10 @@ fn push_series(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'
     match writer.definition.metric_type() {
         MetricType::Histogram | MetricType::GaugeHistogram => {
             let bounds = writer.definition.buckets().iter().copied().chain([f64::INFINITY]);
-            push_histogram(output, count, sum, created, bounds.zip(series.cumulative_buckets()));
+            match series.native() {
+                Some(native) => push_native_histogram(output, series, bounds, &native),
+                None => push_histogram(output, count, sum, created, bounds.zip(series.cumulative_buckets())),
+            }
         }
         MetricType::Summary => push_summary(output, count, sum, created, []),
         metric_type => push_value(output, metric_type, series.value(), created),
@@ -264,13 +287,78 @@ fn push_histogram(
 ) {
     push_message(output, metric::HISTOGRAM, |output| {
         push_count_and_sum(output, count, sum);
-        for (bound, count) in buckets {
-            push_message(output, distribution::PARTS, |output| {
-                push_number(output, bucket::CUMULATIVE_COUNT, count as u64);
-                push_double(output, bucket::UPPER_BOUND, bound);
-            });
-        }
+        buckets.into_iter().for_each(|(bound, count)| push_bucket(output, bound, count));
         push_created(output, created::HISTOGRAM, created);
+    });
+}
+
+fn push_bucket(output: &mut Vec<u8>, bound: f64, count: f64) {
+    push_message(output, distribution::PARTS, |output| {
+        push_number(output, bucket::CUMULATIVE_COUNT, count as u64);
+        push_double(output, bucket::UPPER_BOUND, bound);
+    });
+}
+
+/// Writes a native histogram, with its classic buckets if it has any but `+Inf`.
+///
+/// Prometheus refuses the scrape if the number of observations is not that of the buckets. It may be higher only if
+/// the sum is not a number, because an observation that is not a number has no bucket. So the number is computed
+/// from the buckets, and the classic ones, which a writer may have changed a moment later, are not above it.
+fn push_native_histogram(
+    output: &mut Vec<u8>,
+    series: Series<'_>,
+    bounds: impl Iterator<Item = f64>,
+    native: &NativeHistogram,
+) {
+    let in_buckets = native.count() as f64;
+    let count = if series.value().is_nan() { series.count().max(in_buckets) } else { in_buckets };
+    push_message(output, metric::HISTOGRAM, |output| {
+        push_count_and_sum(output, Some(count), Some(series.value()));
+        let buckets: Vec<_> = bounds.zip(series.cumulative_buckets()).collect();
+        if buckets.len() > 1 {
+            for (bound, cumulative) in buckets {
+                let is_last = bound == f64::INFINITY;
+                push_bucket(output, bound, if is_last { count } else { cumulative.min(count) });
+            }
+        }
+        push_created(output, created::HISTOGRAM, series.created());
+        push_signed(output, native::SCHEMA, native.schema);
+        push_double(output, native::ZERO_THRESHOLD, ZERO_THRESHOLD);
+        push_number(output, native::ZERO_COUNT, native.zero_count);
+        push_side(output, native::NEGATIVE_SPAN, native::NEGATIVE_DELTA, &native.negative);
+        push_side(output, native::POSITIVE_SPAN, native::POSITIVE_DELTA, &native.positive);
+        if native.negative.is_empty() && native.positive.is_empty() {
+            // A span of no buckets says that an empty histogram is a native one.
+            push_span(output, native::POSITIVE_SPAN, 0, 0);
+        }
+    });
+}
+
+/// Writes the buckets of one sign: the spans of buckets without a gap, and the difference of each count to the one
+/// before.
+fn push_side(output: &mut Vec<u8>, span: u64, delta: u64, buckets: &[(i32, u64)]) {
+    let mut end = 0;
+    for run in buckets.chunk_by(|(index, _), (next, _)| index + 1 == *next) {
+        let first = run[0].0;
+        push_span(output, span, first - end, run.len() as u64);
+        end = first + run.len() as i32;
+    }
+    if !buckets.is_empty() {
+        push_message(output, delta, |output| {
+            let mut last = 0;
+            for &(_, count) in buckets {
+                push_varint(output, zigzag(count as i64 - last));
+                last = count as i64;
+            }
+        });
+    }
+}
+
+/// Writes a span of `length` buckets that begins `offset` buckets behind the last one.
+fn push_span(output: &mut Vec<u8>, field: u64, offset: i32, length: u64) {
+    push_message(output, field, |output| {
+        push_signed(output, span::OFFSET, offset);
+        push_number(output, span::LENGTH, length);
     });
 }
 

@@ -11,7 +11,7 @@ const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 
 /// Appends a number in groups of seven bits, the lowest first. All bytes but the last have the highest bit.
-fn push_varint(output: &mut Vec<u8>, mut number: u64) {
+pub(super) fn push_varint(output: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         output.push(number as u8 | 0x80);
         number >>= 7;
@@ -27,6 +27,16 @@ fn push_key(output: &mut Vec<u8>, field: u64, wire_type: u64) {
 pub(super) fn push_number(output: &mut Vec<u8>, field: u64, number: u64) {
     push_key(output, field, VARINT);
     push_varint(output, number);
+}
+
+/// Appends a field of the type `sint32`.
+pub(super) fn push_signed(output: &mut Vec<u8>, field: u64, number: i32) {
+    push_number(output, field, zigzag(i64::from(number)));
+}
+
+/// Maps a signed number to one that is small if the number is near 0.
+pub(super) fn zigzag(number: i64) -> u64 {
+    (number << 1 ^ number >> 63) as u64
 }
 
 /// Appends a field of the type `double`.

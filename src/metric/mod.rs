@@ -268,7 +268,7 @@ impl Metric {
         if metric_type == MetricType::GaugeHistogram {
             at_least_zero(definition, &mut cells);
         }
-        Ok(value(Series::new(&self.key, &cells)))
+        Ok(value(Series::new(definition, &self.key, &cells)))
     }
 
     /// Returns the index of the first bucket whose bound is not below `value`.

@@ -8,6 +8,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::name::{self, NameRule};
+use crate::model::native::Native;
 use crate::model::number::format_number;
 
 /// The default bucket bounds of a histogram, in seconds. The Go client has the same ones.
@@ -17,6 +18,8 @@ pub const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 pub(crate) const VALUE_CELL: usize = 0;
 /// The index of the cell that holds a summary's count, or the count of a histogram's first bucket.
 pub(crate) const FIRST_COUNT_CELL: usize = 1;
+/// The cells of a native histogram before the words of its buckets: the count of zeros, and how many words are used.
+pub(crate) const NATIVE_CELLS: usize = 2;
 
 /// The definition of a metric family.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +30,7 @@ pub struct Definition {
     label_names: Vec<String>,
     buckets: Vec<f64>,
     states: Vec<String>,
+    native: Option<Native>,
     unit: Option<String>,
 }
 
@@ -121,8 +125,27 @@ impl Definition {
             label_names,
             buckets: check_buckets(name, metric_type, buckets)?,
             states: Vec::new(),
+            native: None,
             unit: None,
         })
+    }
+
+    /// Makes a histogram a native histogram, too. If `keeps_buckets`, it has its classic buckets beside that.
+    /// Otherwise it has none but `+Inf`.
+    pub fn with_native(mut self, native: Native, keeps_buckets: bool) -> Result<Self> {
+        if self.metric_type != MetricType::Histogram {
+            let message = format!(
+                "metric family {:?}: a {} cannot be a native histogram",
+                self.name,
+                self.metric_type.name()
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        if !keeps_buckets {
+            self.buckets.clear();
+        }
+        self.native = Some(native);
+        Ok(self)
     }
 
     /// Adds a unit, for example `seconds`. The name must end with it: `x_seconds`, or `x_seconds_total` for a
@@ -178,6 +201,12 @@ impl Definition {
         &self.states
     }
 
+    /// Returns the options of the native histogram, if the family is one. It is one alone if
+    /// [`buckets`](Self::buckets) are empty.
+    pub fn native(&self) -> Option<Native> {
+        self.native
+    }
+
     /// Returns the unit, if the family has one.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_deref()
@@ -190,24 +219,38 @@ impl Definition {
     /// sum and then one count per bucket, not cumulative, `+Inf` last. So an observation changes one bucket and
     /// the sum, and the total count is the sum of the buckets. An info has the time at which its labels were
     /// set, in microseconds since 1970. A state set has the sum of 2^n for each state n (from 0) that is on.
+    ///
+    /// A native histogram has more cells behind these: the count of zeros, how many of the following words are
+    /// used, and [`Native::size`] words of buckets. If it has no classic buckets, its `+Inf` counts only the
+    /// observations that are not a number.
     pub fn cell_count(&self) -> usize {
+        let native = self.native.map_or(0, |native| NATIVE_CELLS + native.size());
+        FIRST_COUNT_CELL + self.classic_counts() + native
+    }
+
+    /// Returns how many counts a metric has that are not those of its native histogram.
+    pub(crate) fn classic_counts(&self) -> usize {
         match self.metric_type {
             MetricType::Counter
             | MetricType::Gauge
             | MetricType::Untyped
             | MetricType::Info
-            | MetricType::StateSet => 1,
-            MetricType::Summary => 2,
-            MetricType::Histogram | MetricType::GaugeHistogram => self.buckets.len() + 2,
+            | MetricType::StateSet => 0,
+            MetricType::Summary => 1,
+            MetricType::Histogram | MetricType::GaugeHistogram => self.buckets.len() + 1,
         }
     }
 
-    /// Whether two declarations of the same name can share a store: type, buckets and states must be equal.
+    /// Whether two declarations of the same name can share a store: type, buckets, states and the options of the
+    /// native histogram must be equal.
     ///
     /// Help text, unit and label names may differ, for example while a new version of a program replaces the
     /// old one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
-        self.metric_type == other.metric_type && self.buckets == other.buckets && self.states == other.states
+        self.metric_type == other.metric_type
+            && self.buckets == other.buckets
+            && self.states == other.states
+            && self.native == other.native
     }
 
     /// Whether a series with the canonical labels `key` may be shown in this family. Its label names may differ
@@ -238,12 +281,15 @@ impl Definition {
         if !self.label_names.is_empty() {
             text += &format!(" with labels {}", self.label_names.join(", "));
         }
-        if self.metric_type.has_buckets() {
+        if self.metric_type.has_buckets() && (self.native.is_none() || !self.buckets.is_empty()) {
             let bounds: Vec<_> = self.buckets.iter().map(|&bound| format_number(bound)).collect();
             text += &format!(" with buckets {}", bounds.join(", "));
         }
         if !self.states.is_empty() {
             text += &format!(" with states {}", self.states.join(", "));
+        }
+        if let Some(native) = self.native {
+            text += &format!(" with native buckets of schema {} and size {}", native.schema(), native.size());
         }
         text
     }
@@ -260,6 +306,9 @@ impl Definition {
         }
         if !self.states.is_empty() {
             object["states"] = json!(self.states);
+        }
+        if let Some(native) = self.native {
+            object["native"] = json!({ "schema": native.schema(), "size": native.size() });
         }
         if let Some(unit) = &self.unit {
             object["unit"] = json!(unit);
@@ -294,7 +343,7 @@ impl Definition {
         let help = object["help"].as_str().unwrap_or_default();
         let label_names = label_names.ok_or_else(|| garbage("labels"))?;
         let label_names: Vec<&str> = label_names.iter().map(String::as_str).collect();
-        let definition = match metric_type.ok_or_else(|| garbage("type"))? {
+        let mut definition = match metric_type.ok_or_else(|| garbage("type"))? {
             MetricType::StateSet => {
                 let states = strings(&object["states"]).ok_or_else(|| garbage("states"))?;
                 let states: Vec<&str> = states.iter().map(String::as_str).collect();
@@ -305,6 +354,10 @@ impl Definition {
                 Self::checked(NameRule::Utf8, name, help, metric_type, &label_names, &buckets)?
             }
         };
+        if let Some(native) = object.get("native") {
+            let option = |name: &str| native[name].as_i64().ok_or_else(|| garbage("native"));
+            definition = definition.with_native(Native::new(option("schema")?, option("size")?)?, true)?;
+        }
         // An invalid unit is dropped, so that the values remain visible.
         match object["unit"].as_str() {
             Some(unit) => Ok(definition.clone().with_unit(unit).unwrap_or(definition)),
@@ -450,7 +503,19 @@ mod tests {
             Definition::new("h", "a \"b\"\n", MetricType::Histogram, &["y", "x"], &[0.1, 1e20]).unwrap();
         assert_eq!(Definition::from_json("h", &written.to_json()).unwrap(), written);
         assert_eq!(written.label_names(), ["x", "y"]);
-        for garbage in ["", "{}", "[]", r#"{"type":"counter"}"#, r#"{"type":"odd","labels":[]}"#] {
+        let native = Native::new(8, 100).unwrap();
+        for keeps_buckets in [false, true] {
+            let written = histogram(&[0.1, 1e20]).unwrap().with_native(native, keeps_buckets).unwrap();
+            assert_eq!(Definition::from_json("h", &written.to_json()).unwrap(), written);
+        }
+        for garbage in [
+            "",
+            "{}",
+            "[]",
+            r#"{"type":"counter"}"#,
+            r#"{"type":"odd","labels":[]}"#,
+            r#"{"type":"histogram","labels":[],"native":{}}"#,
+        ] {
             let error = Definition::from_json("h", garbage).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Store, "{garbage}");
         }

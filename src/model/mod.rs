@@ -5,6 +5,8 @@ pub(crate) mod error;
 pub(crate) mod labels;
 pub(crate) mod metric_type;
 pub(crate) mod name;
+pub(crate) mod native;
+pub(crate) mod native_bounds;
 pub(crate) mod number;
 pub(crate) mod report;
 pub(crate) mod sample;

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
+use crate::model::definition::{Definition, FIRST_COUNT_CELL, NATIVE_CELLS, VALUE_CELL};
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
+use crate::model::native::{BucketWord, Native, NativeHistogram};
 
 /// A time, in milliseconds since 1970.
 pub(crate) type Milliseconds = NonZeroU64;
@@ -38,7 +39,10 @@ pub struct FamilySamples {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Series<'family> {
     key: &'family str,
+    /// The cells without those of the native histogram.
     cells: &'family [f64],
+    /// The options and the cells of the native histogram.
+    native: Option<(Native, &'family [f64])>,
     created: Option<Milliseconds>,
 }
 
@@ -58,7 +62,8 @@ impl FamilySamples {
         let width = self.definition.cell_count();
         self.series.iter().enumerate().map(move |(index, &(end, created))| {
             let start = if index == 0 { 0 } else { self.series[index - 1].0 };
-            Series { key: &self.keys[start..end], cells: &self.cells[index * width..][..width], created }
+            let (key, cells) = (&self.keys[start..end], &self.cells[index * width..][..width]);
+            Series { created, ..Series::new(&self.definition, key, cells) }
         })
     }
 
@@ -196,8 +201,12 @@ pub(crate) fn at_least_zero(definition: &Definition, cells: &mut [f64]) {
 
 impl<'family> Series<'family> {
     /// Creates a series outside a snapshot.
-    pub(crate) fn new(key: &'family str, cells: &'family [f64]) -> Self {
-        Self { key, cells, created: None }
+    pub(crate) fn new(definition: &Definition, key: &'family str, cells: &'family [f64]) -> Self {
+        let Some(native) = definition.native() else {
+            return Self { key, cells, native: None, created: None };
+        };
+        let (cells, native_cells) = cells.split_at(cells.len() - native.size() - NATIVE_CELLS);
+        Self { key, cells, native: Some((native, native_cells)), created: None }
     }
 
     /// Returns the labels in their canonical encoding: compact JSON, sorted by name.
@@ -231,12 +240,30 @@ impl<'family> Series<'family> {
 
     /// Returns the number of observations of a summary, histogram or gauge histogram.
     pub fn count(&self) -> f64 {
-        self.cells[FIRST_COUNT_CELL..].iter().sum()
+        self.native_alone() + self.cells[FIRST_COUNT_CELL..].iter().sum::<f64>()
+    }
+
+    /// Returns the native histogram, if the family is one.
+    pub fn native(&self) -> Option<NativeHistogram> {
+        let (native, cells) = self.native?;
+        let words = cells[NATIVE_CELLS..].iter().map(|cell| BucketWord(cell.to_bits()));
+        Some(NativeHistogram::merged(native, cells[0] as u64, words))
+    }
+
+    /// Returns how many observations only the native histogram counts, because there are no classic buckets.
+    fn native_alone(&self) -> f64 {
+        match self.native {
+            Some((_, cells)) if self.cells.len() == FIRST_COUNT_CELL + 1 => {
+                let words = cells[NATIVE_CELLS..].iter();
+                cells[0] + words.map(|cell| BucketWord(cell.to_bits()).count() as f64).sum::<f64>()
+            }
+            _ => 0.0,
+        }
     }
 
     /// Returns the cumulative bucket counts of a histogram or gauge histogram, in the order of its bounds, `+Inf` last.
     pub fn cumulative_buckets(&self) -> impl Iterator<Item = f64> + 'family {
-        let mut total = 0.0;
+        let mut total = self.native_alone();
         self.cells[FIRST_COUNT_CELL..].iter().map(move |count| {
             total += count;
             total

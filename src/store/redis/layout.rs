@@ -68,6 +68,12 @@ pub(crate) fn check(definition: &Definition, is_cluster: bool) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
+    if definition.native().is_some() {
+        let message = format!(
+            "histogram {name:?}: the Redis store has no native histograms; declare it with classic buckets only"
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let size = name.len() + definition.to_json().len();
     if size > MAX_TEXT {
         let shown: String = name.chars().take(80).collect();

@@ -182,8 +182,7 @@ impl Store for RedisStore {
                 (Some(core), Some(metric)) => core.queue(metric),
                 _ => false,
             };
-            let (metric_type, cell_count) = (definition.metric_type(), definition.cell_count());
-            let cells = PendingCells::new(metric_type, cell_count, Box::new(queue));
+            let cells = PendingCells::new(Cells::gathered(definition), Box::new(queue));
             Metric::new(Arc::clone(family), Arc::clone(key), Cells::Pending(cells))
         }))
     }

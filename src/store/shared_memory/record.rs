@@ -15,8 +15,10 @@ use super::layout::{
     KIND_METRIC, LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT, RECORD_HEADER_SIZE,
     SEGMENT_SIZE, checksum, place_checksum, record_size, series_hash,
 };
+use crate::cell::Cells;
 use crate::cell::segment::{Segment, load};
 use crate::cell::shared::SharedCells;
+use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::sample::Milliseconds;
 
@@ -146,6 +148,20 @@ impl Contents<'_> {
 
 fn record_checksum(kind_and_size: u64, family: u64, lengths: u64, text: &[u8]) -> u64 {
     checksum(&[&kind_and_size.to_le_bytes(), &family.to_le_bytes(), &lengths.to_le_bytes(), text])
+}
+
+/// Returns the cells of a metric's record, as those of its family.
+pub(super) fn cells_of(
+    definition: &Definition,
+    segment: &Arc<Segment>,
+    file: &SharedFile,
+    record: &Record,
+) -> Result<Cells> {
+    let cells = cells(segment, file, record)?;
+    Ok(match definition.native() {
+        Some(native) => Cells::SharedNative(native, Box::new(cells)),
+        None => Cells::Shared(cells),
+    })
 }
 
 /// Returns the cells of a metric's record.

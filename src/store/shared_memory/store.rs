@@ -9,7 +9,7 @@ use super::families::{definition_of, pick, read_families};
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::options::{SharedMemoryOptions, Start};
-use super::record::{Contents, Record, cells, committed};
+use super::record::{Contents, Record, cells_of, committed};
 use super::records::Records;
 use super::service_file::ServiceFile;
 use super::survey;
@@ -94,7 +94,7 @@ impl SharedMemoryStore {
         let wanted = Contents { created: created.or_else(now), ..contents };
         let record = records.find_or_append(&wanted, |_| Ok(None))?;
         let segment = self.file.writable_segment(record.offset)?;
-        Ok(Cells::Shared(cells(segment, &self.file, &record)?))
+        cells_of(definition, segment, &self.file, &record)
     }
 }
 
