@@ -118,16 +118,24 @@ impl Cells {
     #[inline]
     pub(crate) fn observe(&self, count_cell: usize, value: f64) {
         match self {
-            Self::Counter(_) | Self::Value(_) => {}
             Self::Observed(cells) => cells.observe(count_cell - FIRST_COUNT_CELL, value),
-            Self::Native(cells) => cells.observe(count_cell, value),
             Self::Pending(cells) => cells.observe(count_cell, value),
             Self::Shared(cells) => {
                 cells.add(count_cell, 1.0);
                 cells.add(VALUE_CELL, value);
             }
+            _ => self.observe_otherwise(count_cell, value),
+        }
+    }
+
+    /// Apart, so that its registers are not saved for every observation.
+    #[inline(never)]
+    fn observe_otherwise(&self, count_cell: usize, value: f64) {
+        match self {
+            Self::Native(cells) => cells.observe(count_cell, value),
             Self::SharedNative(native, cells) => cells.observe_native(*native, count_cell, value),
             Self::Held(cells) => cells.observe(count_cell, value),
+            _ => {}
         }
     }
 

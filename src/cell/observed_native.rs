@@ -39,8 +39,9 @@ impl NativeCells {
         }
     }
 
-    /// Counts `value`, and adds it to the sum. `count_cell` is the cell of its classic bucket.
-    #[inline]
+    /// Counts `value`, and adds it to the sum. `count_cell` is the cell of its classic bucket. Not inlined, because it
+    /// would make the paths of other cells longer.
+    #[inline(never)]
     pub(crate) fn observe(&self, count_cell: usize, value: f64) {
         let (classic, zero, table) = self.parts();
         let place = Place::of(value);
@@ -68,6 +69,7 @@ impl NativeCells {
     }
 
     /// Adds `amount` to the cell with this index, which is the sum, a classic bucket, or the count of zeros.
+    #[cold]
     pub(crate) fn add(&self, index: usize, amount: f64) {
         match index.checked_sub(1).map(|index| self.words.get(index)) {
             None => self.sum.add(amount),

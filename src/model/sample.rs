@@ -60,10 +60,11 @@ impl FamilySamples {
     /// Returns the series, sorted by their canonical labels.
     pub fn series(&self) -> impl ExactSizeIterator<Item = Series<'_>> + Clone {
         let width = self.definition.cell_count();
+        let native = self.definition.native();
         self.series.iter().enumerate().map(move |(index, &(end, created))| {
             let start = if index == 0 { 0 } else { self.series[index - 1].0 };
             let (key, cells) = (&self.keys[start..end], &self.cells[index * width..][..width]);
-            Series { created, ..Series::new(&self.definition, key, cells) }
+            Series { created, ..Series::with_native(native, key, cells) }
         })
     }
 
@@ -202,9 +203,11 @@ pub(crate) fn at_least_zero(definition: &Definition, cells: &mut [f64]) {
 impl<'family> Series<'family> {
     /// Creates a series outside a snapshot.
     pub(crate) fn new(definition: &Definition, key: &'family str, cells: &'family [f64]) -> Self {
-        let Some(native) = definition.native() else {
-            return Self { key, cells, native: None, created: None };
-        };
+        Self::with_native(definition.native(), key, cells)
+    }
+
+    fn with_native(native: Option<Native>, key: &'family str, cells: &'family [f64]) -> Self {
+        let Some(native) = native else { return Self { key, cells, native: None, created: None } };
         let (cells, native_cells) = cells.split_at(cells.len() - native.size() - NATIVE_CELLS);
         Self { key, cells, native: Some((native, native_cells)), created: None }
     }
