@@ -135,10 +135,16 @@ def measure_idle_connections(size: Size, port: int, server: ServerReader) -> lis
     return found
 
 
+def memory_of_series(server: ServerReader) -> int:
+    """Returns the bytes of all values, and of the times at which the series began."""
+    names = [family_name(family) for family in range(FAMILIES)]
+    return sum(server.memory_of(name) + server.memory_of(f"{{{name}}}:meta") for name in names)
+
+
 def measure_stock(measured: dict[str, Any], size: Size, port: int, server: ServerReader, stock: int) -> None:
     """Measures flushes of one process, and scrapes of another, in families with so many series."""
     with Fleet(2, Setting(port, {}, series=stock)) as fleet:
-        memory = sum(server.memory_of(family_name(family)) for family in range(FAMILIES))
+        memory = memory_of_series(server)
         measured["series"].append({"series": FAMILIES * stock, "bytes": memory})
         # A flush looks at all series of its process, so a process with very many would take too long here.
         counts = (1, 5, 20, 100, 500, 1_000) if stock < size.stocks[-1] else ()
@@ -258,7 +264,7 @@ def measure_own_labels(
 ) -> None:
     """Measures the memory and a scrape of processes whose label sets differ."""
     with Fleet(count, Setting(port, {}, has_own_labels=True)) as fleet:
-        memory = sum(server.memory_of(family_name(family)) for family in range(FAMILIES))
+        memory = memory_of_series(server)
         scrape = measure_scrape(size, server, fleet, count * SERIES, FAMILIES)
         measured["own labels"] = {
             "processes": count,
