@@ -327,6 +327,7 @@ impl Definition {
         };
         let object: Json = serde_json::from_str(text).map_err(|_| garbage("JSON"))?;
         let metric_type = object["type"].as_str().and_then(MetricType::from_name);
+        let metric_type = metric_type.ok_or_else(|| garbage("type"))?;
         let strings = |list: &'_ Json| -> Option<Vec<String>> {
             list.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
         };
@@ -335,7 +336,7 @@ impl Definition {
             Json::Null => Some(Vec::new()),
             Json::Array(bounds) => {
                 // Stored bounds omit `+Inf`. Without it, an empty list would mean the default buckets.
-                let last = metric_type.is_some_and(MetricType::has_buckets).then_some(Some(f64::INFINITY));
+                let last = metric_type.has_buckets().then_some(Some(f64::INFINITY));
                 bounds.iter().map(Json::as_f64).chain(last).collect()
             }
             _ => None,
@@ -343,7 +344,7 @@ impl Definition {
         let help = object["help"].as_str().unwrap_or_default();
         let label_names = label_names.ok_or_else(|| garbage("labels"))?;
         let label_names: Vec<&str> = label_names.iter().map(String::as_str).collect();
-        let mut definition = match metric_type.ok_or_else(|| garbage("type"))? {
+        let mut definition = match metric_type {
             MetricType::StateSet => {
                 let states = strings(&object["states"]).ok_or_else(|| garbage("states"))?;
                 let states: Vec<&str> = states.iter().map(String::as_str).collect();
