@@ -39,9 +39,11 @@ pub unsafe extern "C" fn metric_family_new(
 /// Sets labels of an info, which a scrape then shows with the value 1 in place of those that any
 /// process has set before:
 ///
-///     const char *names[] = {"version", "compiler"};
-///     const char *values[] = {"1.2", "gcc"};
-///     metric_family_set_info(build, NULL, 0, names, values, 2, &error);
+/// ```c
+/// const char *names[] = {"version", "compiler"};
+/// const char *values[] = {"1.2", "gcc"};
+/// metric_family_set_info(build, NULL, 0, names, values, 2, &error);
+/// ```
 ///
 /// `label_values` are those of the declared label names, in their order; each of their combinations
 /// has labels of its own. The names that are set need no declaration, and may be any text. Labels
