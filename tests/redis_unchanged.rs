@@ -111,7 +111,7 @@ fn a_change_in_the_middle_of_a_scrape_is_seen_by_a_later_one() {
 #[test]
 fn a_user_who_may_not_track_reads_everything() {
     let server = Server::start();
-    server.run_words::<()>("ACL SETUSER reader on nopass ~* +@all -client|tracking");
+    server.run_words::<()>("ACL SETUSER reader on nopass ~* +@all -client");
     let backend = open(&server, "username=reader&password=x");
     let requests = counter(&backend, "requests_total");
     requests.inc(1.0).unwrap();
