@@ -195,8 +195,11 @@ docs: ## Write the manual of the C interface to build/doxygen, as HTML.
 pages: ## Write the manual pages and the shell completions of the side-car again, after a change of its options.
 	UPDATE_PAGES=1 $(CARGO) test --locked -p pytheus-backend-rs-side-car pages
 
+# Cargo publishes the library to a temporary registry, from which it builds the side-car. It knows what it unpacked and
+# compiled from there by its version alone, so it would take the library of an earlier run for that of today.
 package: ## Check that the crates build from what `cargo package` packs.
-	$(CARGO) package --workspace --locked --allow-dirty
+	rm -rf $(TARGET)/package "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/pytheus_backend_rs-*
+	$(CARGO) package --workspace --locked --allow-dirty --target-dir $(TARGET)/package
 
 clean: ## Remove what was built.
 	rm -rf $(BUILD) $(TARGET) bindings-python/build bindings-python/*.egg-info
