@@ -69,6 +69,17 @@ class _Metric:
     #: The native metric; NULL if this one needs labels first.
     _handle: Any = ffi.NULL
 
+    def __init__(
+        self,
+        name: str,
+        help: str = "",
+        labels: Iterable[str] = (),
+        *,
+        unit: str | None = None,
+        utf8: bool = False,
+    ) -> None:
+        self._declare(name, help, labels, unit=unit, utf8=utf8)
+
     def _declare(
         self,
         name: str,
@@ -200,17 +211,6 @@ class Counter(_Metric):
 
     _TYPE = "counter"
 
-    def __init__(
-        self,
-        name: str,
-        help: str = "",
-        labels: Iterable[str] = (),
-        *,
-        unit: str | None = None,
-        utf8: bool = False,
-    ) -> None:
-        self._declare(name, help, labels, unit=unit, utf8=utf8)
-
     def inc(self, amount: float = 1.0) -> None:
         """Adds `amount`, which must not be negative."""
         self._check(lib.metric_inc(self._handle, amount), "inc", amount)
@@ -224,17 +224,6 @@ class Gauge(_Metric):
     """Goes up and down. With a unit the name ends with `_<unit>`, as for all types below."""
 
     _TYPE = "gauge"
-
-    def __init__(
-        self,
-        name: str,
-        help: str = "",
-        labels: Iterable[str] = (),
-        *,
-        unit: str | None = None,
-        utf8: bool = False,
-    ) -> None:
-        self._declare(name, help, labels, unit=unit, utf8=utf8)
 
     def inc(self, amount: float = 1.0) -> None:
         """Adds `amount`."""
@@ -273,17 +262,6 @@ class Summary(_Observed):
     """Counts and sums observations."""
 
     _TYPE = "summary"
-
-    def __init__(
-        self,
-        name: str,
-        help: str = "",
-        labels: Iterable[str] = (),
-        *,
-        unit: str | None = None,
-        utf8: bool = False,
-    ) -> None:
-        self._declare(name, help, labels, unit=unit, utf8=utf8)
 
 
 class Histogram(_Observed):

@@ -6,30 +6,27 @@
 //! epochs of the families with the known ones. If they show a loss, it asks the BackendAction thread to restore
 //! the values.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
 
 use redis::{Cmd, Value};
 
 use super::assembly::assemble;
-use super::cache::{Cache, CachedFamily, concern_family};
-use super::connection::{LARGE, Reply, SMALL, command, refused};
+use super::cache::CachedFamily;
+use super::connection::{Reply, command, refused};
 use super::created_times::CreatedTimes;
 use super::epoch::KnownEpochs;
+use super::found::Found;
 use super::layout;
 use super::message::{Loss, Requests};
-use super::options::RedisOptions;
 use super::outline::{MOST_AT_ONCE, Outline};
 use super::question::{Reading, Wanted};
-use super::read_routes::{ReadRoute, ReadRoutes};
+use super::refused_keys::RefusedKeys;
 use super::reply::{concerns_key, describe, number, pairs, text};
 use super::request::{Answer, Groups, Request, Values};
-use super::route::Route;
-use super::servers::Servers;
+use super::session::{ATTEMPTS, Listed, Session, scan};
 use super::shared::Shared;
-use super::socket::Terms;
-use super::tracking::Changes;
 use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
@@ -37,47 +34,14 @@ use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::sample::{FamilySamples, Snapshot};
 
-/// The answer of TTL for a key that does not exist. Its writers' key may exist.
-const NO_KEY: i64 = -2;
-
-/// About how many fields of a large hash are listed at a time.
-const LISTED_AT_ONCE: &str = "1000";
-
-/// How often a read is tried: on the connection that exists, and on new ones.
-const ATTEMPTS: u32 = 3;
-
-/// The keys that the server refused to read the last time. Each is logged once.
-#[derive(Debug, Default)]
-pub(crate) struct RefusedKeys(Mutex<BTreeSet<String>>);
-
-impl RefusedKeys {
-    /// Notes whether `key` is refused. Returns `true` if it is and was not before.
-    fn note(&self, key: &str, is_refused: bool) -> bool {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_refused {
-            return keys.insert(key.to_owned());
-        }
-        keys.remove(key);
-        false
-    }
-}
-
-/// Reads on the connections that all readers of the process share.
+/// Reads for one pipeline thread.
 #[derive(Debug)]
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     requests: Requests,
-    servers: Arc<Servers>,
-    routes: Arc<ReadRoutes>,
+    session: Session,
     refused_keys: Arc<RefusedKeys>,
     epochs: Arc<KnownEpochs>,
-    /// The connection of the present read. Other threads do not use it meanwhile.
-    current: Option<ReadRoute>,
-    /// What has changed since this read began to read values. A family that was read before its change must not
-    /// be kept.
-    changes: Changes,
-    /// How many connections this reader has opened.
-    opened: u64,
 }
 
 /// How the values of a family are read. If one way fails, the next one is taken.
@@ -103,32 +67,18 @@ impl Reader {
     pub(crate) fn new(
         shared: Arc<Shared>,
         requests: Requests,
-        servers: Arc<Servers>,
-        routes: Arc<ReadRoutes>,
+        session: Session,
         refused_keys: Arc<RefusedKeys>,
         epochs: Arc<KnownEpochs>,
     ) -> Self {
-        Self {
-            shared,
-            requests,
-            servers,
-            routes,
-            refused_keys,
-            epochs,
-            current: None,
-            changes: Changes::default(),
-            opened: 0,
-        }
+        Self { shared, requests, session, refused_keys, epochs }
     }
 
     /// Sends everything that this process has pending, and then reads what is `wanted`.
     pub(crate) fn read(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Reading> {
         unless_refused(self.requests.flush(deadline))?;
         let reading = self.read_now(wanted, deadline);
-        if let Some(mut current) = self.current.take() {
-            current.route.end_read();
-            self.routes.put(current);
-        }
+        self.session.end_read();
         reading
     }
 
@@ -150,7 +100,7 @@ impl Reader {
 
     /// Closes the connections that were not used for long.
     pub(crate) fn close_unused(&self) {
-        self.routes.close_unused();
+        self.session.close_unused();
     }
 
     /// Reads families of this process, followed by `others`.
@@ -189,36 +139,29 @@ impl Reader {
                 continue;
             }
             let key = layout::meta_key(&layout::family_key(self.shared.prefix(), definition.name()));
-            match self.current.as_mut().and_then(|current| current.cache.created(&key)) {
+            match self.session.cache().and_then(|cache| cache.created(&key)) {
                 Some(times) => family.set_created(|labels| times.get(labels)),
                 None => unread.push((index, key)),
             }
         }
-        let place = self.place();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let place = self.session.place();
         let firsts: Vec<Cmd> = unread.iter().map(|(_, key)| scan(key, "0")).collect();
         let mut groups = Groups::default();
         firsts.iter().for_each(|command| groups.add(command, 1));
-        let firsts = if unread.is_empty() { Vec::new() } else { self.read_values(&groups, deadline)? };
+        let firsts = self.session.read_values(&groups, deadline)?;
         for ((index, key), first) in unread.into_iter().zip(firsts) {
             let mut times = CreatedTimes::default();
-            let mut cursor = times.add(first.into_value());
-            // A cursor is worth nothing on another server.
-            while let Some(next) = cursor.take_if(|_| self.place() == place) {
-                let command = scan(&key, &next);
-                let mut groups = Groups::default();
-                groups.add(&command, MOST_AT_ONCE);
-                let more = self.read_values(&groups, deadline)?.pop().unwrap_or_default();
-                cursor = times.add(more.into_value());
-            }
-            let is_whole = self.place() == place && times.are_whole();
+            let listed = self.session.list(&key, first, place, deadline, |pairs| times.add(pairs))?;
             let times = Arc::new(times);
             families[index].set_created(|labels| times.get(labels));
-            if let Some(current) = &mut self.current
-                && is_whole
-                && current.hears_changes
-                && !self.changes.concern(&key)
+            if listed == Listed::Whole
+                && self.session.is_tracked(&key)
+                && let Some(cache) = self.session.cache()
             {
-                current.cache.put_created(&key, times);
+                cache.put_created(&key, times);
             }
         }
         Ok(())
@@ -243,7 +186,7 @@ impl Reader {
 
     fn read_definitions(&mut self, deadline: Instant) -> Result<BTreeMap<String, Definition>> {
         let key = layout::definitions_key(self.shared.prefix());
-        let mut replies = self.exchange(&[command("HGETALL", &[&key])], deadline)?;
+        let mut replies = self.session.exchange(&[command("HGETALL", &[&key])], deadline)?;
         let stored = self.accept(&key, Reply::Value(replies.pop().unwrap_or_default()))?;
         let mut definitions = BTreeMap::new();
         let mut unusable = None;
@@ -319,15 +262,8 @@ impl Reader {
                 asked.push(index);
             }
         }
-        let replies = self.exchange(&commands, deadline)?;
-        if self.shared.options.read_from_replicas {
-            let slot = Arc::clone(&self.routes.slot);
-            self.on_route(deadline, |route, options, terms| route.catch_up(options, keys, &slot, terms))?;
-        }
-        self.changes = Changes::default();
-        if let Some(current) = &mut self.current {
-            current.cache.begin_read();
-        }
+        let replies = self.session.exchange(&commands, deadline)?;
+        self.session.begin_values(keys, deadline)?;
         let mut lengths = vec![0; keys.len()];
         for (index, reply) in asked.into_iter().zip(replies.into_iter().skip(1)) {
             lengths[index] = length(&reply);
@@ -337,12 +273,12 @@ impl Reader {
 
     /// Returns a family if it has not changed since it was read.
     fn unchanged(&mut self, key: &str, definition: &Definition) -> Option<FamilySamples> {
-        let family = self.current.as_mut()?.cache.values(key, definition)?;
+        let family = self.session.cache()?.values(key, definition)?;
         (!self.epochs.is_lost(key, Some(&family.epoch))).then_some(family.samples)
     }
 
     fn outline(&mut self, key: &str, definition: &Definition) -> Option<Arc<Outline>> {
-        self.current.as_mut()?.cache.outline(key, definition)
+        self.session.cache()?.outline(key, definition)
     }
 
     /// Returns how a family is read, which has about `length` fields.
@@ -363,7 +299,7 @@ impl Reader {
             return Ok(Request::pieces(key, outline));
         }
         if way == Way::Listed {
-            let replies = self.exchange(&[command("HLEN", &[key])], deadline)?;
+            let replies = self.session.exchange(&[command("HLEN", &[key])], deadline)?;
             length = replies.first().map_or(0, self::length);
         }
         if way != Way::Whole
@@ -375,38 +311,25 @@ impl Reader {
         Ok(Request::whole(key, [command("HGETALL", &[key]), command("GET", &[key])], length))
     }
 
-    /// Lists the fields of a large hash in pieces. `None` if the server refuses, or is replaced again and again: a
-    /// cursor is worth nothing on another server.
+    /// Lists the fields of a large hash in pieces. `None` if the server refuses, or is replaced again and again.
     fn list(&mut self, key: &str, definition: &Definition, deadline: Instant) -> Result<Option<Outline>> {
+        let command = scan(key, "0");
         for _ in 0..ATTEMPTS {
-            let place = self.place();
+            let place = self.session.place();
+            let mut groups = Groups::default();
+            groups.add(&command, MOST_AT_ONCE);
+            let first = self.session.read_values(&groups, deadline)?.pop().unwrap_or_default();
             let mut fields = HashSet::new();
-            let mut cursor = "0".to_owned();
-            loop {
-                let command = scan(key, &cursor);
-                let mut groups = Groups::default();
-                groups.add(&command, MOST_AT_ONCE);
-                let reply = self.read_values(&groups, deadline)?.pop();
-                let Some(Value::Array(mut parts)) = reply.map(Reply::into_value) else { return Ok(None) };
-                let (Some(found), Some(next)) = (parts.pop(), parts.pop().and_then(text)) else {
-                    return Ok(None);
-                };
-                fields.extend(pairs(found).into_iter().map(|(field, _)| field));
-                cursor = next;
-                if cursor == "0" || self.place() != place {
-                    break;
+            let add = |pairs: Vec<(String, String)>| fields.extend(pairs.into_iter().map(|(field, _)| field));
+            match self.session.list(key, first, place, deadline, add)? {
+                Listed::Whole => {
+                    return Ok(Some(Outline::new(key, definition, fields.iter().map(String::as_str))));
                 }
-            }
-            if self.place() == place {
-                return Ok(Some(Outline::new(key, definition, fields.iter().map(String::as_str))));
+                Listed::Refused => return Ok(None),
+                Listed::Moved => {}
             }
         }
         Ok(None)
-    }
-
-    /// Returns what changes when another server, or another run of it, may have answered.
-    fn place(&self) -> (u64, u64) {
-        (self.opened, self.current.as_ref().map_or(0, |current| current.route.detours()))
     }
 
     /// Accepts the series of a family that was found, and keeps them until they change.
@@ -430,14 +353,14 @@ impl Reader {
                 (assemble(key, definition, reply), outline.map(Arc::new))
             }
         };
-        if let Some(current) = &mut self.current {
-            let is_known = current.hears_changes && !concern_family(&self.changes, key);
-            let values = until.zip(found.epoch).filter(|_| is_known).map(|(until, epoch)| CachedFamily {
+        let is_tracked = self.session.is_family_tracked(key);
+        if let Some(cache) = self.session.cache() {
+            let values = until.zip(found.epoch).filter(|_| is_tracked).map(|(until, epoch)| CachedFamily {
                 samples: samples.clone(),
                 epoch,
                 until,
             });
-            current.cache.put(key, values, outline.filter(|outline| outline.can_be_kept()));
+            cache.put(key, values, outline.filter(|outline| outline.can_be_kept()));
         }
         Ok(Accepted::Read(Some(Box::new(samples))))
     }
@@ -510,10 +433,10 @@ impl Reader {
     /// If the server has lost a family that this process has written to, this restores it and reads again.
     fn read_keys(&mut self, requests: &[Request], keys: &[String], deadline: Instant) -> Result<Vec<Found>> {
         let mut found = self.look_at(requests, keys, deadline)?;
-        if found.iter().any(|found| found.is_lost) && self.is_at_replica() {
+        if found.iter().any(|found| found.is_lost) && self.session.is_at_replica() {
             // A replica may not have a family that began a moment ago. Only the master shows a loss, and has what
             // is restored.
-            self.current.iter_mut().for_each(|current| current.route.leave_replica());
+            self.session.leave_replica();
             found = self.look_at(requests, keys, deadline)?;
         }
         let lost: Vec<String> =
@@ -540,12 +463,12 @@ impl Reader {
             renewals.extend(keys.map(|key| layout::renew(&key, seconds)));
         }
         if !renewals.is_empty() {
-            self.exchange(&renewals, deadline)?;
+            self.session.exchange(&renewals, deadline)?;
         }
         if !commands.is_empty() {
             let mut groups = Groups::default();
             commands.iter().for_each(|command| groups.add(command, 1));
-            for (index, reply) in second.into_iter().zip(self.read_values(&groups, deadline)?) {
+            for (index, reply) in second.into_iter().zip(self.session.read_values(&groups, deadline)?) {
                 if !reply.is_wrong_type() {
                     found[index].values = Values::Whole(reply);
                 }
@@ -560,12 +483,12 @@ impl Reader {
         let renew = layout::renew(&definitions_key, self.shared.options.expire_key_time);
         let mut groups = Groups::default();
         // A replica refuses this, and a read at a replica has renewed them at the master.
-        let renews = !self.is_at_replica();
+        let renews = !self.session.is_at_replica();
         if renews {
             groups.add(&renew, 1);
         }
         requests.iter().for_each(|request| request.send(&mut groups));
-        let mut replies = self.read_values(&groups, deadline)?.into_iter().skip(usize::from(renews));
+        let mut replies = self.session.read_values(&groups, deadline)?.into_iter().skip(usize::from(renews));
         let found = keys.iter().zip(requests).map(|(key, request)| {
             let Answer { values, epoch, ttl } = request.take(&mut replies);
             let epoch = epoch.into_value();
@@ -577,134 +500,6 @@ impl Reader {
         });
         Ok(found.collect())
     }
-
-    fn is_at_replica(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| current.route.is_at_replica())
-    }
-
-    /// Sends commands that read values.
-    fn read_values(&mut self, groups: &Groups<'_>, deadline: Instant) -> Result<Vec<Reply>> {
-        self.on_route(deadline, |route, options, terms| route.read(options, groups.get(), terms))
-    }
-
-    fn exchange(&mut self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>> {
-        self.on_route(deadline, |route, options, terms| route.exchange(options, commands, terms))
-    }
-
-    /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use,
-    /// is replaced while there is time. A server that cannot be reached is an error at once.
-    fn on_route<T>(
-        &mut self,
-        deadline: Instant,
-        exchange: impl Fn(&mut Route, &RedisOptions, Terms<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let options = &self.shared.options;
-        let mut attempts = ATTEMPTS;
-        loop {
-            attempts -= 1;
-            let kept = self.current.take().or_else(|| self.routes.take());
-            let kept = kept.filter(|kept| self.servers.is_current(options, &kept.route));
-            let (mut current, answer_by) = match kept {
-                // It may have died silently, so leave time for a new one before the deadline.
-                Some(kept) => (kept, deadline.min(Instant::now() + options.socket_timeout)),
-                None => {
-                    // The server tells this connection nothing of what was read on another one.
-                    self.changes = Changes::of_everything();
-                    self.opened += 1;
-                    (self.open(deadline)?, deadline)
-                }
-            };
-            let terms = Terms { deadline: answer_by, memory: LARGE, idle: &mut || {} };
-            match exchange(&mut current.route, options, terms) {
-                Ok(replies) => {
-                    if let Some(changes) = current.route.take_changes() {
-                        current.cache.forget(&changes);
-                        self.changes.extend(changes);
-                    }
-                    self.current = Some(current);
-                    return Ok(replies);
-                }
-                Err(error) if attempts == 0 || Instant::now() >= deadline => return Err(error),
-                // The next attempt must not meet another connection that broke at the same time.
-                Err(_) => self.routes.clear(),
-            }
-        }
-    }
-
-    fn open(&self, deadline: Instant) -> Result<ReadRoute> {
-        let options = &self.shared.options;
-        let connect_by = deadline.min(Instant::now() + options.connect_timeout);
-        let slot = Some(&self.routes.slot);
-        let mut route = self.servers.open(options, connect_by, slot, &mut || {})?;
-        let hears_changes = route.track(Terms { deadline: connect_by, memory: SMALL, idle: &mut || {} })?;
-        Ok(ReadRoute { route, cache: Cache::default(), hears_changes })
-    }
-}
-
-/// What the server has of a family key.
-#[derive(Debug)]
-struct Found {
-    values: Values,
-    /// `None` if no writer of this layout has written to the key. It then belongs to another program.
-    epoch: Option<String>,
-    /// Whether the values of this process are gone.
-    is_lost: bool,
-    ttl: Value,
-}
-
-impl Found {
-    /// Returns whether the command did not fit the type of the key.
-    fn is_wrong_type(&self) -> bool {
-        matches!(&self.values, Values::Whole(reply) if reply.is_wrong_type())
-    }
-
-    /// Returns the reply to a read of the whole key.
-    fn into_value(self) -> Value {
-        match self.values {
-            Values::Whole(reply) => reply.into_value(),
-            Values::Pieces(..) => Value::Nil,
-        }
-    }
-
-    /// Returns whether the expiry of the key is to be renewed. A key without an expiry gets none.
-    fn must_renew(&self, expiry: u64) -> bool {
-        if self.epoch.is_none() {
-            return false;
-        }
-        match self.ttl {
-            // Renewing it a little late saves a write for each scrape.
-            Value::Int(ttl) if expiry > 0 => ttl == NO_KEY || (0..renewed_below(expiry)).contains(&ttl),
-            Value::Int(ttl) => ttl >= 0,
-            // The user has no permission for TTL.
-            _ => true,
-        }
-    }
-
-    /// Returns how long the family need not be read again if the server tells of no change. `None` if it must be:
-    /// its expiry is to be renewed.
-    fn lasts(&self, expiry: u64) -> Option<Duration> {
-        match self.ttl {
-            _ if self.must_renew(expiry) => None,
-            Value::Int(ttl) if ttl > 0 => {
-                let left = if expiry > 0 { ttl - renewed_below(expiry) } else { ttl };
-                u64::try_from(left).ok().map(Duration::from_secs)
-            }
-            // The key does not expire.
-            Value::Int(-1) => Some(Duration::from_secs(expiry.clamp(60, 3600))),
-            _ => None,
-        }
-    }
-}
-
-/// Returns the time to live, in seconds, below which an expiry is renewed.
-fn renewed_below(expiry: u64) -> i64 {
-    let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
-    expiry - expiry / 10
-}
-
-/// Returns the command that lists the next fields of a hash.
-fn scan(key: &str, cursor: &str) -> Cmd {
-    command("HSCAN", &[key, cursor, "COUNT", LISTED_AT_ONCE])
 }
 
 /// Returns the number of fields in the reply to `HLEN`: 0 if there is no hash, or if it cannot be read.

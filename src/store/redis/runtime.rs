@@ -19,10 +19,12 @@ use super::outbox::Outbox;
 use super::pipeline;
 use super::question::{Question, Reading, Wanted};
 use super::read_routes::ReadRoutes;
-use super::reader::{Reader, RefusedKeys};
+use super::reader::Reader;
+use super::refused_keys::RefusedKeys;
 use super::route::Route;
 use super::sender::BatchSender;
 use super::servers::Servers;
+use super::session::Session;
 use super::shared::Shared;
 use super::socket::SocketSlot;
 use super::writer::writer_id;
@@ -75,8 +77,7 @@ impl Runtime {
             let mut reader = Reader::new(
                 Arc::clone(shared),
                 requests.clone(),
-                Arc::clone(&servers),
-                Arc::clone(&routes),
+                Session::new(Arc::clone(shared), Arc::clone(&servers), Arc::clone(&routes)),
                 Arc::clone(&refused_keys),
                 Arc::clone(&epochs),
             );
