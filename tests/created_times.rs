@@ -450,3 +450,24 @@ fn each_master_of_a_cluster_has_the_times_of_its_families() {
     }
     assert_eq!(created(&Backend::open(&cluster.url("")).unwrap()), found);
 }
+
+#[test]
+fn a_series_that_begins_while_its_slot_moves_does_not_stop_the_move() {
+    let cluster = Cluster::start();
+    let backend = Backend::open(&cluster.url("")).unwrap();
+    let family = declare(&backend, "requests_total", MetricType::Counter, &["a"]);
+    family.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    flush(&backend);
+    let slot = cluster.slot("requests_total");
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    cluster.begin_move(slot, to);
+    for key in ["requests_total", "{requests_total}:writers"] {
+        cluster.move_key(key, from, to);
+    }
+    family.metric(&["y"]).unwrap().inc(1.0).unwrap();
+    flush(&backend);
+    // This fails if the other node has made the key already.
+    cluster.move_key("{requests_total}:meta", from, to);
+    assert_eq!(lines(&backend, "requests_total").len(), 2);
+}

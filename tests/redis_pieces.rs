@@ -77,20 +77,42 @@ fn the_server_is_never_asked_for_a_large_hash_as_a_whole() {
 }
 
 #[test]
+fn a_large_hash_is_read_in_pieces_by_a_process_that_declares_the_family_without_labels() {
+    let server = Server::start();
+    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    fill_counters(&writer, "requests_total");
+    counter(&reader, "requests_total");
+    let family = declare(&writer, "requests_total", MetricType::Counter, &["n"]);
+    reader.collect_text().unwrap();
+    for _ in 0..2 {
+        family.metric(&["7"]).unwrap().inc(1.0).unwrap();
+        flush(&writer);
+        let before = server.calls_of("hgetall");
+        assert_eq!(lines(&reader, "requests_total").len(), COUNTERS + 1, "and the series without labels");
+        assert_eq!(server.calls_of("hgetall") - before, 1, "the definitions only");
+    }
+}
+
+#[test]
 fn families_of_all_sizes_are_read_together() {
     let server = Server::start();
     let (writer, reader) = (open(&server, ""), open(&server, ""));
     let sizes = [1, 3, 499, 500, 501, 1_999, 2_000, 2_500, 4_999, 5_000, 5_001, 7_777, 4_000, 8_000, 1, 2];
     for (index, size) in sizes.into_iter().enumerate() {
         let family = declare(&writer, &format!("family_{index}_total"), MetricType::Counter, &["n"]);
-        (0..size).for_each(|number| family.metric(&[&number.to_string()]).unwrap().inc(1.0).unwrap());
+        for number in 0..size {
+            family.metric(&[&number.to_string()]).unwrap().inc(number as f64).unwrap();
+        }
     }
-    for _ in 0..3 {
+    for round in 1..4 {
         for (index, size) in sizes.into_iter().enumerate() {
             let family = declare(&writer, &format!("family_{index}_total"), MetricType::Counter, &["n"]);
             family.metric(&["0"]).unwrap().inc(1.0).unwrap();
             flush(&writer);
-            assert_eq!(lines(&reader, &format!("family_{index}_total")).len(), size);
+            let mut expected: BTreeMap<usize, f64> =
+                (0..size).map(|number| (number, number as f64)).collect();
+            expected.insert(0, f64::from(round));
+            assert_eq!(counters(&reader, &format!("family_{index}_total")), expected);
         }
         let text = reader.collect_text().unwrap();
         assert_eq!(

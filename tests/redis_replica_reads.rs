@@ -148,6 +148,25 @@ fn a_replica_that_lags_behind_or_hangs_costs_no_value_and_no_scrape() {
 }
 
 #[test]
+fn a_replica_that_lags_behind_leaves_the_reads_to_another_replica() {
+    let servers = Replicas::start();
+    let backend = open_at(&url(&servers));
+    let total = labelled(&backend, "requests_total");
+    let mut count = 0.0;
+    for (lagging, other) in [(0, 1), (1, 0)] {
+        servers.cut_one(lagging);
+        let before = reads(&servers.replicas[other..=other]);
+        wait_until("the other replica is read from", || {
+            total.inc(1.0).unwrap();
+            count += 1.0;
+            assert_eq!(shows(&backend, "requests_total"), count);
+            reads(&servers.replicas[other..=other]) > before
+        });
+        servers.mend();
+    }
+}
+
+#[test]
 fn families_that_begin_while_others_scrape_are_not_taken_for_lost() {
     remember_log();
     let servers = Replicas::start();
@@ -310,7 +329,10 @@ fn in_a_cluster_a_scrape_at_replicas_in_the_middle_of_a_move_is_complete() {
     count_and_scrape();
     cluster.move_slots(&[slot], to);
     (0..20).for_each(|_| count_and_scrape());
-    assert!(reads([&cluster.nodes[3 + to]]) > 0, "the replica of the new node is read from");
+    wait_until("the replica of the new node is read from", || {
+        count_and_scrape();
+        reads([&cluster.nodes[3 + to]]) > 0
+    });
     assert_eq!(backend.statistics().losses, 0);
 }
 

@@ -14,7 +14,7 @@
 use std::sync::Weak;
 
 use once_cell::sync::Lazy;
-use redis::{Cmd, Script};
+use redis::{Arg, Cmd, Script};
 
 use super::connection::command;
 use crate::metric::Metric;
@@ -232,4 +232,27 @@ impl Batch {
     pub(crate) fn made_at(&self) -> u64 {
         self.made_at
     }
+}
+/// Where a batch says when its series began: behind the name of the command, the digest of the script, the number of
+/// keys, two keys and nine arguments.
+const CREATED_AT: usize = 14;
+
+/// Returns the batch without the time at which its series began. `None` if the command is no batch.
+///
+/// The node that is about to get a slot may have the family already and its times not yet. Times that the script wrote
+/// there would be in the way of those that come, and the slot could not be moved any further.
+pub(crate) fn without_created_times(command: &Cmd) -> Option<Cmd> {
+    let mut arguments = command.args_iter();
+    if !matches!(arguments.next(), Some(Arg::Simple(b"EVALSHA"))) {
+        return None;
+    }
+    let mut batch = redis::cmd("EVALSHA");
+    for (index, argument) in arguments.enumerate() {
+        match argument {
+            Arg::Simple(_) if index + 1 == CREATED_AT => batch.arg(0),
+            Arg::Simple(text) => batch.arg(text),
+            _ => return None,
+        };
+    }
+    Some(batch)
 }

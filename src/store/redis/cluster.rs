@@ -560,6 +560,8 @@ impl Cluster {
         let node = self.index_of(&to.node);
         self.moving.insert(to.slot);
         self.detours += 1;
+        let without_times = batch::without_created_times(asking);
+        let asking = without_times.as_ref().unwrap_or(asking);
         let commands = [&batch::load_script(), &redis::cmd("ASKING"), asking];
         let mut outcome = self.exchange_with(node, options, &commands[1..], terms);
         if matches!(&outcome, Outcome::Replies(replies) if replies.last().is_some_and(is_noscript)) {
@@ -667,8 +669,8 @@ fn shows_nothing(reply: &Value) -> bool {
         // The answers of GET, TTL and HLEN.
         Value::Nil | Value::Int(NO_KEY | 0) => true,
         Value::Array(parts) => match parts.as_slice() {
-            // The answer of HSCAN.
-            [Value::BulkString(_), Value::Array(found)] => found.is_empty(),
+            // The answer of HSCAN. A cursor of the replica is worth nothing at the master.
+            [Value::BulkString(next), Value::Array(found)] => found.is_empty() && next == b"0",
             values => values.iter().all(|value| *value == Value::Nil),
         },
         _ => false,

@@ -6,7 +6,7 @@ use super::layout;
 use crate::model::sample::Milliseconds;
 
 /// The times by the canonical labels of the series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CreatedTimes {
     by_labels: HashMap<String, Milliseconds>,
     /// The bytes of all labels.
@@ -14,14 +14,13 @@ pub(crate) struct CreatedTimes {
 }
 
 impl CreatedTimes {
-    /// Adds fields of the hash.
-    pub(crate) fn add(&mut self, pairs: Vec<(String, String)>) {
-        for (field, value) in pairs {
-            if let Some((labels, created)) = layout::parse_created(&field, &value) {
-                self.size += labels.len();
-                self.by_labels.insert(labels.to_owned(), created);
-            }
-        }
+    /// Reads the times in the fields of the hash.
+    pub(crate) fn new(pairs: &[(String, String)]) -> Self {
+        let times = pairs.iter().filter_map(|(field, value)| layout::parse_created(field, value));
+        let by_labels: HashMap<String, Milliseconds> =
+            times.map(|(labels, created)| (labels.to_owned(), created)).collect();
+        let size = by_labels.keys().map(String::len).sum();
+        Self { by_labels, size }
     }
 
     /// Returns when the series with these labels began.

@@ -105,7 +105,7 @@ impl Frame {
     pub(crate) fn into_fields(self) -> Result<Fields, Self> {
         let Ok(Some(head)) = Element::read(&self.0) else { return Err(self) };
         match self.0.first() {
-            Some(b'*' | b'%') => Ok(Fields { start: head.size, count: head.children, frame: self }),
+            Some(b'*' | b'%') => Ok(Fields { start: head.size, frame: self }),
             _ => Err(self),
         }
     }
@@ -117,19 +117,12 @@ pub(crate) struct Fields {
     frame: Frame,
     /// Where the first field begins.
     start: usize,
-    /// How many fields and values there are together.
-    count: u64,
 }
 
 impl Fields {
     /// Returns the reply as redis-rs parses it.
     pub(crate) fn into_value(self) -> Value {
         self.frame.value().unwrap_or_default()
-    }
-
-    /// Returns how many fields there are.
-    pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.count / 2).unwrap_or(usize::MAX)
     }
 
     /// Returns the fields with their values. Pairs that are not UTF-8 texts are left out.

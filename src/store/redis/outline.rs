@@ -111,14 +111,22 @@ impl Outline {
         outline
     }
 
-    /// Makes the outline of a hash that was read whole. `None` if it is small, or if the reply is no hash.
+    /// Makes the outline of a hash that was read whole. `None` if it is small, if the reply is no hash, or if a field is
+    /// no text.
     pub(crate) fn of_reply(key: &str, definition: &Definition, reply: &Reply) -> Option<Self> {
-        match reply {
-            Reply::Fields(fields) if fields.len() >= SMALL_HASH => {
-                Some(Self::new(key, definition, fields.pairs().map(|(field, _)| field)))
+        let mut fields = Vec::new();
+        let (mut is_field, mut is_text) = (false, true);
+        reply.visit_texts(|text| {
+            is_field = !is_field;
+            if is_field {
+                match text.and_then(|text| std::str::from_utf8(text).ok()) {
+                    Some(text) => fields.push(text.to_owned()),
+                    None => is_text = false,
+                }
             }
-            _ => None,
-        }
+        })?;
+        let is_large = fields.len() >= SMALL_HASH;
+        (is_large && is_text).then(|| Self::new(key, definition, fields.iter().map(String::as_str)))
     }
 
     /// Returns the definition with which the family was read.
@@ -132,8 +140,8 @@ impl Outline {
         [(&self.length, 0)].into_iter().chain(pieces).chain([(&self.length, 0)])
     }
 
-    /// Returns the series with the values of the `replies`. `None` if the server has more fields than the outline,
-    /// or refuses a command.
+    /// Returns the series with the values of the `replies`. `None` if the server has refused a command, or a reply is
+    /// missing.
     pub(crate) fn fill(&self, key: &str, replies: &[Reply]) -> Option<Filled> {
         let [first, pieces @ .., last] = replies else { return None };
         let mut values = vec![0.0; self.series.series().len() * self.definition().cell_count()];

@@ -25,7 +25,7 @@ use super::question::{Reading, Wanted};
 use super::refused_keys::RefusedKeys;
 use super::reply::{concerns_key, describe, number, pairs, text};
 use super::request::{Answer, Groups, Request, Values};
-use super::session::{ATTEMPTS, Listed, Session, scan};
+use super::session::{LISTED_AT_ONCE, Session, scan};
 use super::shared::Shared;
 use crate::exposition::Selection;
 use crate::metric::Metric;
@@ -150,15 +150,13 @@ impl Reader {
         let place = self.session.place();
         let firsts: Vec<Cmd> = unread.iter().map(|(_, key)| scan(key, "0")).collect();
         let mut groups = Groups::default();
-        firsts.iter().for_each(|command| groups.add(command, 1));
+        firsts.iter().for_each(|command| groups.add(command, LISTED_AT_ONCE));
         let firsts = self.session.read_values(&groups, deadline)?;
         for ((index, key), first) in unread.into_iter().zip(firsts) {
-            let mut times = CreatedTimes::default();
-            let listed = self.session.list(&key, first, place, deadline, |pairs| times.add(pairs))?;
-            let times = Arc::new(times);
+            let Some(pairs) = self.session.list(&key, Some((first, place)), deadline)? else { continue };
+            let times = Arc::new(CreatedTimes::new(&pairs));
             families[index].set_created(|labels| times.get(labels));
-            if listed == Listed::Whole
-                && self.session.is_tracked(&key)
+            if self.session.is_tracked(&key)
                 && let Some(cache) = self.session.cache()
             {
                 cache.put_created(&key, times);
@@ -290,13 +288,14 @@ impl Reader {
         mut length: u64,
         deadline: Instant,
     ) -> Result<Request> {
-        if !layout::is_hash(definition) {
-            return Ok(Request::whole(key, [command("GET", &[key]), command("HGETALL", &[key])], 1));
-        }
         if way == Way::Outlined
             && let Some(outline) = self.outline(key, definition)
         {
             return Ok(Request::pieces(key, outline));
+        }
+        if way == Way::Outlined && !layout::is_hash(definition) {
+            // If other processes have declared the family with labels, the next way reads the hash.
+            return Ok(Request::whole(key, command("GET", &[key]), None, 1));
         }
         if way == Way::Listed {
             let replies = self.session.exchange(&[command("HLEN", &[key])], deadline)?;
@@ -304,32 +303,13 @@ impl Reader {
         }
         if way != Way::Whole
             && length > MOST_AT_ONCE
-            && let Some(outline) = self.list(key, definition, deadline)?
+            && let Some(pairs) = self.session.list(key, None, deadline)?
         {
-            return Ok(Request::pieces(key, Arc::new(outline)));
+            // A field may come twice.
+            let fields: HashSet<&str> = pairs.iter().map(|(field, _)| field.as_str()).collect();
+            return Ok(Request::pieces(key, Arc::new(Outline::new(key, definition, fields.into_iter()))));
         }
-        Ok(Request::whole(key, [command("HGETALL", &[key]), command("GET", &[key])], length))
-    }
-
-    /// Lists the fields of a large hash in pieces. `None` if the server refuses, or is replaced again and again.
-    fn list(&mut self, key: &str, definition: &Definition, deadline: Instant) -> Result<Option<Outline>> {
-        let command = scan(key, "0");
-        for _ in 0..ATTEMPTS {
-            let place = self.session.place();
-            let mut groups = Groups::default();
-            groups.add(&command, MOST_AT_ONCE);
-            let first = self.session.read_values(&groups, deadline)?.pop().unwrap_or_default();
-            let mut fields = HashSet::new();
-            let add = |pairs: Vec<(String, String)>| fields.extend(pairs.into_iter().map(|(field, _)| field));
-            match self.session.list(key, first, place, deadline, add)? {
-                Listed::Whole => {
-                    return Ok(Some(Outline::new(key, definition, fields.iter().map(String::as_str))));
-                }
-                Listed::Refused => return Ok(None),
-                Listed::Moved => {}
-            }
-        }
-        Ok(None)
+        Ok(Request::whole(key, command("HGETALL", &[key]), Some(command("GET", &[key])), length))
     }
 
     /// Accepts the series of a family that was found, and keeps them until they change.
@@ -343,10 +323,18 @@ impl Reader {
         let until = found.lasts(self.shared.options.expire_key_time).map(|lasts| Instant::now() + lasts);
         let (samples, outline) = match found.values {
             Values::Pieces(outline, replies) => match outline.fill(key, &replies) {
-                // What has come since the fields were listed is shown by the next scrape.
-                Some(filled) if filled.is_complete || way == Way::Listed => (filled.samples, Some(outline)),
+                // A field that was added since the listing is shown by the next scrape.
+                Some(filled) if filled.is_complete || way == Way::Listed => {
+                    self.refused_keys.note(key, false);
+                    (filled.samples, filled.is_complete.then_some(outline))
+                }
                 _ => return Ok(Accepted::Outdated),
             },
+            Values::Whole(reply)
+                if way == Way::Outlined && !layout::is_hash(definition) && reply.is_wrong_type() =>
+            {
+                return Ok(Accepted::Outdated);
+            }
             Values::Whole(reply) => {
                 let Some(reply) = self.accept(key, reply)? else { return Ok(Accepted::Read(None)) };
                 let outline = Outline::of_reply(key, definition, &reply);
@@ -372,12 +360,10 @@ impl Reader {
         for cell in 0..definition.cell_count() {
             get.arg(layout::field(definition, &metric.key, cell));
         }
-        let mut commands = [get, command("GET", &[&key])];
         let is_hash = layout::is_hash(definition);
-        if !is_hash {
-            commands.reverse();
-        }
-        let requests = [Request::whole(&key, commands, 1)];
+        let single = command("GET", &[&key]);
+        let (first, other) = if is_hash { (get, single) } else { (single, get) };
+        let requests = [Request::whole(&key, first, Some(other), 1)];
         let found = self.read_keys(&requests, std::slice::from_ref(&key), deadline)?.pop();
         let values = match found.map(Found::into_value).unwrap_or_default() {
             Value::ServerError(error) if concerns_key(&error) => {

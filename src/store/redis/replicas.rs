@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 
 use super::connection::{Connection, Reply, SMALL, Target, command};
 use super::options::{Address, RedisOptions};
-use super::reply::{describe, is_wrong_type, text};
+use super::reply::{concerns_key, describe, text};
 use super::socket::{SocketSlot, Terms, share_of};
 use super::tracking::Changes;
 
@@ -110,10 +110,7 @@ impl Replicas {
         let Some(address) = self.choose(candidates) else { return };
         let connected = self.connect(&address, options, slot, &mut terms);
         match connected.and_then(|()| self.reach(master, &mut terms)) {
-            Ok(()) => {
-                self.failed.retain(|failed| failed.address != address);
-                self.in_use = true;
-            }
+            Ok(()) => self.in_use = true,
             Err(reason) => self.note_failure(address, &reason),
         }
     }
@@ -146,12 +143,18 @@ impl Replicas {
             Some(reason) => Err(reason),
             None => Ok(replies),
         });
-        if let Err(reason) = &replies {
-            let address = connection.address().clone();
-            self.close();
-            self.note_failure(address, reason);
+        let address = connection.address().clone();
+        match replies {
+            Ok(replies) => {
+                self.failed.retain(|failed| failed.address != address);
+                Some(replies)
+            }
+            Err(reason) => {
+                self.close();
+                self.note_failure(address, &reason);
+                None
+            }
         }
-        replies.ok()
     }
 
     /// Takes what the replica has told of changes since the last call.
@@ -164,10 +167,12 @@ impl Replicas {
     /// at different replicas.
     fn choose(&mut self, candidates: &[Address]) -> Option<Address> {
         let connected = self.connection.as_ref().map(|connection| connection.address().clone());
-        if let Some(address) = connected.filter(|address| candidates.contains(address)) {
-            return (!self.is_left_alone(&address)).then_some(address);
+        let usable = |address: &Address| candidates.contains(address) && !self.is_left_alone(address);
+        if let Some(address) = connected.filter(usable) {
+            return Some(address);
         }
         self.close();
+        self.failed.retain(|failed| candidates.contains(&failed.address));
         let first = std::process::id() as usize % candidates.len().max(1);
         let (before, after) = candidates.split_at_checked(first)?;
         after.iter().chain(before).find(|address| !self.is_left_alone(address)).cloned()
@@ -242,10 +247,10 @@ impl Replicas {
     }
 }
 
-/// Returns why the replica refuses a read.
+/// Returns why the replica refuses to be read. A refusal of one key is none: the master would refuse it, too.
 fn refusal_in(reply: &Reply) -> Option<String> {
     match reply {
-        Reply::Value(value @ Value::ServerError(error)) if !is_wrong_type(value) => Some(describe(error)),
+        Reply::Value(Value::ServerError(error)) if !concerns_key(error) => Some(describe(error)),
         _ => None,
     }
 }

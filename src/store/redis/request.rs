@@ -20,10 +20,11 @@ pub(crate) struct Request {
 /// The commands that read the values.
 #[derive(Debug)]
 enum Read {
-    /// One command for the type that the key should have, and one for the type that it has if other processes
+    /// A command for the type that the key should have, and perhaps one for the type that it has if other processes
     /// declare the family with other labels.
     Whole {
-        commands: [Cmd; 2],
+        command: Cmd,
+        other: Option<Cmd>,
         fields: u64,
     },
     Pieces(Arc<Outline>),
@@ -45,13 +46,13 @@ pub(crate) enum Values {
 }
 
 impl Request {
-    /// Reads a key by one command, or by the second one if the key is of the other type. There are about this many
-    /// `fields` to read.
-    pub(crate) fn whole(key: &str, commands: [Cmd; 2], fields: u64) -> Self {
-        Self { read: Read::Whole { commands, fields }, after: after(key) }
+    /// Makes a request that reads a key with a command, or with the `other` one if the key has another type. There are
+    /// about this many `fields` to read.
+    pub(crate) fn whole(key: &str, command: Cmd, other: Option<Cmd>, fields: u64) -> Self {
+        Self { read: Read::Whole { command, other, fields }, after: after(key) }
     }
 
-    /// Reads the fields of a hash that are known.
+    /// Makes a request that reads the fields of an outline.
     pub(crate) fn pieces(key: &str, outline: Arc<Outline>) -> Self {
         Self { read: Read::Pieces(outline), after: after(key) }
     }
@@ -59,7 +60,7 @@ impl Request {
     /// Returns the command for the case that the key is not of the type that was expected.
     pub(crate) fn for_other_type(&self) -> Option<&Cmd> {
         match &self.read {
-            Read::Whole { commands: [_, other], .. } => Some(other),
+            Read::Whole { other, .. } => other.as_ref(),
             Read::Pieces(_) => None,
         }
     }
@@ -67,7 +68,7 @@ impl Request {
     /// Adds the commands.
     pub(crate) fn send<'request>(&'request self, groups: &mut Groups<'request>) {
         match &self.read {
-            Read::Whole { commands: [first, _], fields } => groups.add(first, *fields),
+            Read::Whole { command, fields, .. } => groups.add(command, *fields),
             Read::Pieces(outline) => {
                 outline.commands().for_each(|(command, fields)| groups.add(command, fields as u64));
             }

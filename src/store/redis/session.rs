@@ -9,7 +9,6 @@ use redis::{Cmd, Value};
 use super::cache::{Cache, concern_family};
 use super::connection::{LARGE, Reply, SMALL, command};
 use super::options::RedisOptions;
-use super::outline::MOST_AT_ONCE;
 use super::read_routes::{ReadRoute, ReadRoutes};
 use super::reply::{pairs, text};
 use super::request::Groups;
@@ -21,10 +20,10 @@ use super::tracking::Changes;
 use crate::model::error::Result;
 
 /// How often a read is tried: on the connection that exists, and on new ones.
-pub(crate) const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 3;
 
 /// About how many fields of a large hash are listed at a time.
-const LISTED_AT_ONCE: &str = "1000";
+pub(crate) const LISTED_AT_ONCE: u64 = 1_000;
 
 /// The use of one connection for one read after the other.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub(crate) struct Session {
     /// What has changed since this read began to read values. A family that was read before its change must not
     /// be kept.
     changes: Changes,
-    /// How many connections this session has opened.
+    /// How often this session has gone on with another connection.
     opened: u64,
 }
 
@@ -46,16 +45,6 @@ pub(crate) struct Session {
 pub(crate) struct Place {
     opened: u64,
     detours: u64,
-}
-
-/// How far a hash was listed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Listed {
-    Whole,
-    /// The user may not list it, or it is no hash.
-    Refused,
-    /// Another server answered. A cursor is worth nothing there.
-    Moved,
 }
 
 impl Session {
@@ -135,34 +124,50 @@ impl Session {
         self.on_route(deadline, |route, options, terms| route.exchange(options, commands, terms))
     }
 
-    /// Lists a hash in pieces, after the `first` reply to [`scan`], which came from the server at `place`. Calls `visit`
-    /// with the fields of each piece. A field may come twice.
+    /// Lists the fields of a hash with their values, in pieces. A field may come twice. `first` is the reply to
+    /// [`scan`], if there is one already, and the place where it came from. Returns `None` if the user may not list the
+    /// hash, if it takes too much memory, or if other servers answer again and again: a cursor is valid on one server
+    /// only.
     pub(crate) fn list(
         &mut self,
         key: &str,
-        first: Reply,
-        place: Place,
+        mut first: Option<(Reply, Place)>,
         deadline: Instant,
-        mut visit: impl FnMut(Vec<(String, String)>),
-    ) -> Result<Listed> {
-        let mut reply = first;
-        loop {
-            let Value::Array(mut parts) = reply.into_value() else { return Ok(Listed::Refused) };
-            let (Some(found), Some(cursor)) = (parts.pop(), parts.pop().and_then(text)) else {
-                return Ok(Listed::Refused);
+    ) -> Result<Option<Vec<(String, String)>>> {
+        for _ in 0..ATTEMPTS {
+            let (mut reply, place) = match first.take() {
+                Some(first) => first,
+                None => {
+                    let place = self.place();
+                    (self.list_next(key, "0", deadline)?, place)
+                }
             };
-            visit(pairs(found));
-            if self.place() != place {
-                return Ok(Listed::Moved);
+            let (mut listed, mut size) = (Vec::new(), 0);
+            while self.place() == place {
+                let Value::Array(mut parts) = reply.into_value() else { return Ok(None) };
+                let (Some(found), Some(cursor)) = (parts.pop(), parts.pop().and_then(text)) else {
+                    return Ok(None);
+                };
+                let found = pairs(found);
+                size += found.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>();
+                listed.extend(found);
+                if cursor == "0" {
+                    return Ok(Some(listed));
+                }
+                if size > LARGE {
+                    return Ok(None);
+                }
+                reply = self.list_next(key, &cursor, deadline)?;
             }
-            if cursor == "0" {
-                return Ok(Listed::Whole);
-            }
-            let command = scan(key, &cursor);
-            let mut groups = Groups::default();
-            groups.add(&command, MOST_AT_ONCE);
-            reply = self.read_values(&groups, deadline)?.pop().unwrap_or_default();
         }
+        Ok(None)
+    }
+
+    fn list_next(&mut self, key: &str, cursor: &str, deadline: Instant) -> Result<Reply> {
+        let command = scan(key, cursor);
+        let mut groups = Groups::default();
+        groups.add(&command, LISTED_AT_ONCE);
+        Ok(self.read_values(&groups, deadline)?.pop().unwrap_or_default())
     }
 
     /// Sends reads, which may be repeated. A connection that breaks, or has gone silent since its last use,
@@ -176,13 +181,17 @@ impl Session {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let kept = self.current.take().or_else(|| self.routes.take());
+            let kept = self.current.take().or_else(|| {
+                // The server tells this connection nothing of what was read on another one.
+                self.changes = Changes::of_everything();
+                self.opened += 1;
+                self.routes.take()
+            });
             let kept = kept.filter(|kept| self.servers.is_current(options, &kept.route));
             let (mut current, answer_by) = match kept {
                 // It may have died silently, so leave time for a new one before the deadline.
                 Some(kept) => (kept, deadline.min(Instant::now() + options.socket_timeout)),
                 None => {
-                    // The server tells this connection nothing of what was read on another one.
                     self.changes = Changes::of_everything();
                     self.opened += 1;
                     (self.open(deadline)?, deadline)
@@ -217,5 +226,5 @@ impl Session {
 
 /// Returns the command that lists the next fields of a hash. The first cursor is `0`.
 pub(crate) fn scan(key: &str, cursor: &str) -> Cmd {
-    command("HSCAN", &[key, cursor, "COUNT", LISTED_AT_ONCE])
+    command("HSCAN", &[key, cursor, "COUNT", &LISTED_AT_ONCE.to_string()])
 }
