@@ -4,8 +4,8 @@
 mod support;
 
 use pytheus_backend_rs::{
-    Backend, Definition, ForeignFamily, Format, MetricFamily, MetricType, NameFilter, NameRule, Others,
-    RenderOptions,
+    Backend, Definition, ForeignFamily, Format, Lifetime, MetricFamily, MetricType, NameFilter, NameRule,
+    Others, RenderOptions,
 };
 use support::shared_file::TestFile;
 use support::*;
@@ -78,6 +78,25 @@ fn check(backend: &Backend, other: Option<&Backend>) {
 #[test]
 fn a_query_selects_families_in_memory() {
     check(&Backend::open("memory:").unwrap(), None);
+}
+
+#[test]
+fn a_query_selects_infos_and_state_sets_by_the_names_that_are_shown() {
+    let backend = Backend::open("memory:").unwrap();
+    let info = Definition::with_names(NameRule::Utf8, "x.y", "", MetricType::Info, &[], &[]).unwrap();
+    let info = backend.declare(info, &[], Lifetime::Backend).unwrap();
+    info.set_info(&[], &[("version", "1")]).unwrap();
+    let states = Definition::state_set(NameRule::Legacy, "mode", "", &[], &["on", "off"]).unwrap();
+    backend.declare(states, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap();
+    let shown_to = |accept, query| {
+        let format = Format::negotiate(accept);
+        shown(&backend, query, RenderOptions { format, ..Default::default() })
+    };
+    assert_eq!(shown_to(None, "name[]=x_y_info"), ["x_y_info"]);
+    assert_eq!(shown_to(None, "name[]=x.y_info"), ["x_y_info"]);
+    let values = Some("text/plain;version=1.0.0;escaping=values");
+    assert_eq!(shown_to(values, "name[]=U__x_2e_y__info"), ["U__x_2e_y__info"]);
+    assert_eq!(shown_to(None, "name[]=mode"), ["mode"]);
 }
 
 #[test]

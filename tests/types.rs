@@ -230,6 +230,20 @@ fn a_gauge_histogram_also_goes_down_but_not_below_zero() {
 }
 
 #[test]
+fn the_sum_of_a_gauge_histogram_is_shown_as_it_is() {
+    in_each_store(|one, _| {
+        let family = declare_with_buckets(one, "drift", MetricType::GaugeHistogram, &[], &[-1.0, 1.0]);
+        family.metric(&[]).unwrap().observe(-5.0).unwrap();
+        gauge_histogram(one).observe(f64::NAN).unwrap();
+        flush(one);
+        let text = shown(one, OPEN_METRICS);
+        assert!(text.contains("drift_gsum -5\ndrift_gcount 1\n"), "a bound is below 0: {text}");
+        assert!(!text.contains("age_gsum"), "no parser of OpenMetrics takes such a sum: {text}");
+        assert!(shown(one, "").contains("age_sum NaN\nage_count 1\n"));
+    });
+}
+
+#[test]
 fn only_a_gauge_histogram_takes_observations_back() {
     let backend = Backend::open("memory:").unwrap();
     for metric_type in [MetricType::Histogram, MetricType::Summary, MetricType::Gauge] {

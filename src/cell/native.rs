@@ -98,7 +98,7 @@ impl<'cells> NativeTable<'cells> {
                 match self.change(word, current, next) {
                     Ok(()) => {
                         if is_free {
-                            self.used.fetch_add(1, Ordering::Relaxed);
+                            self.note_used(is_live);
                         }
                         return true;
                     }
@@ -107,6 +107,19 @@ impl<'cells> NativeTable<'cells> {
             }
         }
         false
+    }
+
+    /// Counts a word that was claimed. In a file, the cell may belong to another metric by now: see
+    /// [`SharedCells`](super::shared::SharedCells).
+    #[cold]
+    fn note_used(&self, is_live: impl Fn() -> bool) {
+        let mut seen = self.used.load(Ordering::Acquire);
+        while is_live() {
+            match self.used.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Returns whether values may get new words at this level.

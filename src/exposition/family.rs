@@ -41,6 +41,25 @@ pub(super) fn sample_suffixes(metric_type: MetricType, is_open_metrics: bool) ->
     }
 }
 
+/// Returns the name of a family as it is shown, before OpenMetrics takes its suffix away.
+pub(super) fn shown_name(definition: &Definition, full_name: &str, escaping: Escaping) -> String {
+    match definition.metric_type() {
+        MetricType::Info if !full_name.ends_with(INFO_SUFFIX) => {
+            escaping.metric_name(&format!("{full_name}{INFO_SUFFIX}"))
+        }
+        _ => escaping.metric_name(full_name),
+    }
+}
+
+/// Returns whether OpenMetrics allows the sum of a histogram. The sum of a histogram never decreases, so there is
+/// none with negative bounds. That of a gauge histogram is below 0 only with such bounds.
+pub(super) fn is_sum_sound(is_gauge: bool, sum: f64, has_negative_bounds: bool) -> bool {
+    match is_gauge {
+        true => sum >= 0.0 || (sum < 0.0 && has_negative_bounds),
+        false => sum >= 0.0 && !has_negative_bounds,
+    }
+}
+
 /// Returns the suffix that a family may be declared with, and that only its samples have in OpenMetrics.
 pub(super) fn own_suffix(metric_type: MetricType) -> Option<&'static str> {
     match metric_type {
@@ -123,12 +142,7 @@ impl<'family> FamilyWriter<'family> {
         created_samples: bool,
     ) -> Self {
         let metric_type = definition.metric_type();
-        let mut name = match metric_type {
-            MetricType::Info if !full_name.ends_with(INFO_SUFFIX) => {
-                format.escaping.metric_name(&format!("{full_name}{INFO_SUFFIX}"))
-            }
-            _ => format.escaping.metric_name(full_name),
-        };
+        let mut name = shown_name(definition, full_name, format.escaping);
         if let Some(suffix) = own_suffix(metric_type).filter(|_| format.is_open_metrics()) {
             let without_suffix = name.strip_suffix(suffix).filter(|rest| !rest.is_empty());
             name.truncate(without_suffix.map_or(name.len(), str::len));
@@ -280,7 +294,7 @@ impl<'family> FamilyWriter<'family> {
         let (sum, count) = if is_gauge { ("_gsum", "_gcount") } else { ("_sum", "_count") };
         let (bucket, sum, count) = (self.sample("_bucket"), self.sample(sum), self.sample(count));
         let created = self.sample("_created");
-        let has_negative_bounds = self.definition.buckets().first().is_some_and(|&bound| bound < 0.0);
+        let has_negative_bounds = self.definition.has_negative_bounds();
         let mut head = String::new();
         self.for_each_series(family, |labels, series| {
             if is_open_metrics && !has_counts(series) {
@@ -295,8 +309,8 @@ impl<'family> FamilyWriter<'family> {
                 push_value(output, cumulative);
                 total = cumulative;
             }
-            // OpenMetrics requires both `_sum` and `_count` or neither, and forbids a sum that can decrease.
-            if !is_open_metrics || (series.value() >= 0.0 && !has_negative_bounds) {
+            // OpenMetrics requires both the sum and the count or neither.
+            if !is_open_metrics || is_sum_sound(is_gauge, series.value(), has_negative_bounds) {
                 sum.write(output, labels, series.value());
                 count.write(output, labels, total);
             }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::claims::report;
-use super::family::{FamilyWriter, LabelText, is_count};
+use super::family::{FamilyWriter, LabelText, is_count, is_sum_sound};
 use super::format::Format;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -254,6 +254,7 @@ fn is_open_metrics_value(metric_type: MetricType, sample: &Sample) -> bool {
     match (metric_type, sample.suffix) {
         (MetricType::Counter, "") | (_, "_sum") => sample.value >= 0.0,
         (_, "_count") => is_count(sample.value),
+        (MetricType::Info, _) => sample.value == 1.0,
         _ => true,
     }
 }
@@ -263,6 +264,8 @@ fn is_open_metrics_value(metric_type: MetricType, sample: &Sample) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct HistogramSeries {
     last_bucket: Option<(f64, f64)>,
+    /// Whether the sum is that of a gauge histogram.
+    is_gauge: bool,
     has_negative_bounds: bool,
     are_buckets_broken: bool,
     sum: Option<f64>,
@@ -287,7 +290,8 @@ impl HistogramSeries {
 
     fn add(&mut self, sample: &Sample) {
         match (sample.suffix, sample.bound) {
-            ("_sum" | "_gsum", _) => self.sum = Some(sample.value),
+            ("_sum", _) => self.sum = Some(sample.value),
+            ("_gsum", _) => (self.sum, self.is_gauge) = (Some(sample.value), true),
             ("_count" | "_gcount", _) => self.count = Some(sample.value),
             (_, Some(bound)) => self.add_bucket(bound, sample.value),
             _ => {}
@@ -312,8 +316,8 @@ impl HistogramSeries {
         if self.total().is_none() {
             return false;
         }
-        let is_sum_shown =
-            self.sum.is_some_and(|sum| sum >= 0.0) && self.count.is_some() && !self.has_negative_bounds;
+        let is_sound = |sum| is_sum_sound(self.is_gauge, sum, self.has_negative_bounds);
+        let is_sum_shown = self.sum.is_some_and(is_sound) && self.count.is_some();
         is_sum_shown || !matches!(sample.suffix, "_sum" | "_count" | "_gsum" | "_gcount")
     }
 }
@@ -400,6 +404,17 @@ mod tests {
         assert_eq!(samples(&ages, "")[2..], ["x_sum 3", "x_count 2"]);
         assert_eq!(samples(&ages, OPEN_METRICS)[2..], ["x_gsum 3", "x_gcount 2"]);
         assert!(ages.push("_sum", &[], 3.0).is_err());
+        let mut below = foreign("x", MetricType::GaugeHistogram, 0);
+        for (bound, count) in [("-1", 1.0), ("+Inf", 1.0)] {
+            below.push("_bucket", &[("le", bound)], count).unwrap();
+        }
+        below.push("_gsum", &[], -3.0).unwrap();
+        below.push("_gcount", &[], 1.0).unwrap();
+        assert_eq!(samples(&below, OPEN_METRICS)[2..], ["x_gsum -3", "x_gcount 1"]);
+        let mut other = foreign("x", MetricType::Info, 0);
+        other.push("", &[("a", "b")], 2.0).unwrap();
+        assert_eq!(samples(&other, OPEN_METRICS), [""; 0], "the value of an info is 1");
+        assert_eq!(samples(&other, ""), ["x_info{a=\"b\"} 2"]);
     }
 
     /// Each case is the buckets, the sum and the count of a histogram, and the suffixes that

@@ -139,7 +139,7 @@ pub(super) fn write_family(output: &mut Vec<u8>, family: &FamilySamples, writer:
 
 fn can_be_shown(writer: &FamilyWriter<'_>, series: Series<'_>) -> bool {
     match writer.definition.metric_type() {
-        MetricType::Histogram | MetricType::GaugeHistogram => has_counts(series),
+        MetricType::Histogram | MetricType::GaugeHistogram => has_counts(series) && series.has_sound_zeros(),
         MetricType::Summary => is_count(series.count()),
         _ => true,
     }

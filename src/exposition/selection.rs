@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use url::form_urlencoded;
 
 use super::escaping::Escaping;
-use super::family::{full_name, own_suffix, sample_suffixes};
+use super::family::{full_name, own_suffix, sample_suffixes, shown_name};
 use super::foreign::ForeignFamily;
 use crate::model::definition::Definition;
 
@@ -96,7 +96,7 @@ impl Selection {
     fn admits_with(&self, definition: &Definition, name_prefix: Option<&str>) -> bool {
         let Some(NameFilter(names)) = &self.names else { return true };
         let full_name = full_name(definition, name_prefix);
-        let escaped = self.escaping.metric_name(&full_name);
+        let escaped = shown_name(definition, &full_name, self.escaping);
         // The suffixes of OpenMetrics are those of the other formats and more.
         let suffixes = sample_suffixes(definition.metric_type(), true);
         let own_suffix = own_suffix(definition.metric_type());

@@ -196,6 +196,11 @@ impl Definition {
         &self.buckets
     }
 
+    /// Returns whether values below 0 have buckets of their own.
+    pub(crate) fn has_negative_bounds(&self) -> bool {
+        self.buckets.first().is_some_and(|&bound| bound < 0.0)
+    }
+
     /// Returns the states of a state set, in their declared order.
     pub fn states(&self) -> &[String] {
         &self.states

@@ -7,7 +7,7 @@
 use std::fmt::{self, Write};
 
 /// Below 2^53 `f64` represents every integer exactly, so its digits are the shortest text that parses to it.
-const EXACT_INTEGERS: f64 = (1_u64 << 53) as f64;
+pub(crate) const EXACT_INTEGERS: f64 = (1_u64 << 53) as f64;
 
 /// Writes `value` in its shortest form: `1`, `0.25`, `1e300`, `+Inf`, `-Inf`, `NaN`.
 pub fn write_number(output: &mut impl Write, value: f64) -> fmt::Result {

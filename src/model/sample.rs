@@ -11,6 +11,7 @@ use crate::model::definition::{Definition, FIRST_COUNT_CELL, NATIVE_CELLS, VALUE
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::native::{BucketWord, Native, NativeHistogram};
+use crate::model::number::EXACT_INTEGERS;
 
 /// A time, in milliseconds since 1970.
 pub(crate) type Milliseconds = NonZeroU64;
@@ -41,6 +42,8 @@ pub struct Series<'family> {
     key: &'family str,
     /// The cells without those of the native histogram.
     cells: &'family [f64],
+    /// All cells.
+    all_cells: &'family [f64],
     /// The options and the cells of the native histogram.
     native: Option<(Native, &'family [f64])>,
     created: Option<Milliseconds>,
@@ -99,7 +102,7 @@ impl FamilySamples {
         merge(self, keys, |key, series| {
             let cells = all.push(key, series.and_then(|series| series.created));
             if let Some(series) = series {
-                cells.copy_from_slice(series.cells);
+                cells.copy_from_slice(series.all_cells);
             }
         });
         *self = all;
@@ -116,7 +119,7 @@ impl FamilySamples {
     pub(crate) fn keep_where(&mut self, is_kept: &[bool]) {
         let mut kept = Self::new(self.definition.clone());
         for (series, _) in self.series().zip(is_kept).filter(|(_, is_kept)| **is_kept) {
-            kept.push(series.key, series.created).copy_from_slice(series.cells);
+            kept.push(series.key, series.created).copy_from_slice(series.all_cells);
         }
         *self = kept;
     }
@@ -195,9 +198,14 @@ fn merge<'key>(
 /// Raises the cells of a gauge histogram that are below 0, because more was unobserved than observed. Its sum
 /// may be below 0 if a bound is.
 pub(crate) fn at_least_zero(definition: &Definition, cells: &mut [f64]) {
-    let has_negative_bounds = definition.buckets().first().is_some_and(|&bound| bound < 0.0);
-    let from = if has_negative_bounds { FIRST_COUNT_CELL } else { VALUE_CELL };
-    cells[from..].iter_mut().for_each(|cell| *cell = cell.max(0.0));
+    let from = if definition.has_negative_bounds() { FIRST_COUNT_CELL } else { VALUE_CELL };
+    // A sum that is not a number stays so.
+    cells[from..].iter_mut().filter(|cell| **cell < 0.0).for_each(|cell| *cell = 0.0);
+}
+
+/// Returns the words in the cells of a native histogram.
+fn words(cells: &[f64]) -> impl Iterator<Item = BucketWord> + Clone {
+    cells[NATIVE_CELLS..].iter().map(|cell| BucketWord(cell.to_bits()))
 }
 
 impl<'family> Series<'family> {
@@ -207,9 +215,12 @@ impl<'family> Series<'family> {
     }
 
     fn with_native(native: Option<Native>, key: &'family str, cells: &'family [f64]) -> Self {
-        let Some(native) = native else { return Self { key, cells, native: None, created: None } };
+        let all_cells = cells;
+        let Some(native) = native else {
+            return Self { key, cells, all_cells, native: None, created: None };
+        };
         let (cells, native_cells) = cells.split_at(cells.len() - native.size() - NATIVE_CELLS);
-        Self { key, cells, native: Some((native, native_cells)), created: None }
+        Self { key, cells, all_cells, native: Some((native, native_cells)), created: None }
     }
 
     /// Returns the labels in their canonical encoding: compact JSON, sorted by name.
@@ -249,16 +260,21 @@ impl<'family> Series<'family> {
     /// Returns the native histogram, if the family is one.
     pub fn native(&self) -> Option<NativeHistogram> {
         let (native, cells) = self.native?;
-        let words = cells[NATIVE_CELLS..].iter().map(|cell| BucketWord(cell.to_bits()));
-        Some(NativeHistogram::merged(native, cells[0] as u64, words))
+        Some(NativeHistogram::merged(native, cells[0] as u64, words(cells)))
+    }
+
+    /// Returns whether the native histogram counts zeros with a whole number that all formats can show.
+    pub(crate) fn has_sound_zeros(&self) -> bool {
+        let is_sound = |zeros: f64| zeros >= 0.0 && zeros.fract() == 0.0 && zeros < EXACT_INTEGERS;
+        self.native.is_none_or(|(_, cells)| is_sound(cells[0]))
     }
 
     /// Returns how many observations only the native histogram counts, because there are no classic buckets.
     fn native_alone(&self) -> f64 {
         match self.native {
-            Some((_, cells)) if self.cells.len() == FIRST_COUNT_CELL + 1 => {
-                let words = cells[NATIVE_CELLS..].iter();
-                cells[0] + words.map(|cell| BucketWord(cell.to_bits()).count() as f64).sum::<f64>()
+            Some((native, cells)) if self.cells.len() == FIRST_COUNT_CELL + 1 => {
+                let sound = words(cells).filter(|word| word.is_valid(native));
+                cells[0] + sound.map(|word| word.count() as f64).sum::<f64>()
             }
             _ => 0.0,
         }

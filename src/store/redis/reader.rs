@@ -190,6 +190,10 @@ impl Reader {
         let mut unusable = None;
         for (name, json) in stored.map(Reply::into_value).map(pairs).unwrap_or_default() {
             match Definition::from_json(&name, &json) {
+                // This version keeps no native histograms on a server; a later one may.
+                Ok(definition) if definition.native().is_some() => {
+                    unusable = layout::check(&definition, false).err();
+                }
                 Ok(definition) => drop(definitions.insert(name, definition)),
                 Err(error) => unusable = Some(error),
             }

@@ -303,9 +303,10 @@ mod tests {
         assert_ne!(first, second);
         replicas.note_failure(second, "");
         assert_eq!(replicas.choose(&both), None);
-        assert_eq!(replicas.choose(&[]), None);
         (0..20).for_each(|_| replicas.note_failure(first.clone(), ""));
         assert_eq!(replicas.failed.len(), 2);
         assert!(replicas.failed.iter().any(|failed| failed.pause == LONGEST_PAUSE));
+        assert_eq!(replicas.choose(&[]), None);
+        assert_eq!(replicas.failed.len(), 0, "a server that is no replica any more is forgotten");
     }
 }
