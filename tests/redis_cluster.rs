@@ -45,7 +45,7 @@ fn kill_master(options: &str) -> Outcome {
     until_all_sent(&writers);
     let victim = cluster.owner(cluster.slot("requests_total"));
     cluster.part_from_replicas(victim);
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     cluster.nodes[victim].kill();
     wait_until("the replica takes over", || is_master(&cluster.nodes[victim + 3]));
     count_on(&writers, 500);

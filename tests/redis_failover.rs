@@ -23,7 +23,7 @@ fn kill_master(options: &str) -> Outcome {
     let mut writers = start_writers(&url(&servers, options));
     until_all_sent(&writers);
     servers.cut();
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     servers.master.kill();
     servers.promote(0);
     count_on(&writers, 500);
@@ -47,7 +47,7 @@ fn promote_lagging(options: &str) -> Outcome {
     until_all_sent(&writers);
     wait_until("it is replicated", || servers.replicas[0].value("plain_total") > 0.0);
     servers.cut_one(0);
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     let asked = servers.master.calls_of("wait");
     wait_until("each writer has asked the replicas", || servers.master.calls_of("wait") > asked + 4);
     servers.promote(0);
@@ -107,7 +107,7 @@ fn split_brain(options: &str) -> Outcome {
     servers.promote(0);
     writers.push(Writer::start(&url(&servers, options), writers.len()));
     until_all_sent(&writers);
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     servers.depose(0);
     count_on(&writers, 500);
     outcome(&mut writers, &servers.replicas[0])
@@ -129,9 +129,9 @@ fn fail_over_twice(options: &str) -> Outcome {
     let mut writers = start_writers(&url(&servers, options));
     until_all_sent(&writers);
     servers.cut_one(1);
-    count_on(&writers, 1_000);
+    send_on(&writers, 1_000);
     servers.cut_one(0);
-    count_on(&writers, 1_000);
+    send_on(&writers, 1_000);
     servers.master.kill();
     servers.promote(0);
     count_on(&writers, 500);
@@ -157,7 +157,7 @@ fn crash(options: &str) -> Outcome {
     let mut writers = start_writers(&server.url(&format!("{OPTIONS}&{options}")));
     until_all_sent(&writers);
     let before = server.copy_files();
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     server.kill();
     server.restore_files(&before);
     server.run();

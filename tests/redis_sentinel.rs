@@ -28,7 +28,7 @@ fn start_lossy(trio: &Trio, options: &str) -> Vec<Writer> {
     let writers = start_writers(&url(trio, options));
     until_all_sent(&writers);
     trio.servers.cut();
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     writers
 }
 
@@ -75,7 +75,7 @@ fn twice(options: &str) -> Outcome {
     let mut writers = start_lossy(&trio, options);
     trio.servers.master.kill();
     let second = trio.await_another_than(trio.servers.master.port());
-    count_on(&writers, 500);
+    send_on(&writers, 500);
     trio.fail_over();
     let third = trio.await_another_than(second);
     outcome_at(&trio, &mut writers, third)
@@ -97,7 +97,7 @@ fn lagging(options: &str) -> Outcome {
     let mut writers = start_writers(&url(&trio, options));
     until_all_sent(&writers);
     trio.servers.cut_one(0);
-    count_on(&writers, 2_000);
+    send_on(&writers, 2_000);
     trio.servers.master.kill();
     let master = trio.await_another_than(trio.servers.master.port());
     assert_eq!(master.to_string(), lagging);

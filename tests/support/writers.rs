@@ -78,6 +78,16 @@ pub fn count_on(writers: &[Writer], more: u64) {
     wait_until("the writers count", || total() >= until);
 }
 
+/// Waits until the writers have counted this much more, and the server has confirmed some of it to each.
+pub fn send_on(writers: &[Writer], more: u64) {
+    count_on(writers, more);
+    for writer in writers {
+        // The first batch may have been under way before.
+        let until = writer.backend.statistics().batches_sent + 2;
+        wait_until("the server confirms it", || writer.backend.statistics().batches_sent >= until);
+    }
+}
+
 /// Waits until all writers have sent something to the server.
 pub fn until_all_sent(writers: &[Writer]) {
     for writer in writers {
