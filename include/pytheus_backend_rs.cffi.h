@@ -58,6 +58,14 @@ enum MetricNames
 };
 typedef int32_t MetricNames;
 
+enum MetricNative
+ {
+  METRIC_NATIVE_NONE = 0,
+  METRIC_NATIVE_ALONE = 1,
+  METRIC_NATIVE_BOTH = 2,
+};
+typedef int32_t MetricNative;
+
 enum MetricsOthers
  {
   METRICS_OTHERS_NONE = 0,
@@ -109,6 +117,9 @@ typedef struct {
   int32_t names;
   const char *const *states;
   size_t state_count;
+  int32_t native;
+  int32_t native_resolution;
+  size_t native_size;
 } MetricFamilyOptions;
 
 typedef struct {

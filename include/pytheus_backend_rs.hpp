@@ -349,6 +349,14 @@ class Server {
   detail::Handle<::MetricsServer> handle_;
 };
 
+/** The native buckets of a histogram: see MetricFamilyOptions. */
+struct Native {
+  /** How many buckets there are from each power of two to the next: 1, 2, 4, … 256. 0: 8. */
+  std::int32_t resolution = 0;
+  /** How many buckets a series has room for, 16 to 4096. 0: 384. */
+  std::size_t size = 0;
+};
+
 /** An open store. */
 class Backend {
  public:
@@ -379,7 +387,14 @@ class Backend {
                               const std::vector<double> &buckets = {}) {
     return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets));
   }
-
+  /** Declares a family of histograms with native buckets. `buckets`: classic ones beside them. */
+  Family<Histogram> native_histogram(const std::string &name, const std::string &help,
+                                     std::initializer_list<std::string_view> label_names = {},
+                                     const Native &native = Native(),
+                                     const std::vector<double> &buckets = {}) {
+    return Family<Histogram>(
+        declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets, {}, &native));
+  }
   /** Declares a family of gauge histograms. No buckets: the default ones of MetricFamilyOptions. */
   Family<GaugeHistogram> gauge_histogram(const std::string &name, const std::string &help,
                                          std::initializer_list<std::string_view> label_names = {},
@@ -444,7 +459,8 @@ class Backend {
                                          const std::string &help,
                                          std::initializer_list<std::string_view> label_names,
                                          const std::vector<double> &buckets,
-                                         std::initializer_list<std::string_view> state_names = {}) {
+                                         std::initializer_list<std::string_view> state_names = {},
+                                         const Native *native = nullptr) {
     const detail::Texts names(label_names), states(state_names);
     MetricFamilyOptions options = {};
     options.size = sizeof options;
@@ -457,6 +473,11 @@ class Backend {
     options.bucket_count = buckets.size();
     options.states = states.data();
     options.state_count = states.size();
+    if (native != nullptr) {
+      options.native = buckets.empty() ? METRIC_NATIVE_ALONE : METRIC_NATIVE_BOTH;
+      options.native_resolution = native->resolution;
+      options.native_size = native->size;
+    }
     return detail::make<::MetricFamily>([&](auto **family, auto **error) {
       return metric_family_new(get_handle(), &options, family, error);
     });

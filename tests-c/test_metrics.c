@@ -297,6 +297,85 @@ static void a_state_set_has_its_declared_states(void) {
   backend_free(backend);
 }
 
+static void a_native_histogram_needs_no_bounds(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamilyOptions options = options_for(METRIC_TYPE_HISTOGRAM, "seconds");
+  options.native = METRIC_NATIVE_ALONE;
+  MetricFamily *family = declare(backend, &options);
+  Metric *metric = make_metric(family, NULL);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metric, 0.5));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(metric, 8));
+  double value = -1;
+  CHECK_OK(metric_get_count(metric, &value, &error));
+  CHECK_NUMBER(2, value);
+  CHECK_SCRAPE("# HELP seconds Help.\n"
+               "# TYPE seconds histogram\n"
+               "seconds_bucket{le=\"+Inf\"} 2\n"
+               "seconds_sum 8.5\n"
+               "seconds_count 2\n",
+               backend);
+  MetricsRenderOptions render = {.size = sizeof render};
+  render.accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                  "encoding=delimited";
+  render.formats = METRICS_FORMATS_ALL;
+  MetricsText *text = NULL;
+  CHECK_OK(metrics_render(backend, &render, &text, &error));
+  /* The schema, 3, and the zero threshold 2^-128, whose bytes are 0 0 0 0 0 0 f0 37. */
+  const char schema[] = "\x28\x06\x31\0\0\0\0\0\0\xf0\x37";
+  CHECK(memmem(metrics_text_data(text), metrics_text_length(text), schema, sizeof schema - 1) != NULL);
+  metrics_text_free(text);
+
+  const double bounds[] = {1};
+  options.name = "both_seconds";
+  options.native = METRIC_NATIVE_BOTH;
+  options.native_resolution = 256;
+  options.native_size = 4096;
+  options.buckets = bounds;
+  options.bucket_count = 1;
+  MetricFamily *both = declare(backend, &options);
+  Metric *in_both = make_metric(both, NULL);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_observe(in_both, 0.5));
+  CHECK_OK(metric_get_bucket(in_both, 1, &value, &error));
+  CHECK_NUMBER(1, value);
+  MetricFamily *none = NULL;
+  options.native_size = 100;
+  CHECK_ERROR(BACKEND_STATUS_CONFLICT, "both_seconds", metric_family_new(backend, &options, &none, &error));
+  metric_free(in_both);
+  metric_family_free(both);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void a_mistake_in_the_options_of_native_buckets_is_named(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *none = NULL;
+  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "c_total");
+  options.native = METRIC_NATIVE_ALONE;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "a counter cannot be a native histogram",
+              metric_family_new(backend, &options, &none, &error));
+  options = options_for(METRIC_TYPE_HISTOGRAM, "h");
+  options.native_size = 100;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "native_size is given, but options->native is METRIC_NATIVE_NONE",
+              metric_family_new(backend, &options, &none, &error));
+  options.native = METRIC_NATIVE_BOTH;
+  options.native_size = 15;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "\"h\": the size of a native histogram is 15: expected 16 to 4096",
+              metric_family_new(backend, &options, &none, &error));
+  options.native_size = 0;
+  options.native_resolution = 3;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "resolution of a native histogram is 3: expected 1, 2, 4",
+              metric_family_new(backend, &options, &none, &error));
+  const double bounds[] = {1};
+  options.native_resolution = 0;
+  options.native = METRIC_NATIVE_ALONE;
+  options.buckets = bounds;
+  options.bucket_count = 1;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "expected METRIC_NATIVE_BOTH",
+              metric_family_new(backend, &options, &none, &error));
+  backend_free(backend);
+}
+
 static void a_gauge_histogram_takes_observations_back(void) {
   Backend *backend = open_backend("memory:");
   const double bounds[] = {1};
@@ -381,6 +460,8 @@ int main(void) {
   CHECK_RUN(a_snapshot_walks_series_by_family_and_labels);
   CHECK_RUN(an_info_shows_the_labels_that_were_set_last);
   CHECK_RUN(a_state_set_has_its_declared_states);
+  CHECK_RUN(a_native_histogram_needs_no_bounds);
+  CHECK_RUN(a_mistake_in_the_options_of_native_buckets_is_named);
   CHECK_RUN(a_gauge_histogram_takes_observations_back);
   CHECK_RUN(a_snapshot_outlives_its_backend);
   CHECK_RUN(ten_thousand_backends_leave_no_memory_behind);

@@ -53,6 +53,22 @@ void every_type_counts() {
   check(backend.render("", "name[]=nothing").text.empty(), "a query selects families");
 }
 
+void native_histograms() {
+  pytheus::Backend backend("memory:");
+  pytheus::Histogram alone = backend.native_histogram("alone_seconds", "Time.").with();
+  alone.observe(3);
+  check(alone.count() == 1 && alone.bucket(INFINITY) == 1, "a native histogram counts");
+  pytheus::Native native;
+  native.resolution = 4;
+  native.size = 16;
+  pytheus::Histogram both = backend.native_histogram("both_seconds", "Time.", {}, native, {1}).with();
+  both.observe(0.5);
+  check(both.bucket(1) == 1, "a native histogram has classic buckets");
+  native.resolution = 5;
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "resolution",
+               [&] { backend.native_histogram("wrong", "", {}, native); });
+}
+
 void infos_state_sets_and_gauge_histograms() {
   pytheus::Backend backend("memory:");
   pytheus::Info build = backend.info("build", "Build.", {"part"});
@@ -132,6 +148,7 @@ void a_server_stops_with_its_object() {
 
 int main() {
   every_type_counts();
+  native_histograms();
   infos_state_sets_and_gauge_histograms();
   a_timer_observes_its_lifetime();
   failures_are_exceptions();

@@ -22,7 +22,19 @@ _MESSAGES = {
     "Quantile": ["1 quantile double", "2 value double"],
     "Summary": ["1 sample_count uint64", "2 sample_sum double", "3 quantile *Quantile"],
     "Bucket": ["1 cumulative_count uint64", "2 upper_bound double"],
-    "Histogram": ["1 sample_count uint64", "2 sample_sum double", "3 bucket *Bucket"],
+    "BucketSpan": ["1 offset sint32", "2 length uint32"],
+    "Histogram": [
+        "1 sample_count uint64",
+        "2 sample_sum double",
+        "3 bucket *Bucket",
+        "5 schema sint32",
+        "6 zero_threshold double",
+        "7 zero_count uint64",
+        "9 negative_span *BucketSpan",
+        "10 negative_delta *sint64",
+        "12 positive_span *BucketSpan",
+        "13 positive_delta *sint64",
+    ],
     "Metric": [
         "1 label *LabelPair",
         "2 gauge Gauge",
@@ -94,6 +106,27 @@ def samples(families: list[Any]) -> Samples:
                 key = sample_key(f"{family.name}_bucket", {**labels, "le": bucket.upper_bound})
                 found[key] = bucket.cumulative_count
     return found
+
+
+def native_buckets(histogram: Any) -> dict[tuple[int, int], int]:
+    """Returns the counts of the native buckets of a decoded histogram, by the sign of the observations and the index
+    of the bucket; those of zeros by (0, 0)."""
+    counts = {(0, 0): histogram.zero_count} if histogram.zero_count else {}
+    sides = (
+        (1, histogram.positive_span, histogram.positive_delta),
+        (-1, histogram.negative_span, histogram.negative_delta),
+    )
+    for sign, spans, deltas in sides:
+        index, count, left = 0, 0, iter(deltas)
+        for span in spans:
+            index += span.offset
+            for _ in range(span.length):
+                count += next(left)
+                if count:
+                    counts[sign, index] = count
+                index += 1
+        assert next(left, None) is None, "there are more counts than the spans have buckets"
+    return counts
 
 
 def parsed_samples(families: Any) -> Samples:

@@ -1,20 +1,22 @@
 """Turns a configuration dictionary into the engine's store URL.
 
-`OWN_OPTIONS` lists the options of this package: where the store is, and `native_methods`. Every other option
-goes into the URL's query as it is. The engine declares those, and refuses unknown ones by name.
+`OWN_OPTIONS` lists the options of this package: where the store is, `native_methods` and
+`native_histograms`. Every other option goes into the URL's query as it is. The engine declares those, and
+refuses unknown ones by name.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from pytheus_backend_rs._errors import ConfigurationError
 
 _NATIVE_METHODS = "native_methods"
+_NATIVE_HISTOGRAMS = "native_histograms"
 
 #: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
 #: against this.
@@ -30,9 +32,10 @@ OWN_OPTIONS = {
         "cluster",
         "startup_nodes",
         _NATIVE_METHODS,
+        _NATIVE_HISTOGRAMS,
     ),
-    "shm": ("path", "url", _NATIVE_METHODS),
-    "memory": (_NATIVE_METHODS,),
+    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS),
+    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS),
 }
 
 #: The options whose values no message shows.
@@ -68,10 +71,26 @@ def native_methods(config: Mapping[str, Any]) -> bool:
     return value is None or _boolean(_NATIVE_METHODS, value)
 
 
+def native_histograms(config: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Returns a test that tells by its name whether a histogram gets native buckets: the option
+    `native_histograms`, which is True, False (the default), or a list of names."""
+    value = config.get(_NATIVE_HISTOGRAMS)
+    if value is None or isinstance(value, bool):
+        return lambda _: bool(value)
+    if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value):
+        return frozenset(value).__contains__
+    raise ConfigurationError(
+        f"option {_NATIVE_HISTOGRAMS!r} is {value!r}: expected True, False or a list of names"
+    )
+
+
 def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options for the engine: all but `native_methods`, which is checked."""
+    """Returns the options for the engine: all but `native_methods` and `native_histograms`, which are
+    checked."""
     native_methods(config)
-    return {name: value for name, value in config.items() if name != _NATIVE_METHODS}
+    native_histograms(config)
+    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS)
+    return {name: value for name, value in config.items() if name not in own}
 
 
 def redis_url(config: Mapping[str, Any]) -> str:

@@ -86,6 +86,21 @@ def close() -> None:
     lib.released_backend_close_all()
 
 
+class Native(NamedTuple):
+    """The native buckets of a histogram: see `metrics.Histogram`."""
+
+    #: Whether the histogram has its classic buckets too.
+    has_bounds: bool
+    #: How many buckets there are from each power of two to the next.
+    resolution: int
+    #: How many buckets a series has room for.
+    size: int
+
+
+#: The native buckets of a histogram that says no more, beside its classic ones.
+NATIVE = Native(True, 8, 384)
+
+
 class Definition(NamedTuple):
     """What a client library declares about a metric family. `type_` is "counter", "gauge", …"""
 
@@ -101,6 +116,8 @@ class Definition(NamedTuple):
     states: tuple[str, ...] = ()
     #: Whether the names may be any text.
     utf8: bool = False
+    #: None: a histogram has classic buckets alone.
+    native: Native | None = None
 
 
 class Series(NamedTuple):
@@ -172,6 +189,8 @@ class Engine:
         #: The families that stay until the engine closes, by name.
         self._lasting: dict[str, LastingFamily] = {}
         self.is_shared = is_shared
+        #: Which histograms of the client library get native buckets: a test of the name.
+        self.is_native: Callable[[str], bool] = lambda _: False
         self.is_closed = False
         key = id(self)
         _engines[key] = weakref.ref(self, lambda _: _engines.pop(key, None))
@@ -406,6 +425,10 @@ class Family:
             bounds = ffi.new("double[]", definition.bounds)
             options.buckets = bounds
             options.bucket_count = len(bounds)
+        native = definition.native
+        if native is not None:
+            options.native = lib.METRIC_NATIVE_BOTH if native.has_bounds else lib.METRIC_NATIVE_ALONE
+            options.native_resolution, options.native_size = native.resolution, native.size
         handle = ffi.new("MetricFamily **")
         error = ErrorSlot()
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))

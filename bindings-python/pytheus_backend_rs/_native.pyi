@@ -42,6 +42,9 @@ class MetricFamilyOptions:
     names: int
     states: Pointer[Pointer[bytes]]
     state_count: int
+    native: int
+    native_resolution: int
+    native_size: int
 
 class MetricsRenderOptions:
     size: int
@@ -136,6 +139,9 @@ class Lib:
     METRIC_LIFETIME_HANDLE: int
     METRIC_NAMES_LEGACY: int
     METRIC_NAMES_UTF8: int
+    METRIC_NATIVE_NONE: int
+    METRIC_NATIVE_ALONE: int
+    METRIC_NATIVE_BOTH: int
     METRICS_OTHERS_NONE: int
     METRICS_OTHERS_APPEND: int
     METRICS_FORMATS_TEXT: int

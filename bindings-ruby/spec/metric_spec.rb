@@ -200,6 +200,28 @@ RSpec.describe "Metrics" do
         .to raise_error(PytheusBackend::InvalidArgumentError, "none_seconds needs at least one bucket bound")
     end
 
+    it "has native buckets, alone or beside classic ones" do
+      alone = backend.histogram("alone_seconds", "Alone.", native: true)
+      alone.observe(3)
+      expect(alone.buckets).to eq []
+      expect(alone.values).to eq({} => { buckets: { Float::INFINITY => 1.0 }, count: 1.0, sum: 3.0 })
+      accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+      # The schema, 3, and the zero threshold, 2^-128.
+      schema = "\x28\x06\x31\0\0\0\0\0\0\xf0\x37".b
+      expect(backend.render(accept: accept).text).to include schema
+      both = backend.histogram("both_seconds", native: true, buckets: [1], native_resolution: 4, native_size: 16)
+      both.observe(0.5)
+      expect(both.bucket(1)).to eq 1
+    end
+
+    it "raises for silly options of native buckets" do
+      { { native_resolution: 3 } => /resolution of a native histogram is 3: expected 1, 2/,
+        { native_resolution: 0 } => /native_resolution is 0/, { native_size: 15 } => /size of a native histogram is 15/,
+        { native_size: 2.5 } => /native_size is 2.5/ }.each do |options, reason|
+        expect { backend.histogram("wrong", native: true, **options) }.to raise_error(ArgumentError, reason)
+      end
+    end
+
     it "measures a block and returns its value, also of one that raises" do
       expect(seconds.time(labels: { name: "mail" }) { :sent }).to be :sent
       expect { seconds.time(labels: { name: "mail" }) { raise "lost" } }.to raise_error("lost")

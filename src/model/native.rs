@@ -65,6 +65,23 @@ impl Native {
         Ok(Self { schema: schema as u8, size: size as u16 })
     }
 
+    /// Makes the options of a native histogram as [`Native::new`] does, with a number of buckets from each power of two
+    /// to the next: 1, 2, 4, 8, 16, 32, 64, 128 or 256.
+    pub fn with_resolution(resolution: i64, size: i64) -> Result<Self> {
+        if resolution.count_ones() != 1 || !(1..=1 << FINEST_SCHEMA).contains(&resolution) {
+            let message = format!(
+                "the resolution of a native histogram is {resolution}: expected 1, 2, 4, 8, 16, 32, 64, 128 or 256"
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        Self::new(i64::from(resolution.trailing_zeros()), size)
+    }
+
+    /// Returns how many buckets there are from each power of two to the next when a series begins.
+    pub fn resolution(self) -> i64 {
+        1 << self.schema
+    }
+
     /// Returns the schema with which a series begins.
     pub fn schema(self) -> i32 {
         i32::from(self.schema)
@@ -376,6 +393,14 @@ mod tests {
         assert_eq!(message(9, 384), "the schema of a native histogram is 9: expected 0 to 8");
         assert_eq!(message(3, 15), "the size of a native histogram is 15: expected 16 to 4096");
         assert_eq!(Native::new(3, 384).unwrap(), Native::default());
+        assert_eq!(Native::with_resolution(256, 16).unwrap(), Native::new(8, 16).unwrap());
+        assert_eq!(Native::with_resolution(1, 4096).unwrap().resolution(), 1);
+        for resolution in [0, -8, 3, 512, i64::MIN] {
+            let message = Native::with_resolution(resolution, 384).unwrap_err().message().to_owned();
+            assert!(
+                message.contains(&format!("resolution of a native histogram is {resolution}: expected 1, 2"))
+            );
+        }
     }
 
     proptest! {

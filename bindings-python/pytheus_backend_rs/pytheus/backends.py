@@ -238,6 +238,7 @@ class Backend:
                 # The same store is not opened twice: metrics that exist would be cut off from one that is
                 # reset.
                 engine = (base._find(config) if cls._IS_SHARED else None) or cls._open(config)
+                engine.is_native = _config.native_histograms(config)
                 base._loaded = _Loaded(config, engine)
             # Metrics may have been made with another class since this engine was loaded before.
             for family in engine.families():
@@ -274,6 +275,7 @@ class Backend:
         _logging.start()
         _config.refuse_misspelled(config, cls._STORE)
         engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
+        engine.is_native = _config.native_histograms(config)
         cls._base()._opened[_fingerprint(config)] = engine
         return engine
 
@@ -462,6 +464,8 @@ class RedisBackend(_SharedBackend):
     - `socket_keepalive` (False): whether TCP keep-alive is on
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
     - `native_methods` (True): make `inc`, `dec`, `set`, `observe` and `labels` native on each metric
+    - `native_histograms` (False): whether histograms get native buckets beside those of pytheus; or a
+      list of their names
     """
 
     _STORE = "redis"
@@ -498,6 +502,7 @@ class SharedMemoryBackend(_SharedBackend):
       is opened (true), or an error of each scrape until the file is there (false)
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
     - `native_methods` (True): as for `RedisBackend`
+    - `native_histograms` (False): as for `RedisBackend`
     """
 
     _STORE = "shm"
@@ -517,7 +522,7 @@ def values_of_this_process() -> Engine:
 def family_in(engine: Engine, collector: _MetricCollector[Any]) -> Family:
     """Returns the family of a collector in an engine, or in this process if the name has another type
     there."""
-    definition = internals.definition_of(collector)
+    definition = internals.definition_of(collector, engine.is_native)
     is_known = engine.has_refused(collector)
     try:
         return engine.family(collector, definition)

@@ -54,8 +54,14 @@ module PytheusBackend
       Summary.new(Family.new(self, :summary, name, help: help, labels: labels, unit: unit))
     end
 
-    def histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS)
-      Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets))
+    # `native: true` makes a native histogram, with as many buckets from each power of two to the next as
+    # `native_resolution` says (1, 2, 4, … 256) and room for `native_size` (16 to 4096) in a series. It has classic
+    # buckets too if `buckets` are given.
+    def histogram(name, help = nil, labels: [], unit: nil, native: false, native_resolution: 8, native_size: 384,
+                  buckets: native ? nil : DEFAULT_BUCKETS)
+      native &&= { resolution: native_resolution, size: native_size }
+      Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets,
+                                                       native: native))
     end
 
     def gauge_histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS)

@@ -19,13 +19,15 @@ module PytheusBackend
 
     attr_reader :name, :label_names, :buckets, :states
 
-    def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, states: [],
-                   lifetime: :backend)
+    def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, native: nil,
+                   states: [], lifetime: :backend)
       @backend = backend # keeps the store open for as long as something counts in it
       @name = name.to_s
       @label_names = labels.map(&:to_sym).freeze
-      @buckets = buckets&.map { |bound| Float(bound) }&.freeze
+      # A native histogram may have no bounds.
+      @buckets = (native ? buckets.to_a : buckets)&.map { |bound| Float(bound) }&.freeze
       @type = type
+      @native = native
       @states = states.map(&:to_sym).freeze
       @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
       forget
@@ -93,7 +95,7 @@ module PytheusBackend
     def declare(type, help, unit, lifetime)
       raise InvalidArgumentError, "a metric name must not contain NUL: #{@name.inspect}" if @name.include?("\0")
       # To the engine, no bounds would mean its default ones.
-      raise InvalidArgumentError, "#{@name} needs at least one bucket bound" if @buckets && @buckets.empty?
+      raise InvalidArgumentError, "#{@name} needs at least one bucket bound" if @buckets&.empty? && !@native
 
       # The engine copies what the options point to; these variables keep it alive until then.
       texts = [@name, help, unit].map { |text| Library.string(text) }
@@ -107,11 +109,24 @@ module PytheusBackend
       options[:lifetime] = Library::METRIC_LIFETIMES.fetch(lifetime)
       options[:label_names] = names
       options[:label_count] = @label_names.size
-      options[:buckets] = bounds if @buckets
+      options[:buckets] = bounds if @buckets && !@buckets.empty?
       options[:bucket_count] = @buckets.to_a.size
       options[:states] = states
       options[:state_count] = @states.size
+      declare_native(options) if @native
       Library.create(:metric_family_new, @backend.handle, options)
+    end
+
+    def declare_native(options)
+      options[:native] = Library::METRIC_NATIVE.fetch(@buckets.empty? ? :alone : :both)
+      @native.each do |name, number|
+        # To the C interface, 0 means the default.
+        unless number.is_a?(Integer) && number.between?(1, 0x7fffffff)
+          raise InvalidArgumentError, "#{@name}: native_#{name} is #{number.inspect}: expected a number above 0"
+        end
+
+        options[:"native_#{name}"] = number
+      end
     end
 
     # Drops all handles: what the handle of a removed metric counts does not reach the store.

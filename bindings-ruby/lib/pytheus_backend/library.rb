@@ -42,7 +42,8 @@ module PytheusBackend
     class MetricFamilyOptions < FFI::Struct
       layout size: :size_t, name: :pointer, help: :pointer, metric_type: :int32, lifetime: :int32,
              label_names: :pointer, label_count: :size_t, buckets: :pointer, bucket_count: :size_t, unit: :pointer,
-             names: :int32, states: :pointer, state_count: :size_t
+             names: :int32, states: :pointer, state_count: :size_t, native: :int32, native_resolution: :int32,
+             native_size: :size_t
     end
 
     class MetricsRenderOptions < FFI::Struct
@@ -64,6 +65,7 @@ module PytheusBackend
     METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5, info: 6, state_set: 7,
                      gauge_histogram: 8 }.freeze
     METRIC_LIFETIMES = { backend: 0, handle: 1 }.freeze
+    METRIC_NATIVE = { none: 0, alone: 1, both: 2 }.freeze
     METRICS_FORMATS = { text: 0, all: 1 }.freeze
 
     # These calls may wait for a server, a file lock or a disk, so they release the interpreter lock.
