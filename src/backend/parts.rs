@@ -81,7 +81,7 @@ impl BackendParts {
 
     /// Creates a metric that counts in this process until the store accepts it.
     fn hold_back(&self, family: &Arc<Family>, key: &Arc<str>) -> Arc<Metric> {
-        let cells = Cells::Held(Box::new(HeldCells::new(&family.definition)));
+        let cells = Cells::Held(Box::new(family.held_cells()));
         let metric = Metric::new(Arc::clone(family), Arc::clone(key), cells).created_now();
         let metric = self.table.insert_metric(Arc::new(metric));
         self.held_back.holds();
@@ -104,8 +104,8 @@ impl BackendParts {
             }
             match self.store.cells_of(&metric) {
                 Ok(cells) => {
+                    moved += usize::from(!held.is_inherited());
                     held.store_in(cells);
-                    moved += 1;
                     // If the program has removed the metric in the meantime, its record must not stay. See
                     // `removed`.
                     if held.is_removed() {
@@ -169,6 +169,13 @@ impl ReadCells for BackendParts {
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>> {
         self.store.read(metric)
     }
+
+    fn offer(&self) {
+        if !self.held_back.has_just_refused() {
+            self.held_back.holds();
+            self.offer_held_back();
+        }
+    }
 }
 
 impl Participant for BackendParts {
@@ -191,6 +198,8 @@ impl ForkGuard for Locked<'_> {
     /// its first use.
     fn forked(&mut self) {
         self.records.discard_pending();
+        // The gauges of which every process has its own value have no cells of the child yet.
+        self.parts.held_back.holds();
         self.store.forked();
         self.parts.tally.forked();
         if let Some(metrics) = self.parts.self_metrics.get() {

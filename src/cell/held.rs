@@ -13,6 +13,13 @@
 //! change once.
 //!
 //! If one thread sets a gauge while another thread moves it, the mover may apply an earlier value last.
+//!
+//! # Gauges of which every process has its own value
+//!
+//! Their cells in the store belong to one process. A forked child inherits the handle, but must not change the
+//! parent's cells. So [`HeldCells::of_process`] notes the fork generation with the cells, and those of another
+//! generation are as good as none: the first change in the child gathers here, and then asks the front door to
+//! offer the metric to the store, which gives the child cells of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -20,18 +27,50 @@ use once_cell::race::OnceBox;
 
 use super::Cells;
 use super::gathered::{Change, Gathered};
-use crate::model::definition::Definition;
+use crate::model::definition::{Definition, VALUE_CELL};
+use crate::model::gauge_mode::GaugeMode;
+use crate::process::clock::micros_of_change;
+use crate::process::fork;
+
+/// Asks the front door to offer the metrics that wait to the store.
+pub(crate) type Offer = Box<dyn Fn() + Send + Sync>;
 
 /// The changes that wait in this process, and the metric's cells in the store once it has them.
 #[derive(Debug)]
 pub(crate) struct HeldCells {
     gathered: Gathered,
-    /// Not a `OnceLock`: a forked child must not wait for a thread of its parent.
-    stored: OnceBox<Cells>,
+    stored: Link,
     /// Whether the metric was removed. Its changes are then discarded.
     removed: AtomicBool,
     /// Whether the store can never take the metric.
     hopeless: AtomicBool,
+    process: Option<OfProcess>,
+}
+
+/// The cells in the store, if there are any. Not a `OnceLock`: a forked child must not wait for a thread of its
+/// parent.
+type Link = OnceBox<Stored>;
+
+#[derive(Debug)]
+struct Stored {
+    cells: Cells,
+    /// The fork generation of the process that made them.
+    generation: u64,
+    /// The cells of a descendant, if these belong to an ancestor.
+    next: Link,
+}
+
+/// What a gauge needs of which every process has its own value.
+struct OfProcess {
+    offer: Offer,
+    /// Whether the cell behind the value holds the time at which it was set.
+    has_time: bool,
+}
+
+impl std::fmt::Debug for OfProcess {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OfProcess")
+    }
 }
 
 impl HeldCells {
@@ -39,25 +78,46 @@ impl HeldCells {
     pub(crate) fn new(definition: &Definition) -> Self {
         Self {
             gathered: Cells::gathered(definition),
-            stored: OnceBox::new(),
+            stored: Link::new(),
             removed: AtomicBool::new(false),
             hopeless: AtomicBool::new(false),
+            process: None,
         }
+    }
+
+    /// Makes the cells of a gauge with this mode, of which every process has its own value.
+    pub(crate) fn of_process(definition: &Definition, mode: GaugeMode, offer: Offer) -> Self {
+        let process = Some(OfProcess { offer, has_time: mode.is_most_recent() });
+        Self { process, ..Self::new(definition) }
     }
 
     /// Returns the cells in the store, if it has taken the metric.
     pub(crate) fn stored(&self) -> Option<&Cells> {
-        self.stored.get()
+        let mut stored = self.stored.get()?;
+        if self.process.is_some() {
+            while stored.generation != fork::generation() {
+                stored = stored.next.get()?;
+            }
+        }
+        Some(&stored.cells)
+    }
+
+    /// Whether the store had the metric when this process was forked.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.stored.get().is_some_and(|stored| stored.generation != fork::generation())
     }
 
     /// Adds `amount` to the cell with this index.
     #[cold]
     pub(crate) fn add(&self, index: usize, amount: f64) {
         match self.stored() {
-            Some(cells) => cells.apply(index, Change::Add(amount)),
+            Some(cells) => {
+                cells.apply(index, Change::Add(amount));
+                self.changed(cells);
+            }
             None => {
                 self.gathered.add(index, amount);
-                self.move_gathered();
+                self.move_or_offer();
             }
         }
     }
@@ -78,10 +138,13 @@ impl HeldCells {
     #[cold]
     pub(crate) fn set(&self, value: f64) {
         match self.stored() {
-            Some(cells) => cells.set(value),
+            Some(cells) => {
+                cells.set(value);
+                self.changed(cells);
+            }
             None => {
                 self.gathered.set(value);
-                self.move_gathered();
+                self.move_or_offer();
             }
         }
     }
@@ -100,9 +163,41 @@ impl HeldCells {
 
     /// Gives the metric its cells in the store, and moves what it has counted there.
     pub(crate) fn store_in(&self, cells: Cells) {
-        // If another thread got here first, its cells stay: they are words of the same record.
-        self.stored.get_or_init(|| Box::new(cells));
+        let generation = fork::generation();
+        let mut cells = Some(cells);
+        let mut link = &self.stored;
+        loop {
+            // If another thread got here first, its cells stay: they are words of the same record.
+            if link.get().is_none()
+                && let Some(cells) = cells.take()
+            {
+                let _ = link.set(Box::new(Stored { cells, generation, next: Link::new() }));
+            }
+            match link.get() {
+                Some(stored) if self.process.is_some() && stored.generation != generation => {
+                    link = &stored.next;
+                }
+                _ => break,
+            }
+        }
         self.move_gathered();
+    }
+
+    /// Moves what was gathered to the store. If the store has no cells of this process yet, asks for them.
+    fn move_or_offer(&self) {
+        match &self.process {
+            Some(process) if self.may_be_stored() => (process.offer)(),
+            _ => {}
+        }
+        self.move_gathered();
+    }
+
+    /// Notes the time of a change, if the store keeps it.
+    fn changed(&self, cells: &Cells) {
+        if self.process.as_ref().is_some_and(|process| process.has_time) {
+            // After the value: a reader that sees the time sees the value or a later one.
+            cells.set_behind(VALUE_CELL + 1, micros_of_change());
+        }
     }
 
     fn move_gathered(&self) {
@@ -110,6 +205,7 @@ impl HeldCells {
         for (index, change) in self.gathered.take() {
             if change != Change::Add(0.0) {
                 cells.apply(index, change);
+                self.changed(cells);
             }
         }
     }

@@ -103,6 +103,13 @@ impl Cells {
         }
     }
 
+    /// Replaces the cell with this index, which a store keeps behind the value.
+    pub(crate) fn set_behind(&self, index: usize, value: f64) {
+        if let Self::Shared(cells) = self {
+            cells.set(index, value);
+        }
+    }
+
     /// Replaces the states of a state set by `next(states)`.
     pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
         match self {

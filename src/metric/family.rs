@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
 use super::Metric;
+use crate::cell::held::HeldCells;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 
@@ -27,6 +28,9 @@ pub(crate) trait ReadCells: Debug + Send + Sync {
     /// Returns the values of the cells of one metric, after the store has taken what this process has
     /// pending.
     fn read(&self, metric: &Arc<Metric>) -> Result<Vec<f64>>;
+
+    /// Offers the metrics that wait for the store to it.
+    fn offer(&self) {}
 }
 
 /// A declared family. Its handles and its metrics share it.
@@ -38,6 +42,20 @@ pub(crate) struct Family {
     pub(crate) definition: Definition,
     /// Weak: a metric must not keep a backend open that the program has freed.
     pub(crate) reader: Weak<dyn ReadCells>,
+}
+
+impl Family {
+    /// Makes cells of a metric that count in this process until its store has cells for it.
+    pub(crate) fn held_cells(&self) -> HeldCells {
+        let Some(mode) = self.definition.mode() else { return HeldCells::new(&self.definition) };
+        let reader = self.reader.clone();
+        let offer = move || {
+            if let Some(reader) = reader.upgrade() {
+                reader.offer();
+            }
+        };
+        HeldCells::of_process(&self.definition, mode, Box::new(offer))
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::gauge_mode::{GaugeMode, PROCESS_LABEL};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::name::{self, NameRule};
@@ -21,6 +22,9 @@ pub(crate) const FIRST_COUNT_CELL: usize = 1;
 /// The cells of a native histogram before the words of its buckets: the count of zeros, and how many words are used.
 pub(crate) const NATIVE_CELLS: usize = 2;
 
+/// The type of a gauge with a mode in the definitions of stores.
+const PROCESS_GAUGE: &str = "processgauge";
+
 /// The definition of a metric family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
@@ -31,6 +35,7 @@ pub struct Definition {
     buckets: Vec<f64>,
     states: Vec<String>,
     native: Option<Native>,
+    mode: Option<GaugeMode>,
     unit: Option<String>,
 }
 
@@ -126,6 +131,7 @@ impl Definition {
             buckets: check_buckets(name, metric_type, buckets)?,
             states: Vec::new(),
             native: None,
+            mode: None,
             unit: None,
         })
     }
@@ -145,6 +151,24 @@ impl Definition {
             self.buckets.clear();
         }
         self.native = Some(native);
+        Ok(self)
+    }
+
+    /// Gives every process its own value of a gauge. A scrape merges them as `mode` says.
+    ///
+    /// The modes that show processes add the label `pid`, so the family cannot declare a label of that name.
+    pub fn with_mode(mut self, mode: GaugeMode) -> Result<Self> {
+        let refuse = |reason: &str| {
+            let what = format!("{} {:?} with the mode {}", self.metric_type.name(), self.name, mode.name());
+            Err(Error::new(ErrorKind::InvalidArgument, format!("{what}: {reason}")))
+        };
+        if self.metric_type != MetricType::Gauge {
+            return refuse("only a gauge has a mode");
+        }
+        if mode.shows_processes() && self.label_names.iter().any(|name| name == PROCESS_LABEL) {
+            return refuse("the label \"pid\" shows the processes: no other label can have its name");
+        }
+        self.mode = Some(mode);
         Ok(self)
     }
 
@@ -212,6 +236,11 @@ impl Definition {
         self.native
     }
 
+    /// Returns how the values of processes are merged, if every process has its own.
+    pub fn mode(&self) -> Option<GaugeMode> {
+        self.mode
+    }
+
     /// Returns the unit, if the family has one.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_deref()
@@ -246,8 +275,8 @@ impl Definition {
         }
     }
 
-    /// Whether two declarations of the same name can share a store: type, buckets, states and the options of the
-    /// native histogram must be equal.
+    /// Whether two declarations of the same name can share a store: type, buckets, states, mode and the options of
+    /// the native histogram must be equal.
     ///
     /// Help text, unit and label names may differ, for example while a new version of a program replaces the
     /// old one. Each series keeps the labels of its own declaration.
@@ -256,6 +285,7 @@ impl Definition {
             && self.buckets == other.buckets
             && self.states == other.states
             && self.native == other.native
+            && self.mode == other.mode
     }
 
     /// Whether a series with the canonical labels `key` may be shown in this family. Its label names may differ
@@ -280,6 +310,9 @@ impl Definition {
     /// Describes the definition in one line, for error messages.
     pub fn describe(&self) -> String {
         let mut text = format!("{} {}", self.metric_type.name(), self.name);
+        if let Some(mode) = self.mode {
+            text += &format!(" with the mode {}", mode.name());
+        }
         if let Some(unit) = &self.unit {
             text += &format!(" in {unit}");
         }
@@ -315,6 +348,11 @@ impl Definition {
         if let Some(native) = self.native {
             object["native"] = json!({ "schema": native.schema(), "size": native.size() });
         }
+        if let Some(mode) = self.mode {
+            // Programs that do not know modes do not know this type, so they leave the family out.
+            object["type"] = json!(PROCESS_GAUGE);
+            object["mode"] = json!(mode.name());
+        }
         if let Some(unit) = &self.unit {
             object["unit"] = json!(unit);
         }
@@ -331,7 +369,12 @@ impl Definition {
             )
         };
         let object: Json = serde_json::from_str(text).map_err(|_| garbage("JSON"))?;
-        let metric_type = object["type"].as_str().and_then(MetricType::from_name);
+        let type_name = object["type"].as_str();
+        let has_mode = type_name == Some(PROCESS_GAUGE);
+        let metric_type = match has_mode {
+            true => Some(MetricType::Gauge),
+            false => type_name.and_then(MetricType::from_name),
+        };
         let metric_type = metric_type.ok_or_else(|| garbage("type"))?;
         let strings = |list: &'_ Json| -> Option<Vec<String>> {
             list.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
@@ -363,6 +406,10 @@ impl Definition {
         if let Some(native) = object.get("native") {
             let option = |name: &str| native[name].as_i64().ok_or_else(|| garbage("native"));
             definition = definition.with_native(Native::new(option("schema")?, option("size")?)?, true)?;
+        }
+        if has_mode {
+            let mode = object["mode"].as_str().and_then(GaugeMode::from_name);
+            definition = definition.with_mode(mode.ok_or_else(|| garbage("mode"))?)?;
         }
         // An invalid unit is dropped, so that the values remain visible.
         match object["unit"].as_str() {
@@ -451,6 +498,30 @@ mod tests {
     }
 
     #[test]
+    fn only_a_gauge_has_a_mode_and_a_scrape_may_need_the_label_pid() {
+        let with = |metric_type, label_names: &[&str], mode| {
+            Definition::new("x", "", metric_type, label_names, &[]).unwrap().with_mode(mode)
+        };
+        let definition = with(MetricType::Gauge, &["a"], GaugeMode::LiveMax).unwrap();
+        assert_eq!(Definition::from_json("x", &definition.to_json()).unwrap(), definition);
+        assert!(definition.to_json().contains(r#""type":"processgauge""#), "older programs leave it out");
+        assert!(!definition.is_compatible(&with(MetricType::Gauge, &["a"], GaugeMode::Max).unwrap()));
+        assert!(
+            !definition.is_compatible(&Definition::new("x", "", MetricType::Gauge, &["a"], &[]).unwrap())
+        );
+        assert!(with(MetricType::Gauge, &["pid"], GaugeMode::Sum).is_ok());
+        for (metric_type, label_names, mode, reason) in [
+            (MetricType::Counter, &["a"][..], GaugeMode::Sum, "only a gauge"),
+            (MetricType::Gauge, &["pid"], GaugeMode::All, "\"pid\""),
+            (MetricType::Gauge, &["pid"], GaugeMode::LiveAll, "\"pid\""),
+        ] {
+            let error = with(metric_type, label_names, mode).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.message().contains(reason), "{error}");
+        }
+    }
+
+    #[test]
     fn a_unit_is_the_end_of_the_name() {
         let unit = |name: &str, metric_type, unit: &str| {
             Definition::new(name, "", metric_type, &[], &[]).unwrap().with_unit(unit)
@@ -520,6 +591,7 @@ mod tests {
             "[]",
             r#"{"type":"counter"}"#,
             r#"{"type":"odd","labels":[]}"#,
+            r#"{"type":"processgauge","labels":[],"mode":"odd"}"#,
             r#"{"type":"histogram","labels":[],"native":{}}"#,
         ] {
             let error = Definition::from_json("h", garbage).unwrap_err();

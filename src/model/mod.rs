@@ -2,7 +2,9 @@
 
 pub(crate) mod definition;
 pub(crate) mod error;
+pub(crate) mod gauge_mode;
 pub(crate) mod labels;
+pub(crate) mod merge;
 pub(crate) mod metric_type;
 pub(crate) mod name;
 pub(crate) mod native;

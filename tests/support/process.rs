@@ -72,6 +72,10 @@ impl Process {
         );
     }
 
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+
     pub fn signal(&self, signal: i32) {
         // SAFETY: a plain system call; the process is our child and has not been waited for.
         assert_eq!(unsafe { libc::kill(self.0, signal) }, 0);

@@ -74,6 +74,11 @@ pub(crate) fn check(definition: &Definition, is_cluster: bool) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
+    if definition.mode().is_some() {
+        let message =
+            format!("gauge {name:?}: the Redis store has no gauges with a mode; declare it without one");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let size = name.len() + definition.to_json().len();
     if size > MAX_TEXT {
         let shown: String = name.chars().take(80).collect();

@@ -9,7 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -104,22 +104,33 @@ impl FileDescriptor {
         if Identity::of(number) != Some(self.identity) {
             return;
         }
-        // The name may lead to another file by now, or nowhere. /proc always leads to the open file.
-        let by_number = format!("/proc/self/fd/{number}");
-        let fresh = open(Path::new(&by_number), self.access, OFlags::empty())
-            .or_else(|_| open(path, self.access, OFlags::NOFOLLOW))
-            .ok()
-            .filter(|file| Identity::of(file.as_raw_fd()) == Some(self.identity))
-            .and_then(|file| above_standard(file.into()).ok());
-        match fresh {
-            Some(fresh) => {
+        match self.fresh(number, path) {
+            Ok(fresh) => {
                 self.number.store(fresh.into_raw_fd(), Ordering::Relaxed);
                 // SAFETY: the number refers to the metrics file (checked above), and the child has only this
                 // thread.
                 drop(unsafe { OwnedFd::from_raw_fd(number) });
             }
-            None => self.is_shared.store(true, Ordering::Relaxed),
+            Err(_) => self.is_shared.store(true, Ordering::Relaxed),
         }
+    }
+
+    /// Opens the file once more. No map refers to the new open file description, so its locks end with its descriptor.
+    pub(super) fn open_again(&self, path: &Path) -> io::Result<Self> {
+        let number = AtomicI32::new(self.fresh(self.get(path)?.as_raw_fd(), path)?.into_raw_fd());
+        Ok(Self { number, access: self.access, identity: self.identity, is_shared: AtomicBool::new(false) })
+    }
+
+    /// Opens the file to which the descriptor `number` refers.
+    fn fresh(&self, number: RawFd, path: &Path) -> io::Result<OwnedFd> {
+        // The name may lead to another file by now, or nowhere. /proc always leads to the open file.
+        let by_number = format!("/proc/self/fd/{number}");
+        let file = open(Path::new(&by_number), self.access, OFlags::empty())
+            .or_else(|_| open(path, self.access, OFlags::NOFOLLOW))?;
+        if Identity::of(file.as_raw_fd()) != Some(self.identity) {
+            return Err(io::Error::other("its name leads to another file"));
+        }
+        above_standard(file.into())
     }
 }
 

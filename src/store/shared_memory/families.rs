@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
-use super::record::{Record, cells, live_records};
+use super::places::{self, Living};
+use super::record::{Record, cells, definition_of, live_records};
 use crate::exposition::Selection;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
+use crate::model::gauge_mode::GaugeMode;
 use crate::model::labels;
+use crate::model::merge::{ProcessValue, merge};
 use crate::model::sample::FamilySamples;
 
 /// Returns the selected families of the file with their series, in the order of declaration.
@@ -43,6 +46,8 @@ pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<
         .iter()
         .map(|family| family.definition.label_names().iter().map(|name| labels::raw(name)).collect())
         .collect();
+    let mut of_processes: Vec<Vec<ProcessValue>> = families.iter().map(|_| Vec::new()).collect();
+    let mut living = None;
     let mut series: Vec<(usize, Cow<'_, str>, &Record)> = Vec::with_capacity(records.len());
     for record in records.iter().filter(|record| record.kind == KIND_METRIC) {
         let Some(&index) = indexes.get(&record.family) else { continue };
@@ -50,6 +55,11 @@ pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<
         // name twice, and a new version of a program may declare more labels than the old one. Comparing the
         // names first is cheap, and nearly always enough.
         let definition = &families[index].definition;
+        if definition.mode().is_some() {
+            let living = living.get_or_insert_with(|| Living::new(file));
+            of_processes[index].extend(process_value(file, definition, living, record)?);
+            continue;
+        }
         let fits = |key: &str| {
             let names = labels::raw_pairs(key).map(|(name, _)| name);
             record.cell_count as usize == definition.cell_count()
@@ -79,7 +89,40 @@ pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<
             family.pop();
         }
     }
+    for (family, values) in families.iter_mut().zip(of_processes) {
+        if let Some(mode) = family.definition.mode() {
+            *family = merge(family.definition.clone(), mode, values);
+        }
+    }
     Ok(families)
+}
+
+/// Returns what a record of a family with a mode shows, or `None` if it shows nothing.
+fn process_value(
+    file: &SharedFile,
+    definition: &Definition,
+    living: &mut Living<'_>,
+    record: &Record,
+) -> Result<Option<ProcessValue>> {
+    let Some((mode, place, key)) = series_of_process(definition, record) else { return Ok(None) };
+    let cells = cells(file.segment(record.offset)?, file, record)?;
+    let mut values = vec![0.0; record.cell_count as usize];
+    cells.read(&mut values);
+    let shown = living.value(mode, (place, &key), &values)?;
+    // If the record was given away meanwhile, the values may belong to another metric.
+    Ok(shown.filter(|_| cells.is_live()))
+}
+
+/// Returns the mode of a family, and the place and the labels of its record. Returns `None` if the family has no mode,
+/// or if the record is not one of its series.
+pub(super) fn series_of_process<'record>(
+    definition: &Definition,
+    record: &'record Record,
+) -> Option<(GaugeMode, u64, Cow<'record, str>)> {
+    let mode = definition.mode()?;
+    let (place, labels) = places::parse(&record.text)?;
+    let key = labels::canonical(labels).filter(|key| definition.allows_labels(key))?;
+    (record.cell_count as usize == places::cell_count(mode)).then_some((mode, place, key))
 }
 
 /// Returns the `wanted` families as this process has declared them: their help text may differ from the
@@ -99,10 +142,4 @@ pub(super) fn pick(found: Vec<FamilySamples>, wanted: &[Arc<Family>]) -> Vec<Fam
         });
     }
     picked
-}
-
-/// Returns the definition that a family's record holds.
-pub(super) fn definition_of(record: &Record) -> Result<Definition> {
-    let (name, json) = record.text.split_once('\n').unwrap_or((&record.text, ""));
-    Definition::from_json(name, json)
 }

@@ -162,6 +162,12 @@ impl SharedFile {
         self.has_outsider.store(is_there, Ordering::Relaxed);
     }
 
+    /// Opens the file once more, with an open file description of its own.
+    pub(super) fn open_again(&self) -> Result<FileDescriptor> {
+        let again = self.descriptor.open_again(&self.path);
+        again.map_err(|error| failed(&self.path, "cannot be opened again", error))
+    }
+
     /// Prepares the file for a forked child.
     pub(super) fn forked(&self) {
         self.namespace.store(pid_namespace(), Ordering::Relaxed);

@@ -18,6 +18,8 @@ mod index;
 pub(crate) mod layout;
 mod lock;
 mod options;
+mod place_locks;
+mod places;
 mod record;
 mod records;
 mod service_file;

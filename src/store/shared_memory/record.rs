@@ -150,6 +150,12 @@ fn record_checksum(kind_and_size: u64, family: u64, lengths: u64, text: &[u8]) -
     checksum(&[&kind_and_size.to_le_bytes(), &family.to_le_bytes(), &lengths.to_le_bytes(), text])
 }
 
+/// Returns the definition that a family's record holds.
+pub(super) fn definition_of(record: &Record) -> Result<Definition> {
+    let (name, json) = record.text.split_once('\n').unwrap_or((&record.text, ""));
+    Definition::from_json(name, json)
+}
+
 /// Returns the cells of a metric's record, as those of its family.
 pub(super) fn cells_of(
     definition: &Definition,

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::appending::{FIRST_GENERATION, write_behind};
+use super::descriptor::FileDescriptor;
 use super::entry::Entry;
+use super::errors::{failed, unusable};
 use super::file::SharedFile;
 use super::index::{Attempt, Index, Trouble};
 use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC};
 use super::lock::FileLock;
+use super::place_locks::{self, PLACES};
+use super::places::{self, Inheritance};
 use super::record::{Contents, Record, committed, live_records, put, word};
 use crate::cell::segment::load;
 use crate::model::error::Result;
@@ -25,11 +29,13 @@ pub(super) struct Records {
     /// Where the families are that this process has used, by their hash. Each new series needs its family,
     /// and families are never removed.
     families: HashMap<u64, u64>,
+    /// The place of this process, with the descriptor that locks it: see [`places`].
+    place: Option<(u64, FileDescriptor)>,
 }
 
 impl Records {
     pub(super) fn new(file: Arc<SharedFile>) -> Self {
-        Self { file, families: HashMap::new() }
+        Self { file, families: HashMap::new(), place: None }
     }
 
     /// Returns the record with these contents. Appends it if there is none.
@@ -115,12 +121,73 @@ impl Records {
         Ok(is_removed)
     }
 
-    /// Removes all metric records of the family whose record is at `family`.
-    pub(super) fn remove_all(&mut self, family: u64) -> Result<()> {
+    /// Removes the metric records of the family whose record is at `family` that `is_removed` says. Returns whether
+    /// there were any.
+    pub(super) fn remove_all(&mut self, family: u64, is_removed: impl Fn(&Record) -> bool) -> Result<bool> {
+        let mut has_removed = false;
         self.with_lock(|index| {
             for record in live_records(&self.file)? {
-                if record.kind == KIND_METRIC && record.family == family {
+                if record.kind == KIND_METRIC && record.family == family && is_removed(&record) {
+                    has_removed = true;
                     free(&self.file, index, &record)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(has_removed)
+    }
+
+    /// Returns the place of this process: see [`places`]. Takes one if it has none.
+    pub(super) fn place(&mut self) -> Result<u64> {
+        self.keep_place();
+        if let Some((place, _)) = self.place {
+            return Ok(place);
+        }
+        let file = &*self.file;
+        // Not the file's own descriptor: a forked child inherits the maps, and they would keep its lock.
+        let descriptor = file.open_again()?;
+        for place in 0..PLACES {
+            if lock(file, &descriptor, place)? {
+                self.take_over(place)?;
+                self.place = Some((place, descriptor));
+                return Ok(place);
+            }
+        }
+        Err(unusable(file.path(), format!("{PLACES} processes have gauges of their own in it")))
+    }
+
+    /// Locks the place of this process again, because the program may have closed the descriptor. If another process
+    /// has taken the place meanwhile, this process has none.
+    pub(super) fn keep_place(&mut self) {
+        let is_lost = |(place, descriptor): &(u64, FileDescriptor)| {
+            matches!(lock(&self.file, descriptor, *place), Ok(false))
+        };
+        if self.place.as_ref().is_some_and(is_lost) {
+            self.place = None;
+        }
+    }
+
+    /// Takes over the records of a place, whose process is dead.
+    fn take_over(&self, place: u64) -> Result<()> {
+        let file = &*self.file;
+        // No other process makes such records while this one has the lock of the place. Others may remove them.
+        let found = places::records_of(file, place)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.with_lock(|index| {
+            for (record, inheritance) in &found {
+                let generation =
+                    word(file, file.writable_segment(record.offset)?, record.offset, GENERATION_AT)?;
+                match inheritance {
+                    _ if load(generation) != record.generation => {}
+                    Inheritance::Remove => free(file, index, record)?,
+                    Inheritance::Keep(mode) => {
+                        places::fold(file, record, *mode)?;
+                        // Handles of the record do nothing from now on. Its process may live, and have lost its
+                        // place.
+                        put(generation, record.generation.wrapping_add(2));
+                    }
                 }
             }
             Ok(())
@@ -150,9 +217,17 @@ impl Records {
     }
 
     /// Prepares the records for a forked child.
-    pub(super) fn forked(&self) {
+    pub(super) fn forked(&mut self) {
         self.file.forked();
+        // Dropping it closes the descriptor that the child has inherited. The parent keeps the place.
+        self.place = None;
     }
+}
+
+/// Locks a place. Returns `false` if another process has it.
+fn lock(file: &SharedFile, descriptor: &FileDescriptor, place: u64) -> Result<bool> {
+    let locked = descriptor.get(file.path()).and_then(|descriptor| place_locks::lock(descriptor, place));
+    locked.map_err(|error| failed(file.path(), "cannot be locked", error))
 }
 
 /// Frees a live record.

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::families::{definition_of, pick, read_families};
+use super::families::{pick, read_families};
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::options::{SharedMemoryOptions, Start};
-use super::record::{Contents, Record, cells_of, committed};
+use super::places;
+use super::record::{Contents, Record, cells_of, committed, definition_of};
 use super::records::Records;
 use super::service_file::ServiceFile;
 use super::survey;
@@ -19,6 +20,7 @@ use crate::metric::family::Family;
 use crate::metric::{Metric, now};
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::gauge_mode::GaugeMode;
 use crate::model::report::Report;
 use crate::model::sample::{Milliseconds, Snapshot};
 use crate::process::fork::ForkGuard;
@@ -68,6 +70,14 @@ impl SharedMemoryStore {
         }
     }
 
+    fn prepare_to_read(&self) {
+        self.check_name();
+        // A thread that has the records may wait for the lock of the file, and has kept the place.
+        if let Ok(mut records) = self.records.try_lock() {
+            records.keep_place();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Records> {
         // A panic may leave the index incomplete. It is checked against the file whenever it is used.
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,11 +100,49 @@ impl SharedMemoryStore {
     fn cells(&self, definition: &Definition, key: &str, created: Option<Milliseconds>) -> Result<Cells> {
         let mut records = self.lock();
         let family_record = self.family_record(&mut records, definition)?;
+        if let Some(mode) = definition.mode() {
+            return self.cells_of_process(&mut records, &family_record, definition, mode, key);
+        }
         let contents = metric_record(&family_record, definition, key);
         let wanted = Contents { created: created.or_else(now), ..contents };
         let record = records.find_or_append(&wanted, |_| Ok(None))?;
         let segment = self.file.writable_segment(record.offset)?;
         cells_of(definition, segment, &self.file, &record)
+    }
+}
+
+impl SharedMemoryStore {
+    /// Returns the cells that this process has in the series with the labels `key`.
+    fn cells_of_process(
+        &self,
+        records: &mut Records,
+        family: &Record,
+        definition: &Definition,
+        mode: GaugeMode,
+        key: &str,
+    ) -> Result<Cells> {
+        let text = places::text(records.place()?, key);
+        let cell_count = places::cell_count(mode);
+        let wanted =
+            Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, text: &text };
+        let record = records.find_or_append(&wanted, |_| Ok(None))?;
+        let segment = self.file.writable_segment(record.offset)?;
+        let cells = cells_of(definition, segment, &self.file, &record)?;
+        places::begin(mode, &cells);
+        Ok(cells)
+    }
+
+    /// Removes the series with the labels `key`. Returns whether the file had it.
+    fn remove(&self, definition: &Definition, key: &str) -> Result<bool> {
+        let mut records = self.lock();
+        let family = self.family_record(&mut records, definition)?;
+        match definition.mode() {
+            // Every process may have a record.
+            Some(_) => records.remove_all(family.offset, |record| {
+                places::parse(&record.text).is_some_and(|(_, labels)| labels == key)
+            }),
+            None => records.remove(&metric_record(&family, definition, key)),
+        }
     }
 }
 
@@ -114,7 +162,12 @@ impl Store for SharedMemoryStore {
     }
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
-        let cells = self.cells(&family.definition, key, None)?;
+        let mut cells = self.cells(&family.definition, key, None)?;
+        if family.definition.mode().is_some() {
+            let held = family.held_cells();
+            held.store_in(cells);
+            cells = Cells::Held(Box::new(held));
+        }
         Ok(Arc::new(Metric::new(Arc::clone(family), Arc::clone(key), cells)))
     }
 
@@ -123,25 +176,21 @@ impl Store for SharedMemoryStore {
     }
 
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
-        let mut records = self.lock();
-        let family = self.family_record(&mut records, &metric.family.definition)?;
-        records.remove(&metric_record(&family, &metric.family.definition, &metric.key)).map(drop)
+        self.remove(&metric.family.definition, &metric.key).map(drop)
     }
 
     fn remove_unknown(&self, family: &Arc<Family>, key: &str) -> Result<bool> {
-        let mut records = self.lock();
-        let record = self.family_record(&mut records, &family.definition)?;
-        records.remove(&metric_record(&record, &family.definition, key))
+        self.remove(&family.definition, key)
     }
 
     fn cleared(&self, family: &Arc<Family>, _: Vec<Arc<Metric>>) -> Result<()> {
         let mut records = self.lock();
         let family = self.family_record(&mut records, &family.definition)?;
-        records.remove_all(family.offset)
+        records.remove_all(family.offset, |_| true).map(drop)
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
-        self.check_name();
+        self.prepare_to_read();
         let found = read_families(&self.file, selection)?;
         let Some(families) = families else { return Ok(Snapshot { families: found }) };
         Ok(Snapshot { families: pick(found, &families) })
@@ -153,7 +202,7 @@ impl Store for SharedMemoryStore {
         declared: &HashSet<&str>,
         selection: &Selection,
     ) -> Result<Snapshot> {
-        self.check_name();
+        self.prepare_to_read();
         let found = read_families(&self.file, selection)?.into_iter();
         let (own, others): (Vec<_>, Vec<_>) =
             found.partition(|family| declared.contains(family.definition.name()));

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::families::definition_of;
+use super::families::series_of_process;
 use super::file::SharedFile;
 use super::index::{Index, Trouble};
 use super::layout::{
     GENERATION_AT, HEADER_SIZE, KIND_DIRECTORY, KIND_FAMILY, KIND_METRIC, KIND_PADDING, KIND_TABLE,
     RECORD_ALIGNMENT, SEGMENT_SIZE, TABLE_CELLS, record_size,
 };
-use super::record::{Record, committed, is_whole_table, place_at, read, word};
+use super::record::{Record, committed, definition_of, is_whole_table, place_at, read, word};
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
@@ -239,6 +239,13 @@ impl Families {
             return Ok(false);
         };
         let name = definition.name();
+        if definition.mode().is_some() {
+            let is_good = series_of_process(definition, &record).is_some();
+            if !is_good {
+                report.fault(format!("the series of {name:?} at byte {at} is of no process, or damaged"));
+            }
+            return Ok(is_good);
+        }
         let Some(labels) = labels::decode(&record.text) else {
             report.fault(format!("the labels of the metric of {name:?} at byte {at} cannot be read"));
             return Ok(false);

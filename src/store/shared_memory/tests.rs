@@ -11,11 +11,15 @@ use super::file::SharedFile;
 use super::index::Index;
 use super::layout::{FAMILY_AT, FREE_LISTS, FREE_LISTS_AT, INDEX_STATE_AT, KIND_FAMILY, KIND_METRIC};
 use super::options::SharedMemoryOptions;
+use super::places;
 use super::record::{Contents, READS, Record, STORES_LEFT, committed, live_records, word};
 use super::records::Records;
 use super::survey::survey;
 use crate::cell::segment::load;
+use crate::exposition::Selection;
 use crate::model::error::Result;
+use crate::model::gauge_mode::GaugeMode;
+use crate::model::sample::FamilySamples;
 
 /// A path in memory that is removed when this is dropped.
 struct Folder(PathBuf);
@@ -294,4 +298,65 @@ fn a_free_record_is_found_among_many_sizes() {
     }
     assert_eq!(committed(&file).unwrap(), end, "each new series took a free record");
     assert_sound(&file);
+}
+
+/// Declares a gauge with a mode, and gives it the value of the process with a place of its own.
+fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Result<()> {
+    let text =
+        format!("{mode}\n{{\"type\":\"processgauge\",\"mode\":\"{mode}\",\"help\":\"\",\"labels\":[]}}");
+    let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, text: &text };
+    let family = records.find_or_append(&wanted, |_| Ok(None))?;
+    let mode = GaugeMode::from_name(mode).unwrap();
+    let text = places::text(records.place()?, "{}");
+    let cell_count = places::cell_count(mode);
+    let wanted =
+        Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, text: &text };
+    let record = records.find_or_append(&wanted, |_| Ok(None))?;
+    let cells = super::record::cells(file.writable_segment(record.offset)?, file, &record)?;
+    cells.set(0, value);
+    if mode.shows_processes() {
+        cells.set(1, 7.0);
+    }
+    Ok(())
+}
+
+/// Returns what a scrape shows of the gauges with a mode.
+fn shown(file: &SharedFile) -> Vec<(String, Vec<f64>)> {
+    let families = super::families::read_families(file, &Selection::default()).unwrap();
+    let values = |family: &FamilySamples| family.series().map(|series| series.value()).collect();
+    families.iter().map(|family| (family.definition.name().to_owned(), values(family))).collect()
+}
+
+#[test]
+fn a_process_killed_while_it_takes_the_place_of_a_dead_one_loses_nothing_and_counts_nothing_twice() {
+    let modes = ["sum", "max", "all", "livemin"];
+    let kept = |sum: f64, max: f64| {
+        let values = [vec![sum], vec![max], vec![], vec![]];
+        modes.iter().map(|mode| (*mode).to_owned()).zip(values).collect::<Vec<_>>()
+    };
+    let folder = Folder::new();
+    let mut stores = 0;
+    loop {
+        let path = folder.path(&format!("metrics-{stores}"));
+        for value in [2.0, 5.0] {
+            let (file, mut records) = open(&path);
+            modes.iter().for_each(|mode| gauge(&mut records, &file, mode, value).unwrap());
+        }
+        let (file, mut records) = open(&path);
+        assert_eq!(shown(&file)[..2], kept(7.0, 5.0)[..2]);
+        STORES_LEFT.set(stores);
+        let outcome = catch_unwind(AssertUnwindSafe(|| records.place()));
+        STORES_LEFT.set(u64::MAX);
+        drop(records);
+        assert_eq!(shown(&file)[..2], kept(7.0, 5.0)[..2], "killed before store {stores}");
+        let (_, mut records) = open(&path);
+        assert_eq!(records.place().unwrap(), 0);
+        assert_eq!(shown(&file), kept(7.0, 5.0), "killed before store {stores}");
+        assert_sound(&file);
+        if outcome.is_ok() {
+            break;
+        }
+        stores += 1;
+    }
+    assert!(stores > 15, "{stores} stores");
 }
