@@ -28,6 +28,8 @@ INC, OBSERVE = "inc", "observe"
 OURS_C, OURS_SHARED_LIBRARY = "ours, memory (C, static)", "ours, memory (C, shared library)"
 OURS_RUST = "ours, memory (Rust)"
 BARE_ADD_C, BARE_CAS_C = "bare fetch_add on u64 (C)", "bare CAS loop on double (C)"
+#: The least that a C function does which makes the same checks.
+CHECKED_C = "floor: a C call that checks, then adds (C)"
 FLOAT_COUNTERS = (
     "crate prometheus, Counter",
     "crate prometheus-client, Counter<f64>",
@@ -106,7 +108,17 @@ def _build(rounds, calls: int, folder: str) -> list:
     build(
         "bare loops in C",
         [BUILD / "c/bare", calls],
-        [["cc", *compiler, SOURCES / "c/bare.c", "-o", BUILD / "c/bare", "-lpthread"]],
+        [
+            [
+                "cc",
+                *compiler,
+                SOURCES / "c/bare.c",
+                SOURCES / "c/checked_add.c",
+                "-o",
+                BUILD / "c/bare",
+                "-lpthread",
+            ]
+        ],
     )
     build(
         "prometheus-cpp",

@@ -89,6 +89,8 @@ def _beside_busy(figures):
 
 
 def _from_c(figures):
+    ratio = figures.ratio(_engine(engine_calls.OURS_C), _engine(engine_calls.CHECKED_C))
+    yield _at_most(f"metric_inc: {engine_calls.OURS_C} / {engine_calls.CHECKED_C}", ratio, 1.1)
     for ours in (engine_calls.OURS_C, engine_calls.OURS_SHARED_LIBRARY):
         ratio = figures.ratio(_engine(ours), _engine(engine_calls.BARE_CAS_C))
         yield _at_most(f"metric_inc: {ours} / {engine_calls.BARE_CAS_C}", ratio, 1.5)

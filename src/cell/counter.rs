@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::value::ValueCell;
 
+/// From here on, neighbouring numbers differ by 1.
+const TWO_TO_52: f64 = (1_u64 << 52) as f64;
+
 /// The sum of the small whole amounts, and the sum of all others.
 ///
 /// Both only grow, and a reader adds them up. So the value that a thread reads never goes down, and includes
@@ -20,18 +23,38 @@ pub(crate) struct CounterCell {
 impl CounterCell {
     /// Whole amounts below this go into the integer. It would overflow after 2^56 such additions, which take
     /// eleven years at 5 ns each.
-    const SMALL: f64 = 256.0;
+    const SMALL: u64 = 256;
 
     /// Adds `amount`, which must be at least 0.
     #[inline]
     pub(crate) fn add(&self, amount: f64) {
-        // The conversion saturates, so an amount that is too large or not a number does not compare equal.
-        let whole = amount as u32;
-        if f64::from(whole) == amount && amount < Self::SMALL {
-            self.whole.fetch_add(u64::from(whole), Ordering::Relaxed);
-        } else {
+        if !self.add_small(amount) {
+            self.add_other(amount);
+        }
+    }
+
+    /// Adds an amount that is not a small whole number, if it is one that may be added. Returns whether it is.
+    #[inline]
+    pub(crate) fn add_other(&self, amount: f64) -> bool {
+        let is_increase = amount >= 0.0;
+        if is_increase {
             self.rest.add(amount);
         }
+        is_increase
+    }
+
+    /// Adds `amount` if it is a small whole number, as it nearly always is. Returns whether it is. It is apart from
+    /// `add`, so that the compiler can do without registers that must be saved.
+    #[inline]
+    pub(crate) fn add_small(&self, amount: f64) -> bool {
+        // The sum has no fraction, so its bits are those of 2^52 plus the amount, rounded. NaN is too large.
+        let sum = amount + TWO_TO_52;
+        let whole = sum.to_bits().wrapping_sub(TWO_TO_52.to_bits());
+        let is_small = whole < Self::SMALL && (sum - TWO_TO_52).to_bits() == amount.to_bits();
+        if is_small {
+            self.whole.fetch_add(whole, Ordering::Relaxed);
+        }
+        is_small
     }
 
     /// Returns the value.

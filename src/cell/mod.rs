@@ -32,6 +32,17 @@ use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::metric_type::MetricType;
 use crate::model::native::{BucketWord, Native};
 
+/// How far a change came that was made at once: without a call that might panic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtOnce {
+    /// The change is made.
+    Done,
+    /// The change is made, but [`Cells::changed`] must still be called.
+    NotQueued,
+    /// Nothing has changed: the change must be made in the other way.
+    NotDone,
+}
+
 /// The cells of a metric, in the form that its store needs.
 ///
 /// `Metric` checks the type before it calls an operation, so an operation does nothing for variants of other
@@ -78,8 +89,61 @@ impl Cells {
         }
     }
 
-    /// Adds to the value of a counter, gauge or untyped metric.
+    /// Adds to the value of a counter, gauge or untyped metric, if that can be done at once.
+    ///
+    /// This function and its like never panic, so the C boundary needs no guard around them, and no registers that
+    /// a guard would save and restore: a third of the instructions of a call.
     #[inline]
+    pub(crate) fn add_at_once(&self, amount: f64) -> AtOnce {
+        match self {
+            Self::Counter(cell) => cell.add(amount),
+            Self::Value(cell) => cell.add(amount),
+            Self::Shared(cells) => cells.add(VALUE_CELL, amount),
+            Self::Pending(cells) if cells.add_at_once(VALUE_CELL, amount) => return Self::queued(cells),
+            _ => return AtOnce::NotDone,
+        }
+        AtOnce::Done
+    }
+
+    /// Sets a gauge or untyped metric, if that can be done at once.
+    #[inline]
+    pub(crate) fn set_at_once(&self, value: f64) -> AtOnce {
+        match self {
+            Self::Value(cell) => cell.set(value),
+            Self::Shared(cells) => cells.set(VALUE_CELL, value),
+            Self::Pending(cells) => {
+                cells.set(value);
+                return Self::queued(cells);
+            }
+            _ => return AtOnce::NotDone,
+        }
+        AtOnce::Done
+    }
+
+    /// Counts `value` as [`observe`](Self::observe) does, if that can be done at once.
+    #[inline]
+    pub(crate) fn observe_at_once(&self, count_cell: usize, value: f64) -> AtOnce {
+        match self {
+            Self::Observed(cells) => cells.observe(count_cell - FIRST_COUNT_CELL, value),
+            Self::Shared(cells) => {
+                cells.add(count_cell, 1.0);
+                cells.add(VALUE_CELL, value);
+            }
+            Self::Pending(cells) if cells.add_at_once(count_cell, 1.0) => {
+                cells.add_at_once(VALUE_CELL, value);
+                return Self::queued(cells);
+            }
+            _ => return AtOnce::NotDone,
+        }
+        AtOnce::Done
+    }
+
+    #[inline]
+    fn queued(cells: &PendingCells) -> AtOnce {
+        if cells.is_queued() { AtOnce::Done } else { AtOnce::NotQueued }
+    }
+
+    /// Adds to the value of a counter, gauge or untyped metric.
     pub(crate) fn add(&self, amount: f64) {
         match self {
             Self::Counter(cell) => cell.add(amount),

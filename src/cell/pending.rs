@@ -59,6 +59,12 @@ impl PendingCells {
         self.gathered.add(index, amount);
     }
 
+    /// Adds `amount` to the cell with this index as [`Gathered::add_at_once`] does.
+    #[inline]
+    pub(crate) fn add_at_once(&self, index: usize, amount: f64) -> bool {
+        self.gathered.add_at_once(index, amount)
+    }
+
     /// Counts `value` in a summary or histogram, with its count cell.
     #[inline]
     pub(crate) fn observe(&self, count_cell: usize, value: f64) {
@@ -79,10 +85,16 @@ impl PendingCells {
     /// Queues the metric, unless it is queued. Call it after the change.
     #[inline]
     pub(crate) fn mark_dirty(&self) {
-        // Relaxed: see the top of this file.
-        if self.state.load(Ordering::Relaxed) != QUEUED {
+        if !self.is_queued() {
             self.push();
         }
+    }
+
+    /// Returns whether the metric is queued, so that a change before this call needs no [`mark_dirty`](Self::mark_dirty).
+    #[inline]
+    pub(crate) fn is_queued(&self) -> bool {
+        // Relaxed: see the top of this file.
+        self.state.load(Ordering::Relaxed) == QUEUED
     }
 
     #[cold]

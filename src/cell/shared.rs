@@ -120,7 +120,9 @@ impl SharedCells {
     /// the bit-identical value again. `docs/shared-memory-layout.md` lists it under "What is not promised".
     #[inline]
     fn change(&self, index: usize, next: impl Fn(f64) -> f64) {
-        let cell = self.cell(index);
+        debug_assert!(index < self.count, "cell {index} of {}", self.count);
+        // A hot call: a way that might panic would need a guard at the C boundary, and registers for it.
+        let Some(cell) = self.known_cell(index) else { return };
         let mut current = cell.load(Ordering::Acquire);
         loop {
             if !self.is_live() {
@@ -141,6 +143,11 @@ impl SharedCells {
         assert!(index < self.count, "cell {index} of {}", self.count);
         // SAFETY: see `new`; the index is checked.
         unsafe { &*self.cells.add(index) }
+    }
+
+    #[inline]
+    fn known_cell(&self, index: usize) -> Option<&AtomicU64> {
+        (index < self.count).then(|| self.cell(index))
     }
 
     /// Copies the cells to `values`. The values are this metric's if it is live afterwards.

@@ -11,6 +11,7 @@ use super::pointer::borrow;
 use super::status::BackendStatus;
 use super::string::{string, strings};
 use crate::backend::MetricFamily;
+use crate::cell::AtOnce;
 use crate::metric::{Metric, Refusal};
 use crate::model::error::Error;
 
@@ -61,7 +62,7 @@ pub unsafe extern "C" fn metric_free(metric: *mut Metric) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change(metric, |metric| metric.inc(amount)) }
+    unsafe { change_at_once(metric, |metric| metric.inc_at_once(amount), || inc_otherwise(metric, amount)) }
 }
 
 /// Adds `amount` to a counter, gauge or untyped metric like `metric_inc`, and writes the new value
@@ -90,7 +91,7 @@ pub unsafe extern "C" fn metric_inc_and_get(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_dec(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change(metric, |metric| metric.dec(amount)) }
+    unsafe { change_at_once(metric, |metric| metric.dec_at_once(amount), || dec_otherwise(metric, amount)) }
 }
 
 /// Sets a gauge or untyped metric to `value`. It never waits for a store.
@@ -99,7 +100,7 @@ pub unsafe extern "C" fn metric_dec(metric: *const Metric, amount: f64) -> Backe
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change(metric, |metric| metric.set(value)) }
+    unsafe { change_at_once(metric, |metric| metric.set_at_once(value), || set_otherwise(metric, value)) }
 }
 
 /// Counts `value` in a histogram, summary or gauge histogram; NaN counts in the bucket `+Inf`. It
@@ -109,7 +110,9 @@ pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> Backen
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_observe(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change(metric, |metric| metric.observe(value)) }
+    unsafe {
+        change_at_once(metric, |metric| metric.observe_at_once(value), || observe_otherwise(metric, value))
+    }
 }
 
 /// Takes an observation of `value` out of a gauge histogram again: what it describes has ended. It
@@ -261,7 +264,61 @@ pub unsafe extern "C" fn metric_remove(
     unsafe { guard(error, remove) }
 }
 
-/// The body of the hot functions.
+/// The body of the hot functions: makes the change at once, or calls `otherwise`. What never panics needs no guard.
+///
+/// The other calls are the last thing that the function does and have its C signature, so they are jumps. So the
+/// function itself saves no registers.
+#[inline(always)]
+unsafe fn change_at_once(
+    metric: *const Metric,
+    operation: impl FnOnce(&Metric) -> AtOnce,
+    otherwise: impl FnOnce() -> BackendStatus,
+) -> BackendStatus {
+    // SAFETY: NULL, or the pointer of an `Arc` that the program holds.
+    let Some(known) = (unsafe { metric.as_ref() }) else { return BackendStatus::NullPointer };
+    match operation(known) {
+        AtOnce::Done => BackendStatus::Ok,
+        // SAFETY: the program's promises.
+        AtOnce::NotQueued => unsafe { queue(metric) },
+        AtOnce::NotDone => otherwise(),
+    }
+}
+
+#[inline(never)]
+unsafe extern "C" fn queue(metric: *const Metric) -> BackendStatus {
+    let queue_it = |metric: &Metric| {
+        metric.changed();
+        Ok(())
+    };
+    // SAFETY: the program's promises.
+    unsafe { change(metric, queue_it) }
+}
+
+#[inline(never)]
+unsafe extern "C" fn inc_otherwise(metric: *const Metric, amount: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.inc_otherwise(amount)) }
+}
+
+#[inline(never)]
+unsafe extern "C" fn dec_otherwise(metric: *const Metric, amount: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.dec_otherwise(amount)) }
+}
+
+#[inline(never)]
+unsafe extern "C" fn set_otherwise(metric: *const Metric, value: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.set_otherwise(value)) }
+}
+
+#[inline(never)]
+unsafe extern "C" fn observe_otherwise(metric: *const Metric, value: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.observe_otherwise(value)) }
+}
+
+/// The body of the functions that change a metric in a way that may panic.
 #[inline]
 unsafe fn change(
     metric: *const Metric,

@@ -2,7 +2,8 @@
 //!
 //! Each file holds one C type and the functions on it. An exported function checks its arguments, calls the
 //! engine and converts the result; `guard`, `pointer`, `string` and `options` help with that. No logic
-//! lives here, and a panic never crosses into the program: `guard` turns it into `BACKEND_STATUS_PANIC`.
+//! lives here, and a panic never crosses into the program: `guard` turns it into `BACKEND_STATUS_PANIC`. The hot
+//! functions of `metric` do without it what never panics.
 //!
 //! The functions appear in the header in the order of the modules below.
 //!

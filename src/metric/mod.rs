@@ -12,7 +12,7 @@ use std::sync::Arc;
 use once_cell::race::OnceBox;
 
 use self::family::Family;
-use crate::cell::Cells;
+use crate::cell::{AtOnce, Cells};
 use crate::model::definition::FIRST_COUNT_CELL;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
@@ -88,19 +88,28 @@ impl Metric {
     /// Adds `amount` to a counter, gauge or untyped metric.
     #[inline]
     pub fn inc(&self, amount: f64) -> std::result::Result<(), Refusal> {
-        // By far the most frequent case: a counter in memory needs no other check.
-        if let Cells::Counter(cell) = &self.cells {
-            if amount >= 0.0 {
-                cell.add(amount);
-                return Ok(());
-            }
-            return Err(Refusal::NotAnIncrease);
-        }
-        self.inc_any(amount)
+        self.finish(self.inc_at_once(amount), || self.inc_otherwise(amount))
     }
 
-    #[inline(never)]
-    fn inc_any(&self, amount: f64) -> std::result::Result<(), Refusal> {
+    /// Adds `amount` as [`inc`](Self::inc) does, if that can be done at once. Always inlined, as its like: a call
+    /// would make the C function save registers.
+    #[inline(always)]
+    pub(crate) fn inc_at_once(&self, amount: f64) -> AtOnce {
+        // By far the most frequent case: a counter in memory needs no other check.
+        if let Cells::Counter(cell) = &self.cells
+            && (cell.add_small(amount) || cell.add_other(amount))
+        {
+            return AtOnce::Done;
+        }
+        match self.metric_type() {
+            MetricType::Counter if amount >= 0.0 => self.cells.add_at_once(amount),
+            MetricType::Gauge | MetricType::Untyped => self.cells.add_at_once(amount),
+            _ => AtOnce::NotDone,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn inc_otherwise(&self, amount: f64) -> std::result::Result<(), Refusal> {
         match self.metric_type() {
             MetricType::Counter if amount < 0.0 || amount.is_nan() => return Err(Refusal::NotAnIncrease),
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => {}
@@ -108,6 +117,21 @@ impl Metric {
         }
         self.cells.add(amount);
         self.cells.changed();
+        Ok(())
+    }
+
+    /// Does what is left of a change.
+    #[inline]
+    fn finish(
+        &self,
+        at_once: AtOnce,
+        otherwise: impl FnOnce() -> std::result::Result<(), Refusal>,
+    ) -> std::result::Result<(), Refusal> {
+        match at_once {
+            AtOnce::Done => {}
+            AtOnce::NotQueued => self.cells.changed(),
+            AtOnce::NotDone => return otherwise(),
+        }
         Ok(())
     }
 
@@ -131,7 +155,18 @@ impl Metric {
     /// Subtracts `amount` from a gauge or untyped metric.
     #[inline]
     pub fn dec(&self, amount: f64) -> std::result::Result<(), Refusal> {
-        if !matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped) {
+        self.finish(self.dec_at_once(amount), || self.dec_otherwise(amount))
+    }
+
+    /// Subtracts `amount` as [`dec`](Self::dec) does, if that can be done at once.
+    #[inline(always)]
+    pub(crate) fn dec_at_once(&self, amount: f64) -> AtOnce {
+        if self.is_set() { self.cells.add_at_once(-amount) } else { AtOnce::NotDone }
+    }
+
+    #[inline]
+    pub(crate) fn dec_otherwise(&self, amount: f64) -> std::result::Result<(), Refusal> {
+        if !self.is_set() {
             return Err(Refusal::WrongType);
         }
         self.cells.add(-amount);
@@ -142,7 +177,18 @@ impl Metric {
     /// Sets a gauge or untyped metric to `value`.
     #[inline]
     pub fn set(&self, value: f64) -> std::result::Result<(), Refusal> {
-        if !matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped) {
+        self.finish(self.set_at_once(value), || self.set_otherwise(value))
+    }
+
+    /// Sets the metric as [`set`](Self::set) does, if that can be done at once.
+    #[inline(always)]
+    pub(crate) fn set_at_once(&self, value: f64) -> AtOnce {
+        if self.is_set() { self.cells.set_at_once(value) } else { AtOnce::NotDone }
+    }
+
+    #[inline]
+    pub(crate) fn set_otherwise(&self, value: f64) -> std::result::Result<(), Refusal> {
+        if !self.is_set() {
             return Err(Refusal::WrongType);
         }
         self.cells.set(value);
@@ -150,17 +196,45 @@ impl Metric {
         Ok(())
     }
 
+    /// Whether programs set the value and subtract from it.
+    #[inline]
+    fn is_set(&self) -> bool {
+        matches!(self.metric_type(), MetricType::Gauge | MetricType::Untyped)
+    }
+
     /// Counts `value` in a histogram, summary or gauge histogram. NaN counts in the `+Inf` bucket.
     #[inline]
     pub fn observe(&self, value: f64) -> std::result::Result<(), Refusal> {
-        let count_cell = match self.metric_type() {
-            MetricType::Histogram | MetricType::GaugeHistogram => FIRST_COUNT_CELL + self.bucket_of(value),
-            MetricType::Summary => FIRST_COUNT_CELL,
-            _ => return Err(Refusal::WrongType),
-        };
+        self.finish(self.observe_at_once(value), || self.observe_otherwise(value))
+    }
+
+    /// Counts `value` as [`observe`](Self::observe) does, if that can be done at once.
+    #[inline(always)]
+    pub(crate) fn observe_at_once(&self, value: f64) -> AtOnce {
+        match self.count_cell(value) {
+            Some(count_cell) => self.cells.observe_at_once(count_cell, value),
+            None => AtOnce::NotDone,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn observe_otherwise(&self, value: f64) -> std::result::Result<(), Refusal> {
+        let Some(count_cell) = self.count_cell(value) else { return Err(Refusal::WrongType) };
         self.cells.observe(count_cell, value);
         self.cells.changed();
         Ok(())
+    }
+
+    /// Returns the cell that counts observations of `value`.
+    #[inline]
+    fn count_cell(&self, value: f64) -> Option<usize> {
+        match self.metric_type() {
+            MetricType::Histogram | MetricType::GaugeHistogram => {
+                Some(FIRST_COUNT_CELL + self.bucket_of(value))
+            }
+            MetricType::Summary => Some(FIRST_COUNT_CELL),
+            _ => None,
+        }
     }
 
     /// Removes an observation of `value` from a gauge histogram: what it describes does not exist any more.
@@ -277,6 +351,11 @@ impl Metric {
         let bounds = self.family.definition.buckets();
         // NaN is below no bound, so it counts in the +Inf bucket, which follows the last bound.
         bounds.iter().position(|&bound| value <= bound).unwrap_or(bounds.len())
+    }
+
+    /// Queues the metric after a change that was made at once.
+    pub(crate) fn changed(&self) {
+        self.cells.changed();
     }
 
     /// Returns the values of the cells, in their order: see [`Cells::read`].

@@ -1,10 +1,12 @@
-/* The floor, from C: an atomic addition, and the compare-and-swap loop that adding to a double takes.
+/* The floor, from C: an atomic addition, the compare-and-swap loop that adding to a double takes, and a call of a
+ * function that makes the checks of metric_inc before it adds.
  * Argument: calls per round.
  */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "checked_add.h"
 #include "round.h"
 
 /* Each on a cache line of its own. */
@@ -31,12 +33,19 @@ static void add_double(void *target, long calls) {
   }
 }
 
+static void add_checked(void *target, long calls) {
+  CheckedCell *cell = target;
+  for (long i = 0; i < calls; i++) checked_add(cell, 1);
+}
+
 int main(int count, char **arguments) {
   static Cell one, other;
+  static CheckedCell checked = {COUNTER, 0}, other_checked = {COUNTER, 0};
   long calls = count > 1 ? atol(arguments[1]) : 1000000;
   while (next_round()) {
     print_increments("bare fetch_add on u64 (C)", add_integer, &one, &other, calls);
     print_increments("bare CAS loop on double (C)", add_double, &one, &other, calls);
+    print_increments("floor: a C call that checks, then adds (C)", add_checked, &checked, &other_checked, calls);
     end_round();
   }
   return 0;
