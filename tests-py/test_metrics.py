@@ -212,7 +212,11 @@ def test_one_definition_is_one_family_and_another_a_conflict(loaded: str) -> Non
         (lambda: metrics.Gauge("a", "", ["b"]).get(), "labels()"),
         (lambda: metrics.Gauge("a", "", ["b"]).labels(), "labels"),
         (lambda: metrics.Gauge("a", "", ["b"]).labels(c=1), "labels"),
+        (lambda: metrics.Gauge("a\udcff", utf8=True), "surrogate"),
+        (lambda: metrics.StateSet("a", states=["\udcff"]), "surrogate"),
         (lambda: metrics.Counter("a").inc(-1), "inc(-1)"),
+        (lambda: metrics.Counter("a").inc(-1), "only goes up"),
+        (lambda: metrics.Counter("a").inc(math.nan), "only goes up"),
         (lambda: metrics.StateSet("a", states=["x"]).set("y"), "'x'"),
         (lambda: metrics.StateSet("a", states=["x"]).state("y"), "'x'"),
         (lambda: metrics.StateSet("a", states=["x"]).is_on("y"), "'x'"),
@@ -247,12 +251,30 @@ def test_a_scrape_of_the_registry_shows_them_and_one_of_another_registry_does_no
 def test_reset_gives_them_new_values(loaded: str) -> None:
     gauge, labelled = metrics.Gauge("a"), metrics.Gauge("b", "", ["c"])
     gauge.set(5)
-    labelled.labels("x").set(5)
+    kept = labelled.labels("x")
+    kept.set(5)
     reset()
     assert gauge.get() == 0
     gauge.inc()
     labelled.labels("x").inc()
-    assert (gauge.get(), labelled.labels("x").get()) == (1, 1)
+    kept.inc()
+    assert (gauge.get(), labelled.labels("x").get()) == (1, 2)
+
+
+def test_clear_renews_each_metric_of_the_family(loaded: str) -> None:
+    one, two = metrics.Gauge("a"), metrics.Gauge("a")
+    one.set(5)
+    two.clear()
+    one.inc()
+    two.inc()
+    assert one.get() == two.get() == 2
+    one, two = metrics.Gauge("b", "", ["c"]), metrics.Gauge("b", "", ["c"])
+    one.labels("x").set(5)
+    two.labels("y").clear()
+    assert "b{" not in generate_metrics()
+    one.labels("x").inc()
+    two.labels("x").inc()
+    assert one.labels("x").get() == 2
 
 
 def _switch(path: str, state: str) -> None:

@@ -12,6 +12,11 @@ def c_text(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")
 
 
+def is_plain(text: str) -> bool:
+    """Returns whether the engine has a text as Python has it."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def plain_text(value: object) -> str:
     """Returns the text of a label value as the engine has it."""
     return c_text(str(value)).decode()

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pytheus_backend_rs import _engine, _logging
@@ -35,7 +35,7 @@ from pytheus_backend_rs._errors import (
     exception_class,
 )
 from pytheus_backend_rs._native import ffi, lib
-from pytheus_backend_rs._text import plain_text
+from pytheus_backend_rs._text import is_plain, plain_text
 
 __all__ = ["Counter", "Gauge", "GaugeHistogram", "Histogram", "Info", "StateSet", "Summary"]
 
@@ -48,10 +48,18 @@ _declared: dict[int, weakref.ref[_Metric]] = {}
 
 def renew(engine: Engine) -> None:
     """Gives the metrics of an engine new values, after the engine was cleared."""
+    for metric in _all_declared():
+        if metric._family.engine is engine:
+            metric._bind()
+            for child in list(metric._children.values()):
+                child._bind()
+
+
+def _all_declared() -> Iterator[_Metric]:
     for reference in list(_declared.values()):
         metric = reference()
-        if metric is not None and metric._family.engine is engine:
-            metric._renew()
+        if metric is not None:
+            yield metric
 
 
 class _Metric:
@@ -99,8 +107,10 @@ class _Metric:
             raise TypeError(f"metric {name!r}: expected a list of names, not a text")
         self._label_names, states = tuple(labels), tuple(states)
         for text in (name, *self._label_names, *states, unit or ""):
-            if "\0" in text:
-                raise InvalidArgumentError(f"metric {name!r}: {text!r} contains a NUL character")
+            if not is_plain(text):
+                raise InvalidArgumentError(
+                    f"metric {name!r}: {text!r} contains a NUL character or half of a surrogate pair"
+                )
         definition = Definition(
             name,
             help_text,
@@ -156,17 +166,20 @@ class _Metric:
     def clear(self) -> None:
         """Removes all series from the store, those of other processes too. A metric without labels begins at
         0 again."""
-        self._family.clear()
-        self._renew()
-        _logging.deliver()
+        try:
+            self._family.clear()
+            engine, name = self._family.engine, self._family.definition.name
+            for metric in _all_declared():
+                family = metric._family
+                if family.engine is engine and family.definition.name == name:
+                    metric._children = {}
+                    metric._bind()
+        finally:
+            _logging.deliver()
 
     def __repr__(self) -> str:
         labels = f" {self._given}" if self._given else ""
         return f"<{type(self).__name__} {self._family.definition.name}{labels}>"
-
-    def _renew(self) -> None:
-        self._children = {}
-        self._bind()
 
     def _bind(self) -> None:
         """Gets the native metric, if all labels are known."""
@@ -183,16 +196,16 @@ class _Metric:
         given = list(values) or list(named)
         raise InvalidArgumentError(f"{self!r} takes values for the labels {list(names)}, not {given}")
 
-    def _check(self, status: int, operation: str, value: object) -> None:
+    def _check(self, status: int, operation: str, value: object, reason: str = "") -> None:
         """Ends a hot call: raises its error, and delivers log records."""
         if status:
-            self._refuse(status, f"{operation}({value!r})")
+            self._refuse(status, f"{operation}({value!r})", reason)
         _logging.deliver()
 
-    def _refuse(self, status: int, call: str) -> None:
+    def _refuse(self, status: int, call: str, reason: str) -> None:
         if self._given is None:
             raise InvalidArgumentError(f"{self!r}: call labels() before {call}")
-        raise exception_class(status)(f"{self!r}: {call} is not possible")
+        raise exception_class(status)(f"{self!r}: {call} is not possible{reason}")
 
     def _number(self, function: Any, *arguments: Any) -> float:
         return float(self._read(ffi.new("double *"), function, *arguments))
@@ -215,7 +228,8 @@ class Counter(_Metric):
 
     def inc(self, amount: float = 1.0) -> None:
         """Adds `amount`, which must not be negative."""
-        self._check(lib.metric_inc(self._handle, amount), "inc", amount)
+        reason = ": a counter only goes up, so the amount is 0 or more"
+        self._check(lib.metric_inc(self._handle, amount), "inc", amount, reason)
 
     def get(self) -> float:
         """Reads the value from the store, which may have to wait for a server."""
