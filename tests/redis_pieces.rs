@@ -22,6 +22,8 @@ const HISTOGRAMS: usize = 800;
 /// How often each series of the histogram is observed while it is read.
 const ROUNDS: usize = 60;
 
+/// A large family takes its time on a busy machine.
+const PATIENT: &str = "socket_timeout=60";
 const BOUNDS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
 
 /// Counts every series of a large family up to its number.
@@ -48,7 +50,7 @@ fn expected() -> BTreeMap<usize, f64> {
 #[test]
 fn the_server_is_never_asked_for_a_large_hash_as_a_whole() {
     let server = Server::start();
-    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    let (writer, reader) = (open(&server, PATIENT), open(&server, PATIENT));
     fill_counters(&writer, "requests_total");
     reader.collect_text().unwrap();
     let mut expected = expected();
@@ -79,7 +81,7 @@ fn the_server_is_never_asked_for_a_large_hash_as_a_whole() {
 #[test]
 fn a_large_hash_is_read_in_pieces_by_a_process_that_declares_the_family_without_labels() {
     let server = Server::start();
-    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    let (writer, reader) = (open(&server, PATIENT), open(&server, PATIENT));
     fill_counters(&writer, "requests_total");
     counter(&reader, "requests_total");
     let family = declare(&writer, "requests_total", MetricType::Counter, &["n"]);
@@ -96,7 +98,7 @@ fn a_large_hash_is_read_in_pieces_by_a_process_that_declares_the_family_without_
 #[test]
 fn families_of_all_sizes_are_read_together() {
     let server = Server::start();
-    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    let (writer, reader) = (open(&server, PATIENT), open(&server, PATIENT));
     let sizes = [1, 3, 499, 500, 501, 1_999, 2_000, 2_500, 4_999, 5_000, 5_001, 7_777, 4_000, 8_000, 1, 2];
     for (index, size) in sizes.into_iter().enumerate() {
         let family = declare(&writer, &format!("family_{index}_total"), MetricType::Counter, &["n"]);
@@ -125,7 +127,7 @@ fn families_of_all_sizes_are_read_together() {
 #[test]
 fn every_spelling_counts_and_what_is_no_series_is_left_out() {
     let server = Server::start();
-    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    let (writer, reader) = (open(&server, PATIENT), open(&server, PATIENT));
     fill_counters(&writer, "requests_total");
     let mut expected = expected();
     let set = |field: &str, value: &str| {
@@ -153,7 +155,7 @@ fn every_spelling_counts_and_what_is_no_series_is_left_out() {
 #[test]
 fn the_parts_of_a_histogram_belong_together_while_it_is_observed() {
     let server = Server::start();
-    let (writer, reader) = (open(&server, ""), open(&server, ""));
+    let (writer, reader) = (open(&server, PATIENT), open(&server, PATIENT));
     let of = |backend| declare_with_buckets(backend, "size", MetricType::Histogram, &["n"], &BOUNDS);
     let family = of(&writer);
     let metrics: Vec<_> =
@@ -213,7 +215,7 @@ fn check_sums(backend: &Backend) -> usize {
 #[test]
 fn a_scrape_that_goes_on_at_another_server_misses_nothing() {
     let (master, copy) = (Server::start(), Server::start());
-    fill_counters(&open(&master, ""), "requests_total");
+    fill_counters(&open(&master, PATIENT), "requests_total");
     copy.run_words::<()>(&format!("REPLICAOF 127.0.0.1 {}", master.port()));
     // While the copy loads its data, it answers with an error.
     let length = || redis::cmd("HLEN").arg("requests_total").query::<usize>(&mut copy.connection());
@@ -221,7 +223,7 @@ fn a_scrape_that_goes_on_at_another_server_misses_nothing() {
     copy.run_words::<()>("REPLICAOF NO ONE");
     let proxy = Proxy::start(master.port());
     let expected = expected();
-    let reader = Backend::open(&proxy.url("")).unwrap();
+    let reader = Backend::open(&proxy.url(PATIENT)).unwrap();
     // How much a scrape takes that lists the fields, and reads them.
     let before = proxy.passed(Direction::Reply);
     assert_eq!(counters(&reader, "requests_total"), expected);
@@ -230,7 +232,7 @@ fn a_scrape_that_goes_on_at_another_server_misses_nothing() {
     const PARTS: usize = 8;
     for part in 1..PARTS {
         proxy.redirect(master.port());
-        let reader = Backend::open(&proxy.url("")).unwrap();
+        let reader = Backend::open(&proxy.url(PATIENT)).unwrap();
         let own = declare(&reader, "own_total", MetricType::Counter, &[]);
         // This connects to the master. The next connections go to the copy.
         reader.collect(Some(&[own])).unwrap();
@@ -254,7 +256,7 @@ fn a_scrape_that_goes_on_at_another_server_misses_nothing() {
 #[test]
 fn a_family_that_moves_to_another_node_is_shown_completely() {
     let cluster = Cluster::start();
-    fill_counters(&Backend::open(&cluster.url("")).unwrap(), "requests_total");
+    fill_counters(&Backend::open(&cluster.url(PATIENT)).unwrap(), "requests_total");
     let slot = cluster.slot("requests_total");
     let expected = expected();
     let is_done = AtomicBool::new(false);
@@ -268,7 +270,7 @@ fn a_family_that_moves_to_another_node_is_shown_completely() {
         let mut scrapes = 0;
         while !is_done.load(Ordering::Relaxed) || scrapes == 0 {
             // Each new process lists the fields.
-            let reader = Backend::open(&cluster.url("")).unwrap();
+            let reader = Backend::open(&cluster.url(PATIENT)).unwrap();
             assert_eq!(counters(&reader, "requests_total"), expected);
             reader.close().unwrap();
             scrapes += 1;

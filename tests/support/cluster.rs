@@ -162,7 +162,12 @@ impl Cluster {
                 continue;
             }
             let set = |connection: &mut redis::Connection, what: &[&str]| {
-                redis::cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(what).query::<()>(connection).unwrap();
+                let command = redis::cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(what).clone();
+                // Valkey 8 asks its replicas first, which may be late.
+                wait_until("the node takes the slot", || match command.query::<()>(connection) {
+                    Err(error) if error.code() == Some("NOREPLICAS") => false,
+                    reply => reply.map(|()| true).unwrap(),
+                });
             };
             set(&mut connections[to], &["IMPORTING", &ids[from]]);
             set(&mut connections[from], &["MIGRATING", &ids[to]]);
