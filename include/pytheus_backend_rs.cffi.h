@@ -66,6 +66,22 @@ enum MetricNative
 };
 typedef int32_t MetricNative;
 
+enum MetricGaugeMode
+ {
+  METRIC_GAUGE_MODE_SHARED = 0,
+  METRIC_GAUGE_MODE_ALL = 1,
+  METRIC_GAUGE_MODE_LIVE_ALL = 2,
+  METRIC_GAUGE_MODE_MIN = 3,
+  METRIC_GAUGE_MODE_LIVE_MIN = 4,
+  METRIC_GAUGE_MODE_MAX = 5,
+  METRIC_GAUGE_MODE_LIVE_MAX = 6,
+  METRIC_GAUGE_MODE_SUM = 7,
+  METRIC_GAUGE_MODE_LIVE_SUM = 8,
+  METRIC_GAUGE_MODE_MOST_RECENT = 9,
+  METRIC_GAUGE_MODE_LIVE_MOST_RECENT = 10,
+};
+typedef int32_t MetricGaugeMode;
+
 enum MetricsOthers
  {
   METRICS_OTHERS_NONE = 0,
@@ -120,6 +136,7 @@ typedef struct {
   int32_t native;
   int32_t native_resolution;
   size_t native_size;
+  int32_t gauge_mode;
 } MetricFamilyOptions;
 
 typedef struct {

@@ -360,6 +360,70 @@ typedef int32_t MetricNative;
 #endif // __cplusplus
 
 /**
+ * Whether every process has its own value of a gauge, and how a scrape merges them. The modes are
+ * those of prometheus_client. Those with "live" show the processes that live at the moment of the
+ * scrape; the others also show what dead ones have left.
+ */
+enum MetricGaugeMode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * All processes share one value.
+   */
+  METRIC_GAUGE_MODE_SHARED = 0,
+  /**
+   * The value of each process, with its process id as the label `pid`. That of a dead process is
+   * shown until another process takes its place.
+   */
+  METRIC_GAUGE_MODE_ALL = 1,
+  /**
+   * The value of each living process, with the label `pid`.
+   */
+  METRIC_GAUGE_MODE_LIVE_ALL = 2,
+  /**
+   * The smallest value.
+   */
+  METRIC_GAUGE_MODE_MIN = 3,
+  /**
+   * The smallest value of the living processes.
+   */
+  METRIC_GAUGE_MODE_LIVE_MIN = 4,
+  /**
+   * The largest value.
+   */
+  METRIC_GAUGE_MODE_MAX = 5,
+  /**
+   * The largest value of the living processes.
+   */
+  METRIC_GAUGE_MODE_LIVE_MAX = 6,
+  /**
+   * The sum of the values.
+   */
+  METRIC_GAUGE_MODE_SUM = 7,
+  /**
+   * The sum of the values of the living processes.
+   */
+  METRIC_GAUGE_MODE_LIVE_SUM = 8,
+  /**
+   * The value that was set last.
+   */
+  METRIC_GAUGE_MODE_MOST_RECENT = 9,
+  /**
+   * The value that a living process has set last.
+   */
+  METRIC_GAUGE_MODE_LIVE_MOST_RECENT = 10,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricGaugeMode MetricGaugeMode;
+#else
+typedef int32_t MetricGaugeMode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The metric families that `metrics_render` shows besides those that it is asked for.
  */
 enum MetricsOthers
@@ -569,6 +633,11 @@ typedef struct {
    * up to seven times and down to one bucket for 16 powers of two. All processes declare the same.
    */
   size_t native_size;
+  /**
+   * A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing, and on a
+   * Redis server a gauge has one value for all processes. All processes declare the same.
+   */
+  int32_t gauge_mode;
 } MetricFamilyOptions;
 
 /**
@@ -1004,8 +1073,8 @@ void backend_free(Backend *backend);
  * Declares a metric family and writes a handle to `*family`; free it with `metric_family_free`.
  * The strings are copied.
  *
- * BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, state, unit, type, lifetime, size or
- * native option is not acceptable.
+ * BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, state, unit, type, lifetime, size,
+ * native option or gauge mode is not acceptable.
  * BACKEND_STATUS_CONFLICT: the name is declared already with another definition.
  */
 BackendStatus metric_family_new(const Backend *backend,

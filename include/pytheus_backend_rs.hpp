@@ -371,10 +371,12 @@ class Backend {
                           std::initializer_list<std::string_view> label_names = {}) {
     return Family<Counter>(declare(METRIC_TYPE_COUNTER, name, help, label_names, {}));
   }
-  /** Declares a family of gauges. */
+  /** Declares a family of gauges. `mode`: whether every process has its own value. */
   Family<Gauge> gauge(const std::string &name, const std::string &help,
-                      std::initializer_list<std::string_view> label_names = {}) {
-    return Family<Gauge>(declare(METRIC_TYPE_GAUGE, name, help, label_names, {}));
+                      std::initializer_list<std::string_view> label_names = {},
+                      MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED) {
+    return Family<Gauge>(
+        declare(METRIC_TYPE_GAUGE, name, help, label_names, {}, {}, nullptr, mode));
   }
   /** Declares a family of summaries. */
   Family<Summary> summary(const std::string &name, const std::string &help,
@@ -460,7 +462,8 @@ class Backend {
                                          std::initializer_list<std::string_view> label_names,
                                          const std::vector<double> &buckets,
                                          std::initializer_list<std::string_view> state_names = {},
-                                         const Native *native = nullptr) {
+                                         const Native *native = nullptr,
+                                         MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED) {
     const detail::Texts names(label_names), states(state_names);
     MetricFamilyOptions options = {};
     options.size = sizeof options;
@@ -473,6 +476,7 @@ class Backend {
     options.bucket_count = buckets.size();
     options.states = states.data();
     options.state_count = states.size();
+    options.gauge_mode = static_cast<std::int32_t>(mode);
     if (native != nullptr) {
       options.native = buckets.empty() ? METRIC_NATIVE_ALONE : METRIC_NATIVE_BOTH;
       options.native_resolution = native->resolution;

@@ -3,6 +3,7 @@
  * and the lifetime of handles.
  */
 #include <malloc.h>
+#include <unistd.h>
 
 #include "declare.h"
 
@@ -297,6 +298,31 @@ static void a_state_set_has_its_declared_states(void) {
   backend_free(backend);
 }
 
+static void a_gauge_with_a_mode_shows_the_processes(void) {
+  char path[64], url[128], expected[128];
+  snprintf(path, sizeof path, "/tmp/pytheus-modes-%d", (int)getpid());
+  snprintf(url, sizeof url, "shm://%s?start=reset", path);
+  Backend *backend = open_backend(url);
+  MetricFamilyOptions options = options_for(METRIC_TYPE_GAUGE, "jobs");
+  options.gauge_mode = METRIC_GAUGE_MODE_LIVE_ALL;
+  MetricFamily *family = declare(backend, &options);
+  Metric *metric = make_metric(family, NULL);
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_set(metric, 3));
+  snprintf(expected, sizeof expected, "# HELP jobs Help.\n# TYPE jobs gauge\njobs{pid=\"%d\"} 3\n", (int)getpid());
+  CHECK_SCRAPE(expected, backend);
+  MetricFamily *none = NULL;
+  options.gauge_mode = METRIC_GAUGE_MODE_SUM;
+  CHECK_ERROR(BACKEND_STATUS_CONFLICT, "with the mode liveall", metric_family_new(backend, &options, &none, &error));
+  options.name = "other";
+  options.metric_type = METRIC_TYPE_COUNTER;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "only a gauge has a mode",
+              metric_family_new(backend, &options, &none, &error));
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+  CHECK(unlink(path) == 0);
+}
+
 static void a_native_histogram_needs_no_bounds(void) {
   Backend *backend = open_backend("memory:");
   MetricFamilyOptions options = options_for(METRIC_TYPE_HISTOGRAM, "seconds");
@@ -460,6 +486,7 @@ int main(void) {
   CHECK_RUN(a_snapshot_walks_series_by_family_and_labels);
   CHECK_RUN(an_info_shows_the_labels_that_were_set_last);
   CHECK_RUN(a_state_set_has_its_declared_states);
+  CHECK_RUN(a_gauge_with_a_mode_shows_the_processes);
   CHECK_RUN(a_native_histogram_needs_no_bounds);
   CHECK_RUN(a_mistake_in_the_options_of_native_buckets_is_named);
   CHECK_RUN(a_gauge_histogram_takes_observations_back);

@@ -53,6 +53,15 @@ void every_type_counts() {
   check(backend.render("", "name[]=nothing").text.empty(), "a query selects families");
 }
 
+void gauges_with_a_mode() {
+  pytheus::Backend backend("memory:");
+  pytheus::Gauge jobs = backend.gauge("jobs", "Jobs.", {}, METRIC_GAUGE_MODE_LIVE_SUM).with();
+  jobs.set(3);
+  check(jobs.value() == 3, "a gauge with a mode is set");
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "pid",
+               [&] { backend.gauge("wrong", "", {"pid"}, METRIC_GAUGE_MODE_ALL); });
+}
+
 void native_histograms() {
   pytheus::Backend backend("memory:");
   pytheus::Histogram alone = backend.native_histogram("alone_seconds", "Time.").with();
@@ -148,6 +157,7 @@ void a_server_stops_with_its_object() {
 
 int main() {
   every_type_counts();
+  gauges_with_a_mode();
   native_histograms();
   infos_state_sets_and_gauge_histograms();
   a_timer_observes_its_lifetime();

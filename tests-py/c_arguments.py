@@ -195,8 +195,16 @@ def invalid_fields(kind: str) -> Iterator[tuple[str, Any, int]]:
         # A client may send any bytes as its Accept header and its query.
         if field.type == "const char *" and field.name not in ("accept", "query"):
             yield field.name, text(b"\xff"), INVALID
-        if field.name in ("metric_type", "lifetime", "names", "native", "others", "created_samples"):
-            for number in (-1, 9, 2**31 - 1, -(2**31)):
+        if field.name in (
+            "metric_type",
+            "lifetime",
+            "names",
+            "native",
+            "gauge_mode",
+            "others",
+            "created_samples",
+        ):
+            for number in (-1, 99, 2**31 - 1, -(2**31)):
                 yield field.name, number, INVALID
         if field.name in ("native_resolution", "native_size"):
             yield field.name, 8, INVALID  # without native buckets

@@ -1,8 +1,8 @@
 """Turns a configuration dictionary into the engine's store URL.
 
-`OWN_OPTIONS` lists the options of this package: where the store is, `native_methods` and
-`native_histograms`. Every other option goes into the URL's query as it is. The engine declares those, and
-refuses unknown ones by name.
+`OWN_OPTIONS` lists the options of this package: where the store is, `native_methods`,
+`native_histograms` and `gauge_modes`. Every other option goes into the URL's query as it is. The engine
+declares those, and refuses unknown ones by name.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from pytheus_backend_rs._engine import GAUGE_MODES
 from pytheus_backend_rs._errors import ConfigurationError
 
 _NATIVE_METHODS = "native_methods"
 _NATIVE_HISTOGRAMS = "native_histograms"
+_GAUGE_MODES = "gauge_modes"
 
 #: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
 #: against this.
@@ -33,9 +35,10 @@ OWN_OPTIONS = {
         "startup_nodes",
         _NATIVE_METHODS,
         _NATIVE_HISTOGRAMS,
+        _GAUGE_MODES,
     ),
-    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS),
-    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS),
+    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES),
+    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES),
 }
 
 #: The options whose values no message shows.
@@ -84,12 +87,29 @@ def native_histograms(config: Mapping[str, Any]) -> Callable[[str], bool]:
     )
 
 
+def gauge_modes(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """Returns the modes of gauges by their names: the option `gauge_modes`."""
+    modes = config.get(_GAUGE_MODES)
+    if modes is None:
+        return {}
+    if isinstance(modes, Mapping) and all(isinstance(name, str) for name in modes):
+        for name, mode in modes.items():
+            if mode not in GAUGE_MODES:
+                known = ", ".join(GAUGE_MODES)
+                raise ConfigurationError(
+                    f"option {_GAUGE_MODES!r}: the mode of {name!r} is {mode!r}: expected one of {known}"
+                )
+        return dict(modes)
+    raise ConfigurationError(f"option {_GAUGE_MODES!r} is {modes!r}: expected a dict of names and modes")
+
+
 def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options for the engine: all but `native_methods` and `native_histograms`, which are
-    checked."""
+    """Returns the options for the engine: all but `native_methods`, `native_histograms` and `gauge_modes`,
+    which are checked."""
     native_methods(config)
     native_histograms(config)
-    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS)
+    gauge_modes(config)
+    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES)
     return {name: value for name, value in config.items() if name not in own}
 
 

@@ -32,6 +32,20 @@ TYPES = {
     "gaugehistogram": lib.METRIC_TYPE_GAUGE_HISTOGRAM,
 }
 
+#: How the processes' values of a gauge are merged, by the names that prometheus_client uses.
+GAUGE_MODES = {
+    "all": lib.METRIC_GAUGE_MODE_ALL,
+    "liveall": lib.METRIC_GAUGE_MODE_LIVE_ALL,
+    "min": lib.METRIC_GAUGE_MODE_MIN,
+    "livemin": lib.METRIC_GAUGE_MODE_LIVE_MIN,
+    "max": lib.METRIC_GAUGE_MODE_MAX,
+    "livemax": lib.METRIC_GAUGE_MODE_LIVE_MAX,
+    "sum": lib.METRIC_GAUGE_MODE_SUM,
+    "livesum": lib.METRIC_GAUGE_MODE_LIVE_SUM,
+    "mostrecent": lib.METRIC_GAUGE_MODE_MOST_RECENT,
+    "livemostrecent": lib.METRIC_GAUGE_MODE_LIVE_MOST_RECENT,
+}
+
 #: References to all engines of this process, by identity. A dict, because a walk over a copy of its values is
 #: atomic while other threads open engines; a WeakSet raises then.
 _engines: dict[int, weakref.ref[Engine]] = {}
@@ -118,6 +132,8 @@ class Definition(NamedTuple):
     utf8: bool = False
     #: None: a histogram has classic buckets alone.
     native: Native | None = None
+    #: How the processes' values of a gauge are merged, a key of `GAUGE_MODES`; None: they share one value.
+    gauge_mode: str | None = None
 
 
 class Series(NamedTuple):
@@ -191,6 +207,8 @@ class Engine:
         self.is_shared = is_shared
         #: Which histograms of the client library get native buckets: a test of the name.
         self.is_native: Callable[[str], bool] = lambda _: False
+        #: The modes of the client library's gauges, by their names.
+        self.gauge_modes: Mapping[str, str] = {}
         self.is_closed = False
         key = id(self)
         _engines[key] = weakref.ref(self, lambda _: _engines.pop(key, None))
@@ -429,6 +447,8 @@ class Family:
         if native is not None:
             options.native = lib.METRIC_NATIVE_BOTH if native.has_bounds else lib.METRIC_NATIVE_ALONE
             options.native_resolution, options.native_size = native.resolution, native.size
+        if definition.gauge_mode is not None:
+            options.gauge_mode = GAUGE_MODES[definition.gauge_mode]
         handle = ffi.new("MetricFamily **")
         error = ErrorSlot()
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))

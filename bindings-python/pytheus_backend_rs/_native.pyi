@@ -45,6 +45,7 @@ class MetricFamilyOptions:
     native: int
     native_resolution: int
     native_size: int
+    gauge_mode: int
 
 class MetricsRenderOptions:
     size: int
@@ -142,6 +143,17 @@ class Lib:
     METRIC_NATIVE_NONE: int
     METRIC_NATIVE_ALONE: int
     METRIC_NATIVE_BOTH: int
+    METRIC_GAUGE_MODE_SHARED: int
+    METRIC_GAUGE_MODE_ALL: int
+    METRIC_GAUGE_MODE_LIVE_ALL: int
+    METRIC_GAUGE_MODE_MIN: int
+    METRIC_GAUGE_MODE_LIVE_MIN: int
+    METRIC_GAUGE_MODE_MAX: int
+    METRIC_GAUGE_MODE_LIVE_MAX: int
+    METRIC_GAUGE_MODE_SUM: int
+    METRIC_GAUGE_MODE_LIVE_SUM: int
+    METRIC_GAUGE_MODE_MOST_RECENT: int
+    METRIC_GAUGE_MODE_LIVE_MOST_RECENT: int
     METRICS_OTHERS_NONE: int
     METRICS_OTHERS_APPEND: int
     METRICS_FORMATS_TEXT: int

@@ -1,5 +1,5 @@
 """Metrics that a program declares in the loaded store by itself, with what pytheus does not know: units,
-names in any script, native histograms, infos, state sets and gauge histograms.
+names in any script, gauges of each process, native histograms, infos, state sets and gauge histograms.
 
     from pytheus.backends import load_backend
     from pytheus_backend_rs import SharedMemoryBackend
@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pytheus_backend_rs import _engine, _logging
-from pytheus_backend_rs._engine import NATIVE, Definition, Engine, Family, Native, metric_of
+from pytheus_backend_rs._engine import GAUGE_MODES, NATIVE, Definition, Engine, Family, Native, metric_of
 from pytheus_backend_rs._errors import (
     ConfigurationError,
     ErrorSlot,
@@ -99,6 +99,7 @@ class _Metric:
         bounds: Iterable[float] = (),
         states: Iterable[str] = (),
         native: Native | None = None,
+        gauge_mode: str | None = None,
     ) -> None:
         engine = _engine.loaded_engine()
         if engine is None:
@@ -121,6 +122,7 @@ class _Metric:
             states,
             utf8,
             native,
+            gauge_mode,
         )
         try:
             self._family = engine.declare(definition)
@@ -237,9 +239,31 @@ class Counter(_Metric):
 
 
 class Gauge(_Metric):
-    """Goes up and down. With a unit the name ends with `_<unit>`, as for all types below."""
+    """Goes up and down. With a unit the name ends with `_<unit>`, as for all types below.
+
+    With a `multiprocess_mode` every process has its own value, which it reads with `get`, and a scrape merges
+    them: "all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent" or
+    "livemostrecent", as in prometheus_client. Only in shared memory are there several processes.
+    """
 
     _TYPE = "gauge"
+
+    def __init__(
+        self,
+        name: str,
+        help: str = "",
+        labels: Iterable[str] = (),
+        *,
+        multiprocess_mode: str | None = None,
+        unit: str | None = None,
+        utf8: bool = False,
+    ) -> None:
+        if multiprocess_mode is not None and multiprocess_mode not in GAUGE_MODES:
+            known = ", ".join(GAUGE_MODES)
+            raise InvalidArgumentError(
+                f"metric {name!r}: the mode is {multiprocess_mode!r}: expected one of {known}"
+            )
+        self._declare(name, help, labels, unit=unit, utf8=utf8, gauge_mode=multiprocess_mode)
 
     def inc(self, amount: float = 1.0) -> None:
         """Adds `amount`."""

@@ -200,6 +200,16 @@ RSpec.describe "Metrics" do
         .to raise_error(PytheusBackend::InvalidArgumentError, "none_seconds needs at least one bucket bound")
     end
 
+    it "merges the values of processes by the mode of a gauge" do
+      jobs = backend.gauge("jobs", "Jobs.", mode: :livesum)
+      jobs.set(3)
+      expect(backend.render.text).to include "\njobs 3\n"
+      expect { backend.gauge("wrong", mode: :odd) }
+        .to raise_error(PytheusBackend::InvalidArgumentError, /the mode is :odd: expected one of all, liveall/)
+      expect { backend.gauge("wrong", labels: [:pid], mode: "all") }
+        .to raise_error(PytheusBackend::InvalidArgumentError, /"pid"/)
+    end
+
     it "has native buckets, alone or beside classic ones" do
       alone = backend.histogram("alone_seconds", "Alone.", native: true)
       alone.observe(3)

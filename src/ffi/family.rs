@@ -15,8 +15,8 @@ use crate::backend::MetricFamily;
 /// Declares a metric family and writes a handle to `*family`; free it with `metric_family_free`.
 /// The strings are copied.
 ///
-/// BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, state, unit, type, lifetime, size or
-/// native option is not acceptable.
+/// BACKEND_STATUS_INVALID_ARGUMENT: a name, label, bound, state, unit, type, lifetime, size,
+/// native option or gauge mode is not acceptable.
 /// BACKEND_STATUS_CONFLICT: the name is declared already with another definition.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_family_new(

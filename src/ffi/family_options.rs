@@ -9,6 +9,7 @@ use super::pointer::borrow_slice;
 use super::string::{optional_string, string, strings};
 use crate::metric::family::Lifetime;
 use crate::model::definition::Definition;
+use crate::model::gauge_mode::GaugeMode;
 use crate::model::metric_type::MetricType as EngineType;
 use crate::model::name::NameRule;
 use crate::model::native::Native;
@@ -75,6 +76,37 @@ pub enum MetricNative {
     Both = 2,
 }
 
+/// Whether every process has its own value of a gauge, and how a scrape merges them. The modes are
+/// those of prometheus_client. Those with "live" show the processes that live at the moment of the
+/// scrape; the others also show what dead ones have left.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricGaugeMode {
+    /// All processes share one value.
+    Shared = 0,
+    /// The value of each process, with its process id as the label `pid`. That of a dead process is
+    /// shown until another process takes its place.
+    All = 1,
+    /// The value of each living process, with the label `pid`.
+    LiveAll = 2,
+    /// The smallest value.
+    Min = 3,
+    /// The smallest value of the living processes.
+    LiveMin = 4,
+    /// The largest value.
+    Max = 5,
+    /// The largest value of the living processes.
+    LiveMax = 6,
+    /// The sum of the values.
+    Sum = 7,
+    /// The sum of the values of the living processes.
+    LiveSum = 8,
+    /// The value that was set last.
+    MostRecent = 9,
+    /// The value that a living process has set last.
+    LiveMostRecent = 10,
+}
+
 /// The definition that `metric_family_new` declares. Set the struct to zeros and `size` to
 /// `sizeof(MetricFamilyOptions)` first: later versions may add fields behind the last.
 #[repr(C)]
@@ -129,6 +161,9 @@ pub struct MetricFamilyOptions {
     /// When a third of them are in use, further values get buckets of half the resolution, and so on,
     /// up to seven times and down to one bucket for 16 powers of two. All processes declare the same.
     pub native_size: usize,
+    /// A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing, and on a
+    /// Redis server a gauge has one value for all processes. All processes declare the same.
+    pub gauge_mode: i32,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -166,6 +201,9 @@ impl MetricFamilyOptions {
         };
         if let Some((native, keeps_buckets)) = self.native(name)? {
             definition = definition.with_native(native, keeps_buckets)?;
+        }
+        if let Some(mode) = gauge_mode(self.gauge_mode)? {
+            definition = definition.with_mode(mode)?;
         }
         if let Some(unit) = unit {
             definition = definition.with_unit(unit)?;
@@ -222,6 +260,23 @@ pub(super) fn metric_type(number: i32, parameter: &str) -> Result<EngineType, Fa
 pub(super) fn name_rule(number: i32, parameter: &str) -> Result<NameRule, Failure> {
     let rules = [(MetricNames::Legacy as i32, NameRule::Legacy), (MetricNames::Utf8 as i32, NameRule::Utf8)];
     choose(number, parameter, "MetricNames", &rules)
+}
+
+fn gauge_mode(number: i32) -> Result<Option<GaugeMode>, Failure> {
+    let modes = [
+        (MetricGaugeMode::Shared as i32, None),
+        (MetricGaugeMode::All as i32, Some(GaugeMode::All)),
+        (MetricGaugeMode::LiveAll as i32, Some(GaugeMode::LiveAll)),
+        (MetricGaugeMode::Min as i32, Some(GaugeMode::Min)),
+        (MetricGaugeMode::LiveMin as i32, Some(GaugeMode::LiveMin)),
+        (MetricGaugeMode::Max as i32, Some(GaugeMode::Max)),
+        (MetricGaugeMode::LiveMax as i32, Some(GaugeMode::LiveMax)),
+        (MetricGaugeMode::Sum as i32, Some(GaugeMode::Sum)),
+        (MetricGaugeMode::LiveSum as i32, Some(GaugeMode::LiveSum)),
+        (MetricGaugeMode::MostRecent as i32, Some(GaugeMode::MostRecent)),
+        (MetricGaugeMode::LiveMostRecent as i32, Some(GaugeMode::LiveMostRecent)),
+    ];
+    choose(number, "options->gauge_mode", "MetricGaugeMode", &modes)
 }
 
 fn lifetime(number: i32) -> Result<Lifetime, Failure> {

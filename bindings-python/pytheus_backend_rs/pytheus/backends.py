@@ -239,6 +239,7 @@ class Backend:
                 # reset.
                 engine = (base._find(config) if cls._IS_SHARED else None) or cls._open(config)
                 engine.is_native = _config.native_histograms(config)
+                engine.gauge_modes = _config.gauge_modes(config)
                 base._loaded = _Loaded(config, engine)
             # Metrics may have been made with another class since this engine was loaded before.
             for family in engine.families():
@@ -276,6 +277,7 @@ class Backend:
         _config.refuse_misspelled(config, cls._STORE)
         engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
         engine.is_native = _config.native_histograms(config)
+        engine.gauge_modes = _config.gauge_modes(config)
         cls._base()._opened[_fingerprint(config)] = engine
         return engine
 
@@ -466,6 +468,8 @@ class RedisBackend(_SharedBackend):
     - `native_methods` (True): make `inc`, `dec`, `set`, `observe` and `labels` native on each metric
     - `native_histograms` (False): whether histograms get native buckets beside those of pytheus; or a
       list of their names
+    - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
+      (not in Redis)
     """
 
     _STORE = "redis"
@@ -503,6 +507,7 @@ class SharedMemoryBackend(_SharedBackend):
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
     - `native_methods` (True): as for `RedisBackend`
     - `native_histograms` (False): as for `RedisBackend`
+    - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
     """
 
     _STORE = "shm"
@@ -522,7 +527,7 @@ def values_of_this_process() -> Engine:
 def family_in(engine: Engine, collector: _MetricCollector[Any]) -> Family:
     """Returns the family of a collector in an engine, or in this process if the name has another type
     there."""
-    definition = internals.definition_of(collector, engine.is_native)
+    definition = internals.definition_of(collector, engine)
     is_known = engine.has_refused(collector)
     try:
         return engine.family(collector, definition)

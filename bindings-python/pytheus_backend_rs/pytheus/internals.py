@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytheus_backend_rs._engine import NATIVE, Definition
+from pytheus_backend_rs._engine import NATIVE, Definition, Engine
 from pytheus_backend_rs._logging import logger
 from pytheus_backend_rs._text import plain_text
 
@@ -137,9 +137,9 @@ def collector_of(metric: _Metric) -> _MetricCollector[Any]:
     return metric._collector
 
 
-def definition_of(collector: _MetricCollector[Any], is_native: Callable[[str], bool]) -> Definition:
-    """Returns what the engine needs to know about a collector. `is_native` tells by the name whether a
-    histogram gets native buckets beside those of pytheus.
+def definition_of(collector: _MetricCollector[Any], engine: Engine) -> Definition:
+    """Returns what the engine needs to know about a collector. The engine tells by the name which histograms
+    get native buckets beside those of pytheus, and which gauges have a mode.
 
     Raises AttributeError while another thread is still constructing the collector's histogram.
     """
@@ -151,7 +151,8 @@ def definition_of(collector: _MetricCollector[Any], is_native: Callable[[str], b
         type_,
         tuple(sorted(collector._required_labels or ())),
         tuple(float(bound) for bound in bounds),
-        native=NATIVE if type_ == "histogram" and is_native(collector.name) else None,
+        native=NATIVE if type_ == "histogram" and engine.is_native(collector.name) else None,
+        gauge_mode=engine.gauge_modes.get(collector.name) if type_ == "gauge" else None,
     )
 
 

@@ -175,7 +175,7 @@ def _family(engine: Engine, collector: _MetricCollector[Any]) -> Family | None:
     if family is not None:
         return family
     try:
-        return engine.family(collector, internals.definition_of(collector, engine.is_native))
+        return engine.family(collector, internals.definition_of(collector, engine))
     except AttributeError:
         # Another thread is still constructing it.
         return None

@@ -46,8 +46,10 @@ module PytheusBackend
       Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit))
     end
 
-    def gauge(name, help = nil, labels: [], unit: nil)
-      Gauge.new(Family.new(self, :gauge, name, help: help, labels: labels, unit: unit))
+    # `mode` gives every process its own value, which a scrape merges: `:all`, `:liveall`, `:min`, `:livemin`, `:max`,
+    # `:livemax`, `:sum`, `:livesum`, `:mostrecent` or `:livemostrecent`.
+    def gauge(name, help = nil, labels: [], unit: nil, mode: nil)
+      Gauge.new(Family.new(self, :gauge, name, help: help, labels: labels, unit: unit, mode: mode))
     end
 
     def summary(name, help = nil, labels: [], unit: nil)

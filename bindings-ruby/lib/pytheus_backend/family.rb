@@ -20,7 +20,7 @@ module PytheusBackend
     attr_reader :name, :label_names, :buckets, :states
 
     def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, native: nil,
-                   states: [], lifetime: :backend)
+                   states: [], mode: nil, lifetime: :backend)
       @backend = backend # keeps the store open for as long as something counts in it
       @name = name.to_s
       @label_names = labels.map(&:to_sym).freeze
@@ -28,6 +28,7 @@ module PytheusBackend
       @buckets = (native ? buckets.to_a : buckets)&.map { |bound| Float(bound) }&.freeze
       @type = type
       @native = native
+      @mode = mode&.to_sym
       @states = states.map(&:to_sym).freeze
       @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
       forget
@@ -114,7 +115,15 @@ module PytheusBackend
       options[:states] = states
       options[:state_count] = @states.size
       declare_native(options) if @native
+      options[:gauge_mode] = gauge_mode if @mode
       Library.create(:metric_family_new, @backend.handle, options)
+    end
+
+    def gauge_mode
+      Library::METRIC_GAUGE_MODES.fetch(@mode) do
+        known = Library::METRIC_GAUGE_MODES.keys.join(", ")
+        raise InvalidArgumentError, "#{@name}: the mode is #{@mode.inspect}: expected one of #{known}"
+      end
     end
 
     def declare_native(options)

@@ -43,7 +43,7 @@ module PytheusBackend
       layout size: :size_t, name: :pointer, help: :pointer, metric_type: :int32, lifetime: :int32,
              label_names: :pointer, label_count: :size_t, buckets: :pointer, bucket_count: :size_t, unit: :pointer,
              names: :int32, states: :pointer, state_count: :size_t, native: :int32, native_resolution: :int32,
-             native_size: :size_t
+             native_size: :size_t, gauge_mode: :int32
     end
 
     class MetricsRenderOptions < FFI::Struct
@@ -65,6 +65,8 @@ module PytheusBackend
     METRIC_TYPES = { counter: 1, gauge: 2, histogram: 3, summary: 4, untyped: 5, info: 6, state_set: 7,
                      gauge_histogram: 8 }.freeze
     METRIC_LIFETIMES = { backend: 0, handle: 1 }.freeze
+    METRIC_GAUGE_MODES = { all: 1, liveall: 2, min: 3, livemin: 4, max: 5, livemax: 6, sum: 7, livesum: 8,
+                           mostrecent: 9, livemostrecent: 10 }.freeze
     METRIC_NATIVE = { none: 0, alone: 1, both: 2 }.freeze
     METRICS_FORMATS = { text: 0, all: 1 }.freeze
 
