@@ -1138,6 +1138,8 @@ void metric_family_free(MetricFamily *family);
  *
  * BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not
  * UTF-8.
+ * BACKEND_STATUS_WRONG_TYPE: the family is an info, which has no metrics: see
+ * `metric_family_set_info`.
  */
 BackendStatus metric_new(const MetricFamily *family,
                          const char *const *label_values,
@@ -1155,7 +1157,7 @@ void metric_free(Metric *metric);
  * Adds `amount` to a counter, gauge or untyped metric. It never waits for a store.
  *
  * BACKEND_STATUS_INVALID_ARGUMENT: the metric is a counter, and the amount is negative or NaN.
- * BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  */
 BackendStatus metric_inc(const Metric *metric, double amount);
 
@@ -1166,7 +1168,7 @@ BackendStatus metric_inc(const Metric *metric, double amount);
  * value calls `metric_inc`.
  *
  * BACKEND_STATUS_INVALID_ARGUMENT: the metric is a counter, and the amount is negative or NaN.
- * BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: the amount was added,
  * but the value could not be read.
  */
@@ -1229,11 +1231,12 @@ BackendStatus metric_set_state(const Metric *metric, const char *state, int32_t 
 BackendStatus metric_choose_state(const Metric *metric, const char *state);
 
 /**
- * Writes 1 to `*is_on` if the state of the state set is on in the store, otherwise 0. Otherwise it
- * is like `metric_get`.
+ * Writes 1 to `*is_on` if the state of the state set is on in the store, and 0 if it is off. It
+ * reads the store as `metric_get` does.
  *
  * BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+ * BACKEND_STATUS_NULL_POINTER: `metric`, `state` or `is_on` is NULL.
  */
 BackendStatus metric_get_state(const Metric *metric,
                                const char *state,
@@ -1244,7 +1247,7 @@ BackendStatus metric_get_state(const Metric *metric,
  * Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
  * after the pending changes of this process were sent. With a server it waits for the answer.
  *
- * BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: the value could not be
  * read.
  */

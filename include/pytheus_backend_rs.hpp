@@ -327,9 +327,21 @@ class Info {
   detail::Handle<::MetricFamily> handle_;
 };
 
+/** What a scrape shows, and how. */
+struct Rendering {
+  /** The `Accept` header of the scraper, which decides on the format. Empty: text 0.0.4. */
+  std::string accept;
+  /** The query of the request, whose parameters `name[]` select families. Empty: all. */
+  std::string query;
+  /** Stands in front of each name, with `_` between them. Empty: nothing does. */
+  std::string name_prefix;
+  /** Whether OpenMetrics shows when each counter, summary and histogram began. */
+  bool created_samples = false;
+};
+
 /** The text of a scrape, and the value for the HTTP header `Content-Type`. */
 struct Text {
-  /** The text. */
+  /** The text. In the format protobuf it is binary. */
   std::string text;
   /** The value for the HTTP header. */
   std::string content_type;
@@ -420,10 +432,21 @@ class Backend {
   /** Renders all families, or those that the parameters `name[]` of an HTTP query name, in the format that an
    * `Accept` header asks for. */
   Text render(const std::string &accept = "", const std::string &query = "") const {
+    Rendering rendering;
+    rendering.accept = accept;
+    rendering.query = query;
+    return render(rendering);
+  }
+  /** Renders as `rendering` says. */
+  Text render(const Rendering &rendering) const {
     MetricsRenderOptions options = {};
     options.size = sizeof options;
-    options.accept = accept.c_str();
-    options.query = query.c_str();
+    options.accept = rendering.accept.c_str();
+    options.query = rendering.query.c_str();
+    options.name_prefix = rendering.name_prefix.empty() ? nullptr : rendering.name_prefix.c_str();
+    options.formats = METRICS_FORMATS_ALL;
+    options.created_samples = rendering.created_samples ? METRICS_CREATED_SAMPLES_SHOWN
+                                                        : METRICS_CREATED_SAMPLES_HIDDEN;
     const auto rendered = detail::make<::MetricsText>([&](auto **text, auto **error) {
       return metrics_render(get_handle(), &options, text, error);
     });

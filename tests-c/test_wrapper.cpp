@@ -51,6 +51,17 @@ void every_type_counts() {
         scrape.text);
   check(backend.render().text.find("seconds_bucket{step=\"load\",le=\"2\"} 1\n") != std::string::npos, "text");
   check(backend.render("", "name[]=nothing").text.empty(), "a query selects families");
+  pytheus::Rendering rendering;
+  rendering.accept = "application/openmetrics-text;version=1.0.0";
+  rendering.query = "name[]=shop_body_bytes";
+  rendering.name_prefix = "shop";
+  rendering.created_samples = true;
+  const std::string text = backend.render(rendering).text;
+  check(text.find("shop_body_bytes_created ") != std::string::npos && text.find("seconds") == std::string::npos, text);
+  const std::string protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+  const pytheus::Text binary = backend.render(protobuf);
+  check(binary.content_type.find("application/vnd.google.protobuf") == 0, binary.content_type);
+  check(binary.text.find('\0') != std::string::npos, "all bytes are there");
 }
 
 void gauges_with_a_mode() {

@@ -463,6 +463,20 @@ def test_serve_shows_the_families_that_the_query_names(store: Store) -> None:
         assert scrape(f"{url}?name%5B%5D=nothing") == (200, "")
 
 
+def test_serve_shows_when_series_began_if_it_is_asked_to(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+
+    def has_times(*arguments: str) -> bool:
+        with serving(*arguments, url=store.url) as (_, url):
+            request = urllib.request.Request(url, headers=accept)
+            with urllib.request.urlopen(request, timeout=HANG) as answer:
+                return "http_requests_created" in answer.read().decode()
+
+    with counting(store):
+        assert [has_times(), has_times("--created-samples")] == [False, True]
+
+
 def test_serve_answers_503_while_the_file_is_foreign(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     (tmp_path / "metrics").write_bytes(b"not a metrics file " * 999)

@@ -113,7 +113,7 @@ fn state_rows(definition: &Definition, labels: &str, values: &[f64]) -> Vec<Row>
     let name = one_line(definition.name());
     let row = |(state, &value): (&String, &f64)| {
         let separator = if labels.is_empty() { "" } else { "," };
-        let labels = format!("{labels}{separator}{name}=\"{}\"", one_line(state));
+        let labels = format!("{labels}{separator}{}", shown_label(definition.name(), state));
         Row { name: name.clone(), labels, value, rate: None, mean: None, p50: None, p99: None }
     };
     definition.states().iter().zip(values).map(row).collect()
@@ -149,11 +149,13 @@ fn quantile(q: f64, bounds: &[f64], buckets: &[f64]) -> Option<Quantile> {
 
 /// Formats the labels as in the exposition, without braces.
 fn shown_labels(series: &Series<'_>) -> String {
-    let shown = |(name, value): (&String, &String)| {
-        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("{}=\"{}\"", one_line(name), one_line(&quoted))
-    };
-    series.labels().iter().map(shown).collect::<Vec<_>>().join(",")
+    let labels = series.labels();
+    labels.iter().map(|(name, value)| shown_label(name, value)).collect::<Vec<_>>().join(",")
+}
+
+fn shown_label(name: &str, value: &str) -> String {
+    let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("{}=\"{}\"", one_line(name), one_line(&quoted))
 }
 
 #[cfg(test)]
@@ -322,5 +324,10 @@ mod tests {
         let mut service = Service::new();
         service.declare("c", MetricType::Counter, &["a"]).metric(&["\u{1b}[2J\"\n\u{202e}é"]).unwrap();
         assert_eq!(service.row().labels, r#"a="\u{1b}[2J\"\n\u{202e}é""#);
+        let states = Definition::state_set(NameRule::Utf8, "s", "", &[], &["\u{1b}[2J\"\n"]).unwrap();
+        let states = service.backend.declare(states, &[], Lifetime::Backend).unwrap();
+        states.metric(&[]).unwrap();
+        let rows = service.rows();
+        assert!(rows.iter().any(|row| row.labels == r#"s="\u{1b}[2J\"\n""#));
     }
 }

@@ -26,6 +26,8 @@ use crate::model::error::Error;
 ///
 /// BACKEND_STATUS_INVALID_ARGUMENT: the number of labels is not the declared one, or a value is not
 /// UTF-8.
+/// BACKEND_STATUS_WRONG_TYPE: the family is an info, which has no metrics: see
+/// `metric_family_set_info`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_new(
     family: *const MetricFamily,
@@ -58,7 +60,7 @@ pub unsafe extern "C" fn metric_free(metric: *mut Metric) {
 /// Adds `amount` to a counter, gauge or untyped metric. It never waits for a store.
 ///
 /// BACKEND_STATUS_INVALID_ARGUMENT: the metric is a counter, and the amount is negative or NaN.
-/// BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
@@ -71,7 +73,7 @@ pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> Backe
 /// value calls `metric_inc`.
 ///
 /// BACKEND_STATUS_INVALID_ARGUMENT: the metric is a counter, and the amount is negative or NaN.
-/// BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 /// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: the amount was added,
 /// but the value could not be read.
 #[unsafe(no_mangle)]
@@ -156,11 +158,12 @@ pub unsafe extern "C" fn metric_choose_state(metric: *const Metric, state: *cons
     unsafe { change_state(metric, state, Metric::choose_state) }
 }
 
-/// Writes 1 to `*is_on` if the state of the state set is on in the store, otherwise 0. Otherwise it
-/// is like `metric_get`.
+/// Writes 1 to `*is_on` if the state of the state set is on in the store, and 0 if it is off. It
+/// reads the store as `metric_get` does.
 ///
 /// BACKEND_STATUS_INVALID_ARGUMENT: the state set has no such state.
 /// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
+/// BACKEND_STATUS_NULL_POINTER: `metric`, `state` or `is_on` is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_get_state(
     metric: *const Metric,
@@ -181,7 +184,7 @@ pub unsafe extern "C" fn metric_get_state(
 /// Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
 /// after the pending changes of this process were sent. With a server it waits for the answer.
 ///
-/// BACKEND_STATUS_WRONG_TYPE: the metric is a histogram or summary.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
 /// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT, BACKEND_STATUS_STORE: the value could not be
 /// read.
 #[unsafe(no_mangle)]
