@@ -22,6 +22,7 @@ BLOCKING = (
     "backend_close_all",
     "backend_flush",
     "backend_free",
+    "backend_process_metrics",
     "backend_statistics",
     "metric_family_new",
     "metric_family_clear",

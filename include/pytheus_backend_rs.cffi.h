@@ -226,6 +226,10 @@ BackendStatus backend_close(const Backend *backend, BackendError **error);
 
 BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
 
+BackendStatus backend_process_metrics(const Backend *backend,
+                                      const char *prefix,
+                                      BackendError **error);
+
 void backend_free(Backend *backend);
 
 BackendStatus metric_family_new(const Backend *backend,

@@ -1063,6 +1063,25 @@ BackendStatus backend_close(const Backend *backend, BackendError **error);
 BackendStatus backend_flush(const Backend *backend, double timeout_seconds, BackendError **error);
 
 /**
+ * Shows what the system says about the processes that call this: `process_cpu_seconds_total`, a
+ * counter of all of them, those that have ended included; and of each living one
+ * `process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`,
+ * `process_max_fds` and `process_start_time_seconds`, in shared memory with the label `pid`. A
+ * Redis server shows the counter alone. `prefix`, unless it is NULL or empty, begins the names:
+ * `shop_process_open_fds`.
+ *
+ * A scrape, flush or close of this process updates its own figures. Each further call does so too,
+ * whatever its `prefix`: in a process that is not scraped, call it now and then. A forked child
+ * appears with its first call or scrape.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the prefix is no beginning of a metric name.
+ * BACKEND_STATUS_CONFLICT: one of the names is declared with another definition.
+ */
+BackendStatus backend_process_metrics(const Backend *backend,
+                                      const char *prefix,
+                                      BackendError **error);
+
+/**
  * Closes the backend as `backend_close` does, unless it is closed already, and frees the handle.
  * Changes that could not be sent are reported to the log. Handles of families and metrics stay
  * valid until they are freed themselves. NULL does nothing.

@@ -378,6 +378,12 @@ class Backend {
           return backend_new(url.c_str(), backend, error);
         })) {}
 
+  /** Shows what the system says about each process: see backend_process_metrics. */
+  void process_metrics(const std::string &prefix = "") {
+    detail::check([&](::BackendError **error) {
+      return backend_process_metrics(get_handle(), prefix.c_str(), error);
+    });
+  }
   /** Declares a family of counters. */
   Family<Counter> counter(const std::string &name, const std::string &help,
                           std::initializer_list<std::string_view> label_names = {}) {

@@ -43,7 +43,7 @@ mod model;
 mod process;
 mod store;
 
-pub use backend::{Backend, MetricFamily, Others, RenderOptions};
+pub use backend::{Backend, MetricFamily, Others, RenderOptions, process_families};
 pub use exporter::{Exporter, ExporterOptions};
 pub use exposition::{
     Escaping, ForeignFamily, Format, NameFilter, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,

@@ -323,6 +323,19 @@ static void a_gauge_with_a_mode_shows_the_processes(void) {
   CHECK(unlink(path) == 0);
 }
 
+static void a_process_shows_itself(void) {
+  Backend *backend = open_backend("memory:");
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "a b_process", backend_process_metrics(backend, "a b", &error));
+  CHECK_OK(backend_process_metrics(backend, "shop", &error));
+  CHECK_OK(backend_process_metrics(backend, NULL, &error));
+  char *text = NULL;
+  CHECK_OK(metrics_collect(backend, &text, NULL, &error));
+  CHECK(strstr(text, "\nshop_process_cpu_seconds_total ") != NULL);
+  CHECK(strstr(text, "\nshop_process_open_fds ") != NULL);
+  backend_string_free(text);
+  backend_free(backend);
+}
+
 static void a_native_histogram_needs_no_bounds(void) {
   Backend *backend = open_backend("memory:");
   MetricFamilyOptions options = options_for(METRIC_TYPE_HISTOGRAM, "seconds");
@@ -487,6 +500,7 @@ int main(void) {
   CHECK_RUN(an_info_shows_the_labels_that_were_set_last);
   CHECK_RUN(a_state_set_has_its_declared_states);
   CHECK_RUN(a_gauge_with_a_mode_shows_the_processes);
+  CHECK_RUN(a_process_shows_itself);
   CHECK_RUN(a_native_histogram_needs_no_bounds);
   CHECK_RUN(a_mistake_in_the_options_of_native_buckets_is_named);
   CHECK_RUN(a_gauge_histogram_takes_observations_back);

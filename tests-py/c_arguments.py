@@ -37,6 +37,7 @@ OPTIONAL = {
     ("backend_log_callback", "callback"),
     ("backend_log_next", "time"),
     ("metrics_collect_callback", "user_data"),
+    ("backend_process_metrics", "prefix"),
     ("backend_log_callback", "user_data"),
 }
 
@@ -142,6 +143,7 @@ def valid(function: Function, parameter: Variable) -> Any:
     kind = parameter.type.replace("const ", "").replace("const", "").replace(" ", "")
     by_name = {
         "url": b"memory:",
+        "prefix": text(b"prefix"),
         "label_values": texts(b"value"),
         "label_count": 1,
         "info_names": texts(b"name"),
@@ -237,6 +239,9 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
     if kind == "BackendStatistics":
         for size in (0, 8, 2**20, 2**64 - 1):
             yield Invalid(name, keep(ffi.new("BackendStatistics *", {"size": size})), "size", INVALID)
+    if name == "prefix":
+        yield Invalid(name, b"\xff", "prefix", INVALID)
+        yield Invalid(name, b"a b", "a b", INVALID)
     if name == "url":
         yield Invalid(name, b"\xff", "url", INVALID)
         yield Invalid(name, b"", "", lib.BACKEND_STATUS_CONFIGURATION)

@@ -245,6 +245,16 @@ class Engine:
         self._lasting.setdefault(definition.name, LastingFamily(family.handle, family._owner))
         return family
 
+    def process_metrics(self, prefix: str) -> None:
+        """Shows what the system says about the processes of the service, or updates what it says about this
+        one."""
+        error = ErrorSlot()
+        error.check(lib.released_backend_process_metrics(self._handle, c_text(prefix), error.pointer))
+
+    def refresh_process_metrics(self) -> None:
+        """Updates what the system says about this process. It keeps the GIL, and logs nothing."""
+        lib.backend_process_metrics(self._handle, ffi.NULL, ffi.NULL)
+
     def lasting_families(self) -> list[LastingFamily]:
         """Returns the families of `declare`."""
         return list(self._lasting.values())

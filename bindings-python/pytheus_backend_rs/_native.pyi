@@ -181,6 +181,13 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def backend_process_metrics(
+        self,
+        backend: Backend,
+        prefix: bytes | Pointer[bytes],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def backend_free(self, backend: Backend, /) -> None: ...
     def metric_family_new(
         self,
@@ -382,6 +389,13 @@ class Lib:
         /,
     ) -> int: ...
     def released_backend_free(self, backend: Backend, /) -> None: ...
+    def released_backend_process_metrics(
+        self,
+        backend: Backend,
+        prefix: bytes | Pointer[bytes],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def released_backend_statistics(
         self,
         backend: Backend,

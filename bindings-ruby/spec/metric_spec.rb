@@ -200,6 +200,12 @@ RSpec.describe "Metrics" do
         .to raise_error(PytheusBackend::InvalidArgumentError, "none_seconds needs at least one bucket bound")
     end
 
+    it "shows the process" do
+      backend.process_metrics("shop")
+      expect(backend.render.text).to match(/^shop_process_resident_memory_bytes \d{6,}$/)
+      expect { backend.process_metrics("a\0b") }.to raise_error(ArgumentError)
+    end
+
     it "merges the values of processes by the mode of a gauge" do
       jobs = backend.gauge("jobs", "Jobs.", mode: :livesum)
       jobs.set(3)

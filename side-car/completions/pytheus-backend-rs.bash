@@ -158,7 +158,7 @@ _pytheus-backend-rs() {
             return 0
             ;;
         pytheus__backend__rs__serve)
-            opts="-s -v -l -h --store --verbose --allowed-host --created-samples --listen --help"
+            opts="-s -v -l -h --store --verbose --allowed-host --created-samples --process-metrics --listen --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -3,7 +3,7 @@
 //! The command ends on SIGTERM or SIGINT. It keeps running while the store is unavailable.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-use pytheus_backend_rs::{Exporter, ExporterOptions};
+use pytheus_backend_rs::{Exporter, ExporterOptions, process_families};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -40,6 +40,12 @@ pub(crate) fn command() -> Command {
             ),
     )
     .arg(
+        Arg::new("process-metrics")
+            .long("process-metrics")
+            .action(ArgAction::SetTrue)
+            .help("Show this process too: its processor time, memory and descriptors, as pytheus_side_car_process_…"),
+    )
+    .arg(
         Arg::new("listen")
             .long("listen")
             .short('l')
@@ -59,6 +65,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     let backend = store::open(matches, Presence::Awaited)?;
+    if matches.get_flag("process-metrics") {
+        backend.on_collect(|| process_families("pytheus_side_car"))?;
+    }
     let (address, port) = matches.get_one("listen").cloned().unwrap_or_default();
     let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
     let created_samples = matches.get_flag("created-samples");

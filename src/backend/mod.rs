@@ -7,6 +7,7 @@ mod collector;
 mod held_back;
 mod metric_family;
 mod parts;
+mod process_metrics;
 mod render_options;
 mod self_metrics;
 
@@ -19,6 +20,8 @@ use self::collector::Collector;
 use self::held_back::HeldBack;
 pub use self::metric_family::MetricFamily;
 use self::parts::BackendParts;
+use self::process_metrics::ProcessMetrics;
+pub use self::process_metrics::process_families;
 pub use self::render_options::{Others, RenderOptions};
 use self::self_metrics::SelfMetrics;
 use crate::exposition::{self, ForeignFamily, Rendered, Rendering, Selection};
@@ -63,6 +66,7 @@ impl Backend {
             held_back: HeldBack::new(),
             collector: Collector::default(),
             self_metrics: OnceLock::new(),
+            process_metrics: OnceLock::new(),
             is_closed: AtomicBool::new(false),
         });
         fork::register(Rank::Backend, weak(&parts));
@@ -81,6 +85,40 @@ impl Backend {
         };
         let metrics = SelfMetrics::new(Arc::clone(tally), Arc::clone(table), declare)?;
         let _ = self_metrics.set(metrics);
+        Ok(())
+    }
+
+    /// Shows what the system says about the processes that call this: `process_cpu_seconds_total`, a counter of all of
+    /// them, and of each living one `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
+    /// `process_open_fds`, `process_max_fds` and `process_start_time_seconds`. `prefix`, if it is not empty, begins
+    /// their names.
+    ///
+    /// A scrape, flush or close of this process updates its own figures, and so does each further call, in which
+    /// `prefix` has no meaning. A forked child appears with its first scrape or call. On a Redis server there is only
+    /// the counter.
+    ///
+    /// ```
+    /// use pytheus_backend_rs::Backend;
+    ///
+    /// let backend = Backend::open("memory:")?;
+    /// backend.process_metrics("")?;
+    /// assert!(backend.collect_text()?.contains("\nprocess_open_fds "));
+    /// # Ok::<(), pytheus_backend_rs::Error>(())
+    /// ```
+    ///
+    /// Returns [`ErrorKind::Conflict`] if a name is declared otherwise.
+    pub fn process_metrics(&self, prefix: &str) -> Result<()> {
+        let parts = &*self.parts;
+        if parts.process_metrics.get().is_none() {
+            let declare = |definition| {
+                let family = self.declare(definition, &[], Lifetime::Backend)?;
+                family.family_in(&self.parts).ok_or_else(|| Error::new(ErrorKind::Store, "no family"))
+            };
+            let metrics = ProcessMetrics::new(prefix, parts.store.has_modes(), declare)?;
+            // If another thread was faster, its metrics are those of the same families.
+            let _ = parts.process_metrics.set(metrics);
+        }
+        parts.refresh_process_metrics();
         Ok(())
     }
 
@@ -237,7 +275,7 @@ impl Backend {
         others: Others,
         selection: &Selection,
     ) -> Result<Snapshot> {
-        let BackendParts { store, table, tally, self_metrics, .. } = &*self.parts;
+        let BackendParts { store, table, tally, self_metrics, process_metrics, .. } = &*self.parts;
         let families = families.map(|list| self.own(list)).transpose()?;
         let selected = |mut families: Vec<Arc<Family>>| {
             families.retain(|family| selection.admits(&family.definition));
@@ -247,8 +285,9 @@ impl Backend {
         self.parts.prepare_to_send();
         let read = tally.scrape_ends(match (families, others) {
             (Some(mut families), Others::Append) => {
-                // A program's registry does not know the families of the statistics, so they are added here.
+                // A program's registry does not know these families.
                 families.extend(self_metrics.get().into_iter().flat_map(|metrics| metrics.families()));
+                families.extend(process_metrics.get().into_iter().flat_map(ProcessMetrics::families));
                 let declared = table.live_families();
                 let declared = declared.iter().map(|family| family.definition.name()).collect();
                 store.collect_with_others(selected(families), &declared, selection)

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, RwLockWriteGuard};
 
 use super::collector::Collector;
 use super::held_back::{HeldBack, is_lasting};
+use super::process_metrics::ProcessMetrics;
 use super::self_metrics::SelfMetrics;
 use crate::cell::Cells;
 use crate::cell::held::HeldCells;
@@ -27,6 +28,8 @@ pub(super) struct BackendParts {
     pub(super) held_back: HeldBack,
     /// Set when the backend is opened, and only read later, like [`Tally`]'s follower.
     pub(super) self_metrics: OnceLock<Arc<SelfMetrics>>,
+    /// Set at most once, by the first call of `Backend::process_metrics`.
+    pub(super) process_metrics: OnceLock<ProcessMetrics>,
     pub(super) collector: Collector,
     pub(super) is_closed: AtomicBool,
 }
@@ -47,6 +50,14 @@ impl BackendParts {
         self.offer_held_back();
         if let Some(metrics) = self.self_metrics.get() {
             metrics.refresh();
+        }
+        self.refresh_process_metrics();
+    }
+
+    /// Updates the metrics that show this process, if the program has asked for them.
+    pub(super) fn refresh_process_metrics(&self) {
+        if let Some(metrics) = self.process_metrics.get() {
+            metrics.refresh(|family| self.metric(family, "{}").ok());
         }
     }
 
@@ -203,6 +214,9 @@ impl ForkGuard for Locked<'_> {
         self.store.forked();
         self.parts.tally.forked();
         if let Some(metrics) = self.parts.self_metrics.get() {
+            metrics.forked();
+        }
+        if let Some(metrics) = self.parts.process_metrics.get() {
             metrics.forked();
         }
     }

@@ -9,7 +9,7 @@ use super::guard::{guard, guard_new, guard_void};
 use super::library::log_panics;
 use super::pointer::{borrow, take};
 use super::status::BackendStatus;
-use super::string::string;
+use super::string::{optional_string, string};
 use crate::backend::Backend;
 
 /// Opens the store that `url` names and writes a handle to `*backend`; free it with `backend_free`.
@@ -142,6 +142,35 @@ pub unsafe extern "C" fn backend_flush(
 ) -> BackendStatus {
     // SAFETY: the program's promises.
     unsafe { guard(error, || Ok(borrow(backend, "backend")?.flush(timeout(timeout_seconds)?)?)) }
+}
+
+/// Shows what the system says about the processes that call this: `process_cpu_seconds_total`, a
+/// counter of all of them, those that have ended included; and of each living one
+/// `process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`,
+/// `process_max_fds` and `process_start_time_seconds`, in shared memory with the label `pid`. A
+/// Redis server shows the counter alone. `prefix`, unless it is NULL or empty, begins the names:
+/// `shop_process_open_fds`.
+///
+/// A scrape, flush or close of this process updates its own figures. Each further call does so too,
+/// whatever its `prefix`: in a process that is not scraped, call it now and then. A forked child
+/// appears with its first call or scrape.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the prefix is no beginning of a metric name.
+/// BACKEND_STATUS_CONFLICT: one of the names is declared with another definition.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn backend_process_metrics(
+    backend: *const Backend,
+    prefix: *const c_char,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let show = || {
+        // SAFETY: the program's promises.
+        let (backend, prefix) =
+            unsafe { (borrow(backend, "backend")?, optional_string(prefix, "prefix")?.unwrap_or_default()) };
+        Ok(backend.process_metrics(prefix)?)
+    };
+    // SAFETY: the program's promises.
+    unsafe { guard(error, show) }
 }
 
 /// Closes the backend as `backend_close` does, unless it is closed already, and frees the handle.

@@ -12,3 +12,4 @@ pub(crate) mod once;
 pub(crate) mod random;
 pub(crate) mod service;
 pub(crate) mod thread;
+pub(crate) mod usage;

@@ -33,6 +33,11 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// definition.
     fn names_are_shared(&self) -> bool;
 
+    /// Returns whether a gauge may have a value of its own for each process.
+    fn has_modes(&self) -> bool {
+        true
+    }
+
     /// Refuses a family that cannot be declared: an incompatible family has its name, or the store has no
     /// room.
     fn admit(&self, _definition: &Definition) -> Result<()> {

@@ -101,6 +101,15 @@ module PytheusBackend
       Log.deliver
     end
 
+    # Shows what the system says about each process that calls this: its processor time, memory and descriptors. A
+    # forked worker appears with its first call or scrape. Each call updates the figures of its process, as a scrape
+    # does. `prefix` begins the names of the metrics.
+    def process_metrics(prefix = "")
+      Library.call(:backend_process_metrics, @handle, prefix.to_s)
+    ensure
+      Log.deliver
+    end
+
     # Waits until the store has what this process counted, for at most `timeout` seconds.
     def flush(timeout: 5)
       Library.call(:backend_flush, @handle, timeout)

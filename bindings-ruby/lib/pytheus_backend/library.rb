@@ -74,6 +74,7 @@ module PytheusBackend
     attach_function :backend_new, %i[string pointer pointer], :int32, blocking: true
     attach_function :backend_free, %i[pointer], :void, blocking: true
     attach_function :backend_close, %i[pointer pointer], :int32, blocking: true
+    attach_function :backend_process_metrics, %i[pointer string pointer], :int32
     attach_function :backend_flush, %i[pointer double pointer], :int32, blocking: true
     attach_function :metric_family_new, %i[pointer pointer pointer pointer], :int32, blocking: true
     attach_function :metric_family_clear, %i[pointer pointer], :int32, blocking: true

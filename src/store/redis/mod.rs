@@ -165,6 +165,10 @@ impl Store for RedisStore {
         true
     }
 
+    fn has_modes(&self) -> bool {
+        false
+    }
+
     fn admit(&self, definition: &Definition) -> Result<()> {
         // Another process may have an incompatible family of this name. The announcer finds out later, and
         // warns.
