@@ -28,7 +28,7 @@ from prometheus_server import Prometheus
 from protobuf_families import PROTOBUF, decode, native_buckets
 from waiting import wait_until
 
-STORES = [SingleProcessBackend, SharedMemoryBackend]
+STORES = [SingleProcessBackend, SharedMemoryBackend, RedisBackend]
 
 
 @pytest.fixture(params=STORES, ids=lambda backend_class: backend_class.__name__)

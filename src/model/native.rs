@@ -92,6 +92,11 @@ impl Native {
         usize::from(self.size)
     }
 
+    /// Returns the schema below which it does not fall.
+    pub(crate) fn lowest_schema(self) -> i32 {
+        self.schema() - self.last_level() as i32
+    }
+
     /// Returns how far the schema may fall.
     #[inline]
     pub(crate) fn last_level(self) -> u32 {
@@ -298,15 +303,7 @@ impl NativeHistogram {
         let level = words.clone().map(BucketWord::level).max().unwrap_or_default();
         let side = |is_negative| {
             let side = words.clone().filter(|word| word.is_negative() == is_negative);
-            let halve = |word: BucketWord| (halved(word.index(), level - word.level()), word.count());
-            let mut buckets: Vec<_> = side.map(halve).collect();
-            buckets.sort_unstable_by_key(|&(index, _)| index);
-            buckets.dedup_by(|next, kept| {
-                let is_same = next.0 == kept.0;
-                kept.1 += if is_same { next.1 } else { 0 };
-                is_same
-            });
-            buckets
+            summed(side.map(|word| (halved(word.index(), level - word.level()), word.count())))
         };
         let schema = native.schema() - level as i32;
         Self { schema, zero_count, positive: side(false), negative: side(true) }
@@ -314,9 +311,76 @@ impl NativeHistogram {
 
     /// Returns the number of observations, except those that are not a number.
     pub fn count(&self) -> u64 {
-        let buckets = self.positive.iter().chain(&self.negative);
-        self.zero_count + buckets.map(|(_, count)| count).sum::<u64>()
+        self.buckets().fold(self.zero_count, |sum, (.., count)| sum.saturating_add(count))
     }
+
+    /// Returns the buckets: whether they are below zero, their indexes and counts.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (bool, i32, u64)> + '_ {
+        let side = |is_negative| move |&(index, count): &(i32, u64)| (is_negative, index, count);
+        self.positive.iter().map(side(false)).chain(self.negative.iter().map(side(true)))
+    }
+
+    /// Lowers the schema: two buckets become one each time.
+    pub(crate) fn lower_to(&mut self, schema: i32) {
+        let times = (self.schema - schema).max(0).unsigned_abs();
+        for side in [&mut self.positive, &mut self.negative] {
+            *side = summed(side.iter().map(|&(index, count)| (halved(index, times), count)));
+        }
+        self.schema = self.schema.min(schema);
+    }
+
+    /// Adds the counts of another histogram, at the lower schema of both.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        self.lower_to(other.schema);
+        other.lower_to(self.schema);
+        self.zero_count = self.zero_count.saturating_add(other.zero_count);
+        for (side, more) in [(&mut self.positive, other.positive), (&mut self.negative, other.negative)] {
+            *side = summed(side.iter().copied().chain(more));
+        }
+    }
+
+    /// Returns the words of a series with these options that hold the buckets, at a lower schema if they have no room.
+    /// If there are too many of them even at the lowest schema, the last ones are counted in the one before.
+    pub(crate) fn to_words(&self, native: Native) -> Vec<BucketWord> {
+        let lowest = native.lowest_schema();
+        let mut fitted = self.clone();
+        fitted.lower_to(native.schema());
+        loop {
+            let level = (native.schema() - fitted.schema.max(lowest)).unsigned_abs();
+            // A bucket of a schema below the lowest one counts in the last bucket that it contains.
+            let finer = (lowest - fitted.schema).max(0).unsigned_abs();
+            let mut words = Vec::new();
+            for (is_negative, index, mut count) in fitted.buckets() {
+                let key = BucketWord::of_index(level, is_negative, index.wrapping_shl(finer));
+                while count > 0 {
+                    words.push(BucketWord(key.0 + count.min(MAX_COUNT)));
+                    count -= count.min(MAX_COUNT);
+                }
+            }
+            if words.len() > native.size() && fitted.schema > lowest {
+                fitted.lower_to(fitted.schema - 1);
+                continue;
+            }
+            let surplus = words.split_off(words.len().min(native.size()));
+            if let Some(last) = words.last_mut() {
+                let count = surplus.iter().fold(last.count(), |sum, word| sum.saturating_add(word.count()));
+                *last = BucketWord((last.0 & !MAX_COUNT) + count.min(MAX_COUNT));
+            }
+            return words;
+        }
+    }
+}
+
+/// Adds up the counts of each index, and sorts them.
+fn summed(buckets: impl Iterator<Item = (i32, u64)>) -> Vec<(i32, u64)> {
+    let mut buckets: Vec<_> = buckets.collect();
+    buckets.sort_unstable_by_key(|&(index, _)| index);
+    buckets.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        kept.1 = if is_same { kept.1.saturating_add(next.1) } else { kept.1 };
+        is_same
+    });
+    buckets
 }
 
 #[cfg(test)]

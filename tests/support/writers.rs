@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pytheus_backend_rs::{Backend, MetricType};
+use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType, Native};
 
 use super::*;
 
@@ -23,6 +23,7 @@ pub struct Writer {
     pub backend: Backend,
     number: usize,
     counted: Arc<AtomicU64>,
+    waits: Arc<Metric>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,17 +35,22 @@ impl Writer {
         let requests = declare(&backend, "requests_total", MetricType::Counter, &["path"]);
         let time = declare_with_buckets(&backend, "time", MetricType::Histogram, &[], &[0.5]);
         let time = time.metric(&[]).unwrap();
+        let waits = Definition::new("waits", "", MetricType::Histogram, &[], &[]).unwrap();
+        let waits = waits.with_native(Native::new(5, 64).unwrap(), false).unwrap();
+        let waits = backend.declare(waits, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap();
         let own = number.to_string();
         let last = declare(&backend, "last", MetricType::Gauge, &["writer"]).metric(&[&own]).unwrap();
         let sum = declare(&backend, "sum", MetricType::Gauge, &[]).metric(&[]).unwrap();
         let (counted, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, end) = (Arc::clone(&counted), Arc::clone(&ends));
+        let (count, end, observed) = (Arc::clone(&counted), Arc::clone(&ends), Arc::clone(&waits));
         let thread = std::thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
                 let count = count.fetch_add(1, Ordering::Relaxed) + 1;
                 plain.inc(1.0).unwrap();
                 requests.metric(&[&(count % 7).to_string()]).unwrap().inc(1.0).unwrap();
                 time.observe(if count % 2 == 0 { 0.25 } else { 1.0 }).unwrap();
+                // Ever wider, so that the schema falls.
+                observed.observe(1.03f64.powi((count * 7 % (count / 20 + 1)) as i32 % 300)).unwrap();
                 last.set(count as f64).unwrap();
                 sum.inc(1.0).unwrap();
                 if count % 4 == 0 {
@@ -52,7 +58,7 @@ impl Writer {
                 }
             }
         });
-        Self { backend, number, counted, ends, thread: Some(thread) }
+        Self { backend, number, counted, waits, ends, thread: Some(thread) }
     }
 
     pub fn counted(&self) -> u64 {
@@ -121,12 +127,13 @@ pub struct Difference {
     pub by_path: f64,
     pub observations: f64,
     pub time: f64,
+    pub native: f64,
     pub sum: f64,
     pub gauges: usize,
 }
 
 pub const NONE: Difference =
-    Difference { plain: 0.0, by_path: 0.0, observations: 0.0, time: 0.0, sum: 0.0, gauges: 0 };
+    Difference { plain: 0.0, by_path: 0.0, observations: 0.0, time: 0.0, native: 0.0, sum: 0.0, gauges: 0 };
 
 /// Stops the writers, sends what is pending, and returns what is missing on the server.
 pub fn missing(writers: &mut [Writer], server: &impl Values) -> Difference {
@@ -144,6 +151,7 @@ pub fn missing(writers: &mut [Writer], server: &impl Values) -> Difference {
         by_path: total - by_path.sum::<f64>(),
         observations: total - server.field("time", "{}#le=0.5") - server.field("time", "{}#le=+Inf"),
         time: time - server.field("time", "{}#sum"),
+        native: total - writers[0].waits.get_count().unwrap(),
         sum: total - server.value("sum"),
         gauges: writers.iter().filter(is_wrong).count(),
     }

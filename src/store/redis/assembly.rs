@@ -10,10 +10,10 @@ use redis::Value;
 
 use super::connection::Reply;
 use super::layout;
+use super::native_field::FieldValue;
 use super::reply::{number, pairs, shortened};
 use crate::model::definition::Definition;
 use crate::model::labels;
-use crate::model::number::parse_number;
 use crate::model::sample::FamilySamples;
 
 /// Returns the series of a family that are in the reply to a read of its whole key.
@@ -53,8 +53,8 @@ impl<'family> Assembly<'family> {
             self.left_out.note(|| format!("field {field:?} does not belong to this family"));
             return;
         };
-        let Some(amount) = parse_number(value) else {
-            self.left_out.note(|| format!("field {field:?}: {value:?} is not a number"));
+        let Some(amount) = FieldValue::parse(self.definition, cell, value) else {
+            self.left_out.note(|| format!("field {field:?} has the value {value:?}, which cannot be read"));
             return;
         };
         let row = self.rows.get(spelling).copied().or_else(|| {
@@ -62,7 +62,7 @@ impl<'family> Assembly<'family> {
             Some(self.row(&canonical))
         });
         match row {
-            Some(row) => add(&mut self.cells(row)[cell], amount),
+            Some(row) => amount.add_to(&mut self.cells(row)[cell..]),
             None => self.left_out.note(|| format!("field {field:?} has no usable labels")),
         }
     }
@@ -126,9 +126,4 @@ impl LeftOut {
             log::debug!("Redis key {key:?}: {}, and is left out, as are {more} more", shortened(&first));
         }
     }
-}
-
-/// Adds to a cell. The first amount is stored as it is, because `0.0 + -0.0` is not `-0.0`.
-pub(crate) fn add(cell: &mut f64, amount: f64) {
-    *cell = if *cell == 0.0 { amount } else { *cell + amount };
 }

@@ -160,11 +160,85 @@ local function same(one, other)
     or difference < INFINITY and difference <= 1e-9 * math.max(math.abs(one), math.abs(other))
 end
 
+-- A native histogram as text is "schema;zeros;buckets above zero;buckets below zero", where the buckets are
+-- "index:count", separated by commas. As a table it has the counts by index in sides[1] and sides[2].
+local function read_native(text)
+  local schema, zeros, positive, negative = string.match(text, '^(-?%d+);(%d+);([-:,%d]*);([-:,%d]*)$')
+  if not schema then return end
+  local native = { schema = tonumber(schema), zeros = tonumber(zeros), sides = { {}, {} }, size = 0 }
+  for side, list in ipairs({ positive, negative }) do
+    for index, count in string.gmatch(list, '(-?%d+):(%d+)') do
+      native.sides[side][tonumber(index)] = tonumber(count)
+      native.size = native.size + 1
+    end
+  end
+  return native
+end
+
+local function write_native(native)
+  local texts = {}
+  for side, buckets in ipairs(native.sides) do
+    local list = {}
+    for index, count in pairs(buckets) do list[#list + 1] = string.format('%d:%.0f', index, count) end
+    texts[side] = table.concat(list, ',')
+  end
+  return string.format('%d;%.0f;%s;%s', native.schema, native.zeros, texts[1], texts[2])
+end
+
+-- Makes two buckets one, until the schema is this one.
+local function lower(native, schema)
+  while native.schema > schema do
+    native.schema, native.size = native.schema - 1, 0
+    for side, buckets in ipairs(native.sides) do
+      local merged = {}
+      for index, count in pairs(buckets) do
+        local half = math.ceil(index / 2)
+        if not merged[half] then native.size = native.size + 1 end
+        merged[half] = (merged[half] or 0) + count
+      end
+      native.sides[side] = merged
+    end
+  end
+end
+
+-- Returns the side and the index of the bucket that is nearest, on the same side if there is one.
+local function nearest(native, side, index)
+  for _, near in ipairs({ side, 3 - side }) do
+    local found
+    for other in pairs(native.sides[near]) do
+      if not found or math.abs(other - index) < math.abs(found - index) then found = other end
+    end
+    if found then return near, found end
+  end
+end
+
+-- Adds the counts of another histogram. With more than `size` buckets, the schema falls, but not below `lowest`:
+-- then a new bucket counts in the nearest one.
+local function add_native(native, added, size, lowest)
+  lower(native, added.schema)
+  lower(added, native.schema)
+  native.zeros = native.zeros + added.zeros
+  for side, buckets in ipairs(added.sides) do
+    for index, count in pairs(buckets) do
+      local to, at = side, index
+      if not native.sides[side][index] then
+        if native.size >= size and native.schema <= lowest then
+          to, at = nearest(native, side, index)
+        else
+          native.size = native.size + 1
+        end
+      end
+      native.sides[to][at] = (native.sides[to][at] or 0) + count
+    end
+  end
+  while native.size > size and native.schema > lowest do lower(native, native.schema - 1) end
+end
+
 -- One change. Errors are returned, not raised.
 local result = {1}
 local function change(operation, field, value)
   local current
-  if operation == 'add' or operation == 'restore' or operation == 'replay' then
+  if operation == 'add' or operation == 'restore' or operation == 'replay' or operation == 'native' then
     if is_hash then current = redis.pcall('HGET', key, field) else current = redis.pcall('GET', key) end
     if type(current) == 'table' then return current end
   end
@@ -181,6 +255,18 @@ local function change(operation, field, value)
     value = (old or amount ~= 0) and write((old or 0) + amount) or UNTOUCHED
     if is_hash then return redis.pcall('HSET', key, field, value) end
     return redis.pcall('SET', key, value)
+  end
+  if operation == 'native' then
+    -- The argument is the most buckets of a series, the lowest schema, and what is added.
+    local size, lowest, text = string.match(value, '^(%d+) (-?%d+) (%S+)$')
+    local added = read_native(text)
+    local native = current and read_native(current)
+    if current and not native then
+      result[#result + 1] = field .. ': the value was not a native histogram, and was replaced'
+    end
+    native = native or { schema = added.schema, zeros = 0, sides = { {}, {} }, size = 0 }
+    add_native(native, added, tonumber(size), tonumber(lowest))
+    return redis.pcall('HSET', key, field, write_native(native))
   end
   if operation == 'restore' then
     -- The argument is the value that one writer remembers, and the time at which that writer last changed it.

@@ -17,10 +17,18 @@ use once_cell::sync::Lazy;
 use redis::{Arg, Cmd, Script};
 
 use super::connection::command;
+use super::native_field;
 use crate::metric::Metric;
+use crate::model::native::{Native, NativeHistogram};
 
 /// The most operations in one batch. It bounds how long one script call occupies the server.
 pub(crate) const MAX_OPERATIONS: usize = 1_000;
+
+/// About how long the server takes for an addition to a native histogram, in additions to a number.
+const NATIVE_WEIGHT: usize = 20;
+
+/// About how many bytes of a request a bucket of a native histogram takes.
+const BYTES_OF_BUCKET: usize = 8;
 
 /// From this number of writers on, the script sweeps out entries of dead processes for each new writer.
 const WRITERS_BEFORE_SWEEP: u64 = 128;
@@ -62,6 +70,12 @@ pub(crate) enum Operation {
         value: f64,
         metric: Weak<Metric>,
     },
+    /// Adds to the native histogram in a field, whose family has these options.
+    AddNative {
+        field: String,
+        added: Box<(Native, NativeHistogram)>,
+        metric: Weak<Metric>,
+    },
     Delete {
         field: String,
     },
@@ -87,7 +101,9 @@ impl Operation {
     /// Returns the metric that the change comes from.
     pub(crate) fn metric(&self) -> Option<&Weak<Metric>> {
         match self {
-            Self::Add { metric, .. } | Self::Set { metric, .. } => Some(metric),
+            Self::Add { metric, .. } | Self::Set { metric, .. } | Self::AddNative { metric, .. } => {
+                Some(metric)
+            }
             Self::Delete { .. } | Self::Clear | Self::Restore { .. } | Self::Replay { .. } => None,
         }
     }
@@ -97,6 +113,7 @@ impl Operation {
         match self {
             Self::Add { field, .. }
             | Self::Set { field, .. }
+            | Self::AddNative { field, .. }
             | Self::Delete { field }
             | Self::Restore { field, .. }
             | Self::Replay { field, .. } => Some(field),
@@ -104,9 +121,18 @@ impl Operation {
         }
     }
 
-    /// Returns how many bytes the field takes in the request.
+    /// Returns about how many bytes the operation takes in the request, beside a number.
     pub(crate) fn size(&self) -> usize {
-        self.field().map_or(0, str::len)
+        let buckets = match self {
+            Self::AddNative { added, .. } => added.1.buckets().count(),
+            _ => 0,
+        };
+        self.field().map_or(0, str::len) + BYTES_OF_BUCKET * buckets
+    }
+
+    /// Returns about how many additions of numbers take the server as long.
+    pub(crate) fn weight(&self) -> usize {
+        if matches!(self, Self::AddNative { .. }) { NATIVE_WEIGHT } else { 1 }
     }
 }
 
@@ -175,6 +201,10 @@ impl Batch {
                 }
                 Operation::Set { field, value, .. } => {
                     command.arg("set").arg(field).arg(format!("{value:e}"))
+                }
+                Operation::AddNative { field, added, .. } => {
+                    let (native, added) = &**added;
+                    command.arg("native").arg(field).arg(native_field::format_addition(*native, added))
                 }
                 Operation::Delete { field } => command.arg("delete").arg(field).arg(""),
                 Operation::Clear => command.arg("clear").arg("").arg(""),

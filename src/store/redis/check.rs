@@ -11,6 +11,7 @@ use redis::Value;
 use super::connection::{LARGE, command, refused};
 use super::epoch;
 use super::layout;
+use super::native_field::{self, FieldValue};
 use super::old_layout;
 use super::options::RedisOptions;
 use super::reply::{concerns_key, describe, pairs};
@@ -133,7 +134,10 @@ impl Check<'_> {
             return match values {
                 Value::Nil => 0,
                 Value::BulkString(bytes) => {
-                    self.number(key, None, &String::from_utf8_lossy(&bytes));
+                    let value = String::from_utf8_lossy(&bytes);
+                    if parse_number(&value).is_none() {
+                        self.report.fault(format!("Redis key {key:?}: {value:?} is not a number"));
+                    }
                     1
                 }
                 _ => 0,
@@ -141,7 +145,7 @@ impl Check<'_> {
         }
         let mut metrics = BTreeSet::new();
         for (field, value) in self.pairs(key, values) {
-            let Some((spelling, _)) = layout::parse_field(definition, &field) else {
+            let Some((spelling, cell)) = layout::parse_field(definition, &field) else {
                 self.report
                     .fault(format!("Redis key {key:?}: field {field:?} does not belong to this family"));
                 continue;
@@ -154,16 +158,14 @@ impl Check<'_> {
                     continue;
                 }
             }
-            self.number(key, Some(&field), &value);
+            if FieldValue::parse(definition, cell, &value).is_none() {
+                let is_native = native_field::cell(definition) == Some(cell);
+                let expected = if is_native { "native histogram" } else { "number" };
+                self.report
+                    .fault(format!("Redis key {key:?}, field {field:?}: {value:?} is not a {expected}"));
+            }
         }
         metrics.len()
-    }
-
-    fn number(&mut self, key: &str, field: Option<&str>, value: &str) {
-        if parse_number(value).is_none() {
-            let place = field.map(|field| format!(", field {field:?}")).unwrap_or_default();
-            self.report.fault(format!("Redis key {key:?}{place}: {value:?} is not a number"));
-        }
     }
 
     fn pairs(&mut self, key: &str, value: Value) -> Vec<(String, String)> {

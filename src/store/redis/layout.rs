@@ -5,6 +5,7 @@
 use redis::Cmd;
 
 use super::connection::command;
+use super::native_field;
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::metric_type::MetricType;
@@ -68,12 +69,6 @@ pub(crate) fn check(definition: &Definition, is_cluster: bool) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    if definition.native().is_some() {
-        let message = format!(
-            "histogram {name:?}: the Redis store has no native histograms; declare it with classic buckets only"
-        );
-        return Err(Error::new(ErrorKind::InvalidArgument, message));
-    }
     if definition.mode().is_some() {
         let message =
             format!("gauge {name:?}: the Redis store has no gauges with a mode; declare it without one");
@@ -108,10 +103,19 @@ pub(crate) fn is_hash(definition: &Definition) -> bool {
     has_fields || !definition.label_names().is_empty()
 }
 
+/// The end of the field that holds the native histogram of a series.
+const NATIVE: &str = "#native";
+
+/// Returns how many fields a metric has. The cells of a native histogram are one field.
+pub(crate) fn field_count(definition: &Definition) -> usize {
+    native_field::cell(definition).map_or(definition.cell_count(), |cell| cell + 1)
+}
+
 /// Returns the hash field of a cell. `labels` is the labels JSON of its metric.
 pub(crate) fn field(definition: &Definition, labels: &str, cell: usize) -> String {
     match (definition.metric_type(), cell) {
         (metric_type, _) if !metric_type.is_observed() => labels.to_owned(),
+        _ if native_field::cell(definition).is_some_and(|first| cell >= first) => format!("{labels}{NATIVE}"),
         (_, VALUE_CELL) => format!("{labels}#sum"),
         (MetricType::Summary, _) => format!("{labels}#count"),
         (_, cell) => {
@@ -135,6 +139,7 @@ pub(crate) fn parse_field<'field>(
     let cell = match definition.metric_type() {
         metric_type if !metric_type.is_observed() => part.is_empty().then_some(VALUE_CELL)?,
         _ if part == "#sum" => VALUE_CELL,
+        _ if part == NATIVE => native_field::cell(definition)?,
         MetricType::Summary => (part == "#count").then_some(FIRST_COUNT_CELL)?,
         _ => {
             let bound = parse_number(part.strip_prefix("#le=")?)?;
@@ -148,6 +153,7 @@ pub(crate) fn parse_field<'field>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::native::Native;
 
     fn definition(metric_type: MetricType, labels: &[&str], buckets: &[f64]) -> Definition {
         Definition::new("size", "", metric_type, labels, buckets).unwrap()
@@ -174,11 +180,22 @@ mod tests {
         for metric_type in MetricType::ALL.into_iter().filter(|&one| one != MetricType::StateSet) {
             let buckets: &[f64] = if metric_type.has_buckets() { &[0.5, 10.0] } else { &[] };
             let definition = definition(metric_type, &["a"], buckets);
-            for cell in 0..definition.cell_count() {
+            for cell in 0..field_count(&definition) {
                 let field = field(&definition, labels, cell);
                 assert_eq!(parse_field(&definition, &field), Some((labels, cell)), "{field}");
             }
         }
+    }
+
+    #[test]
+    fn a_native_histogram_is_one_field() {
+        let classic = definition(MetricType::Histogram, &["a"], &[0.5]);
+        let native = classic.clone().with_native(Native::default(), true).unwrap();
+        let fields: Vec<_> = (0..field_count(&native)).map(|cell| field(&native, "{}", cell)).collect();
+        assert_eq!(fields, ["{}#sum", "{}#le=0.5", "{}#le=+Inf", "{}#native"]);
+        assert_eq!(field(&native, "{}", native.cell_count() - 1), "{}#native", "a word");
+        assert_eq!(parse_field(&native, "{}#native"), Some(("{}", 3)));
+        assert_eq!(parse_field(&classic, "{}#native"), None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod hash_slot;
 pub(crate) mod layout;
 mod link;
 mod message;
+mod native_field;
 mod node;
 mod old_layout;
 mod options;

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 
 use redis::{Cmd, Value};
 
-use super::assembly::add;
 use super::connection::{Reply, command};
 use super::layout;
+use super::native_field::FieldValue;
 use super::reply::shortened;
 use crate::model::definition::Definition;
 use crate::model::labels;
-use crate::model::number::parse_number;
 use crate::model::sample::FamilySamples;
 
 /// The most fields that the server is asked for at a time: about a millisecond of its time. A series with more
@@ -91,8 +90,9 @@ impl Outline {
         let mut room = 0;
         for (row, (labels, others)) in rows.iter().enumerate() {
             outline.series.push(labels, None);
-            let ours = (0..width).map(|cell| (layout::field(definition, labels, cell), cell));
-            let count = width + others.len();
+            let field_count = layout::field_count(definition);
+            let ours = (0..field_count).map(|cell| (layout::field(definition, labels, cell), cell));
+            let count = field_count + others.len();
             let others = others.iter().map(|&(field, cell)| (field.to_owned(), cell));
             if room < count || outline.pieces.is_empty() {
                 outline.pieces.push(command("HMGET", &[key]));
@@ -155,10 +155,12 @@ impl Outline {
                 let (Some(&cell), Some(text)) = (cells.next(), text) else { return };
                 let cell = cell as usize;
                 found += 1;
-                match std::str::from_utf8(text).ok().and_then(parse_number) {
-                    Some(amount) => {
-                        add(&mut values[cell], amount);
-                        filled[cell / width] = true;
+                let (row, cell) = (cell / width, cell % width);
+                let parse = |text| FieldValue::parse(self.definition(), cell, text);
+                match std::str::from_utf8(text).ok().and_then(parse) {
+                    Some(value) => {
+                        value.add_to(&mut values[row * width..][cell..width]);
+                        filled[row] = true;
                     }
                     None => drop(bad.get_or_insert_with(|| String::from_utf8_lossy(text).into_owned())),
                 }
@@ -168,7 +170,7 @@ impl Outline {
             return None;
         }
         if let Some(bad) = bad {
-            log::debug!("Redis key {key:?}: {:?} is not a number, and is left out", shortened(&bad));
+            log::debug!("Redis key {key:?}: the value {:?} cannot be read, and is left out", shortened(&bad));
         }
         let is_complete = found >= count(first)?.max(count(last)?);
         let mut samples = self.series.with_cells(values);

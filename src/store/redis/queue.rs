@@ -16,6 +16,7 @@ use super::epoch;
 use super::gauges::{ConfirmedGauges, restoring_add};
 use super::layout;
 use super::link::ServerRun;
+use super::native_field;
 use super::replay_log::{Repetition, ReplayLog};
 use crate::cell::Cells;
 use crate::cell::gathered::Change;
@@ -23,6 +24,7 @@ use crate::metric::Metric;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::definition::VALUE_CELL;
+use crate::model::native::{BucketWord, NativeHistogram};
 use crate::model::statistics::Tally;
 use crate::process::clock::since_1970;
 
@@ -236,11 +238,13 @@ impl Queue {
             return;
         }
         self.take_from_metrics(tally);
-        let mut size = 0;
+        let (mut size, mut weight) = (0, 0);
         let mut next = |queue: &mut VecDeque<Operation>, count: usize| {
-            size += queue.front()?.size();
-            let is_full = count == MAX_OPERATIONS || (size > MAX_BATCH_BYTES && count > 0);
-            if is_full { None } else { queue.pop_front() }
+            let operation = queue.front()?;
+            size += operation.size();
+            weight += operation.weight();
+            let is_full = weight > MAX_OPERATIONS || size > MAX_BATCH_BYTES;
+            if is_full && count > 0 { None } else { queue.pop_front() }
         };
         let mut operations = Vec::new();
         while let Some(operation) = next(&mut self.restoring, operations.len()) {
@@ -268,7 +272,8 @@ impl Queue {
             && let Some((labels, family)) = self.removed.pop_first()
         {
             let definition = &family.definition;
-            let fields = (0..definition.cell_count()).map(|cell| layout::field(definition, &labels, cell));
+            let fields =
+                (0..layout::field_count(definition)).map(|cell| layout::field(definition, &labels, cell));
             self.operations.extend(fields.map(|field| Operation::Delete { field }));
         }
         while self.operations.len() < MAX_OPERATIONS
@@ -456,15 +461,30 @@ fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tall
     let has_changes = !changes.is_empty();
     let definition = &metric.family.definition;
     tally.taken_from(definition.name());
+    let native_cell = native_field::cell(definition);
+    let (mut zeros, mut words) = (0, Vec::new());
     for (cell, change) in changes {
         let field = layout::field(definition, &metric.key, cell);
         let metric = Arc::downgrade(metric);
         operations.push_back(match change {
+            Change::Word(word) => {
+                words.push(BucketWord(word));
+                continue;
+            }
+            Change::Add(count) if Some(cell) == native_cell => {
+                zeros = count as u64;
+                continue;
+            }
             Change::Add(amount) => Operation::Add { field, amount, metric, is_gauge: is_gauge(definition) },
             Change::Set(value) => Operation::Set { field, value, metric },
-            // `layout::check` admits no native histogram.
-            Change::Word(_) => continue,
         });
+    }
+    if let (Some(native), Some(cell)) = (definition.native(), native_cell)
+        && (zeros > 0 || !words.is_empty())
+    {
+        let field = layout::field(definition, &metric.key, cell);
+        let added = Box::new((native, NativeHistogram::merged(native, zeros, words.into_iter())));
+        operations.push_back(Operation::AddNative { field, added, metric: Arc::downgrade(metric) });
     }
     has_changes
 }

@@ -20,10 +20,11 @@ use super::epoch::KnownEpochs;
 use super::found::Found;
 use super::layout;
 use super::message::{Loss, Requests};
+use super::native_field::FieldValue;
 use super::outline::{MOST_AT_ONCE, Outline};
 use super::question::{Reading, Wanted};
 use super::refused_keys::RefusedKeys;
-use super::reply::{concerns_key, describe, number, pairs, text};
+use super::reply::{concerns_key, describe, pairs, text};
 use super::request::{Answer, Groups, Request, Values};
 use super::session::{LISTED_AT_ONCE, Session, scan};
 use super::shared::Shared;
@@ -190,10 +191,6 @@ impl Reader {
         let mut unusable = None;
         for (name, json) in stored.map(Reply::into_value).map(pairs).unwrap_or_default() {
             match Definition::from_json(&name, &json) {
-                // This version keeps no native histograms on a server; a later one may.
-                Ok(definition) if definition.native().is_some() => {
-                    unusable = layout::check(&definition, false).err();
-                }
                 Ok(definition) => drop(definitions.insert(name, definition)),
                 Err(error) => unusable = Some(error),
             }
@@ -361,7 +358,8 @@ impl Reader {
         let definition = &metric.family.definition;
         let key = layout::family_key(self.shared.prefix(), definition.name());
         let mut get = command("HMGET", &[&key]);
-        for cell in 0..definition.cell_count() {
+        let field_count = layout::field_count(definition);
+        for cell in 0..field_count {
             get.arg(layout::field(definition, &metric.key, cell));
         }
         let is_hash = layout::is_hash(definition);
@@ -377,24 +375,28 @@ impl Reader {
             Value::ServerError(error) => return Err(refused(&self.shared.options.address, &error)),
             Value::Array(values) => values,
             // The key is a string, so it has no value with these labels yet.
-            _ if is_hash => vec![Value::Nil; definition.cell_count()],
+            _ if is_hash => vec![Value::Nil; field_count],
             value => vec![value],
         };
-        if values.len() != definition.cell_count() {
+        if values.len() != field_count {
             let message = format!(
                 "{} answered a read of {key:?} with {} values: expected {}",
                 self.shared.options.address,
                 values.len(),
-                definition.cell_count()
+                field_count
             );
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        let number = |value| {
-            number(value).map_err(|text| {
-                Error::new(ErrorKind::Store, format!("Redis key {key:?} holds {text:?}: expected a number"))
-            })
-        };
-        values.into_iter().map(number).collect()
+        let mut cells = vec![0.0; definition.cell_count()];
+        for (cell, value) in values.into_iter().enumerate().filter(|(_, value)| *value != Value::Nil) {
+            let text = text(value).unwrap_or_default();
+            let value = FieldValue::parse(definition, cell, &text).ok_or_else(|| {
+                let message = format!("Redis key {key:?} holds {text:?}: expected a number");
+                Error::new(ErrorKind::Store, message)
+            })?;
+            value.add_to(&mut cells[cell..]);
+        }
+        Ok(cells)
     }
 
     /// Returns the reply if it is not an error. Returns `None` if the server refuses this key only, and logs

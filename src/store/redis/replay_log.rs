@@ -6,11 +6,12 @@
 //! ([`Safety`]). If a server lacks batches, the queue takes them from here as one new batch.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::batch::{MAX_OPERATIONS, Operation};
 use super::gauges::restoring_add;
+use crate::model::native::{Native, NativeHistogram};
 
 /// The most bytes of field names in one replayed batch.
 const MAX_REPLAY_BYTES: usize = 1 << 20;
@@ -70,10 +71,24 @@ enum Change {
     Add(f64),
     AddToGauge(f64),
     Set(f64),
+    AddNative(Box<(Native, NativeHistogram)>),
     Delete,
     Clear,
     /// A value, and the time of its last change. It is rare, and must not make the others larger.
     Restore(Box<(f64, u64)>),
+}
+
+impl Change {
+    /// Returns how many bytes of memory the change takes beside its own.
+    fn boxed_bytes(&self) -> usize {
+        match self {
+            Self::AddNative(added) => {
+                size_of_val(&**added) + added.1.buckets().count() * size_of::<(i32, u64)>()
+            }
+            Self::Restore(restored) => size_of_val(&**restored),
+            _ => 0,
+        }
+    }
 }
 
 /// The names of the fields in a log. Most batches have the fields of the one before.
@@ -102,7 +117,8 @@ impl ReplayLog {
             operations.iter().filter_map(|operation| self.names.log(operation)).collect();
         self.names.sweep(operations.len());
         let before = before.into_boxed_slice();
-        let bytes = size_of::<Entry>() + size_of_val(&*operations) + size_of_val(&*before);
+        let boxed = operations.iter().map(|logged| logged.change.boxed_bytes()).sum::<usize>();
+        let bytes = size_of::<Entry>() + size_of_val(&*operations) + size_of_val(&*before) + boxed;
         self.bytes += bytes;
         let (confirmed_at, is_replicated) = (Instant::now(), false);
         self.entries.push_back(Entry { number, operations, before, confirmed_at, is_replicated, bytes });
@@ -218,6 +234,7 @@ impl Names {
             Operation::Add { amount, is_gauge: false, .. } => Change::Add(amount),
             Operation::Add { amount, is_gauge: true, .. } => Change::AddToGauge(amount),
             Operation::Set { value, .. } => Change::Set(value),
+            Operation::AddNative { ref added, .. } => Change::AddNative(added.clone()),
             Operation::Delete { .. } => Change::Delete,
             Operation::Clear => Change::Clear,
             Operation::Restore { value, at, .. } => Change::Restore(Box::new((value, at))),
@@ -297,6 +314,7 @@ impl<'log> Merged<'log> {
         match change {
             Change::Add(amount) | Change::AddToGauge(amount) => field.add(name, *amount),
             Change::Set(value) => field.set(name, *value),
+            Change::AddNative(added) => field.add_native(name, added),
             Change::Restore(restored) => {
                 let (value, at) = **restored;
                 field.operations.push(Operation::Restore { field: name.to_string(), value, at });
@@ -323,6 +341,15 @@ impl MergedField {
         }
     }
 
+    fn add_native(&mut self, name: &str, more: &(Native, NativeHistogram)) {
+        if let Some(Operation::AddNative { added, .. }) = self.operations.last_mut() {
+            added.1.add(more.1.clone());
+            return;
+        }
+        let (field, added, metric) = (name.to_owned(), Box::new(more.clone()), Weak::new());
+        self.operations.push(Operation::AddNative { field, added, metric });
+    }
+
     fn set(&mut self, name: &str, value: f64) {
         // Earlier changes do not matter, but a deletion leaves no value that another process has set before.
         self.operations.retain(|operation| matches!(operation, Operation::Delete { .. }));
@@ -334,6 +361,7 @@ impl MergedField {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::redis::native_field;
     use std::sync::Weak;
 
     fn add(field: &str, amount: f64) -> Operation {
@@ -360,6 +388,9 @@ mod tests {
             Operation::Delete { field } => format!("-{field}"),
             Operation::Restore { field, value, at } => format!("{field}={value} of {at}"),
             Operation::Clear => "clear".to_owned(),
+            Operation::AddNative { field, added, .. } => {
+                format!("{field}+{}", native_field::format(&added.1))
+            }
             Operation::Set { .. } => panic!("a plain set would overwrite a later one of another process"),
         }
     }
@@ -367,6 +398,23 @@ mod tests {
     fn repeated(log: &ReplayLog, after: u64) -> (u64, usize, Vec<String>) {
         let repetition = log.repeat_after(after).unwrap();
         (repetition.number, repetition.batches, repetition.operations.iter().map(shown).collect())
+    }
+
+    #[test]
+    fn additions_to_a_native_histogram_are_merged_at_the_lower_schema() {
+        let add_native = |text: &str| Operation::AddNative {
+            field: "h#native".to_owned(),
+            added: Box::new((Native::default(), native_field::parse(text).unwrap())),
+            metric: Weak::new(),
+        };
+        let mut log = ReplayLog::default();
+        log.push(1, &[add_native("3;1;-3:2,4:1;")], vec![]);
+        log.push(2, &[delete("h#native"), add_native("3;1;1:1;")], vec![]);
+        log.push(3, &[add_native("2;1;1:5;1:1")], vec![]);
+        assert_eq!(
+            repeated(&log, 0),
+            (3, 3, vec!["-h#native".to_owned(), "h#native+2;2;1:6;1:1".to_owned()])
+        );
     }
 
     #[test]
