@@ -35,7 +35,7 @@ test: test-rust test-valkey test-c test-instructions test-python test-ruby test-
 test-long: ## Run what takes long: 20 failovers of Redis of each kind, the Python tests with an installed library, cargo-c, other systems.
 	@scripts/need cargo cc redis-server
 	PYTHEUS_TEST_ROUNDS=20 $(CARGO) test --locked --test redis_failover --test redis_sentinel --test redis_cluster \
-		--test redis_old_writers --test redis_tls
+		--test redis_old_writers --test redis_tls --test redis_native --test shared_memory_processes
 
 test-long: test-python-system test-python-pure test-cinstall test-sdist check-targets
 

@@ -11,7 +11,7 @@ use pytheus_backend_rs::{
     Backend, Definition, FamilySamples, Lifetime, Metric, MetricFamily, MetricType, Native, NativeHistogram,
 };
 
-use support::process::{Process, Random, SharedNumbers, fork};
+use support::process::{Process, Random, SharedNumbers, fork, live_for};
 use support::proxy::Proxy;
 use support::writers::rounds;
 use support::*;
@@ -280,6 +280,7 @@ fn killed_processes_lose_no_observation_that_was_sent() {
         let (server, numbers, ends) = (&server, &numbers, &ends);
         let begun = move || numbers.get(2 * slot + BEGUN);
         Some(fork(move || {
+            live_for(600);
             let backend = open(server, "flush_interval_ms=1");
             let metric = waits(&backend, native);
             while ends.get(0) == 0 || begun() < each {
@@ -302,7 +303,7 @@ fn killed_processes_lose_no_observation_that_was_sent() {
     let mut in_doubt = 0;
     for _ in 0..kills {
         let slot = random.below(slots as u64) as usize;
-        let (before, more) = (numbers.get(2 * slot + BEGUN), 1 + random.below(each * slots as u64 / kills));
+        let (before, more) = (numbers.get(2 * slot + BEGUN), 1 + random.below(each / 20));
         wait_until("the process counts", || numbers.get(2 * slot + BEGUN) >= before + more);
         children[slot].take().unwrap().kill();
         let doubt = numbers.get(2 * slot + BEGUN) - numbers.get(2 * slot + SENT);

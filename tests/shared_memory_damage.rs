@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType, Snapshot};
+use pytheus_backend_rs::{Backend, Definition, Lifetime, MetricType, Native, Snapshot};
 
 use support::process::{SharedNumbers, fork};
 use support::shared_file::{
@@ -72,6 +72,25 @@ fn a_damaged_record_is_skipped_and_all_others_are_read() {
             assert_eq!(series(&file.open().collect(None).unwrap()), expected, "byte {at}, mask {mask}");
         }
     }
+}
+
+#[test]
+fn a_damaged_bucket_of_a_native_histogram_is_left_out_and_reported() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let definition = Definition::new("size", "", MetricType::Histogram, &[], &[]).unwrap();
+    let definition = definition.with_native(Native::default(), false).unwrap();
+    let metric = backend.declare(definition, &[], Lifetime::Backend).unwrap().metric(&[]).unwrap();
+    (1..=3).for_each(|value| metric.observe(f64::from(value)).unwrap());
+    assert_eq!(file.open().check().unwrap().faults(), [""; 0]);
+    // Sum, `+Inf`, zeros, used, and then the words, of which the last is free.
+    let last = file.record("{}").offset + 64 + 8 * (4 + 383);
+    assert_eq!(file.word(last), 0);
+    file.set_word(last, 7 << 61 | 5);
+    let faults = file.open().check().unwrap().faults().join("\n");
+    assert!(faults.contains("the native histogram of size{} at byte"), "{faults}");
+    assert!(faults.contains("has 1 word that hold no bucket of it"), "{faults}");
+    assert_eq!(metric.get_count().unwrap(), 3.0);
 }
 
 #[test]

@@ -15,8 +15,9 @@ use std::time::Duration;
 use log::Level;
 use pytheus_backend_rs::{Backend, Definition, Lifetime, Metric, MetricFamily, MetricType, Native};
 
-use support::process::{EndOnDrop, Process, Random, SharedNumbers, fork};
+use support::process::{EndOnDrop, Process, Random, SharedNumbers, fork, live_for};
 use support::shared_file::TestFile;
+use support::writers::rounds;
 use support::*;
 
 const BUCKETS: [f64; 2] = [1.0, 10.0];
@@ -135,7 +136,8 @@ fn sizes(backend: &Backend) -> std::sync::Arc<Metric> {
 #[test]
 fn a_killed_process_loses_no_observation_of_a_native_histogram() {
     let file = TestFile::new();
-    let (slots, kills) = (4, 20);
+    // With `make test-long` 8 processes, which observe 1,000,000 values each.
+    let (slots, each, kills) = if rounds() > 2 { (8, 1_000_000, 20) } else { (4, 10_000, 20) };
     let observed = SharedNumbers::new(slots);
     let ends = SharedNumbers::new(1);
     // Half of the children use their parent's handle, half open the file themselves.
@@ -144,9 +146,10 @@ fn a_killed_process_loses_no_observation_of_a_native_histogram() {
     let start = |slot: usize| {
         let (file, observed, ends, inherited) = (&file, &observed, &ends, &inherited);
         fork(move || {
+            live_for(600);
             let own = slot.is_multiple_of(2).then(|| file.open());
             let sizes = own.as_ref().map_or_else(|| std::sync::Arc::clone(inherited), sizes);
-            while ends.get(0) == 0 {
+            while ends.get(0) == 0 || observed.get(slot) < each {
                 // The range of the values grows with their number, so the schema falls meanwhile.
                 let number = observed.get(slot);
                 sizes.observe(1.03f64.powi((number * 7 % (number / 20 + 1)) as i32 % 300)).unwrap();
@@ -159,7 +162,7 @@ fn a_killed_process_loses_no_observation_of_a_native_histogram() {
     let mut random = Random::new();
     for _ in 0..kills {
         let slot = random.below(slots as u64) as usize;
-        let (before, more) = (observed.get(slot), 1 + random.below(3_000));
+        let (before, more) = (observed.get(slot), 1 + random.below(each / 20));
         wait_until("the process counts", || observed.get(slot) >= before + more);
         std::mem::replace(&mut children[slot], start(slot)).kill();
     }

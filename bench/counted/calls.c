@@ -33,6 +33,22 @@ static MetricFamily *make_family(const Backend *backend, const char *name, int32
   return family;
 }
 
+/* A histogram with native buckets alone, which is gone with its handles. */
+static MetricFamily *make_native_family(const Backend *backend, const char *name) {
+  MetricFamilyOptions options;
+  MetricFamily *family = NULL;
+  BackendError *error = NULL;
+  memset(&options, 0, sizeof options);
+  options.size = sizeof options;
+  options.name = name;
+  options.help = "Counted by the benchmark.";
+  options.metric_type = METRIC_TYPE_HISTOGRAM;
+  options.lifetime = METRIC_LIFETIME_HANDLE;
+  options.native = METRIC_NATIVE_ALONE;
+  check(metric_family_new(backend, &options, &family, &error), error);
+  return family;
+}
+
 static Metric *make_metric(const MetricFamily *family, const char *path) {
   const char *values[] = {path};
   Metric *metric = NULL;
@@ -72,6 +88,11 @@ static void count_calls(const char *store, const Backend *backend) {
   metric_free(gauge);
   metric_free(histogram);
   for (int i = 0; i < 3; i++) metric_family_free(families[i]);
+  MetricFamily *family = make_native_family(backend, "native_seconds");
+  Metric *native = make_metric(family, NULL);
+  COUNT("metric_observe of a native histogram", metric_observe(native, 0.3));
+  metric_free(native);
+  metric_family_free(family);
 }
 
 static void count_series(const char *store, const Backend *backend) {

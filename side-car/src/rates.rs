@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use pytheus_backend_rs::{Definition, MetricType, Series, Snapshot};
+use pytheus_backend_rs::{Definition, MetricType, NativeHistogram, Series, Snapshot};
 
 use crate::printable::one_line;
 
@@ -43,7 +43,14 @@ pub(crate) struct Rates {
 #[derive(Debug)]
 struct Scrape {
     time: Instant,
-    values: HashMap<(String, String), Vec<f64>>,
+    values: HashMap<(String, String), Values>,
+}
+
+/// The values of a metric at one scrape.
+#[derive(Debug)]
+struct Values {
+    samples: Vec<f64>,
+    native: Option<NativeHistogram>,
 }
 
 impl Rates {
@@ -60,6 +67,7 @@ impl Rates {
                     continue;
                 }
                 let key = (one_line(family.definition.name()), labels);
+                let values = Values { samples: values, native: series.native() };
                 rows.push(self.row(time, &family.definition, &key, &values));
                 scrape.values.insert(key, values);
             }
@@ -68,8 +76,9 @@ impl Rates {
         rows
     }
 
-    fn row(&self, time: Instant, definition: &Definition, key: &(String, String), now: &[f64]) -> Row {
+    fn row(&self, time: Instant, definition: &Definition, key: &(String, String), values: &Values) -> Row {
         let (name, labels) = key.clone();
+        let now = &values.samples[..];
         // The last two values of a histogram or summary are its count and its sum, after the buckets.
         let count_at = now.len().saturating_sub(2);
         let plain = Row { name, labels, value: now[count_at], rate: None, mean: None, p50: None, p99: None };
@@ -80,7 +89,8 @@ impl Rates {
             return Row { mean, p50: estimate(0.5), p99: estimate(0.99), ..plain }.named_for(definition);
         }
         let Some(last) = &self.last else { return plain.named_for(definition) };
-        let grown = increase(last.values.get(key), now, count_at);
+        let before = last.values.get(key).filter(|before| !was_reset(before, values, count_at));
+        let grown = increase(before, now);
         let rate = grown[count_at] / time.duration_since(last.time).as_secs_f64();
         let rate = rate.is_finite().then_some(rate);
         let row = match definition.metric_type() {
@@ -88,7 +98,14 @@ impl Rates {
             MetricType::Gauge | MetricType::Untyped | MetricType::Info | MetricType::StateSet => plain,
             MetricType::Summary | MetricType::Histogram | MetricType::GaugeHistogram => {
                 let mean = grown[count_at + 1] / grown[count_at];
-                let estimate = |q: f64| quantile(q, definition.buckets(), &grown[..count_at]);
+                let native = values.native.as_ref().map(|native| {
+                    let before = before.and_then(|before| before.native.as_ref());
+                    before.map_or_else(|| native.clone(), |before| native.since(before))
+                });
+                let estimate = |q: f64| match &native {
+                    Some(native) => native.quantile(q).map(Quantile::About),
+                    None => quantile(q, definition.buckets(), &grown[..count_at]),
+                };
                 let mean = mean.is_finite().then_some(mean);
                 Row { rate, mean, p50: estimate(0.5), p99: estimate(0.99), ..plain }
             }
@@ -119,11 +136,16 @@ fn state_rows(definition: &Definition, labels: &str, values: &[f64]) -> Vec<Row>
     definition.states().iter().zip(values).map(row).collect()
 }
 
-/// Returns the increase of each value. The value at `count_at` never decreases unless the metric was reset. A
-/// reset metric, like a new one, has grown from 0.
-fn increase(before: Option<&Vec<f64>>, now: &[f64], count_at: usize) -> Vec<f64> {
-    match before.filter(|before| before.len() == now.len() && before[count_at] <= now[count_at]) {
-        Some(before) => now.iter().zip(before).map(|(now, before)| now - before).collect(),
+/// Returns whether a metric was reset since the last scrape: the value at `count_at` never decreases otherwise.
+fn was_reset(before: &Values, now: &Values, count_at: usize) -> bool {
+    let (before, now) = (&before.samples, &now.samples);
+    before.len() != now.len() || before[count_at].is_nan() || before[count_at] > now[count_at]
+}
+
+/// Returns the increase of each value. A reset metric, like a new one, has grown from 0.
+fn increase(before: Option<&Values>, now: &[f64]) -> Vec<f64> {
+    match before {
+        Some(before) => now.iter().zip(&before.samples).map(|(now, before)| now - before).collect(),
         None => now.to_vec(),
     }
 }
@@ -162,7 +184,7 @@ fn shown_label(name: &str, value: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use pytheus_backend_rs::{Backend, Lifetime, NameRule};
+    use pytheus_backend_rs::{Backend, Lifetime, NameRule, Native};
 
     use super::*;
 
@@ -294,6 +316,32 @@ mod tests {
         );
         let idle = service.row();
         assert_eq!((idle.rate, idle.mean, idle.p50, idle.p99), (Some(0.0), None, None, None));
+    }
+
+    #[test]
+    fn a_native_histogram_has_quantiles_of_the_last_interval() {
+        let mut service = Service::new();
+        let definition = Definition::new("seconds", "", MetricType::Histogram, &[], &[]).unwrap();
+        let definition = definition.with_native(Native::default(), false).unwrap();
+        let family = service.backend.declare(definition, &[], Lifetime::Backend).unwrap();
+        let histogram = family.metric(&[]).unwrap();
+        for _ in 0..1000 {
+            histogram.observe(300.0).unwrap();
+        }
+        service.rows();
+        for number in 1..=1000 {
+            histogram.observe(f64::from(number) / 100.0).unwrap();
+        }
+        let row = service.row();
+        assert_eq!((row.name.as_str(), row.value, row.rate), ("seconds_count", 2000.0, Some(500.0)));
+        for (quantile, expected) in [(row.p50, 5.0), (row.p99, 9.9)] {
+            let Some(Quantile::About(found)) = quantile else { panic!("{quantile:?}") };
+            assert!((found / expected).log2().abs() < 1.0 / 8.0, "{found}, expected {expected}");
+        }
+        assert_eq!((service.row().p50, service.row().p99), (None, None), "nothing was observed since");
+        family.clear().unwrap();
+        family.metric(&[]).unwrap().observe(1.0).unwrap();
+        assert_eq!(service.row().p99.map(|quantile| matches!(quantile, Quantile::About(_))), Some(true));
     }
 
     #[test]

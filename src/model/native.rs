@@ -7,6 +7,8 @@
 //! [`cell::native`](crate::cell::native) keeps buckets as words of the form that this file defines. The words
 //! of one histogram may be of several schemas; the reader merges them to the lowest of these.
 
+use std::collections::BTreeMap;
+
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::native_bounds::BOUNDS;
 
@@ -314,6 +316,49 @@ impl NativeHistogram {
         self.buckets().fold(self.zero_count, |sum, (.., count)| sum.saturating_add(count))
     }
 
+    /// Returns what has been observed since an `earlier` state of the same histogram, at the lower schema of both.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let (mut since, mut earlier) = (self.clone(), earlier.clone());
+        since.lower_to(earlier.schema);
+        earlier.lower_to(since.schema);
+        since.zero_count = since.zero_count.saturating_sub(earlier.zero_count);
+        for (side, before) in
+            [(&mut since.positive, earlier.positive), (&mut since.negative, earlier.negative)]
+        {
+            let before: BTreeMap<i32, u64> = before.into_iter().collect();
+            for (index, count) in side.iter_mut() {
+                *count = count.saturating_sub(before.get(index).copied().unwrap_or_default());
+            }
+            side.retain(|&(_, count)| count > 0);
+        }
+        since
+    }
+
+    /// Estimates the quantile `q`, from 0 to 1. Interpolates within a bucket on a logarithmic scale. Returns `None` if
+    /// there are no observations.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let rank = q * self.count() as f64;
+        let width = (-f64::from(self.schema)).exp2();
+        let mut below = 0.0;
+        let negative = self.negative.iter().rev().map(|&(index, count)| (Some((-1.0, index)), count));
+        let positive = self.positive.iter().map(|&(index, count)| (Some((1.0, index)), count));
+        let buckets = negative.chain([(None, self.zero_count)]).chain(positive);
+        let mut found = None;
+        for (place, count) in buckets.filter(|&(_, count)| count > 0) {
+            let fraction = ((rank - below) / count as f64).clamp(0.0, 1.0);
+            found = Some(place.map_or(0.0, |(sign, index)| {
+                // The larger values of a bucket below zero are nearer to zero.
+                let from_lower = if sign < 0.0 { 1.0 - fraction } else { fraction };
+                sign * ((f64::from(index - 1) + from_lower) * width).exp2()
+            }));
+            below += count as f64;
+            if below >= rank {
+                break;
+            }
+        }
+        found
+    }
+
     /// Returns the buckets: whether they are below zero, their indexes and counts.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (bool, i32, u64)> + '_ {
         let side = |is_negative| move |&(index, count): &(i32, u64)| (is_negative, index, count);
@@ -449,6 +494,46 @@ mod tests {
             assert_eq!(index_at(schema, f64::NEG_INFINITY), (1024 << schema) + 1);
             assert_eq!(index_at(schema, ZERO_THRESHOLD.next_up()), (-128 << schema) + 1);
         }
+    }
+
+    #[test]
+    fn a_quantile_lies_in_the_bucket_of_its_rank() {
+        let histogram = NativeHistogram {
+            schema: 0,
+            zero_count: 2,
+            positive: vec![(0, 1), (3, 5)],
+            negative: vec![(1, 1), (2, 1)],
+        };
+        // Of the ten observations one is in -4 to -2, one in -2 to -1, two are 0, one is up to 1, and five are in 4 to 8.
+        for (q, expected) in [
+            (0.0, -4.0),
+            (0.05, -(1.5f64.exp2())),
+            (0.2, -1.0),
+            (0.3, 0.0),
+            (0.45, 0.5f64.sqrt()),
+            (0.75, 32f64.sqrt()),
+            (1.0, 8.0),
+        ] {
+            let found = histogram.quantile(q).unwrap();
+            assert!((found - expected).abs() < 1e-12, "{q}: {found}, expected {expected}");
+        }
+        assert_eq!(NativeHistogram::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn what_was_observed_since_is_the_difference_at_the_lower_schema() {
+        let histogram = |schema, zero_count, positive: &[(i32, u64)]| NativeHistogram {
+            schema,
+            zero_count,
+            positive: positive.to_vec(),
+            negative: vec![(0, 3)],
+        };
+        let before = histogram(1, 2, &[(1, 4), (2, 1), (5, 2)]);
+        let since = histogram(0, 5, &[(1, 7), (2, 1), (3, 2)]).since(&before);
+        assert_eq!(
+            since,
+            NativeHistogram { schema: 0, zero_count: 3, positive: vec![(1, 2), (2, 1)], negative: vec![] }
+        );
     }
 
     #[test]

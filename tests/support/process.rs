@@ -31,6 +31,12 @@ pub fn fork(body: impl FnOnce() -> bool) -> Process {
     }
 }
 
+/// Lets this child live for so many seconds more, instead of [`PATIENCE`].
+pub fn live_for(seconds: u32) {
+    // SAFETY: a plain system call.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Returns whether this process runs as root.
 pub fn is_root() -> bool {
     // SAFETY: a plain system call.

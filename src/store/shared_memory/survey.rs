@@ -12,11 +12,12 @@ use super::layout::{
     GENERATION_AT, HEADER_SIZE, KIND_DIRECTORY, KIND_FAMILY, KIND_METRIC, KIND_PADDING, KIND_TABLE,
     RECORD_ALIGNMENT, SEGMENT_SIZE, TABLE_CELLS, record_size,
 };
-use super::record::{Record, committed, definition_of, is_whole_table, place_at, read, word};
+use super::record::{Record, cells_of, committed, definition_of, is_whole_table, place_at, read, word};
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
+use crate::model::native::BucketWord;
 use crate::model::report::{Report, counted};
 
 /// The bytes that a metric with labels of usual length takes.
@@ -267,9 +268,25 @@ impl Families {
         {
             report.fault(format!("the metric {name}{text} is there a second time at byte {at}"));
         } else {
+            let damaged = damaged_words(file, definition, &record)?;
+            if damaged > 0 && is_live(file, record.offset, record.generation)? {
+                report.fault(format!(
+                    "the native histogram of {name}{text} at byte {at} has {} that hold no bucket of it",
+                    counted(damaged, "word")
+                ));
+            }
             seen.insert(text, record);
             return Ok(true);
         }
         Ok(false)
     }
+}
+
+/// Returns how many words of a native histogram hold no bucket that it can have. Readers leave them out.
+fn damaged_words(file: &SharedFile, definition: &Definition, record: &Record) -> Result<usize> {
+    let Some(native) = definition.native() else { return Ok(0) };
+    let mut cells = vec![0.0; definition.cell_count()];
+    cells_of(definition, file.segment(record.offset)?, file, record)?.read(&mut cells);
+    let words = cells.iter().rev().take(native.size());
+    Ok(words.filter(|cell| !BucketWord(cell.to_bits()).is_valid(native)).count())
 }
