@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use pytheus_backend_rs::{
@@ -10,7 +11,7 @@ use pytheus_backend_rs::{
 };
 
 use support::process::{Process, SharedNumbers, fork};
-use support::shared_file::TestFile;
+use support::shared_file::{RawRecord, TestFile, fnv};
 use support::*;
 
 const MODES: [&str; 10] =
@@ -353,4 +354,39 @@ fn a_process_that_lost_its_descriptors_lives_again_with_its_next_scrape() {
     assert_eq!(processes(&backend), (2, 2));
     ready.add(0, 1);
     process.join();
+}
+
+/// Replaces the text of a family's record.
+fn give_text(file: &TestFile, family: &RawRecord, text: &str) {
+    let kind_and_size = u64::from(family.kind) | family.size << 32;
+    let sum = fnv(&[kind_and_size, 0, text.len() as u64], text.as_bytes());
+    file.handle().write_all_at(text.as_bytes(), family.offset + 64).unwrap();
+    file.set_word(family.offset + 32, sum);
+}
+
+#[test]
+fn a_program_that_does_not_know_such_gauges_leaves_them_out_and_writes_nothing_to_them() {
+    let file = TestFile::new();
+    let backend = file.open();
+    counter(&backend, "hits_total").inc(1.0).unwrap();
+    family(&backend, "sum").metric(&[]).unwrap().set(2.0).unwrap();
+    let records = file.records();
+    let known = records.iter().find(|record| record.text.starts_with("sum\n")).unwrap();
+    // A type that no program knows, as this one is to programs that were made before it.
+    give_text(&file, known, &known.text.replace("\"processgauge\"", "\"processxxxxx\""));
+    let older = file.open();
+    assert_eq!(lines(&older, "hits_total"), ["hits_total 1"]);
+    assert_eq!(lines(&older, "sum"), [""; 0]);
+    let plain = Definition::new("sum", "", MetricType::Gauge, &[], &[]).unwrap();
+    let error = older.declare(plain, &[], Lifetime::Backend).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(
+        error.message().contains("\"sum\" is already declared in the metrics file by another program"),
+        "{error}"
+    );
+    counter(&older, "hits_total").inc(1.0).unwrap();
+    assert_eq!(file.records().len(), records.len());
+    give_text(&file, known, &known.text);
+    assert_eq!(lines(&backend, "sum"), ["sum 2"]);
+    assert_eq!(lines(&backend, "hits_total"), ["hits_total 2"]);
 }

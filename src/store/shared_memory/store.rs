@@ -259,7 +259,15 @@ fn known_family(records: Vec<Record>, wanted: &Definition) -> Result<Option<Reco
         if record.kind != KIND_FAMILY || record.text.split('\n').next() != Some(wanted.name()) {
             continue;
         }
-        let known = definition_of(&record)?;
+        // A newer program may have declared it, with a type that this one does not know.
+        let known = definition_of(&record).map_err(|error| {
+            let message = format!(
+                "metric family {:?} is already declared in the metrics file by another program: {}",
+                wanted.name(),
+                error.message()
+            );
+            Error::new(ErrorKind::Conflict, message)
+        })?;
         if known.is_compatible(wanted) {
             return Ok(Some(record));
         }
