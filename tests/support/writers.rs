@@ -30,7 +30,13 @@ pub struct Writer {
 
 impl Writer {
     pub fn start(url: &str, number: usize) -> Self {
-        let backend = Backend::open(url).unwrap();
+        // A busy machine can be slower than the short timeouts.
+        let mut opened = None;
+        wait_until("a writer connects", || {
+            opened = Backend::open(url).ok();
+            opened.is_some()
+        });
+        let backend = opened.unwrap();
         let plain = counter(&backend, "plain_total");
         let requests = declare(&backend, "requests_total", MetricType::Counter, &["path"]);
         let time = declare_with_buckets(&backend, "time", MetricType::Histogram, &[], &[0.5]);
