@@ -126,7 +126,7 @@ fuzz: ## Fuzz every parser of foreign bytes, for SECONDS=60 each. Needs cargo-fu
 	set -e; for target in $$(cd fuzz && $(CARGO) fuzz list); do \
 		(cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS)); done
 
-bench: ## Measure calls, scrapes and more beside all peers: twelve minutes. QUICK=1: a third. ARGS=--help: more.
+bench: ## Measure calls, scrapes and more beside all peers: a quarter of an hour. QUICK=1: a third. ARGS=--help: more.
 	@scripts/need cargo cc python redis-server
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(CARGO) build --quiet --release --locked

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import calls
 import engine_calls
+import growth
 import headline
 import many_processes
 import redis_traffic
@@ -63,6 +64,14 @@ def show(rounds, machine: dict, versions: dict) -> None:
         )
     works = {work: work for work in figures.works(engine_calls.TOPIC)}
     show_table(figures, "The engine without Python, ns", engine_calls.TOPIC, works, engine_against)
+    for curve in growth.curves(figures):
+        points = dict.fromkeys(
+            number
+            for engine in growth.engines(figures, curve)
+            for number, _ in growth.points(figures, curve, engine)
+        )
+        works = {f"{number:,}": growth.work(curve, number) for number in points}
+        show_table(figures, f"Growth without Python, processor time: {curve}", growth.TOPIC, works)
     show_targets(targets.results(figures))
     show_failures(rounds.failures)
 

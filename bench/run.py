@@ -18,6 +18,7 @@ import calls
 import charts
 import engine_calls
 import environment
+import growth
 import headline
 import many_processes
 import redis_server
@@ -75,6 +76,7 @@ def topics(options) -> dict:
         "redis": redis_traffic.measure,
         "start-up": startup.measure,
         "engine": engine_calls.measure,
+        "growth": growth.measure,
     }
 
 

@@ -17,7 +17,10 @@ SIZES = {
     "10,000 counters": (10_000, 0),
     "100,000 counters": (100_000, 0),
     "2,700 histograms": (0, 2_700),
+    "10,000 counters, 2,000 histograms": (10_000, 2_000),
 }
+#: 12,000 children, 38,000 lines.
+MIXED = "10,000 counters, 2,000 histograms"
 STALL_SIZE = "2,700 histograms"
 STALL = "longest stall of the event loop"
 IDLE = "nothing but the ticking coroutine"

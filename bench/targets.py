@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import calls
 import engine_calls
+import growth
 import scrape
 import series
 from peers import (
@@ -51,6 +52,7 @@ def results(figures) -> list:
         *_redis(figures),
         *_beside_busy(figures),
         *_from_c(figures),
+        *_growth(figures),
         *_scrape(figures),
         *_stall(figures),
         *_series(figures),
@@ -103,11 +105,42 @@ def _from_c(figures):
             yield _at_most(f"metric_inc: {engine_calls.OURS_C} / {other}", ratio, 1, remark)
 
 
+#: Two threads at one metric, from C: the most ns that a call takes.
+COLLIDING = {growth.THREADS_INC: 15, growth.THREADS_OBSERVE: 30}
+
+
+def _growth(figures):
+    for curve, most in COLLIDING.items():
+        for engine in growth.engines(figures, curve):
+            measured = dict(growth.points(figures, curve, engine)).get(2)
+            yield _not_more(f"{curve}: 2, {engine}", measured, most, "ns", "processor time")
+    for engine in growth.engines(figures, growth.ATTACH) or ["shared memory"]:
+        largest = max(growth.points(figures, growth.ATTACH, engine), default=(0, None))
+        what = f"{growth.ATTACH}, in a file of {largest[0]:,}"
+        yield _not_more(what, largest[1], 50, "ms", "processor time")
+
+
+#: The most ms that a scrape of 38,000 lines takes, and how many times as long pytheus must take. With Redis nothing
+#: has changed since the last scrape.
+MIXED_SCRAPE = {ATOMIC: (2.5, 40), SHARED: (4, 25), REDIS: (3, None)}
+
+
 def _scrape(figures):
     theirs = (scrape.TOPIC, scrape.STALL_SIZE, f"{PYTHEUS}: pytheus' generate_metrics")
     for peer, way, remark in _our_ways(figures, scrape.STALL_SIZE, "its own generate_metrics"):
         ratio = figures.ratio(theirs, (scrape.TOPIC, scrape.STALL_SIZE, way))
         yield _at_least(f"scrape of 38,000 lines: pytheus' own / {peer}", ratio, 20, remark)
+    theirs = (scrape.TOPIC, scrape.MIXED, f"{PYTHEUS}: pytheus' generate_metrics")
+    for peer, way, remark in _our_ways(figures, scrape.MIXED, "its own generate_metrics"):
+        most, least = MIXED_SCRAPE[peer]
+        what = f"scrape of 12,000 children: {peer}"
+        yield _not_more(what, figures.median(scrape.TOPIC, scrape.MIXED, way), most, "ms", remark)
+        if least is not None:
+            ratio = figures.ratio(theirs, (scrape.TOPIC, scrape.MIXED, way))
+            yield _at_least(f"scrape of 12,000 children: pytheus' own / {peer}", ratio, least, remark)
+    way = f"{REDIS}: pytheus' generate_metrics"
+    taken = figures.median(scrape.TOPIC, scrape.MIXED, way)
+    yield _not_more(f"scrape of 12,000 children: {way}", taken, 120, "ms")
 
 
 def _stall(figures):
@@ -124,9 +157,7 @@ def _series(figures):
                 (series.memory_of(kind), size, "bytes"),
             ):
                 measured = figures.median(series.TOPIC, work, peer)
-                shown = None if measured is None else f"{measured:,.1f} {unit}"
-                met = None if measured is None else measured <= most
-                yield Result(f"{work}: {peer}", f"<= {most:,} {unit}", shown, met)
+                yield _not_more(f"{work}: {peer}", measured, most, unit)
 
 
 def _our_ways(figures, work: str, wanted: str):
@@ -160,6 +191,11 @@ def _busy_ratio(figures, peer: str, clock: str) -> float | None:
 
 def _engine(who: str) -> tuple:
     return engine_calls.TOPIC, engine_calls.INC, who
+
+
+def _not_more(what: str, measured: float | None, most: float, unit: str, remark: str = "") -> Result:
+    shown = None if measured is None else f"{measured:,.1f} {unit}"
+    return Result(what, f"<= {most:,} {unit}", shown, None if measured is None else measured <= most, remark)
 
 
 def _at_least(what: str, ratio: float | None, needed: float, remark: str = "") -> Result:
