@@ -4,7 +4,7 @@
 //! run the same source on loom's atomics, which try every interleaving. This file defines words only; what
 //! they mean together is defined in `pending`.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use portable_atomic::AtomicU128;
 

@@ -1,14 +1,17 @@
 //! The cells of a metric: where its values live while the program counts.
 //!
 //! Each store picks the form that suits it. Counting in a cell is the last step of the hot path: nothing here
-//! allocates, looks anything up, takes a lock or makes a system call. So a signal handler may count while it
-//! interrupts a thread that counts, and a forked child never finds a cell that another thread holds.
+//! allocates, looks anything up, takes a lock or makes a system call. (`stripes` maps memory, once for a metric at
+//! which threads collide.) So a signal handler may count while it interrupts a thread that counts, and a forked
+//! child never finds a cell that another thread holds.
 //! (`memory:?cell=mutex` gives the same cells as `memory:`. A lock for each value would deadlock a signal
 //! handler, and took 11 ns instead of 5.)
 //!
 //! [`Definition::cell_count`] describes the order of the cells.
 
+pub(crate) mod at_once;
 pub(crate) mod atomic;
+pub(crate) mod back_off;
 pub(crate) mod counter;
 pub(crate) mod gathered;
 pub(crate) mod held;
@@ -18,8 +21,14 @@ pub(crate) mod observed_native;
 pub(crate) mod pending;
 pub(crate) mod segment;
 pub(crate) mod shared;
+pub(crate) mod stripe_memory;
+pub(crate) mod stripes;
 pub(crate) mod value;
 
+#[cfg(test)]
+mod tests;
+
+use self::at_once::AtOnce;
 use self::counter::CounterCell;
 use self::gathered::{Change, Gathered};
 use self::held::HeldCells;
@@ -31,17 +40,6 @@ use self::value::ValueCell;
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::metric_type::MetricType;
 use crate::model::native::{BucketWord, Native};
-
-/// How far a change came that was made at once: without a call that might panic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AtOnce {
-    /// The change is made.
-    Done,
-    /// The change is made, but [`Cells::changed`] must still be called.
-    NotQueued,
-    /// Nothing has changed: the change must be made in the other way.
-    NotDone,
-}
 
 /// The cells of a metric, in the form that its store needs.
 ///
@@ -89,15 +87,17 @@ impl Cells {
         }
     }
 
-    /// Adds to the value of a counter, gauge or untyped metric, if that can be done at once.
+    /// Adds to the value of a counter, gauge or untyped metric, if that can be done at once. [`Metric`] adds to
+    /// counters in memory itself.
+    ///
+    /// [`Metric`]: crate::metric::Metric
     ///
     /// This function and its like never panic, so the C boundary needs no guard around them, and no registers that
     /// a guard would save and restore: a third of the instructions of a call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add_at_once(&self, amount: f64) -> AtOnce {
         match self {
-            Self::Counter(cell) => cell.add(amount),
-            Self::Value(cell) => cell.add(amount),
+            Self::Value(cell) => drop(cell.add(amount)),
             Self::Shared(cells) => cells.add(VALUE_CELL, amount),
             Self::Pending(cells) if cells.add_at_once(VALUE_CELL, amount) => return Self::queued(cells),
             _ => return AtOnce::NotDone,
@@ -106,7 +106,7 @@ impl Cells {
     }
 
     /// Sets a gauge or untyped metric, if that can be done at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_at_once(&self, value: f64) -> AtOnce {
         match self {
             Self::Value(cell) => cell.set(value),
@@ -121,10 +121,10 @@ impl Cells {
     }
 
     /// Counts `value` as [`observe`](Self::observe) does, if that can be done at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe_at_once(&self, count_cell: usize, value: f64) -> AtOnce {
         match self {
-            Self::Observed(cells) => cells.observe(count_cell - FIRST_COUNT_CELL, value),
+            Self::Observed(cells) => return cells.observe_at_once(count_cell - FIRST_COUNT_CELL, value),
             Self::Shared(cells) => {
                 cells.add(count_cell, 1.0);
                 cells.add(VALUE_CELL, value);
@@ -140,14 +140,14 @@ impl Cells {
 
     #[inline]
     fn queued(cells: &PendingCells) -> AtOnce {
-        if cells.is_queued() { AtOnce::Done } else { AtOnce::NotQueued }
+        if cells.is_queued() { AtOnce::Done } else { AtOnce::Unfinished }
     }
 
     /// Adds to the value of a counter, gauge or untyped metric.
     pub(crate) fn add(&self, amount: f64) {
         match self {
             Self::Counter(cell) => cell.add(amount),
-            Self::Value(cell) => cell.add(amount),
+            Self::Value(cell) => drop(cell.add(amount)),
             Self::Observed(_) | Self::Native(_) | Self::SharedNative(..) => {}
             Self::Pending(cells) => cells.add(VALUE_CELL, amount),
             Self::Shared(cells) => cells.add(VALUE_CELL, amount),
@@ -236,11 +236,15 @@ impl Cells {
         self.changed();
     }
 
-    /// Tells the store that there is something to send. Call it after the change, never before.
+    /// Does what is left after a change: tells the store that there is something to send, or gives threads that
+    /// collide words of their own. Call it after the change, never before.
     #[inline]
     pub(crate) fn changed(&self) {
-        if let Self::Pending(cells) = self {
-            cells.mark_dirty();
+        match self {
+            Self::Pending(cells) => cells.mark_dirty(),
+            Self::Counter(cell) => cell.look(),
+            Self::Observed(cells) => cells.look(),
+            _ => {}
         }
     }
 

@@ -1,37 +1,61 @@
 //! The cells of a summary or histogram in this process's memory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::value::ValueCell;
+use super::at_once::AtOnce;
+use super::stripes::Stripes;
+use super::value::{self, ValueCell};
+use crate::cell::atomic::{AtomicU64, Ordering};
 
 /// The sum of the observed values, and their counts: one for a summary, one per bucket for a histogram.
 #[derive(Debug)]
 pub(crate) struct ObservedCells {
     sum: ValueCell,
     counts: Box<[AtomicU64]>,
+    /// Each has the words of a sum and of the counts.
+    pub(super) stripes: Stripes,
 }
 
 impl ObservedCells {
     /// Makes cells with `counts` counts, all 0.
     pub(crate) fn new(counts: usize) -> Self {
-        Self { sum: ValueCell::default(), counts: (0..counts).map(|_| AtomicU64::new(0)).collect() }
+        let counts = (0..counts).map(|_| AtomicU64::new(0)).collect();
+        Self { sum: ValueCell::default(), counts, stripes: Stripes::default() }
+    }
+
+    /// Counts `value` as [`observe`](Self::observe) does, unless threads have stripes.
+    #[inline]
+    pub(crate) fn observe_at_once(&self, index: usize, value: f64) -> AtOnce {
+        if !self.stripes.are_none() {
+            return AtOnce::NotDone;
+        }
+        if let Some(count) = self.counts.get(index) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.sum.add(value) { AtOnce::Unfinished } else { AtOnce::Done }
     }
 
     /// Adds 1 to the count with this index, and `value` to the sum. Every ordering is `Relaxed`: a reader may
     /// see the count and not yet the sum, here as in every store.
-    #[inline]
     pub(crate) fn observe(&self, index: usize, value: f64) {
-        if let Some(count) = self.counts.get(index) {
+        let (sum, counts) = match self.stripes.mine() {
+            Some([sum, counts @ ..]) => (sum, counts),
+            _ => (self.sum.word(), &self.counts[..]),
+        };
+        if let Some(count) = counts.get(index) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum.add(value);
+        value::add(sum, value);
+    }
+
+    /// Makes stripes if threads collide at these cells.
+    pub(crate) fn look(&self) {
+        self.stripes.make_if_contended(1 + self.counts.len(), || self.sum.get().to_bits());
     }
 
     /// Adds `amount` to the cell with this index: 0 is the sum, and the counts follow. Only a gauge histogram
     /// adds negative amounts.
     pub(crate) fn add(&self, index: usize, amount: f64) {
         match index.checked_sub(1).map(|index| self.counts.get(index)) {
-            None => self.sum.add(amount),
+            None => drop(self.sum.add(amount)),
             // Counts are whole numbers. The addition wraps, so it also subtracts.
             Some(count) => drop(count.map(|count| count.fetch_add(amount as i64 as u64, Ordering::Relaxed))),
         }
@@ -39,26 +63,13 @@ impl ObservedCells {
 
     /// Writes the sum, then the counts, to `values`.
     pub(crate) fn read(&self, values: &mut [f64]) {
-        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed) as i64 as f64);
-        let read = std::iter::once(self.sum.get()).chain(counts);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed) as i64 as f64;
+        let read = std::iter::once(self.sum.get()).chain(self.counts.iter().map(count));
         values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_observation_is_lost_between_threads() {
-        let cells = ObservedCells::new(2);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..50_000).for_each(|_| cells.observe(1, 0.5)));
-            }
-        });
-        let mut values = [0.0; 3];
-        cells.read(&mut values);
-        assert_eq!(values, [100_000.0, 0.0, 200_000.0]);
+        for stripe in self.stripes.each() {
+            let [sum, counts @ ..] = stripe else { continue };
+            let added = std::iter::once(value::get(sum)).chain(counts.iter().map(count));
+            values.iter_mut().zip(added).for_each(|(value, added)| *value += added);
+        }
     }
 }

@@ -90,7 +90,7 @@ impl PendingCells {
         }
     }
 
-    /// Returns whether the metric is queued, so that a change before this call needs no [`mark_dirty`](Self::mark_dirty).
+    /// Returns whether the metric is queued, so that an earlier change needs no [`mark_dirty`](Self::mark_dirty).
     #[inline]
     pub(crate) fn is_queued(&self) -> bool {
         // Relaxed: see the top of this file.

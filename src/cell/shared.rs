@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::back_off::back_off;
 use super::native::NativeTable;
 use super::segment::{Segment, load};
 use crate::model::definition::{FIRST_COUNT_CELL, NATIVE_CELLS, VALUE_CELL};
@@ -118,7 +119,8 @@ impl SharedCells {
     /// of the old metric, the exchange fails once the cell is zeroed. One case is left: the thread is
     /// suspended between the check and the exchange while the record is removed, reused, and the cell reaches
     /// the bit-identical value again. `docs/shared-memory-layout.md` lists it under "What is not promised".
-    #[inline]
+    /// Always inlined: a call in a hot function would make all ways through it save registers.
+    #[inline(always)]
     fn change(&self, index: usize, next: impl Fn(f64) -> f64) {
         debug_assert!(index < self.count, "cell {index} of {}", self.count);
         // A hot call: a way that might panic would need a guard at the C boundary, and registers for it.
@@ -129,12 +131,13 @@ impl SharedCells {
                 return;
             }
             let wanted = next(f64::from_bits(current)).to_bits();
-            // Relaxed on success: the cell publishes nothing but its own value. Acquire on failure, as for
-            // the load above.
-            match cell.compare_exchange_weak(current, wanted, Ordering::Relaxed, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(seen) => current = seen,
+            // Relaxed on success: the cell publishes nothing but its own value.
+            if cell.compare_exchange(current, wanted, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return;
             }
+            back_off();
+            // Acquire, as for the load above.
+            current = cell.load(Ordering::Acquire);
         }
     }
 
@@ -145,9 +148,13 @@ impl SharedCells {
         unsafe { &*self.cells.add(index) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn known_cell(&self, index: usize) -> Option<&AtomicU64> {
-        (index < self.count).then(|| self.cell(index))
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: see `new`; the index is checked.
+        Some(unsafe { &*self.cells.add(index) })
     }
 
     /// Copies the cells to `values`. The values are this metric's if it is live afterwards.

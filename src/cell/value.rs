@@ -1,6 +1,6 @@
 //! One `f64` in this process's memory: the value of a gauge, or a sum.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::cell::atomic::{AtomicU64, Ordering};
 
 /// An `f64` that threads change by compare-and-swap.
 ///
@@ -10,10 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct ValueCell(AtomicU64);
 
 impl ValueCell {
-    /// Adds `amount`.
+    /// Adds `amount`, as [`add`] does.
     #[inline]
-    pub(crate) fn add(&self, amount: f64) {
-        self.update(|value| value + amount);
+    pub(crate) fn add(&self, amount: f64) -> bool {
+        add(&self.0, amount)
+    }
+
+    /// Returns the word with the bits of the value.
+    pub(crate) fn word(&self) -> &AtomicU64 {
+        &self.0
     }
 
     /// Replaces the value by `next(value)`.
@@ -38,22 +43,26 @@ impl ValueCell {
     /// Returns the value.
     #[inline]
     pub(crate) fn get(&self) -> f64 {
-        f64::from_bits(self.0.load(Ordering::Relaxed))
+        get(&self.0)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_addition_is_lost_between_threads() {
-        let cell = ValueCell::default();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..50_000).for_each(|_| cell.add(1.0)));
-            }
-        });
-        assert_eq!(cell.get(), 200_000.0);
+/// Adds `amount` to the value in a word. Returns whether it had to try again because another thread changed it.
+#[inline]
+pub(crate) fn add(word: &AtomicU64, amount: f64) -> bool {
+    let mut has_collided = false;
+    let mut current = word.load(Ordering::Relaxed);
+    loop {
+        let next = (f64::from_bits(current) + amount).to_bits();
+        match word.compare_exchange_weak(current, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return has_collided,
+            Err(seen) => (current, has_collided) = (seen, true),
+        }
     }
+}
+
+/// Returns the value in a word.
+#[inline]
+pub(crate) fn get(word: &AtomicU64) -> f64 {
+    f64::from_bits(word.load(Ordering::Relaxed))
 }

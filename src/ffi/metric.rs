@@ -11,7 +11,7 @@ use super::pointer::borrow;
 use super::status::BackendStatus;
 use super::string::{string, strings};
 use crate::backend::MetricFamily;
-use crate::cell::AtOnce;
+use crate::cell::at_once::AtOnce;
 use crate::metric::{Metric, Refusal};
 use crate::model::error::Error;
 
@@ -282,19 +282,19 @@ unsafe fn change_at_once(
     match operation(known) {
         AtOnce::Done => BackendStatus::Ok,
         // SAFETY: the program's promises.
-        AtOnce::NotQueued => unsafe { queue(metric) },
+        AtOnce::Unfinished => unsafe { finish(metric) },
         AtOnce::NotDone => otherwise(),
     }
 }
 
 #[inline(never)]
-unsafe extern "C" fn queue(metric: *const Metric) -> BackendStatus {
-    let queue_it = |metric: &Metric| {
+unsafe extern "C" fn finish(metric: *const Metric) -> BackendStatus {
+    let finish_it = |metric: &Metric| {
         metric.changed();
         Ok(())
     };
     // SAFETY: the program's promises.
-    unsafe { change(metric, queue_it) }
+    unsafe { change(metric, finish_it) }
 }
 
 #[inline(never)]

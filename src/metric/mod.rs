@@ -12,7 +12,8 @@ use std::sync::Arc;
 use once_cell::race::OnceBox;
 
 use self::family::Family;
-use crate::cell::{AtOnce, Cells};
+use crate::cell::Cells;
+use crate::cell::at_once::AtOnce;
 use crate::model::definition::FIRST_COUNT_CELL;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
@@ -96,10 +97,8 @@ impl Metric {
     #[inline(always)]
     pub(crate) fn inc_at_once(&self, amount: f64) -> AtOnce {
         // By far the most frequent case: a counter in memory needs no other check.
-        if let Cells::Counter(cell) = &self.cells
-            && (cell.add_small(amount) || cell.add_other(amount))
-        {
-            return AtOnce::Done;
+        if let Cells::Counter(cell) = &self.cells {
+            return cell.add_at_once(amount);
         }
         match self.metric_type() {
             MetricType::Counter if amount >= 0.0 => self.cells.add_at_once(amount),
@@ -129,7 +128,7 @@ impl Metric {
     ) -> std::result::Result<(), Refusal> {
         match at_once {
             AtOnce::Done => {}
-            AtOnce::NotQueued => self.cells.changed(),
+            AtOnce::Unfinished => self.cells.changed(),
             AtOnce::NotDone => return otherwise(),
         }
         Ok(())
@@ -353,7 +352,7 @@ impl Metric {
         bounds.iter().position(|&bound| value <= bound).unwrap_or(bounds.len())
     }
 
-    /// Queues the metric after a change that was made at once.
+    /// Does what is left after a change that was made at once.
     pub(crate) fn changed(&self) {
         self.cells.changed();
     }
