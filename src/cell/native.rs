@@ -45,9 +45,27 @@ impl<'cells> NativeTable<'cells> {
     #[inline]
     pub(crate) fn add(&self, level: u32, bucket: Bucket, amount: u64, is_live: impl Fn() -> bool + Copy) {
         let key = BucketWord::new(self.native, level, bucket);
-        if !self.add_at(key, amount, is_live) {
-            self.add_coarser(level, bucket, amount, is_live);
+        // Most keys are where their hash says.
+        let Some(first) = self.words.get(self.start(key)) else { return };
+        let current = BucketWord(first.load(Ordering::Acquire));
+        match current.plus(amount).filter(|_| current.has_key_of(key) && current != BucketWord::FREE) {
+            Some(next) if !is_live() || self.change(first, current, next).is_ok() => {}
+            _ => self.add_elsewhere(key, bucket, amount, is_live),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_elsewhere(&self, key: BucketWord, bucket: Bucket, amount: u64, is_live: impl Fn() -> bool + Copy) {
+        if !self.add_at(key, amount, is_live) {
+            self.add_coarser(key.level(), bucket, amount, is_live);
+        }
+    }
+
+    /// Returns the place at which the search for a key begins.
+    #[inline]
+    fn start(&self, key: BucketWord) -> usize {
+        ((u64::from(key.hash()) * self.words.len() as u64) >> 32) as usize
     }
 
     /// Adds the count of a word of another table of this histogram.
@@ -76,11 +94,9 @@ impl<'cells> NativeTable<'cells> {
     ///
     /// A key is searched from the place that its hash gives up to the first free word, or through [`PROBES`] words.
     /// Words never become free again, so a key that was found once is always found.
-    #[inline]
     fn add_at(&self, key: BucketWord, amount: u64, is_live: impl Fn() -> bool) -> bool {
         let length = self.words.len();
-        let start = ((u64::from(key.hash()) * length as u64) >> 32) as usize;
-        let (before, behind) = self.words.split_at(start);
+        let (before, behind) = self.words.split_at(self.start(key));
         let probes = if key.level() < self.native.last_level() { PROBES } else { length };
         for word in behind.iter().chain(before).take(probes) {
             // Acquire: see `SharedCells::change`. A table in the memory of one process needs no order.
