@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The included sources have functions that no test here calls.
 #![allow(dead_code)]
 // `LOOK` is 0 here.
 #![allow(clippy::bad_bit_mask)]

@@ -17,9 +17,9 @@
 //! # Gauges of which every process has its own value
 //!
 //! Their cells in the store belong to one process. A forked child inherits the handle, but must not change the
-//! parent's cells. So [`HeldCells::of_process`] notes the fork generation with the cells, and those of another
-//! generation are as good as none: the first change in the child gathers here, and then asks the front door to
-//! offer the metric to the store, which gives the child cells of its own.
+//! parent's cells. So [`HeldCells::of_process`] notes the fork generation with the cells, and the child ignores those of
+//! another generation. Its first change goes to the gathered cells. Then the child asks the front door to offer the
+//! metric to the store, and the store gives the child cells of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
