@@ -41,23 +41,29 @@ impl CounterCell {
         AtOnce::NotDone
     }
 
-    /// Adds `amount`, which must be at least 0.
-    pub(crate) fn add(&self, amount: f64) {
-        let stripe = self.stripes.mine();
-        let (whole, rest) = match stripe {
-            Some([whole, rest, ..]) => (whole, rest),
-            _ => (&self.whole, self.rest.word()),
-        };
+    /// Adds `amount` to this thread's stripe, unless it is negative or not a number, or there are no stripes.
+    #[inline]
+    pub(crate) fn add_in_stripe(&self, amount: f64) -> AtOnce {
+        let Some([whole, rest, ..]) = self.stripes.mine(WIDTH) else { return AtOnce::NotDone };
         match small(amount) {
             Some(amount) => drop(whole.fetch_add(amount, Ordering::Relaxed)),
-            None => drop(value::add(rest, amount)),
+            None if amount >= 0.0 => drop(value::add(rest, amount)),
+            None => return AtOnce::NotDone,
         }
+        AtOnce::Done
+    }
+
+    /// Adds `amount`, which must be at least 0.
+    pub(crate) fn add(&self, amount: f64) {
+        let ways = [Self::add_in_stripe, Self::add_at_once, Self::add_in_stripe];
+        // The third is for stripes that another thread has made in between.
+        let _ = ways.iter().any(|way| way(self, amount) != AtOnce::NotDone);
     }
 
     /// Makes stripes if threads collide at this counter.
     pub(crate) fn look(&self) {
         let whole = || self.whole.load(Ordering::Relaxed);
-        self.stripes.make_if_contended(2, || whole().wrapping_add(self.rest.get().to_bits()));
+        self.stripes.make_if_contended(WIDTH, || whole().wrapping_add(self.rest.get().to_bits()));
     }
 
     /// Returns the value.
@@ -71,6 +77,8 @@ impl CounterCell {
     }
 }
 
+/// The words of a stripe: one for each of the two sums.
+const WIDTH: usize = 2;
 /// From here on, neighbouring numbers differ by 1.
 const TWO_TO_52: f64 = (1_u64 << 52) as f64;
 /// Whole amounts below this go into the integer. It would overflow after 2^56 such additions, which take

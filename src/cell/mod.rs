@@ -138,6 +138,24 @@ impl Cells {
         AtOnce::Done
     }
 
+    /// Adds to a counter in this thread's stripe, if it has stripes. It never panics.
+    #[inline]
+    pub(crate) fn add_in_stripe(&self, amount: f64) -> AtOnce {
+        match self {
+            Self::Counter(cell) => cell.add_in_stripe(amount),
+            _ => AtOnce::NotDone,
+        }
+    }
+
+    /// Counts `value` in this thread's stripe, if there are stripes. It never panics.
+    #[inline]
+    pub(crate) fn observe_in_stripe(&self, count_cell: usize, value: f64) -> AtOnce {
+        match self {
+            Self::Observed(cells) => cells.observe_in_stripe(count_cell - FIRST_COUNT_CELL, value),
+            _ => AtOnce::NotDone,
+        }
+    }
+
     #[inline]
     fn queued(cells: &PendingCells) -> AtOnce {
         if cells.is_queued() { AtOnce::Done } else { AtOnce::Unfinished }

@@ -33,17 +33,25 @@ impl ObservedCells {
         if self.sum.add(value) { AtOnce::Unfinished } else { AtOnce::Done }
     }
 
-    /// Adds 1 to the count with this index, and `value` to the sum. Every ordering is `Relaxed`: a reader may
-    /// see the count and not yet the sum, here as in every store.
-    pub(crate) fn observe(&self, index: usize, value: f64) {
-        let (sum, counts) = match self.stripes.mine() {
-            Some([sum, counts @ ..]) => (sum, counts),
-            _ => (self.sum.word(), &self.counts[..]),
+    /// Counts `value` in this thread's stripe as [`observe`](Self::observe) does, if there are stripes.
+    #[inline]
+    pub(crate) fn observe_in_stripe(&self, index: usize, value: f64) -> AtOnce {
+        let Some([sum, counts @ ..]) = self.stripes.mine(1 + self.counts.len()) else {
+            return AtOnce::NotDone;
         };
         if let Some(count) = counts.get(index) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         value::add(sum, value);
+        AtOnce::Done
+    }
+
+    /// Adds 1 to the count with this index, and `value` to the sum. Every ordering is `Relaxed`: a reader may
+    /// see the count and not yet the sum, here as in every store.
+    pub(crate) fn observe(&self, index: usize, value: f64) {
+        let ways = [Self::observe_in_stripe, Self::observe_at_once, Self::observe_in_stripe];
+        // The third is for stripes that another thread has made in between.
+        let _ = ways.iter().any(|way| way(self, index, value) != AtOnce::NotDone);
     }
 
     /// Makes stripes if threads collide at these cells.

@@ -27,6 +27,7 @@ use crate::cell::stripe_memory::{self, LINE, STRIPES, WINDOWS};
 #[derive(Debug, Default)]
 pub(crate) struct Stripes(AtomicPtr<AtomicU64>);
 
+const _: () = assert!(STRIPES.is_power_of_two(), "the highest bits of a product tell a place");
 /// The place of the first owner.
 const OWNERS: usize = 1;
 /// The place of the first stripe.
@@ -70,6 +71,7 @@ impl Stripes {
     }
 
     /// Returns the words, if there are stripes.
+    #[inline]
     fn words(&self) -> Option<&[AtomicU64]> {
         let words = self.0.load(Ordering::Acquire);
         if words.is_null() {
@@ -82,28 +84,28 @@ impl Stripes {
         }
     }
 
-    /// Returns the words of this thread's stripe, if there are stripes.
-    pub(crate) fn mine(&self) -> Option<&[AtomicU64]> {
+    /// Returns the words of this thread's stripe, if there are stripes: `width` words, as they were made. It never
+    /// panics.
+    #[inline(always)]
+    pub(crate) fn mine(&self, width: usize) -> Option<&[AtomicU64]> {
         let words = self.words()?;
         let me = stripe_memory::thread();
         // Threads begin at different places, so that they rarely meet. The multiplier is 2^64 / the golden ratio.
-        let home = (me.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % STRIPES;
-        let mut places = (0..STRIPES).map(|step| (home + step) % STRIPES);
-        let found = places.find(|place| {
-            let owner = &words[OWNERS + place];
-            // Relaxed: an owner decides nothing but who is fast.
-            match owner.load(Ordering::Relaxed) {
-                0 => owner.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok(),
-                known => known == me,
-            }
-        });
-        // If all belong to other threads, which may have ended, two threads share one.
-        stripe(words, found.unwrap_or(home))
+        let home = (me.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - STRIPES.trailing_zeros())) as usize;
+        // Relaxed: an owner decides nothing but who is fast.
+        let place = match words.get(OWNERS + home)?.load(Ordering::Relaxed) == me {
+            true => home,
+            false => claim(words, home, me),
+        };
+        stripe(words, width, place)
     }
 
     /// Returns the words of each stripe.
     pub(crate) fn each(&self) -> impl Iterator<Item = &[AtomicU64]> {
-        self.words().into_iter().flat_map(|words| (0..STRIPES).filter_map(|place| stripe(words, place)))
+        self.words().into_iter().flat_map(|words| {
+            let width = words.first().map_or(0, |width| width.load(Ordering::Relaxed) as usize);
+            (0..STRIPES).filter_map(move |place| stripe(words, width, place))
+        })
     }
 }
 
@@ -117,6 +119,21 @@ impl Drop for Stripes {
     }
 }
 
+/// Returns the place of the first stripe, from `home` on, that is that of the thread `me` or nobody's.
+#[inline(never)]
+fn claim(words: &[AtomicU64], home: usize, me: u64) -> usize {
+    let mut places = (0..STRIPES).map(|step| (home + step) % STRIPES);
+    let found = places.find(|place| {
+        let Some(owner) = words.get(OWNERS + place) else { return false };
+        match owner.load(Ordering::Relaxed) {
+            0 => owner.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok(),
+            known => known == me,
+        }
+    });
+    // If all belong to other threads, which may have ended, two threads share one.
+    found.unwrap_or(home)
+}
+
 /// Returns how many words there are for stripes of `width` words.
 fn length(width: usize) -> usize {
     FIRST + STRIPES * stride(width)
@@ -127,8 +144,8 @@ fn stride(width: usize) -> usize {
     width.div_ceil(LINE) * LINE
 }
 
-fn stripe(words: &[AtomicU64], place: usize) -> Option<&[AtomicU64]> {
-    let width = words.first()?.load(Ordering::Relaxed) as usize;
+#[inline]
+fn stripe(words: &[AtomicU64], width: usize, place: usize) -> Option<&[AtomicU64]> {
     let start = FIRST + place * stride(width);
     words.get(start..start + width)
 }

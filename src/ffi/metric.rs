@@ -64,7 +64,7 @@ pub unsafe extern "C" fn metric_free(metric: *mut Metric) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change_at_once(metric, |metric| metric.inc_at_once(amount), || inc_otherwise(metric, amount)) }
+    unsafe { change_at_once(metric, |metric| metric.inc_at_once(amount), || inc_in_stripe(metric, amount)) }
 }
 
 /// Adds `amount` to a counter, gauge or untyped metric like `metric_inc`, and writes the new value
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> Backen
 pub unsafe extern "C" fn metric_observe(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
     unsafe {
-        change_at_once(metric, |metric| metric.observe_at_once(value), || observe_otherwise(metric, value))
+        change_at_once(metric, |metric| metric.observe_at_once(value), || observe_in_stripe(metric, value))
     }
 }
 
@@ -295,6 +295,21 @@ unsafe extern "C" fn finish(metric: *const Metric) -> BackendStatus {
     };
     // SAFETY: the program's promises.
     unsafe { change(metric, finish_it) }
+}
+
+/// Adds to a counter at which threads have collided. Apart, so that other calls do not look for their stripe.
+#[inline(never)]
+unsafe extern "C" fn inc_in_stripe(metric: *const Metric, amount: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change_at_once(metric, |metric| metric.inc_in_stripe(amount), || inc_otherwise(metric, amount)) }
+}
+
+#[inline(never)]
+unsafe extern "C" fn observe_in_stripe(metric: *const Metric, value: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe {
+        change_at_once(metric, |metric| metric.observe_in_stripe(value), || observe_otherwise(metric, value))
+    }
 }
 
 #[inline(never)]

@@ -119,6 +119,12 @@ impl Metric {
         Ok(())
     }
 
+    /// Adds `amount` to this thread's stripe of a counter, if it has stripes. It never panics.
+    #[inline]
+    pub(crate) fn inc_in_stripe(&self, amount: f64) -> AtOnce {
+        self.cells.add_in_stripe(amount)
+    }
+
     /// Does what is left of a change.
     #[inline]
     fn finish(
@@ -212,6 +218,15 @@ impl Metric {
     pub(crate) fn observe_at_once(&self, value: f64) -> AtOnce {
         match self.count_cell(value) {
             Some(count_cell) => self.cells.observe_at_once(count_cell, value),
+            None => AtOnce::NotDone,
+        }
+    }
+
+    /// Counts `value` in this thread's stripe, if there are stripes. It never panics.
+    #[inline]
+    pub(crate) fn observe_in_stripe(&self, value: f64) -> AtOnce {
+        match self.count_cell(value) {
+            Some(count_cell) => self.cells.observe_in_stripe(count_cell, value),
             None => AtOnce::NotDone,
         }
     }
