@@ -89,6 +89,15 @@ enum Table {
     At(u64),
 }
 
+/// What a search for a hash finds.
+#[derive(Default)]
+struct Found {
+    /// The slots with the tag of the hash, with their places.
+    slots: Vec<(u64, Entry)>,
+    /// The slot that a new series takes, unless it needs a table first.
+    empty: Option<u64>,
+}
+
 /// The index, up to a committed end. The functions that change it need the lock of the file.
 pub(super) struct Index<'file> {
     file: &'file SharedFile,
@@ -186,47 +195,71 @@ impl<'file> Index<'file> {
         }))
     }
 
-    /// Returns the slots whose tag is that of the hash, in all levels.
-    fn slots_of(&self, hash: u64) -> Attempt<Vec<(u64, Entry)>> {
-        let mut found = Vec::new();
+    /// Adds the slots with the tag of a hash to `found`, of the table whose first slot is at `table`. Returns the slot
+    /// that a new series takes, if one is empty.
+    fn scan(&self, table: u64, hash: u64, found: &mut Vec<(u64, Entry)>) -> Attempt<Option<u64>> {
         let tag = Entry::tag_of(hash);
-        for level in 0..LEVELS {
-            match self.table(level, hash)? {
-                Table::NoLevel => break,
-                Table::Missing(_) => {}
-                Table::At(start) => {
-                    for bucket in buckets_of(hash) {
-                        for slot in self.slots(start, bucket)? {
-                            let (at, entry) = slot?;
-                            if entry.tag == tag && entry.offset != 0 {
-                                found.push((at, entry));
-                            }
-                        }
-                    }
+        // The bucket that has more empty slots takes the series. So both are nearly full before one is.
+        let mut best = (0, 0);
+        for bucket in buckets_of(hash) {
+            let (mut empty, mut last) = (0, 0);
+            for slot in self.slots(table, bucket)? {
+                let (at, entry) = slot?;
+                // A slot that leads behind the committed end was left by a writer that was killed.
+                if !self.is_committed(entry.offset) {
+                    (empty, last) = (empty + 1, at);
+                } else if entry.tag == tag {
+                    found.push((at, entry));
                 }
+            }
+            best = best.max((empty, last));
+        }
+        Ok((best.0 > 0).then_some(best.1))
+    }
+
+    /// Looks for a hash in all levels.
+    fn search(&self, hash: u64) -> Attempt<Found> {
+        let mut found = Found::default();
+        let mut needs_empty = true;
+        for level in 0..LEVELS {
+            let start = match self.table(level, hash)? {
+                Table::NoLevel => break,
+                Table::Missing(_) => {
+                    // A new series gets this table before it takes a slot of a higher level.
+                    needs_empty = false;
+                    continue;
+                }
+                Table::At(start) => start,
+            };
+            let empty = self.scan(start, hash, &mut found.slots)?;
+            if needs_empty && empty.is_some() {
+                found.empty = empty;
+                needs_empty = false;
             }
         }
         Ok(found)
     }
 
-    /// Returns the live records that may be those of the hash, in the order of the file.
-    pub(super) fn candidates(&self, hash: u64) -> Attempt<Vec<Record>> {
+    /// Returns the live records that may be those of the hash, in the order of the file, and the slot that a new
+    /// series takes, if there is one without a new table.
+    pub(super) fn candidates(&self, hash: u64) -> Attempt<(Vec<Record>, Option<u64>)> {
         if self.absent.is_some() {
-            return Ok(live_records(self.file)?);
+            return Ok((live_records(self.file)?, None));
         }
-        let mut offsets: Vec<u64> = self.slots_of(hash)?.iter().map(|(_, entry)| entry.offset).collect();
+        let Found { slots, empty } = self.search(hash)?;
+        let mut offsets: Vec<u64> = slots.iter().map(|(_, entry)| entry.offset).collect();
         offsets.sort_unstable();
         offsets.dedup();
         let mut records = Vec::with_capacity(offsets.len());
         for offset in offsets {
             records.extend(self.record_at(offset)?);
         }
-        Ok(records)
+        Ok((records, empty))
     }
 
     /// Returns whether a slot of the hash leads to `offset`.
     pub(super) fn leads_to(&self, hash: u64, offset: u64) -> Attempt<bool> {
-        Ok(self.slots_of(hash)?.iter().any(|(_, entry)| entry.offset == offset))
+        Ok(self.search(hash)?.slots.iter().any(|(_, entry)| entry.offset == offset))
     }
 
     /// Returns the live record at `offset`, where one was found earlier.
@@ -251,34 +284,18 @@ impl<'file> Index<'file> {
         }
         let mut level = 0;
         while level < LEVELS {
-            let start = match self.table(level, hash)? {
-                Table::At(start) => start,
-                Table::Missing(at) => {
-                    self.add(at, &index_record(KIND_TABLE, TABLE_CELLS))?;
-                    continue;
+            match self.table(level, hash)? {
+                Table::At(start) => {
+                    if let Some(empty) = self.scan(start, hash, &mut Vec::new())? {
+                        return Ok(empty);
+                    }
+                    level += 1;
                 }
+                Table::Missing(at) => self.add(at, &index_record(KIND_TABLE, TABLE_CELLS))?,
                 Table::NoLevel => {
                     self.add(LEVELS_AT + level * 8, &index_record(KIND_DIRECTORY, tables_of_level(level)))?;
-                    continue;
                 }
-            };
-            // The bucket that has more empty slots takes the series. So both are nearly full before one is.
-            let mut best = (0, 0);
-            for bucket in buckets_of(hash) {
-                let (mut empty, mut last) = (0, 0);
-                for slot in self.slots(start, bucket)? {
-                    let (at, entry) = slot?;
-                    // A slot that leads behind the committed end was left by a writer that was killed.
-                    if !self.is_committed(entry.offset) {
-                        (empty, last) = (empty + 1, at);
-                    }
-                }
-                best = best.max((empty, last));
             }
-            if let (1.., at) = best {
-                return Ok(at);
-            }
-            level += 1;
         }
         Err(Trouble::Other(unusable(self.file.path(), "its index is full")))
     }
@@ -317,7 +334,7 @@ impl<'file> Index<'file> {
         if self.absent.is_some() {
             return Ok(());
         }
-        for (at, _) in self.slots_of(hash)?.into_iter().filter(|(_, entry)| entry.offset == offset) {
+        for (at, _) in self.search(hash)?.slots.into_iter().filter(|(_, entry)| entry.offset == offset) {
             self.set(at, Entry::EMPTY)?;
         }
         Ok(())

@@ -295,6 +295,11 @@ pub(super) fn committed(file: &SharedFile) -> Result<u64> {
     if length < SEGMENT_SIZE {
         file.check_length(SEGMENT_SIZE)?;
     }
+    committed_within(file, length)
+}
+
+/// Returns the committed end of a file that was found to have `length` bytes a moment ago.
+pub(super) fn committed_within(file: &SharedFile, length: u64) -> Result<u64> {
     let end = load(word(file, file.segment(0)?, 0, COMMITTED_AT)?);
     if end < HEADER_SIZE || !end.is_multiple_of(RECORD_ALIGNMENT) {
         return Err(damaged(file.path(), COMMITTED_AT));

@@ -14,11 +14,11 @@ use super::entry::Entry;
 use super::errors::{failed, unusable};
 use super::file::SharedFile;
 use super::index::{Attempt, Index, Trouble};
-use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC};
+use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC, SEGMENT_SIZE};
 use super::lock::FileLock;
 use super::place_locks::{self, PLACES};
 use super::places::{self, Inheritance};
-use super::record::{Contents, Record, committed, live_records, put, word};
+use super::record::{Contents, Record, committed, committed_within, live_records, put, word};
 use crate::cell::segment::load;
 use crate::model::error::Result;
 
@@ -75,19 +75,27 @@ impl Records {
     ) -> Result<Record> {
         let file = &*self.file;
         let size = wanted.size(file)?;
-        let find = |index: &Index<'_>| -> Attempt<Option<Record>> { Ok(select(index.candidates(hash)?)?) };
+        let find = |index: &Index<'_>| -> Attempt<(Option<Record>, Option<u64>)> {
+            let (records, empty) = index.candidates(hash)?;
+            Ok((select(records)?, empty))
+        };
         // Most look-ups of a record that exists need no lock. What is found is right. A miss is not, and
         // neither is a damaged index, which may be one that another process is building.
-        match find(&Index::new(file, committed(file)?)) {
-            Ok(Some(record)) => return Ok(record),
-            Ok(None) | Err(Trouble::Index(_)) => {}
+        let end = committed(file)?;
+        match find(&Index::new(file, end)) {
+            Ok((Some(record), _)) => return Ok(record),
+            Ok((None, _)) | Err(Trouble::Index(_)) => {}
             Err(Trouble::Other(error)) => return Err(error),
         }
-        self.with_lock(|index| {
-            if let Some(record) = find(index)? {
+        self.with_lock_from(end, |index| {
+            let (found, empty) = find(index)?;
+            if let Some(record) = found {
                 return Ok(record);
             }
-            let slot = index.empty_slot(hash)?;
+            let slot = match empty {
+                Some(slot) => slot,
+                None => index.empty_slot(hash)?,
+            };
             let free = if wanted.kind == KIND_METRIC { index.take_free(size)? } else { None };
             let (offset, generation) = match free {
                 Some(offset) => (offset, reuse(file, index, slot, offset, wanted)?),
@@ -111,7 +119,7 @@ impl Records {
         // Kept outside: building the index anew may follow the removal.
         let mut is_removed = false;
         self.with_lock(|index| {
-            let found = index.candidates(hash)?.into_iter().find(|record| wanted.are_those_of(record));
+            let found = index.candidates(hash)?.0.into_iter().find(|record| wanted.are_those_of(record));
             if let Some(record) = found {
                 is_removed = true;
                 free(&self.file, index, &record)?;
@@ -196,12 +204,16 @@ impl Records {
 
     /// Calls `work` with the lock and a sound index. If `work` finds the index damaged, builds the index
     /// anew and calls it again.
-    fn with_lock<T>(&self, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
-        let file = &*self.file;
+    fn with_lock<T>(&self, work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
         // Checks the length of the file, which taking the lock needs.
-        committed(file)?;
+        self.with_lock_from(committed(&self.file)?, work)
+    }
+
+    /// Does the same, after the length of the file was checked up to the committed end `end`.
+    fn with_lock_from<T>(&self, end: u64, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
+        let file = &*self.file;
         let lock = FileLock::take(file)?;
-        let mut index = Index::new(file, committed(file)?);
+        let mut index = Index::new(file, committed_within(file, end.next_multiple_of(SEGMENT_SIZE))?);
         match index.settle().and_then(|()| work(&mut index)) {
             Ok(done) => return Ok(done),
             Err(Trouble::Other(error)) => return Err(error),
