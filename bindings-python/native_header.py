@@ -33,6 +33,7 @@ BLOCKING = (
     "metric_get_sum",
     "metric_get_count",
     "metric_get_bucket",
+    "metric_get_cell",
     "metric_get_state",
     "metrics_snapshot_new",
     "metrics_render",

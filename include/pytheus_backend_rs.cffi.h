@@ -165,6 +165,19 @@ typedef struct {
   const char *name;
   const char *help;
   const char *unit;
+  const double *buckets;
+  size_t bucket_count;
+  const char *const *states;
+  size_t state_count;
+  int32_t metric_type;
+  int32_t gauge_mode;
+} MetricsSnapshotFamily;
+
+typedef struct {
+  size_t size;
+  const char *name;
+  const char *help;
+  const char *unit;
   int32_t metric_type;
   int32_t names;
   size_t position;
@@ -281,6 +294,17 @@ BackendStatus metric_get_state(const Metric *metric,
                                int32_t *is_on,
                                BackendError **error);
 
+BackendStatus metric_cell_add(const Metric *metric, size_t index, double amount);
+
+BackendStatus metric_cell_set(const Metric *metric, size_t index, double value);
+
+BackendStatus metric_get_cell(const Metric *metric,
+                              size_t index,
+                              double *value,
+                              BackendError **error);
+
+int32_t metric_is_live(const Metric *metric);
+
 BackendStatus metric_get(const Metric *metric, double *value, BackendError **error);
 
 BackendStatus metric_get_sum(const Metric *metric, double *value, BackendError **error);
@@ -324,6 +348,15 @@ BackendStatus metrics_snapshot_new(const Backend *backend,
                                    BackendError **error);
 
 BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
+
+BackendStatus metrics_snapshot_created(const MetricsSnapshot *snapshot,
+                                       double *created,
+                                       BackendError **error);
+
+BackendStatus metrics_snapshot_family(const MetricsSnapshot *snapshot,
+                                      size_t index,
+                                      MetricsSnapshotFamily *family,
+                                      BackendError **error);
 
 void metrics_snapshot_free(MetricsSnapshot *snapshot);
 

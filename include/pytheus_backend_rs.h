@@ -723,6 +723,54 @@ typedef struct {
 } MetricsSeries;
 
 /**
+ * The definition of a family of a snapshot. Its pointers live as long as the snapshot. Set `size`
+ * to `sizeof(MetricsSnapshotFamily)` first: later versions may add fields behind the last.
+ */
+typedef struct {
+  /**
+   * `sizeof(MetricsSnapshotFamily)` of the header that the program was compiled with.
+   */
+  size_t size;
+  /**
+   * The name.
+   */
+  const char *name;
+  /**
+   * The help text.
+   */
+  const char *help;
+  /**
+   * The unit, or NULL.
+   */
+  const char *unit;
+  /**
+   * The upper bounds of a histogram, without `+Inf`.
+   */
+  const double *buckets;
+  /**
+   * The number of bounds.
+   */
+  size_t bucket_count;
+  /**
+   * The states of a state set.
+   */
+  const char *const *states;
+  /**
+   * The number of states.
+   */
+  size_t state_count;
+  /**
+   * A MetricType.
+   */
+  int32_t metric_type;
+  /**
+   * A MetricGaugeMode. The series are those of the merge, with the label `pid` if the mode has
+   * one.
+   */
+  int32_t gauge_mode;
+} MetricsSnapshotFamily;
+
+/**
  * The definition of a foreign family. Set the struct to zeros and `size` to
  * `sizeof(MetricsForeignFamily)` first: later versions may add fields behind the last.
  */
@@ -1263,6 +1311,48 @@ BackendStatus metric_get_state(const Metric *metric,
                                BackendError **error);
 
 /**
+ * Adds `amount` to the cell `index` of a metric, without the checks of the functions above. Cell 0
+ * is the value of a counter, gauge or untyped metric, or the sum of a summary, histogram or gauge
+ * histogram. Cell 1 of a summary is the count. A histogram has from cell 1 on the count of each
+ * bucket alone, not cumulated, in the order of the bounds, `+Inf` last. Counts are whole numbers.
+ * It never waits for a store. It is for client libraries whose values are objects of their own.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the metric has no such cell. Infos, state sets and native
+ * histograms have none.
+ * BACKEND_STATUS_NOT_FOUND: the metric was removed: see `metric_is_live`.
+ */
+BackendStatus metric_cell_add(const Metric *metric, size_t index, double amount);
+
+/**
+ * Sets the cell `index` of a metric, as in `metric_cell_add`, to `value`. What other threads add at
+ * the same time may be lost.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the metric has no such cell.
+ * BACKEND_STATUS_NOT_FOUND: the metric was removed.
+ * BACKEND_STATUS_WRONG_TYPE: the value is on a server, and the metric is no gauge.
+ */
+BackendStatus metric_cell_set(const Metric *metric, size_t index, double value);
+
+/**
+ * Writes the cell `index` of a metric, as in `metric_cell_add`, to `*value`. It reads the store as
+ * `metric_get` does.
+ *
+ * BACKEND_STATUS_NOT_FOUND: the metric has no such cell.
+ */
+BackendStatus metric_get_cell(const Metric *metric,
+                              size_t index,
+                              double *value,
+                              BackendError **error);
+
+/**
+ * Returns 0 if the store does not have the metric any more: another process, or this one, has
+ * removed it from a shared file. What is counted with this handle then reaches no store, and
+ * `metric_new` makes a new metric. Otherwise returns 1; on a server and in memory always. NULL
+ * gives 0.
+ */
+int32_t metric_is_live(const Metric *metric);
+
+/**
  * Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
  * after the pending changes of this process were sent. With a server it waits for the answer.
  *
@@ -1402,6 +1492,28 @@ BackendStatus metrics_snapshot_new(const Backend *backend,
  * BACKEND_STATUS_NOT_FOUND: there are no more series.
  */
 BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *series);
+
+/**
+ * Writes when the series that `metrics_snapshot_next` wrote last began to `*created`, in seconds
+ * since 1970, or 0 if the store does not know it.
+ *
+ * BACKEND_STATUS_NOT_FOUND: no series was written yet.
+ */
+BackendStatus metrics_snapshot_created(const MetricsSnapshot *snapshot,
+                                       double *created,
+                                       BackendError **error);
+
+/**
+ * Fills `*family`, whose `size` the program has set, with the definition of the family `index` of
+ * the snapshot: the `family_index` of its series. Families without series are there too.
+ *
+ * BACKEND_STATUS_NOT_FOUND: the snapshot has no more families.
+ * BACKEND_STATUS_INVALID_ARGUMENT: the size is not that of a MetricsSnapshotFamily.
+ */
+BackendStatus metrics_snapshot_family(const MetricsSnapshot *snapshot,
+                                      size_t index,
+                                      MetricsSnapshotFamily *family,
+                                      BackendError **error);
 
 /**
  * Frees a snapshot and everything that its series point to. NULL does nothing.

@@ -35,7 +35,7 @@ grep -q backend_new "$folder/definitions.h" && grep -q abi_MetricType "$folder/d
 # A struct that begins with its size may get fields behind its last one.
 cat >"$folder/suppressions" <<'END'
 [suppress_type]
-  name_regexp = ^(MetricFamilyOptions|MetricsRenderOptions|MetricsServeOptions|MetricsForeign(Family|Sample)|BackendStatistics)$
+  name_regexp = ^(MetricFamilyOptions|MetricsRenderOptions|MetricsServeOptions|MetricsForeign(Family|Sample)|BackendStatistics|MetricsSnapshotFamily)$
   type_kind = struct
   has_data_member_inserted_at = end
 END

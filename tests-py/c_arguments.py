@@ -41,6 +41,9 @@ OPTIONAL = {
     ("backend_log_callback", "user_data"),
 }
 
+#: The structs that the library fills.
+FILLED = ("BackendStatistics", "MetricsSnapshotFamily")
+
 #: What keeps arguments alive.
 kept: list[Any] = []
 
@@ -124,6 +127,8 @@ def handle(kind: str, function: str) -> Any:
         return family(backend, type_, b"label")
     if kind == "Metric":
         return made("Metric", lib.metric_new, family(backend, metric_type_for(function)), ffi.NULL, 0)
+    if kind == "MetricsSnapshot":
+        family(backend, lib.METRIC_TYPE_GAUGE)
     maker = {"MetricsText": lib.metrics_render, "MetricsServer": lib.metrics_serve}
     if kind in maker:
         return made(kind, maker[kind], backend, ffi.NULL)
@@ -157,6 +162,7 @@ def valid(function: Function, parameter: Variable) -> Any:
         "user_data": ffi.NULL,
         "accept_encoding": ffi.NULL,
         "timeout_seconds": 0.0,
+        "index": 0,
         "status": 0,
         "is_on": keep(ffi.new("int32_t *", UNTOUCHED)) if kind == "int32_t*" else 1,
     }
@@ -225,7 +231,7 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
     if parameter.type.endswith("*") and name != "error" and (function.name, name) not in OPTIONAL:
         yield Invalid(name, ffi.NULL, name, NULL_POINTER)
     kind = parameter.type.replace("const ", "").rstrip(" *")
-    if kind in header.structs and kind not in ("MetricsSeries", "BackendStatistics"):
+    if kind in header.structs and kind not in ("MetricsSeries", *FILLED):
         for field, value, status in invalid_fields(kind):
             if field == "family_count":
                 # Without families their number has no meaning.
@@ -236,9 +242,9 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
                 field, field
             )
             yield Invalid(name, options, part, status)
-    if kind == "BackendStatistics":
+    if kind in FILLED:
         for size in (0, 8, 2**20, 2**64 - 1):
-            yield Invalid(name, keep(ffi.new("BackendStatistics *", {"size": size})), "size", INVALID)
+            yield Invalid(name, keep(ffi.new(f"{kind} *", {"size": size})), "size", INVALID)
     if name == "prefix":
         yield Invalid(name, b"\xff", "prefix", INVALID)
         yield Invalid(name, b"a b", "a b", INVALID)

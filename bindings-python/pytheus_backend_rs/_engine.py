@@ -51,19 +51,19 @@ GAUGE_MODES = {
 _engines: dict[int, weakref.ref[Engine]] = {}
 
 
-#: Returns the engine that the program has loaded last: see `find_loaded_engine_by`.
-_find_loaded: Callable[[], Engine | None] = lambda: None  # noqa: E731
+#: The functions that return the engines which client libraries have loaded: see `find_loaded_engine_by`.
+_finders: list[Callable[[], Engine | None]] = []
 
 
 def find_loaded_engine_by(find: Callable[[], Engine | None]) -> None:
     """Names the function of an adapter that returns the engine that its client library has loaded."""
-    global _find_loaded
-    _find_loaded = find
+    _finders.append(find)
 
 
 def loaded_engine() -> Engine | None:
-    """Returns the engine that the program has loaded last; None without one."""
-    return _find_loaded()
+    """Returns the engine that the program has loaded; None without one. If it has loaded engines for several
+    client libraries, that is the one of the adapter that was imported first: pytheus'."""
+    return next((engine for find in _finders if (engine := find()) is not None), None)
 
 
 def open_engines() -> list[Engine]:
@@ -421,6 +421,9 @@ class Family:
     def __init__(
         self, engine: Engine, definition: Definition, lifetime: int = lib.METRIC_LIFETIME_HANDLE
     ) -> None:
+        if definition.type_ == "info":
+            # It has no metrics that could end with their handles.
+            lifetime = lib.METRIC_LIFETIME_BACKEND
         # An engine closes when the last reference to it goes: a family must keep it open.
         self.engine = engine
         self.definition = definition

@@ -66,6 +66,18 @@ class MetricsSeries:
     values: Pointer[float]
     value_count: int
 
+class MetricsSnapshotFamily:
+    size: int
+    name: Pointer[bytes]
+    help: Pointer[bytes]
+    unit: Pointer[bytes]
+    buckets: Pointer[float]
+    bucket_count: int
+    states: Pointer[Pointer[bytes]]
+    state_count: int
+    metric_type: int
+    gauge_mode: int
+
 class MetricsForeignFamily:
     size: int
     name: Pointer[bytes]
@@ -243,6 +255,17 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def metric_cell_add(self, metric: Metric, index: int, amount: float, /) -> int: ...
+    def metric_cell_set(self, metric: Metric, index: int, value: float, /) -> int: ...
+    def metric_get_cell(
+        self,
+        metric: Metric,
+        index: int,
+        value: Pointer[float],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
+    def metric_is_live(self, metric: Metric, /) -> int: ...
     def metric_get(self, metric: Metric, value: Pointer[float], error: Pointer[BackendError], /) -> int: ...
     def metric_get_sum(
         self,
@@ -305,6 +328,21 @@ class Lib:
         /,
     ) -> int: ...
     def metrics_snapshot_next(self, snapshot: MetricsSnapshot, series: MetricsSeries, /) -> int: ...
+    def metrics_snapshot_created(
+        self,
+        snapshot: MetricsSnapshot,
+        created: Pointer[float],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
+    def metrics_snapshot_family(
+        self,
+        snapshot: MetricsSnapshot,
+        index: int,
+        family: MetricsSnapshotFamily,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def metrics_snapshot_free(self, snapshot: MetricsSnapshot, /) -> None: ...
     def metrics_foreign_new(
         self,
@@ -469,6 +507,14 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def released_metric_get_cell(
+        self,
+        metric: Metric,
+        index: int,
+        value: Pointer[float],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def released_metric_get_state(
         self,
         metric: Metric,
@@ -587,6 +633,13 @@ class FFI:
     @overload
     def new(
         self,
+        c_type: Literal["MetricsSnapshotFamily *"],
+        init: Mapping[str, Any] = ...,
+        /,
+    ) -> MetricsSnapshotFamily: ...
+    @overload
+    def new(
+        self,
         c_type: Literal["MetricsForeignFamily *"],
         init: Mapping[str, Any] = ...,
         /,
@@ -657,6 +710,7 @@ class FFI:
         "MetricFamilyOptions",
         "MetricsRenderOptions",
         "MetricsSeries",
+        "MetricsSnapshotFamily",
         "MetricsForeignFamily",
         "MetricsForeignSample",
         "MetricsServeOptions",

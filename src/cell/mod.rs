@@ -234,6 +234,26 @@ impl Cells {
         self.apply(VALUE_CELL, Change::Add(-value));
     }
 
+    /// Adds `amount` to the cell with this index.
+    pub(crate) fn add_to(&self, index: usize, amount: f64) {
+        self.apply(index, Change::Add(amount));
+    }
+
+    /// Sets the cell with this index of a type that programs only add to. Returns `false` if these cells cannot:
+    /// their value is on a server.
+    pub(crate) fn set_at(&self, index: usize, value: f64) -> bool {
+        match self {
+            Self::Shared(cells) => cells.set(index, value),
+            Self::Pending(_) => return false,
+            _ => {
+                let mut values = vec![0.0; index + 1];
+                self.read(&mut values);
+                self.add_to(index, value - values[index]);
+            }
+        }
+        true
+    }
+
     /// Applies a change that was gathered elsewhere to the cell with this index.
     fn apply(&self, index: usize, change: Change) {
         match (self, change) {

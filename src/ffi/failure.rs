@@ -24,6 +24,10 @@ impl Failure {
         Self { status: BackendStatus::InvalidArgument, message }
     }
 
+    pub(super) fn not_found(message: String) -> Self {
+        Self { status: BackendStatus::NotFound, message }
+    }
+
     pub(super) fn panic(payload: &(dyn Any + Send)) -> Self {
         let reason = payload.downcast_ref::<&str>().copied();
         let reason = reason.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

@@ -243,18 +243,24 @@ impl MetricFamilyOptions {
     }
 }
 
+const TYPES: [(i32, EngineType); 8] = [
+    (MetricType::Counter as i32, EngineType::Counter),
+    (MetricType::Gauge as i32, EngineType::Gauge),
+    (MetricType::Histogram as i32, EngineType::Histogram),
+    (MetricType::Summary as i32, EngineType::Summary),
+    (MetricType::Untyped as i32, EngineType::Untyped),
+    (MetricType::Info as i32, EngineType::Info),
+    (MetricType::StateSet as i32, EngineType::StateSet),
+    (MetricType::GaugeHistogram as i32, EngineType::GaugeHistogram),
+];
+
 pub(super) fn metric_type(number: i32, parameter: &str) -> Result<EngineType, Failure> {
-    let types = [
-        (MetricType::Counter as i32, EngineType::Counter),
-        (MetricType::Gauge as i32, EngineType::Gauge),
-        (MetricType::Histogram as i32, EngineType::Histogram),
-        (MetricType::Summary as i32, EngineType::Summary),
-        (MetricType::Untyped as i32, EngineType::Untyped),
-        (MetricType::Info as i32, EngineType::Info),
-        (MetricType::StateSet as i32, EngineType::StateSet),
-        (MetricType::GaugeHistogram as i32, EngineType::GaugeHistogram),
-    ];
-    choose(number, parameter, "MetricType", &types)
+    choose(number, parameter, "MetricType", &TYPES)
+}
+
+/// Returns the number of a type in C.
+pub(super) fn metric_type_number(metric_type: EngineType) -> i32 {
+    number_of(&TYPES, metric_type)
 }
 
 pub(super) fn name_rule(number: i32, parameter: &str) -> Result<NameRule, Failure> {
@@ -262,21 +268,31 @@ pub(super) fn name_rule(number: i32, parameter: &str) -> Result<NameRule, Failur
     choose(number, parameter, "MetricNames", &rules)
 }
 
+const MODES: [(i32, Option<GaugeMode>); 11] = [
+    (MetricGaugeMode::Shared as i32, None),
+    (MetricGaugeMode::All as i32, Some(GaugeMode::All)),
+    (MetricGaugeMode::LiveAll as i32, Some(GaugeMode::LiveAll)),
+    (MetricGaugeMode::Min as i32, Some(GaugeMode::Min)),
+    (MetricGaugeMode::LiveMin as i32, Some(GaugeMode::LiveMin)),
+    (MetricGaugeMode::Max as i32, Some(GaugeMode::Max)),
+    (MetricGaugeMode::LiveMax as i32, Some(GaugeMode::LiveMax)),
+    (MetricGaugeMode::Sum as i32, Some(GaugeMode::Sum)),
+    (MetricGaugeMode::LiveSum as i32, Some(GaugeMode::LiveSum)),
+    (MetricGaugeMode::MostRecent as i32, Some(GaugeMode::MostRecent)),
+    (MetricGaugeMode::LiveMostRecent as i32, Some(GaugeMode::LiveMostRecent)),
+];
+
 fn gauge_mode(number: i32) -> Result<Option<GaugeMode>, Failure> {
-    let modes = [
-        (MetricGaugeMode::Shared as i32, None),
-        (MetricGaugeMode::All as i32, Some(GaugeMode::All)),
-        (MetricGaugeMode::LiveAll as i32, Some(GaugeMode::LiveAll)),
-        (MetricGaugeMode::Min as i32, Some(GaugeMode::Min)),
-        (MetricGaugeMode::LiveMin as i32, Some(GaugeMode::LiveMin)),
-        (MetricGaugeMode::Max as i32, Some(GaugeMode::Max)),
-        (MetricGaugeMode::LiveMax as i32, Some(GaugeMode::LiveMax)),
-        (MetricGaugeMode::Sum as i32, Some(GaugeMode::Sum)),
-        (MetricGaugeMode::LiveSum as i32, Some(GaugeMode::LiveSum)),
-        (MetricGaugeMode::MostRecent as i32, Some(GaugeMode::MostRecent)),
-        (MetricGaugeMode::LiveMostRecent as i32, Some(GaugeMode::LiveMostRecent)),
-    ];
-    choose(number, "options->gauge_mode", "MetricGaugeMode", &modes)
+    choose(number, "options->gauge_mode", "MetricGaugeMode", &MODES)
+}
+
+/// Returns the number of a mode in C.
+pub(super) fn gauge_mode_number(mode: Option<GaugeMode>) -> i32 {
+    number_of(&MODES, mode)
+}
+
+fn number_of<T: PartialEq>(values: &[(i32, T)], value: T) -> i32 {
+    values.iter().find(|(_, known)| *known == value).map_or(0, |(number, _)| *number)
 }
 
 fn lifetime(number: i32) -> Result<Lifetime, Failure> {

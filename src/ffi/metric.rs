@@ -181,6 +181,58 @@ pub unsafe extern "C" fn metric_get_state(
     unsafe { guard_value(is_on, "is_on", error, body) }
 }
 
+/// Adds `amount` to the cell `index` of a metric, without the checks of the functions above. Cell 0
+/// is the value of a counter, gauge or untyped metric, or the sum of a summary, histogram or gauge
+/// histogram. Cell 1 of a summary is the count. A histogram has from cell 1 on the count of each
+/// bucket alone, not cumulated, in the order of the bounds, `+Inf` last. Counts are whole numbers.
+/// It never waits for a store. It is for client libraries whose values are objects of their own.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the metric has no such cell. Infos, state sets and native
+/// histograms have none.
+/// BACKEND_STATUS_NOT_FOUND: the metric was removed: see `metric_is_live`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_cell_add(metric: *const Metric, index: usize, amount: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.add_to_cell(index, amount)) }
+}
+
+/// Sets the cell `index` of a metric, as in `metric_cell_add`, to `value`. What other threads add at
+/// the same time may be lost.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the metric has no such cell.
+/// BACKEND_STATUS_NOT_FOUND: the metric was removed.
+/// BACKEND_STATUS_WRONG_TYPE: the value is on a server, and the metric is no gauge.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_cell_set(metric: *const Metric, index: usize, value: f64) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { change(metric, |metric| metric.set_cell(index, value)) }
+}
+
+/// Writes the cell `index` of a metric, as in `metric_cell_add`, to `*value`. It reads the store as
+/// `metric_get` does.
+///
+/// BACKEND_STATUS_NOT_FOUND: the metric has no such cell.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_get_cell(
+    metric: *const Metric,
+    index: usize,
+    value: *mut f64,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    // SAFETY: the program's promises.
+    unsafe { read(metric, value, error, |metric| metric.get_cell(index)) }
+}
+
+/// Returns 0 if the store does not have the metric any more: another process, or this one, has
+/// removed it from a shared file. What is counted with this handle then reaches no store, and
+/// `metric_new` makes a new metric. Otherwise returns 1; on a server and in memory always. NULL
+/// gives 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_is_live(metric: *const Metric) -> i32 {
+    // SAFETY: NULL, or the pointer of an `Arc` that the program holds.
+    unsafe { metric.as_ref() }.map_or(0, |metric| i32::from(metric.is_live()))
+}
+
 /// Writes the value of a counter, gauge or untyped metric to `*value`: the value in the store,
 /// after the pending changes of this process were sent. With a server it waits for the answer.
 ///
@@ -346,8 +398,11 @@ unsafe fn change(
     let Some(metric) = (unsafe { metric.as_ref() }) else { return BackendStatus::NullPointer };
     guard_status(|| match operation(metric) {
         Ok(()) => BackendStatus::Ok,
-        Err(Refusal::NotAnIncrease | Refusal::UnknownState) => BackendStatus::InvalidArgument,
+        Err(Refusal::NotAnIncrease | Refusal::UnknownState | Refusal::UnknownCell) => {
+            BackendStatus::InvalidArgument
+        }
         Err(Refusal::WrongType) => BackendStatus::WrongType,
+        Err(Refusal::Removed) => BackendStatus::NotFound,
     })
 }
 

@@ -1,15 +1,21 @@
 //! `MetricsSnapshot`: a scrape, series by series.
 
 use std::ffi::{CString, c_char};
+use std::mem::offset_of;
+use std::ptr;
 
 use super::error::BackendError;
-use super::guard::{free, guard_new, guard_status};
+use super::failure::Failure;
+use super::family_options::{gauge_mode_number, metric_type_number};
+use super::guard::{free, guard, guard_new, guard_status, guard_value};
+use super::options::{SizeFirst, fill};
 use super::pointer::borrow;
 use super::render_options::wanted;
 use super::status::BackendStatus;
 use super::string::to_c_string;
 use crate::backend::Backend;
 use crate::backend::MetricFamily;
+use crate::model::definition::Definition;
 use crate::model::sample::Snapshot;
 
 /// The values of some metric families at one time, which the program walks series by series.
@@ -17,6 +23,7 @@ use crate::model::sample::Snapshot;
 /// it.
 #[derive(Debug)]
 pub struct MetricsSnapshot {
+    families: Vec<OwnedFamily>,
     series: Vec<OwnedSeries>,
     next: usize,
 }
@@ -27,6 +34,20 @@ struct OwnedSeries {
     family: CString,
     labels: CString,
     values: Vec<f64>,
+    created: f64,
+}
+
+#[derive(Debug)]
+struct OwnedFamily {
+    name: CString,
+    help: CString,
+    unit: Option<CString>,
+    states: Vec<CString>,
+    /// Pointers to `states`.
+    state_list: Vec<*const c_char>,
+    buckets: Vec<f64>,
+    metric_type: i32,
+    gauge_mode: i32,
 }
 
 /// The values of one metric in a snapshot. Its pointers live as long as the snapshot. This struct
@@ -46,6 +67,40 @@ pub struct MetricsSeries {
     pub values: *const f64,
     /// The number of values.
     pub value_count: usize,
+}
+
+/// The definition of a family of a snapshot. Its pointers live as long as the snapshot. Set `size`
+/// to `sizeof(MetricsSnapshotFamily)` first: later versions may add fields behind the last.
+#[repr(C)]
+#[derive(Debug)]
+pub struct MetricsSnapshotFamily {
+    /// `sizeof(MetricsSnapshotFamily)` of the header that the program was compiled with.
+    pub size: usize,
+    /// The name.
+    pub name: *const c_char,
+    /// The help text.
+    pub help: *const c_char,
+    /// The unit, or NULL.
+    pub unit: *const c_char,
+    /// The upper bounds of a histogram, without `+Inf`.
+    pub buckets: *const f64,
+    /// The number of bounds.
+    pub bucket_count: usize,
+    /// The states of a state set.
+    pub states: *const *const c_char,
+    /// The number of states.
+    pub state_count: usize,
+    /// A MetricType.
+    pub metric_type: i32,
+    /// A MetricGaugeMode. The series are those of the merge, with the label `pid` if the mode has
+    /// one.
+    pub gauge_mode: i32,
+}
+
+// SAFETY: `repr(C)`, begins with its size, has no padding, and zeros are NULL or 0.
+unsafe impl SizeFirst for MetricsSnapshotFamily {
+    const NAME: &'static str = "MetricsSnapshotFamily";
+    const FIRST_SIZE: usize = offset_of!(Self, gauge_mode) + size_of::<i32>();
 }
 
 /// Reads `family_count` families in one go, or all families in the store if `families` is NULL, and
@@ -95,6 +150,51 @@ pub unsafe extern "C" fn metrics_snapshot_next(
     })
 }
 
+/// Writes when the series that `metrics_snapshot_next` wrote last began to `*created`, in seconds
+/// since 1970, or 0 if the store does not know it.
+///
+/// BACKEND_STATUS_NOT_FOUND: no series was written yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metrics_snapshot_created(
+    snapshot: *const MetricsSnapshot,
+    created: *mut f64,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let find = || {
+        // SAFETY: the program's promises.
+        let snapshot = unsafe { borrow(snapshot, "snapshot") }?;
+        let last = snapshot.next.checked_sub(1).and_then(|last| snapshot.series.get(last));
+        last.map(|series| series.created)
+            .ok_or_else(|| Failure::not_found("no series was written yet".into()))
+    };
+    // SAFETY: the program's promises.
+    unsafe { guard_value(created, "created", error, find) }
+}
+
+/// Fills `*family`, whose `size` the program has set, with the definition of the family `index` of
+/// the snapshot: the `family_index` of its series. Families without series are there too.
+///
+/// BACKEND_STATUS_NOT_FOUND: the snapshot has no more families.
+/// BACKEND_STATUS_INVALID_ARGUMENT: the size is not that of a MetricsSnapshotFamily.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metrics_snapshot_family(
+    snapshot: *const MetricsSnapshot,
+    index: usize,
+    family: *mut MetricsSnapshotFamily,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let body = || {
+        // SAFETY: the program's promises.
+        let snapshot = unsafe { borrow(snapshot, "snapshot") }?;
+        let found = snapshot.families.get(index);
+        let found = found.ok_or_else(|| Failure::not_found(format!("the snapshot has no family {index}")))?;
+        // SAFETY: the program's promises.
+        unsafe { fill(family, "family", |size| found.borrow(size)) }
+    };
+    // SAFETY: the program's promises.
+    unsafe { guard(error, body) }
+}
+
 /// Frees a snapshot and everything that its series point to. NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metrics_snapshot_free(snapshot: *mut MetricsSnapshot) {
@@ -111,9 +211,44 @@ impl From<Snapshot> for MetricsSnapshot {
                 family: to_c_string(family.definition.name().to_owned()),
                 labels: to_c_string(one.key().to_owned()),
                 values: one.values(&family.definition),
+                created: one.created().unwrap_or_default(),
             }));
         }
-        Self { series, next: 0 }
+        let families = snapshot.families.iter().map(|family| OwnedFamily::new(&family.definition)).collect();
+        Self { families, series, next: 0 }
+    }
+}
+
+impl OwnedFamily {
+    fn new(definition: &Definition) -> Self {
+        let text = |text: &str| to_c_string(text.to_owned());
+        let states: Vec<CString> = definition.states().iter().map(|state| text(state)).collect();
+        Self {
+            name: text(definition.name()),
+            help: text(definition.help()),
+            unit: definition.unit().map(text),
+            // The texts do not move when the list does.
+            state_list: states.iter().map(|state| state.as_ptr()).collect(),
+            states,
+            buckets: definition.buckets().to_vec(),
+            metric_type: metric_type_number(definition.metric_type()),
+            gauge_mode: gauge_mode_number(definition.mode()),
+        }
+    }
+
+    fn borrow(&self, size: usize) -> MetricsSnapshotFamily {
+        MetricsSnapshotFamily {
+            size,
+            name: self.name.as_ptr(),
+            help: self.help.as_ptr(),
+            unit: self.unit.as_ref().map_or(ptr::null(), |unit| unit.as_ptr()),
+            buckets: self.buckets.as_ptr(),
+            bucket_count: self.buckets.len(),
+            states: self.state_list.as_ptr(),
+            state_count: self.states.len(),
+            metric_type: self.metric_type,
+            gauge_mode: self.gauge_mode,
+        }
     }
 }
 

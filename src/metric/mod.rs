@@ -31,6 +31,10 @@ pub enum Refusal {
     NotAnIncrease,
     /// The state set has no state of this name.
     UnknownState,
+    /// The metric has no cell of this index that holds a plain number.
+    UnknownCell,
+    /// The store does not have the metric any more.
+    Removed,
 }
 
 impl std::fmt::Display for Refusal {
@@ -39,6 +43,8 @@ impl std::fmt::Display for Refusal {
             Self::WrongType => "a metric of this type has no such operation",
             Self::NotAnIncrease => "a counter only goes up: expected an amount >= 0",
             Self::UnknownState => "the state set has no state of this name",
+            Self::UnknownCell => "the metric has no cell of this index",
+            Self::Removed => "the metric was removed",
         })
     }
 }
@@ -148,7 +154,7 @@ impl Metric {
         self.inc(amount).map_err(|refusal| {
             let kind = match refusal {
                 Refusal::WrongType => ErrorKind::WrongType,
-                Refusal::NotAnIncrease | Refusal::UnknownState => ErrorKind::InvalidArgument,
+                _ => ErrorKind::InvalidArgument,
             };
             let definition = &self.family.definition;
             let of = format!("{} {:?}", definition.metric_type().name(), definition.name());
@@ -310,6 +316,61 @@ impl Metric {
         }
         let mask = self.read("state", &[MetricType::StateSet], |series| series.value())?;
         Ok(mask as u64 & bit.unwrap_or_default() != 0)
+    }
+
+    /// Adds `amount` to one cell, without the checks of [`inc`](Self::inc). Cell 0 is the value of a counter, gauge
+    /// or untyped metric, or the sum of the other types. Behind the sum, a summary has the count, and the types with
+    /// buckets have the count of each bucket alone, not cumulated; counts are whole numbers.
+    pub fn add_to_cell(&self, index: usize, amount: f64) -> std::result::Result<(), Refusal> {
+        self.check_cell(index)?;
+        self.cells.add_to(index, amount);
+        Ok(())
+    }
+
+    /// Sets one cell: see [`add_to_cell`](Self::add_to_cell). Additions of other threads in the meantime may be lost.
+    /// On a server, only gauges and untyped metrics can be set.
+    pub fn set_cell(&self, index: usize, value: f64) -> std::result::Result<(), Refusal> {
+        self.check_cell(index)?;
+        if self.is_set() {
+            return self.set_otherwise(value);
+        }
+        if self.cells.set_at(index, value) { Ok(()) } else { Err(Refusal::WrongType) }
+    }
+
+    /// Reads one cell from the store: see [`add_to_cell`](Self::add_to_cell).
+    pub fn get_cell(self: &Arc<Self>, index: usize) -> Result<f64> {
+        let definition = &self.family.definition;
+        if let Err(Refusal::UnknownCell) = self.check_cell(index) {
+            let of = format!("{} {:?}", definition.metric_type().name(), definition.name());
+            return Err(Error::new(ErrorKind::NotFound, format!("{of} has no cell {index}")));
+        }
+        let Some(reader) = self.family.reader.upgrade() else {
+            let of = format!("{} {:?}", definition.metric_type().name(), definition.name());
+            return Err(Error::new(ErrorKind::Unavailable, format!("the backend of {of} is freed")));
+        };
+        Ok(reader.read(self)?.get(index).copied().unwrap_or_default())
+    }
+
+    /// Whether the store still has the metric, as far as this process knows: `false` after another process has removed
+    /// it from a shared file, or this one from its backend.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.cells.is_live()
+    }
+
+    fn check_cell(&self, index: usize) -> std::result::Result<(), Refusal> {
+        let definition = &self.family.definition;
+        let count = match definition.metric_type() {
+            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => 1,
+            MetricType::Info | MetricType::StateSet => 0,
+            _ if definition.native().is_some() => 0,
+            _ => definition.cell_count(),
+        };
+        match index < count {
+            true if self.is_live() => Ok(()),
+            true => Err(Refusal::Removed),
+            false => Err(Refusal::UnknownCell),
+        }
     }
 
     /// Reads the value of a counter, gauge or untyped metric from the store.

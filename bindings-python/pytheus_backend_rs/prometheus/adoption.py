@@ -1,0 +1,49 @@
+"""Moves metrics that were made before `install` to the store, with what they have counted."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from pytheus_backend_rs.prometheus import binding, internals, texts
+
+
+def adopt_all() -> None:
+    """Adopts every metric of prometheus_client in this process: those of all registries and of none."""
+    for found in gc.get_objects():
+        # The class of the object, and not `isinstance`: a proxy would load what it stands for.
+        if issubclass(type(found), internals.BASE):
+            try:
+                _adopt(found)
+            except Exception as error:
+                binding.report(type(found).__name__, error)
+
+
+def _adopt(metric: Any) -> None:
+    if internals.label_values(metric):
+        # Its parent adopts it.
+        return
+    is_text = internals.type_of(metric) in ("info", "stateset")
+    for _, child in internals.children_of(metric):
+        if is_text:
+            if internals.was_set(child):
+                texts.share(child)
+        elif internals.type_of(metric) is not None:
+            _move(child, metric)
+
+
+def _move(metric: Any, owner: Any) -> None:
+    """Gives one metric its value in the store, and adds what it has counted."""
+    counted = [part.get() for part in internals.parts_of(metric)]
+    created = internals.created_of(metric)
+    exemplars = [part.get_exemplar() for part in internals.parts_of(metric)]
+    if not binding.bind(metric, owner):
+        return
+    if created is not None:
+        internals.give_created(metric, created)
+    is_gauge = internals.type_of(metric) == "gauge"
+    for part, value, exemplar in zip(internals.parts_of(metric), counted, exemplars):
+        if value:
+            (part.set if is_gauge else part.inc)(value)
+        if exemplar is not None:
+            part.set_exemplar(exemplar)

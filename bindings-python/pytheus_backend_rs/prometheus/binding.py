@@ -1,0 +1,117 @@
+"""Gives the metrics of prometheus_client their values in the store.
+
+Whatever the store refuses (a name of another type, bounds that are equal) counts in this process alone, as
+prometheus_client counts by itself. It is logged, and never raised, because prometheus_client accepts it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pytheus_backend_rs import _logging
+from pytheus_backend_rs._engine import Definition, Engine, Family
+from pytheus_backend_rs._text import plain_text
+from pytheus_backend_rs.prometheus import internals, store
+from pytheus_backend_rs.prometheus.values import Cell, Record
+
+#: What was logged before.
+_reported: set[str] = set()
+
+
+class _Making(threading.local):
+    """The metrics whose children a thread is making, the innermost last."""
+
+    def __init__(self) -> None:
+        self.parents: list[Any] = []
+
+
+_making = _Making()
+
+
+@contextmanager
+def making_child_of(parent: Any) -> Iterator[None]:
+    """Within: the metrics that this thread makes may be children of `parent`."""
+    _making.parents.append(parent)
+    try:
+        yield
+    finally:
+        _making.parents.pop()
+
+
+def init(metric: Any) -> None:
+    """Gives a new counter, gauge, summary or histogram its value: prometheus_client's `_metric_init`."""
+    parents = _making.parents
+    owner = metric
+    if internals.label_values(metric) and parents and internals.is_child_of(metric, parents[-1]):
+        owner = parents[-1]
+    if not bind(metric, owner):
+        internals.original_init(metric)
+
+
+def bind(metric: Any, owner: Any) -> bool:
+    """Gives a metric its value in the store. `owner` is the metric whose child it is, or itself. Returns
+    False if the store does not take it."""
+    engine = store.engine()
+    if engine is None or engine.is_closed:
+        return False
+    try:
+        family = family_of(engine, owner)
+        record = Record(family, _labels(metric))
+    except Exception as error:
+        report(metric, error)
+        return False
+    finally:
+        _logging.deliver()
+    _give_cells(metric, record)
+    return True
+
+
+def family_of(engine: Engine, owner: Any) -> Family:
+    """Returns the family of a metric in the engine, and declares it at first use."""
+    family = engine.known_family(owner)
+    if family is None:
+        type_ = internals.type_of(owner)
+        assert type_ is not None
+        definition = Definition(**internals.family_of(owner, type_), utf8=True)
+        family = engine.family(owner, definition)
+    return family
+
+
+def record_of(metric: Any) -> Record | None:
+    """Returns the native metric of a metric; None if its value is in this process alone."""
+    if internals.is_parent(metric):
+        return None
+    part = internals.parts_of(metric)[0]
+    return part.record if isinstance(part, Cell) else None
+
+
+def report(metric: Any, error: Exception) -> None:
+    """Logs, once for each reason, that a metric counts in this process alone."""
+    text = f"{metric} counts in this process alone: {error}"
+    if text not in _reported:
+        if len(_reported) < 1000:
+            _reported.add(text)
+        _logging.logger.error("%s", text)
+
+
+def _labels(metric: Any) -> dict[str, str]:
+    names, values = internals.label_names(metric), internals.label_values(metric)
+    return dict(zip(names, map(plain_text, values)))
+
+
+def _give_cells(metric: Any, record: Record) -> None:
+    type_ = record.family.definition.type_
+    total = Cell(record, 0)
+    if type_ in ("counter", "gauge"):
+        internals.give_number(metric, total)
+    elif type_ == "summary":
+        internals.give_observed(metric, total, Cell(record, 1), None)
+    else:
+        count = len(internals.bounds_of(metric))
+        internals.give_observed(metric, total, None, [Cell(record, 1 + index) for index in range(count)])
+    if type_ != "gauge":
+        internals.give_created(metric, time.time())

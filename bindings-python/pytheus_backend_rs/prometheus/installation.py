@@ -1,0 +1,124 @@
+"""Puts this package under prometheus_client, and takes it away again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pytheus_backend_rs import _logging
+from pytheus_backend_rs._errors import BackendError
+from pytheus_backend_rs.prometheus import adoption, binding, internals, removal, scrape, store, texts
+
+#: What was replaced: the object, the name of its attribute, and the original.
+_replaced: list[tuple[Any, str, Any]] = []
+
+
+def install(store: str | os.PathLike[str] | None = None) -> None:
+    """Makes prometheus_client keep its values in a store that all processes of the service share.
+
+    `store` is a URL (`shm:///run/shop.shm`, `redis://host`, `memory:`) or the path of a file. Without it, the
+    environment variable `PYTHEUS_BACKEND_RS_STORE` names the store; or it is the file `metrics.shm` in the
+    directory `PROMETHEUS_MULTIPROC_DIR`; or all processes that descend from one program by fork or by
+    `multiprocessing` find one file by themselves.
+
+    Call it before the workers are forked, or in each of them. Metrics that exist are adopted with their
+    values. If the store cannot be used, the log says why, and prometheus_client works as it does without this
+    package. A second call does nothing.
+    """
+    if _replaced:
+        return
+    if not internals.is_tested():
+        _logging.logger.warning(
+            "prometheus_client %s is not a version that was tested: %d.%d to %d.%d",
+            internals.version(),
+            *internals.TESTED[0],
+            *internals.TESTED[1],
+        )
+    try:
+        _open(store)
+        for place, name, replacement in _replacements():
+            _replaced.append((place, name, place.__dict__[name]))
+            setattr(place, name, replacement)
+        adoption.adopt_all()
+    except Exception as error:
+        uninstall()
+        if isinstance(error, BackendError) and isinstance(error, ValueError) and store is not None:
+            # A mistake in the argument is one of the program.
+            raise
+        _logging.logger.error("prometheus_client keeps its values in each process: %s", error)
+    finally:
+        _logging.deliver()
+
+
+def uninstall() -> None:
+    """Undoes `install`, as after a test. Metrics that exist keep counting in the store; those that are made
+    from now on count in this process."""
+    while _replaced:
+        setattr(*_replaced.pop())
+    store.stop_using()
+
+
+def is_installed() -> bool:
+    """Tells whether prometheus_client uses a store of this package."""
+    return bool(_replaced)
+
+
+_open = store.use
+
+
+def _replacements() -> Iterable[tuple[Any, str, Any]]:
+    base = internals.BASE
+    for kind in internals.NUMBERS:
+        yield kind, "_metric_init", binding.init
+    for kind, name in zip(internals.TEXTS, ("info", "state")):
+        yield kind, name, _shared(kind.__dict__[name])
+    yield base, "labels", _labels(base.labels)
+    yield base, "collect", scrape.collect
+    yield base, "remove", removal.remove(base.remove)
+    yield base, "clear", removal.clear(base.clear)
+    if "remove_by_labels" in base.__dict__:
+        # Since 0.23.
+        yield base, "remove_by_labels", removal.remove_by_labels(base.remove_by_labels)
+    yield internals.REGISTRY, "collect", scrape.collect_registry
+    yield internals.MULTI_PROCESS, "__init__", _multi_process_init
+    yield internals.MULTI_PROCESS, "collect", _multi_process_collect
+    yield internals.MODULES[1], "mark_process_dead", _mark_process_dead
+
+
+def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes the method that finds or makes a child."""
+
+    def labels(self: Any, *labelvalues: Any, **labelkwargs: Any) -> Any:
+        with binding.making_child_of(self):
+            return original(self, *labelvalues, **labelkwargs)
+
+    labels.__doc__ = original.__doc__
+    return labels
+
+
+def _shared(original: Callable[..., None]) -> Callable[..., None]:
+    """Makes the method that sets an info or enum."""
+
+    def set_it(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        texts.share(self)
+
+    set_it.__name__, set_it.__doc__ = original.__name__, original.__doc__
+    return set_it
+
+
+def _multi_process_init(self: Any, registry: Any, path: str | None = None) -> None:
+    """The store has all values, so there is no directory to look for."""
+    self._path = path
+    if registry:
+        registry.register(self)
+
+
+def _multi_process_collect(self: Any) -> Iterable[Any]:
+    engine = store.engine()
+    return [] if engine is None else scrape.collect_store(engine)
+
+
+def _mark_process_dead(pid: int, path: str | None = None) -> None:
+    """Does nothing: the store sees by itself which processes live."""

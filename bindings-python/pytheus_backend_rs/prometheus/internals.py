@@ -1,0 +1,212 @@
+"""The private names of prometheus_client that this package uses: no other module knows them.
+
+They are the same in the versions from `TESTED[0]` to `TESTED[1]`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client import metrics, multiprocess, registry
+from prometheus_client.metrics import Counter, Enum, Gauge, Histogram, Info, MetricWrapperBase, Summary
+from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
+
+__all__ = ["Metric"]
+
+#: The oldest and the newest version that are tested.
+TESTED = ((0, 17), (0, 26))
+
+#: The classes whose values are numbers, with their types in the engine.
+NUMBERS: dict[type, str] = {Counter: "counter", Gauge: "gauge", Summary: "summary", Histogram: "histogram"}
+
+#: The classes whose values are labels or states.
+TEXTS: dict[type, str] = {Info: "info", Enum: "stateset"}
+
+BASE: Any = MetricWrapperBase
+REGISTRY: Any = registry.CollectorRegistry
+MULTI_PROCESS: Any = multiprocess.MultiProcessCollector
+_spell: Any = floatToGoString
+MODULES: tuple[Any, ...] = (metrics, multiprocess, registry)
+
+#: What the classes do by themselves.
+ORIGINAL_INIT: dict[type, Callable[[Any], None]] = {kind: vars(kind)["_metric_init"] for kind in NUMBERS}
+ORIGINAL_COLLECT: Callable[[Any], Iterable[Metric]] = MetricWrapperBase.collect
+
+
+def bound_text(bound: float) -> str:
+    """Returns the bound of a bucket as prometheus_client spells it."""
+    text: str = _spell(bound)
+    return text
+
+
+def version() -> str:
+    """Returns the version of prometheus_client."""
+    return importlib.metadata.version("prometheus-client")
+
+
+def is_tested() -> bool:
+    """Tells whether the adapter was tested with this version."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version())[:2])
+    return TESTED[0] <= numbers <= TESTED[1]
+
+
+def type_of(metric: Any) -> str | None:
+    """Returns the type of a metric in the engine; None for what is none of prometheus_client's classes."""
+    for known in (NUMBERS, TEXTS):
+        for kind, name in known.items():
+            if isinstance(metric, kind):
+                return name
+    return None
+
+
+def original_init(metric: Any) -> None:
+    """Gives a metric values in this process, as prometheus_client does."""
+    next(init for kind, init in ORIGINAL_INIT.items() if isinstance(metric, kind))(metric)
+
+
+def store_name(metric: Any, type_: str) -> str:
+    """Returns the name of a metric's family in the store."""
+    name: str = metric._name
+    return f"{name}_total" if type_ == "counter" else name
+
+
+def shown_name(name: str, type_: str) -> str:
+    """Returns the name of prometheus_client's `Metric` for a family of the store."""
+    suffix = {"counter": "_total", "info": "_info"}.get(type_, "")
+    return name[: -len(suffix)] if suffix and name.endswith(suffix) else name
+
+
+def family_of(metric: Any, type_: str) -> dict[str, Any]:
+    """Returns the parts of a metric's definition."""
+    return {
+        "name": store_name(metric, type_),
+        "help": str(metric._documentation),
+        "type_": type_,
+        "label_names": tuple(sorted(metric._labelnames)),
+        "bounds": tuple(metric._upper_bounds[:-1]) if type_ == "histogram" else (),
+        "unit": str(metric._unit) if metric._unit and type_ not in ("info", "stateset") else None,
+        "states": tuple(metric._states) if type_ == "stateset" else (),
+        "gauge_mode": metric._multiprocess_mode if type_ == "gauge" else None,
+    }
+
+
+def bounds_of(metric: Any) -> list[float]:
+    """Returns the bounds of a histogram, the last of which is infinity."""
+    bounds: list[float] = metric._upper_bounds
+    return bounds
+
+
+def label_names(metric: Any) -> tuple[str, ...]:
+    """Returns the label names in their declared order."""
+    names: tuple[str, ...] = tuple(metric._labelnames)
+    return names
+
+
+def label_values(metric: Any) -> tuple[str, ...]:
+    """Returns the label values of a child."""
+    values: tuple[str, ...] = metric._labelvalues
+    return values
+
+
+def is_parent(metric: Any) -> bool:
+    """Tells whether a metric has children instead of a value."""
+    return bool(metric._is_parent())
+
+
+def is_child_of(metric: Any, parent: Any) -> bool:
+    """Tells whether `parent` may be making this metric."""
+    return type(metric) is type(parent) and (metric._name, metric._labelnames) == (
+        parent._name,
+        parent._labelnames,
+    )
+
+
+def children_of(metric: Any) -> list[tuple[tuple[str, ...], Any]]:
+    """Returns label values and metric of each child; of a metric without labels, the metric itself."""
+    if not metric._is_parent():
+        return [((), metric)]
+    with metric._lock:
+        return list(metric._metrics.items())
+
+
+def give_number(metric: Any, value: Any) -> None:
+    """Gives a counter or gauge its value."""
+    metric._value = value
+
+
+def give_observed(metric: Any, total: Any, count: Any, buckets: list[Any] | None) -> None:
+    """Gives a summary its sum and its count, or a histogram its sum and its buckets."""
+    metric._sum = total
+    if buckets is None:
+        metric._count = count
+    else:
+        metric._buckets = buckets
+
+
+def give_created(metric: Any, created: float) -> None:
+    """Notes when a metric was made."""
+    metric._created = created
+
+
+def created_of(metric: Any) -> float | None:
+    """Returns when a metric was made."""
+    created: float | None = getattr(metric, "_created", None)
+    return created
+
+
+def parts_of(metric: Any) -> list[Any]:
+    """Returns the objects of a metric's values, by their places in the engine: the value, or the sum and the
+    counts."""
+    if isinstance(metric, (Counter, Gauge)):
+        return [metric._value]
+    counts = [metric._count] if isinstance(metric, Summary) else list(metric._buckets)
+    return [metric._sum, *counts]
+
+
+def info_of(metric: Any) -> dict[str, str]:
+    """Returns the labels of an info."""
+    found: dict[str, str] = metric._value
+    return found
+
+
+def was_set(metric: Any) -> bool:
+    """Tells whether an info or enum has another value than at first."""
+    return bool(metric._value)
+
+
+def state_of(metric: Any) -> str:
+    """Returns the state of an enum."""
+    state: str = metric._states[metric._value]
+    return state
+
+
+def shows_created() -> bool:
+    """Tells whether scrapes have samples `_created`."""
+    return bool(getattr(metrics, "_use_created", True))
+
+
+def computes_its_value(metric: Any) -> bool:
+    """Tells whether the program has given a gauge a function, or a metric other samples."""
+    return "_child_samples" in vars(metric)
+
+
+def new_metric(metric: Any) -> Metric:
+    """Returns an empty `Metric` for the samples of a metric."""
+    empty: Metric = metric._get_metric()
+    return empty
+
+
+def samples_of_child(metric: Any) -> Iterator[Any]:
+    """Returns the samples that a metric without children makes by itself."""
+    return iter(metric._child_samples())
+
+
+def collectors_of(found: Any) -> tuple[list[Any], Metric | None]:
+    """Returns the collectors of a registry, and the metric of its target."""
+    with found._lock:
+        target = found._target_info_metric() if getattr(found, "_target_info", None) else None
+        return list(found._collector_to_names), target

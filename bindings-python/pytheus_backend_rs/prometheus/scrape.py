@@ -1,0 +1,208 @@
+"""Reads metrics for a scrape: one reading of the store for all metrics of a registry.
+
+The samples of a metric come in the order in which this process has made its children, and behind them those
+that only other processes have.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pytheus_backend_rs import _logging, _snapshot
+from pytheus_backend_rs._engine import Engine, Family
+from pytheus_backend_rs._native import lib
+from pytheus_backend_rs._snapshot import ReadFamily, ReadSeries
+from pytheus_backend_rs._text import plain_text
+from pytheus_backend_rs.prometheus import binding, internals, store, texts
+from pytheus_backend_rs.prometheus.internals import Metric, bound_text
+from pytheus_backend_rs.prometheus.values import Cell
+
+#: A suffix, labels, value and exemplar.
+Part = tuple[str, dict[str, str], float, Any]
+
+
+class _Reading(threading.local):
+    """What the present scrape of this thread has read, by family."""
+
+    def __init__(self) -> None:
+        self.families: dict[Family, ReadFamily] | None = None
+
+
+_reading = _Reading()
+
+
+def collect(metric: Any) -> Iterable[Metric]:
+    """Returns the samples of a metric with those of other processes: `MetricWrapperBase.collect`."""
+    family = _family_to_read(metric)
+    if family is None:
+        return internals.ORIGINAL_COLLECT(metric)
+    found = internals.new_metric(metric)
+    name = found.name
+    for suffix, labels, value, exemplar in _parts(metric, _read_one(family)):
+        found.add_sample(name + suffix, labels, value, None, exemplar)
+    return [found]
+
+
+def collect_registry(registry: Any) -> Iterator[Metric]:
+    """Returns the metrics of a registry: `CollectorRegistry.collect`.
+
+    Custom collectors run before the store is read, because they may change metrics.
+    """
+    collectors, target = internals.collectors_of(registry)
+    families = {
+        collector: family
+        for collector in collectors
+        if _is_ours(collector) and (family := _family_to_read(collector)) is not None
+    }
+    others = {
+        id(collector): list(collector.collect()) for collector in collectors if collector not in families
+    }
+    found = [] if target is None else [target]
+    with _read_once(list(families.values())):
+        for collector in collectors:
+            found += others[id(collector)] if id(collector) in others else collector.collect()
+    return iter(found)
+
+
+def collect_store(engine: Engine) -> list[Metric]:
+    """Returns all families of the store: `MultiProcessCollector.collect`."""
+    try:
+        families = _snapshot.read(engine, None)
+    finally:
+        _logging.deliver()
+    found = []
+    for family in families:
+        name = internals.shown_name(family.name, family.type_)
+        type_ = "unknown" if family.type_ == "untyped" else family.type_
+        metric = Metric(name, family.help, type_)
+        for one in family.series:
+            for suffix, labels, value, _ in _series_parts(family, one):
+                metric.add_sample(name + suffix, labels, value)
+        found.append(metric)
+    return found
+
+
+def _is_ours(collector: Any) -> bool:
+    return internals.type_of(collector) is not None and type(collector).collect is internals.BASE.collect
+
+
+def _family_to_read(metric: Any) -> Family | None:
+    """Returns the family of a metric, if the store has values of it."""
+    type_ = internals.type_of(metric)
+    engine = store.engine()
+    if type_ is None or engine is None or internals.label_values(metric) or engine.has_refused(metric):
+        return None
+    if type_ in ("info", "stateset"):
+        return texts.shared_family(metric)
+    if not internals.is_parent(metric) and binding.record_of(metric) is None:
+        return None
+    try:
+        return binding.family_of(engine, metric)
+    except Exception as error:
+        binding.report(metric, error)
+        return None
+
+
+@contextmanager
+def _read_once(families: list[Family]) -> Iterator[None]:
+    """Within: metrics of these families are collected from one reading, taken now."""
+    outer = _reading.families
+    read: dict[Family, ReadFamily] = {}
+    by_engine: dict[Engine, list[Family]] = {}
+    for family in families:
+        by_engine.setdefault(family.engine, []).append(family)
+    try:
+        for engine, own in by_engine.items():
+            read.update(zip(own, _snapshot.read(engine, own)))
+        _reading.families = read
+        yield
+    finally:
+        _reading.families = outer
+        _logging.deliver()
+
+
+def _read_one(family: Family) -> ReadFamily:
+    found = None if _reading.families is None else _reading.families.get(family)
+    return _snapshot.read(family.engine, [family])[0] if found is None else found
+
+
+def _parts(metric: Any, family: ReadFamily) -> Iterator[Part]:
+    names = internals.label_names(metric)
+    series: dict[tuple[str | None, ...], list[ReadSeries]] = {}
+    for one in family.series:
+        series.setdefault(tuple([one.labels.get(name) for name in names]), []).append(one)
+    for values, child in internals.children_of(metric):
+        read = series.pop(tuple(map(plain_text, values)), [])
+        own = dict(zip(names, values))
+        if family.type_ in ("info", "stateset"):
+            is_local = not any(any(one.values) for one in read)
+        else:
+            is_local = internals.computes_its_value(child) or (not read and _waits(child, family))
+        if is_local:
+            for suffix, labels, value, _, exemplar, *_ in internals.samples_of_child(child):
+                yield suffix, {**own, **labels}, value, exemplar
+            continue
+        for one in read:
+            yield from _series_parts(family, one, child)
+    for left in series.values():
+        for one in left:
+            yield from _series_parts(family, one)
+
+
+def _series_parts(family: ReadFamily, series: ReadSeries, child: Any = None) -> Iterator[Part]:
+    """Returns the samples of a series. With the metric of this process, those of a registry: they have
+    exemplars and the time of creation."""
+    labels, values, type_ = series.labels, series.values, family.type_
+    if type_ == "counter":
+        yield "_total", labels, values[0], _exemplar(child, 0)
+    elif type_ == "info":
+        yield "_info", labels, 1.0, None
+    elif type_ == "stateset":
+        states = values if any(values) else [1.0, *values[1:]]
+        for state, is_on in zip(family.states, states):
+            yield "", {**labels, family.name: state}, is_on, None
+    elif type_ == "summary":
+        yield "_count", labels, values[0], None
+        yield "_sum", labels, values[1], None
+    elif type_ in ("histogram", "gaugehistogram"):
+        bounds = [*family.bounds, math.inf]
+        for index, (bound, value) in enumerate(zip(bounds, values)):
+            yield "_bucket", {**labels, "le": bound_text(bound)}, value, _exemplar(child, 1 + index)
+        count, total = values[-2:]
+        gauge = "g" if type_ == "gaugehistogram" else ""
+        yield f"_{gauge}count", labels, count, None
+        if bounds[0] >= 0 or gauge:
+            yield f"_{gauge}sum", labels, total, None
+    else:
+        yield "", labels, values[0], None
+    if child is not None and type_ in ("counter", "summary", "histogram") and internals.shows_created():
+        yield "_created", labels, _created(series, child), None
+
+
+def _waits(child: Any, family: ReadFamily) -> bool:
+    """Tells whether a child without a series counts in this process: the store has refused it, or cannot hold
+    it yet. A gauge may have no value of this process yet."""
+    record = binding.record_of(child)
+    return record is None or (
+        family.gauge_mode is None and not record.is_removed and bool(lib.metric_is_live(record.handle))
+    )
+
+
+def _created(series: ReadSeries, child: Any) -> float:
+    """Returns when a series began. In memory, this process knows it better than the store."""
+    own = internals.created_of(child)
+    record = binding.record_of(child)
+    is_shared = record is not None and record.family.engine.is_shared
+    return series.created if own is None or (is_shared and series.created) else own
+
+
+def _exemplar(child: Any, index: int) -> Any:
+    if child is None:
+        return None
+    parts: Sequence[Any] = internals.parts_of(child)
+    part = parts[index] if index < len(parts) else None
+    return part.get_exemplar() if isinstance(part, Cell) else None

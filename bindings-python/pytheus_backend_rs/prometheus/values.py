@@ -1,0 +1,111 @@
+"""The objects in which prometheus_client keeps numbers: each is one cell of a native metric.
+
+prometheus_client has one such object for a counter or gauge, and several for a summary or histogram. All
+objects of one metric share a `Record`, so a program that changes the sum and a bucket by itself changes what
+`observe` changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytheus_backend_rs import _logging
+from pytheus_backend_rs._engine import Family, metric_of
+from pytheus_backend_rs._errors import BackendError, ErrorSlot, NotFoundError
+from pytheus_backend_rs._native import ffi, lib
+
+
+class Record:
+    """The native metric of a metric."""
+
+    __slots__ = ("family", "handle", "is_removed", "labels", "owner")
+
+    def __init__(self, family: Family, labels: dict[str, str]) -> None:
+        self.family = family
+        self.labels = labels
+        #: Whether this process has removed the metric. What a child that the program has kept counts then is
+        #: shown nowhere, as in prometheus_client.
+        self.is_removed = False
+        self.bind()
+
+    def bind(self) -> None:
+        """Finds the metric in the store, or makes it."""
+        self.owner: Any = self.family.metric(self.labels)
+        self.handle: Any = metric_of(self.owner)
+
+    def renew(self) -> bool:
+        """Makes the metric again if another process has removed it. Returns whether it is there."""
+        if self.is_removed:
+            return False
+        try:
+            self.bind()
+        except BackendError:
+            # The store is closed.
+            return False
+        return True
+
+    def begin_again(self) -> None:
+        """Removes the metric from the store and makes it again, so that it begins at 0."""
+        try:
+            self.family.remove(self.labels)
+        except NotFoundError:
+            pass
+        self.renew()
+
+
+class Cell:
+    """One number."""
+
+    __slots__ = ("_exemplar", "_index", "_record")
+
+    #: prometheus_client's own values in files have True here.
+    _multiprocess = False
+
+    def __init__(self, record: Record, index: int) -> None:
+        self._record = record
+        self._index = index
+        self._exemplar: Any = None
+
+    @property
+    def record(self) -> Record:
+        """The native metric."""
+        return self._record
+
+    def inc(self, amount: float) -> None:
+        """Adds `amount`."""
+        record = self._record
+        status = lib.metric_cell_add(record.handle, self._index, amount)
+        if status == lib.BACKEND_STATUS_NOT_FOUND and record.renew():
+            lib.metric_cell_add(record.handle, self._index, amount)
+        _logging.deliver()
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Replaces the number. The store notes the time itself where it needs one."""
+        record = self._record
+        status = lib.metric_cell_set(record.handle, self._index, value)
+        if status == lib.BACKEND_STATUS_NOT_FOUND and record.renew():
+            lib.metric_cell_set(record.handle, self._index, value)
+        elif status == lib.BACKEND_STATUS_WRONG_TYPE:
+            # A counter on a server, which only takes additions.
+            record.begin_again()
+            lib.metric_cell_add(record.handle, self._index, value)
+        _logging.deliver()
+
+    def get(self) -> float:
+        """Reads the number from the store; a bucket's is not cumulated. It may wait for a server."""
+        value, error = ffi.new("double *"), ErrorSlot()
+        try:
+            error.check(lib.released_metric_get_cell(self._record.handle, self._index, value, error.pointer))
+        except NotFoundError:
+            return 0.0
+        finally:
+            _logging.deliver()
+        return value[0]
+
+    def set_exemplar(self, exemplar: Any) -> None:
+        """Keeps an exemplar in this process."""
+        self._exemplar = exemplar
+
+    def get_exemplar(self) -> Any:
+        """Returns the exemplar that this process has kept last."""
+        return self._exemplar

@@ -1,0 +1,251 @@
+"""prometheus_client on the engine: the values of several processes, and what its classes do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.multiprocess import MultiProcessCollector
+from pytheus_backend_rs import prometheus
+
+from programs import run_program
+
+#: The beginning of programs that use the file of a test.
+INSTALL = """
+    import os, signal, sys
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+    import pytheus_backend_rs.prometheus
+    pytheus_backend_rs.prometheus.install(config["path"])
+    registry = CollectorRegistry()
+"""
+
+
+@pytest.fixture(params=["memory", "shared"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CollectorRegistry]:
+    prometheus.install("memory:" if request.param == "memory" else str(tmp_path / "metrics.shm"))
+    yield CollectorRegistry()
+    prometheus.uninstall()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "metrics.shm")
+    prometheus.install(path)
+    yield path
+    prometheus.uninstall()
+
+
+def values(registry: CollectorRegistry) -> dict[str, float]:
+    """Returns the values of a registry by name and labels, without times of creation and process ids."""
+    return {
+        sample.name + str({key: text for key, text in sample.labels.items() if key != "pid"}): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def test_every_type_counts(registry: CollectorRegistry) -> None:
+    counter = Counter("c", "help", ["a", "b"], registry=registry)
+    counter.labels("1", "2").inc()
+    counter.labels(b=2, a=1).inc(2.5)
+    gauge = Gauge("g", "help", registry=registry)
+    gauge.set(5)
+    gauge.dec(2)
+    gauge.inc()
+    summary = Summary("s", "help", registry=registry)
+    summary.observe(0.5)
+    histogram = Histogram("h", "help", buckets=[1, 2], registry=registry)
+    for amount in (0.5, 1.5, 3):
+        histogram.observe(amount)
+    Info("i", "help", registry=registry).info({"version": "1"})
+    Enum("e", "help", states=["off", "on"], registry=registry).state("on")
+    assert values(registry) == {
+        "c_total{'a': '1', 'b': '2'}": 3.5,
+        "g{}": 4.0,
+        "s_count{}": 1.0,
+        "s_sum{}": 0.5,
+        "h_bucket{'le': '1.0'}": 1.0,
+        "h_bucket{'le': '2.0'}": 2.0,
+        "h_bucket{'le': '+Inf'}": 3.0,
+        "h_count{}": 3.0,
+        "h_sum{}": 5.0,
+        "i_info{'version': '1'}": 1.0,
+        "e{'e': 'off'}": 0.0,
+        "e{'e': 'on'}": 1.0,
+    }
+
+
+def test_the_parts_of_a_histogram_change_one_by_one(registry: CollectorRegistry) -> None:
+    histogram = Histogram("h", "help", buckets=[1, 2], registry=registry)
+    histogram._sum.inc(12)
+    histogram._buckets[1].inc(10)
+    assert values(registry)["h_count{}"] == 10
+    assert values(registry)["h_sum{}"] == 12
+    assert histogram._buckets[1].get() == 10
+
+
+def test_mistakes_raise_as_they_do_upstream(registry: CollectorRegistry) -> None:
+    counter = Counter("c", "help", ["a"], registry=registry)
+    with pytest.raises(ValueError, match="non-negative"):
+        counter.labels("x").inc(-1)
+    with pytest.raises(ValueError, match="Incorrect label count"):
+        counter.labels("x", "y")
+    with pytest.raises(ValueError, match="missing label values"):
+        counter.inc()
+    with pytest.raises(ValueError, match="Incorrect label count"):
+        counter.remove("x", "y")
+    with pytest.raises(ValueError, match="Duplicated"):
+        Counter("c", "help", registry=registry)
+
+
+def test_what_the_store_refuses_counts_in_the_process(registry: CollectorRegistry) -> None:
+    histogram = Histogram("h", "help", buckets=[1, 1, 2], registry=registry)
+    histogram.observe(1)
+    assert values(registry)["h_count{}"] == 1
+    counter = Counter("c", "help", ["a"], registry=registry)
+    for odd in ("\0", "\udcff", "é", "x" * 2_000_000):
+        counter.labels(odd).inc()
+    assert sum(value for name, value in values(registry).items() if name.startswith("c_total")) == 4
+
+
+def test_series_are_removed(registry: CollectorRegistry) -> None:
+    counter = Counter("c", "help", ["a", "b"], registry=registry)
+    for pair in (("1", "1"), ("1", "2"), ("2", "1")):
+        counter.labels(*pair).inc()
+    kept = counter.labels("2", "1")
+    counter.remove("2", "1")
+    kept.inc()
+    assert sorted(values(registry)) == ["c_total{'a': '1', 'b': '1'}", "c_total{'a': '1', 'b': '2'}"]
+    counter.labels("2", "1").inc()
+    assert values(registry)["c_total{'a': '2', 'b': '1'}"] == 1
+    counter.remove_by_labels({"a": "1"})
+    assert sorted(values(registry)) == ["c_total{'a': '2', 'b': '1'}"]
+    counter.clear()
+    assert values(registry) == {}
+
+
+def test_a_counter_is_reset(registry: CollectorRegistry) -> None:
+    counter = Counter("c", "help", registry=registry)
+    counter.inc(3)
+    counter.reset()
+    counter.inc()
+    assert values(registry) == {"c_total{}": 1.0}
+
+
+def test_the_store_is_emptied_between_tests(registry: CollectorRegistry) -> None:
+    counter = Counter("c", "help", registry=registry)
+    counter.inc(3)
+    prometheus.reset()
+    assert values(registry) == {"c_total{}": 0.0}
+    counter.inc()
+    assert values(registry) == {"c_total{}": 1.0}
+
+
+def test_metrics_that_were_made_before_are_adopted(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    counter = Counter("c", "help", ["a"], registry=registry)
+    child = counter.labels("x")
+    child.inc(2)
+    histogram = Histogram("h", "help", buckets=[1], registry=registry)
+    histogram.observe(0.5)
+    Info("i", "help", registry=registry).info({"version": "1"})
+    before = values(registry)
+    prometheus.install(str(tmp_path / "metrics.shm"))
+    try:
+        assert values(registry) == before
+        child.inc()
+        everything = CollectorRegistry()
+        MultiProcessCollector(everything)
+        assert values(everything)["c_total{'a': 'x'}"] == 3
+        assert values(everything)["i_info{'version': '1'}"] == 1
+    finally:
+        prometheus.uninstall()
+
+
+def test_a_custom_collector_may_change_metrics(registry: CollectorRegistry) -> None:
+    gauge = Gauge("g", "help", registry=registry)
+
+    class Custom:
+        def collect(self) -> list[prometheus_client.Metric]:
+            gauge.set(7)
+            return []
+
+    registry.register(Custom())
+    assert values(registry) == {"g{}": 7.0}
+
+
+WORKERS = """
+    counter = Counter("c", "help", ["a"], registry=registry)
+    histogram = Histogram("h", "help", buckets=[1], registry=registry)
+    live = Gauge("live", "help", multiprocess_mode="livesum", registry=registry)
+    last = Gauge("last", "help", multiprocess_mode="sum", registry=registry)
+    counter.labels("x").inc()
+    children = []
+    for _ in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            for _ in range(1000):
+                counter.labels("x").inc()
+                histogram.observe(0.5)
+            live.set(1)
+            last.set(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    for child in children:
+        os.waitpid(child, 0)
+"""
+
+
+def test_all_processes_count_in_one_store(shared: str) -> None:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    run_program(INSTALL + WORKERS, {"path": shared})
+    found = values(registry)
+    assert found["c_total{'a': 'x'}"] == 4001
+    assert found["h_count{}"] == 4000
+    assert found["h_sum{}"] == 2000
+    assert found["last{}"] == 4
+    assert found.get("live{}", 0) == 0
+
+
+def test_a_series_that_another_process_has_removed_comes_back(shared: str) -> None:
+    registry = CollectorRegistry()
+    counter = Counter("c", "help", ["a"], registry=registry)
+    child = counter.labels("x")
+    child.inc(5)
+    run_program(INSTALL + '    Counter("c", "help", ["a"], registry=registry).remove("x")', {"path": shared})
+    assert values(registry) == {}
+    child.inc()
+    assert values(registry) == {"c_total{'a': 'x'}": 1.0}
+
+
+def test_a_store_that_cannot_be_used_breaks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("PYTHEUS_BACKEND_RS_STORE", str(tmp_path / "file" / "metrics.shm"))
+    prometheus.install()
+    assert not prometheus.is_installed()
+    assert "keeps its values in each process" in caplog.text
+    registry = CollectorRegistry()
+    Counter("c", "help", registry=registry).inc()
+    assert values(registry) == {"c_total{}": 1.0}
+
+
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "PYTHEUS_BACKEND_RS_STORE"])
+def test_the_environment_names_the_store(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_folder = variable == "PROMETHEUS_MULTIPROC_DIR"
+    monkeypatch.setenv(variable, str(tmp_path if is_folder else tmp_path / "metrics.shm"))
+    prometheus.install()
+    try:
+        Counter("c", "help", registry=CollectorRegistry()).inc()
+        assert (tmp_path / "metrics.shm").exists()
+        assert [path.name for path in tmp_path.glob("*.db")] == []
+    finally:
+        prometheus.uninstall()
