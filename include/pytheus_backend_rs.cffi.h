@@ -137,6 +137,7 @@ typedef struct {
   int32_t native_resolution;
   size_t native_size;
   int32_t gauge_mode;
+  double series_ttl;
 } MetricFamilyOptions;
 
 typedef struct {

@@ -638,6 +638,14 @@ typedef struct {
    * Redis server a gauge has one value for all processes. All processes declare the same.
    */
   int32_t gauge_mode;
+  /**
+   * After how many seconds without use a series ends: a whole number from 1 to 315360000. 0 means
+   * what the option `series_ttl` of the store says, INFINITY never. Use is each change, and
+   * `metric_new`. A series that has ended is gone from the store and from every scrape. A handle
+   * that counts again begins a new one, from 0. Info has no use for the option of the store, and a
+   * gauge with a `gauge_mode` has no series_ttl. All processes declare the same.
+   */
+  double series_ttl;
 } MetricFamilyOptions;
 
 /**
@@ -1083,6 +1091,8 @@ void backend_string_free(char *text);
  * Every store:
  *
  * - `self_metrics` (false): show the statistics of the backend as metrics of the backend, too
+ * - `series_ttl`: end a series when no process has used it for so many seconds, unless its family
+ *   says otherwise
  *
  * BACKEND_STATUS_CONFIGURATION: the URL or an option is not acceptable.
  * BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the server cannot be reached.

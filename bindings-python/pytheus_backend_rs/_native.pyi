@@ -46,6 +46,7 @@ class MetricFamilyOptions:
     native_resolution: int
     native_size: int
     gauge_mode: int
+    series_ttl: float
 
 class MetricsRenderOptions:
     size: int

@@ -10,6 +10,8 @@ mod parts;
 mod process_metrics;
 mod render_options;
 mod self_metrics;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,9 +58,14 @@ impl Backend {
     pub fn open(url: &str) -> Result<Self> {
         let url = StoreUrl::parse(url)?;
         let shows_statistics = url.common.self_metrics;
+        let series_ttl = url.common.series_ttl;
         let table = Arc::new(FamilyTable::default());
         let tally = Arc::new(Tally::default());
         let store = store::open::open(url, Arc::clone(&table), Arc::clone(&tally))?;
+        if series_ttl.is_some() && !store.has_series_ttl() {
+            let message = "option \"series_ttl\": series on a Redis server do not end yet";
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
         let parts = Arc::new(BackendParts {
             store,
             table,
@@ -68,6 +75,7 @@ impl Backend {
             self_metrics: OnceLock::new(),
             process_metrics: OnceLock::new(),
             is_closed: AtomicBool::new(false),
+            series_ttl,
         });
         fork::register(Rank::Backend, weak(&parts));
         exit::register(Phase::Send, weak(&parts));
@@ -80,8 +88,9 @@ impl Backend {
 
     fn show_statistics(&self) -> Result<()> {
         let BackendParts { table, tally, self_metrics, .. } = &*self.parts;
-        let declare = |definition| {
-            self.declare(definition, &[], Lifetime::Backend).and_then(|family| family.metric(&[]))
+        let declare = |definition: Definition| {
+            self.declare(definition.with_series_ttl(f64::INFINITY)?, &[], Lifetime::Backend)
+                .and_then(|family| family.metric(&[]))
         };
         let metrics = SelfMetrics::new(Arc::clone(tally), Arc::clone(table), declare)?;
         let _ = self_metrics.set(metrics);
@@ -110,8 +119,9 @@ impl Backend {
     pub fn process_metrics(&self, prefix: &str) -> Result<()> {
         let parts = &*self.parts;
         if parts.process_metrics.get().is_none() {
-            let declare = |definition| {
-                let family = self.declare(definition, &[], Lifetime::Backend)?;
+            let declare = |definition: Definition| {
+                let family =
+                    self.declare(definition.with_series_ttl(f64::INFINITY)?, &[], Lifetime::Backend)?;
                 family.family_in(&self.parts).ok_or_else(|| Error::new(ErrorKind::Store, "no family"))
             };
             let metrics = ProcessMetrics::new(prefix, parts.store.has_modes(), declare)?;
@@ -144,6 +154,12 @@ impl Backend {
         label_order: &[&str],
         lifetime: Lifetime,
     ) -> Result<MetricFamily> {
+        let definition = definition.or_series_ttl(self.parts.series_ttl);
+        if definition.series_ttl().is_some() && !self.parts.store.has_series_ttl() {
+            let what = format!("{} {:?}", definition.metric_type().name(), definition.name());
+            let message = format!("{what}: series_ttl: series on a Redis server do not end yet");
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let shared = self.parts.store.names_are_shared();
         match self.parts.store.admit(&definition) {
             // The store gets the family together with its first metric, once it accepts that metric.

@@ -9,16 +9,26 @@ use super::collector::Collector;
 use super::held_back::{HeldBack, is_lasting};
 use super::process_metrics::ProcessMetrics;
 use super::self_metrics::SelfMetrics;
-use crate::cell::Cells;
 use crate::cell::held::HeldCells;
 use crate::metric::Metric;
 use crate::metric::family::{Family, ReadCells};
 use crate::metric::table::{FamilyTable, Records};
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::series_ttl::SeriesTtl;
 use crate::model::statistics::Tally;
 use crate::process::exit::AtExit;
 use crate::process::fork::{ForkGuard, Participant};
 use crate::store::Store;
+
+/// What has become of a metric that was offered to the store.
+enum Offered {
+    /// The store has it. `true` if it is a new one, and not one that a forked child has inherited.
+    Moved(bool),
+    /// The store refuses it. `true` if it always will.
+    Refused { is_lasting: bool },
+    /// It did not wait for the store.
+    Gone,
+}
 
 #[derive(Debug)]
 pub(super) struct BackendParts {
@@ -32,6 +42,8 @@ pub(super) struct BackendParts {
     pub(super) process_metrics: OnceLock<ProcessMetrics>,
     pub(super) collector: Collector,
     pub(super) is_closed: AtomicBool,
+    /// The option of the store: when series of families end that do not say so themselves.
+    pub(super) series_ttl: Option<SeriesTtl>,
 }
 
 impl BackendParts {
@@ -65,7 +77,10 @@ impl BackendParts {
     /// fails because of the store: see [`held_back`](super::held_back).
     pub(super) fn metric(&self, family: &Arc<Family>, key: &str) -> Result<Arc<Metric>> {
         if let Some(known) = self.table.metric(family, key) {
-            if known.cells.held_back().is_some() && !self.held_back.has_just_refused() {
+            if let Some(cells) = known.cells.expiring() {
+                cells.touch();
+            }
+            if known.cells.is_held_back() && !self.held_back.has_just_refused() {
                 self.offer_held_back();
             }
             return Ok(known);
@@ -92,9 +107,8 @@ impl BackendParts {
 
     /// Creates a metric that counts in this process until the store accepts it.
     fn hold_back(&self, family: &Arc<Family>, key: &Arc<str>) -> Arc<Metric> {
-        let cells = Cells::Held(Box::new(family.held_cells()));
-        let metric = Metric::new(Arc::clone(family), Arc::clone(key), cells).created_now();
-        let metric = self.table.insert_metric(Arc::new(metric));
+        let metric = Metric::held_back(family, key, family.definition.series_ttl());
+        let metric = self.table.insert_metric(metric);
         self.held_back.holds();
         metric
     }
@@ -108,27 +122,12 @@ impl BackendParts {
         self.held_back.begin();
         let (mut moved, mut has_left) = (0, false);
         for metric in self.table.held_back() {
-            let Some(held) = metric.cells.held_back() else { continue };
-            if !held.may_be_stored() {
-                has_left = true;
-                continue;
-            }
-            match self.store.cells_of(&metric) {
-                Ok(cells) => {
-                    moved += usize::from(!held.is_inherited());
-                    held.store_in(cells);
-                    // If the program has removed the metric in the meantime, its record must not stay. See
-                    // `removed`.
-                    if held.is_removed() {
-                        let _ = self.store.removed(&metric);
-                    }
-                }
-                Err(error) => {
+            match self.offer_one(&metric) {
+                Offered::Moved(is_new) => moved += usize::from(is_new),
+                Offered::Gone => {}
+                Offered::Refused { is_lasting } => {
                     has_left = true;
-                    self.held_back.refused(metric.family.definition.name(), &error);
-                    if is_lasting(&error) {
-                        held.give_up();
-                    } else {
+                    if !is_lasting {
                         break;
                     }
                 }
@@ -137,17 +136,48 @@ impl BackendParts {
         self.held_back.end(moved, has_left);
     }
 
+    /// Offers a metric to the store, if it waits for it.
+    fn offer_one(&self, metric: &Arc<Metric>) -> Offered {
+        let offered = metric.cells.with_held_back(|held| {
+            if !held.may_be_stored() {
+                return Offered::Refused { is_lasting: true };
+            }
+            match self.store.cells_of(metric) {
+                Ok(cells) => {
+                    let is_new = !held.is_inherited();
+                    held.store_in(cells);
+                    // If the program has removed the metric in the meantime, its record must not stay. See
+                    // `removed`.
+                    if held.is_removed() || !metric.cells.is_live() {
+                        let _ = self.store.removed(metric);
+                    }
+                    Offered::Moved(is_new)
+                }
+                Err(error) => {
+                    self.held_back.refused(metric.family.definition.name(), &error);
+                    let is_lasting = is_lasting(&error);
+                    if is_lasting {
+                        held.give_up();
+                    }
+                    Offered::Refused { is_lasting }
+                }
+            }
+        });
+        offered.unwrap_or(Offered::Gone)
+    }
+
     /// Tells the store to remove a metric that was taken out of the table.
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
-        if let Some(held) = metric.cells.held_back() {
+        let is_stored = metric.cells.with_held_back(|held| {
             held.remove();
             // Either the offering thread sees that the metric is removed, or this thread sees that it was
             // stored.
-            if held.stored().is_none() {
-                return Ok(());
-            }
+            held.stored().is_some()
+        });
+        if let Some(cells) = metric.cells.expiring() {
+            cells.remove();
         }
-        self.store.removed(metric)
+        if is_stored.unwrap_or(true) { self.store.removed(metric) } else { Ok(()) }
     }
 
     /// Removes the metric of `family` with the canonical labels `key`.
@@ -170,7 +200,12 @@ impl BackendParts {
         let Self { store, table, .. } = self;
         store.make_ready();
         table.clear(family, store.names_are_shared(), |metrics| {
-            metrics.iter().filter_map(|metric| metric.cells.held_back()).for_each(HeldCells::remove);
+            for metric in &metrics {
+                metric.cells.with_held_back(HeldCells::remove);
+                if let Some(cells) = metric.cells.expiring() {
+                    cells.remove();
+                }
+            }
             store.cleared(family, metrics)
         })
     }
@@ -185,6 +220,12 @@ impl ReadCells for BackendParts {
         if !self.held_back.has_just_refused() {
             self.held_back.holds();
             self.offer_held_back();
+        }
+    }
+
+    fn settle(&self, metric: &Arc<Metric>) {
+        if self.held_back.has_just_refused() || matches!(self.offer_one(metric), Offered::Refused { .. }) {
+            self.held_back.holds();
         }
     }
 }

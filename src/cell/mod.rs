@@ -13,12 +13,15 @@ pub(crate) mod at_once;
 pub(crate) mod atomic;
 pub(crate) mod back_off;
 pub(crate) mod counter;
+pub(crate) mod expiring;
 pub(crate) mod gathered;
 pub(crate) mod held;
+pub(crate) mod last_use;
 pub(crate) mod native;
 pub(crate) mod observed;
 pub(crate) mod observed_native;
 pub(crate) mod pending;
+pub(crate) mod present;
 pub(crate) mod segment;
 pub(crate) mod shared;
 pub(crate) mod stripe_memory;
@@ -30,6 +33,7 @@ mod tests;
 
 use self::at_once::AtOnce;
 use self::counter::CounterCell;
+use self::expiring::{ExpiringCells, LifeCells};
 use self::gathered::{Change, Gathered};
 use self::held::HeldCells;
 use self::observed::ObservedCells;
@@ -60,6 +64,8 @@ pub(crate) enum Cells {
     SharedNative(Native, Box<SharedCells>),
     /// The cells of a metric that its store cannot hold yet.
     Held(Box<HeldCells>),
+    /// The cells of a metric whose series ends when it is not used.
+    Expiring(Box<ExpiringCells<Self>>),
 }
 
 impl Cells {
@@ -170,6 +176,7 @@ impl Cells {
             Self::Pending(cells) => cells.add(VALUE_CELL, amount),
             Self::Shared(cells) => cells.add(VALUE_CELL, amount),
             Self::Held(cells) => cells.add(VALUE_CELL, amount),
+            Self::Expiring(cells) => cells.add(VALUE_CELL, amount),
         }
     }
 
@@ -182,6 +189,7 @@ impl Cells {
             Self::Pending(cells) => cells.set(value),
             Self::Shared(cells) => cells.set(VALUE_CELL, value),
             Self::Held(cells) => cells.set(value),
+            Self::Expiring(cells) => cells.set(value),
         }
     }
 
@@ -200,6 +208,7 @@ impl Cells {
             Self::Pending(cells) => cells.update(next),
             Self::Shared(cells) => cells.update(VALUE_CELL, next),
             Self::Held(cells) => cells.update(next),
+            Self::Expiring(cells) => cells.update(&next),
         }
     }
 
@@ -224,6 +233,7 @@ impl Cells {
             Self::Native(cells) => cells.observe(count_cell, value),
             Self::SharedNative(native, cells) => cells.observe_native(*native, count_cell, value),
             Self::Held(cells) => cells.observe(count_cell, value),
+            Self::Expiring(cells) => cells.observe(count_cell, value),
             _ => {}
         }
     }
@@ -270,6 +280,7 @@ impl Cells {
             (Self::Pending(cells), Change::Add(amount)) => cells.add(index, amount),
             (Self::Shared(cells), Change::Add(amount)) => cells.add(index, amount),
             (Self::Held(cells), Change::Add(amount)) => cells.add(index, amount),
+            (Self::Expiring(cells), Change::Add(amount)) => cells.add(index, amount),
         }
         self.changed();
     }
@@ -297,6 +308,7 @@ impl Cells {
             Self::Shared(cells) => cells.read(values),
             Self::SharedNative(_, cells) => cells.read(values),
             Self::Held(cells) => cells.read(values),
+            Self::Expiring(cells) => cells.read(values),
             Self::Pending(_) => {}
         }
     }
@@ -307,6 +319,7 @@ impl Cells {
             Self::Shared(cells) => cells.is_live(),
             Self::SharedNative(_, cells) => cells.is_live(),
             Self::Held(cells) => cells.stored().is_none_or(Self::is_live),
+            Self::Expiring(cells) => cells.is_live(),
             _ => true,
         }
     }
@@ -322,15 +335,70 @@ impl Cells {
         match self {
             Self::Pending(cells) => cells.discard(),
             Self::Held(cells) => cells.discard(),
+            Self::Expiring(cells) => cells.discard(),
             _ => {}
         }
     }
 
-    /// Returns the cells in this process if the metric still waits for its store.
-    pub(crate) fn held_back(&self) -> Option<&HeldCells> {
+    /// Calls `work` with the cells in this process if the metric still waits for its store.
+    pub(crate) fn with_held_back<R>(&self, work: impl FnOnce(&HeldCells) -> R) -> Option<R> {
         match self {
-            Self::Held(cells) if cells.waits() => Some(cells),
+            Self::Held(cells) if cells.waits() => Some(work(cells)),
+            Self::Expiring(cells) => cells.with_cells(|cells| cells.with_held_back(work)),
             _ => None,
         }
+    }
+
+    /// Whether the metric still waits for its store.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.with_held_back(|_| ()).is_some()
+    }
+
+    /// Returns the cells if their series ends when it is not used.
+    pub(crate) fn expiring(&self) -> Option<&ExpiringCells<Self>> {
+        match self {
+            Self::Expiring(cells) => Some(cells),
+            _ => None,
+        }
+    }
+}
+
+impl LifeCells for Cells {
+    fn add_to(&self, index: usize, amount: f64) {
+        self.apply(index, Change::Add(amount));
+    }
+
+    fn observe(&self, count_cell: usize, value: f64) {
+        Self::observe(self, count_cell, value);
+        self.changed();
+    }
+
+    fn set(&self, value: f64) {
+        Self::set(self, value);
+    }
+
+    fn update(&self, next: &dyn Fn(f64) -> f64) {
+        Self::update(self, next);
+    }
+
+    fn read(&self, values: &mut [f64]) {
+        Self::read(self, values);
+    }
+
+    fn is_live(&self) -> bool {
+        Self::is_live(self)
+    }
+
+    fn last_use(&self) -> Option<(&atomic::AtomicU64, u32)> {
+        match self {
+            Self::Shared(cells) => Some(cells.last_use()),
+            Self::SharedNative(_, cells) => Some(cells.last_use()),
+            Self::Held(cells) => cells.stored()?.last_use(),
+            _ => None,
+        }
+    }
+
+    fn discard(&self) {
+        self.discard_pending();
     }
 }

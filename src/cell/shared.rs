@@ -15,6 +15,9 @@ use super::segment::{Segment, load};
 use crate::model::definition::{FIRST_COUNT_CELL, NATIVE_CELLS, VALUE_CELL};
 use crate::model::native::{BucketWord, Native, Place};
 
+/// How many words the word of the last use stands behind the generation, in the head of a record.
+const LAST_USE_BEHIND_GENERATION: usize = 6;
+
 /// The cells of a metric, and the generation that its record has for as long as they belong to it.
 #[derive(Debug)]
 pub(crate) struct SharedCells {
@@ -43,9 +46,20 @@ impl SharedCells {
     ) -> Option<Self> {
         let generation: *const AtomicU64 = segment.word(generation_at)?;
         let cells: *const AtomicU64 = segment.word(cells_at)?;
+        if cells_at < generation_at + LAST_USE_BEHIND_GENERATION as u64 * 8 {
+            return None;
+        }
         let last = (count as u64).checked_sub(1)?.checked_mul(8)?.checked_add(cells_at)?;
         segment.word(last)?;
         Some(Self { cells, count, generation, expected, _segment: Arc::clone(segment) })
+    }
+
+    /// Returns the word of the [last use](super::last_use), and its owner.
+    pub(crate) fn last_use(&self) -> (&AtomicU64, u32) {
+        // SAFETY: the word stands in the head of the record, between the generation and the cells, which are both
+        // inside the segment: see `new`.
+        let word = unsafe { &*self.generation.add(LAST_USE_BEHIND_GENERATION) };
+        (word, self.expected as u32)
     }
 
     /// Adds `amount`, unless the metric was removed.

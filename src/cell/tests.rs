@@ -1,8 +1,14 @@
-//! Tests of the cells in memory. They stand here because `tests/loom_stripes.rs` includes the files of the cells.
+//! Tests of the cells in memory. They stand here because `tests/loom_stripes.rs` and `tests/loom_series_ttl.rs` include
+//! the files of the cells.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::at_once::AtOnce;
 use super::counter::CounterCell;
+use super::last_use;
 use super::observed::ObservedCells;
+use super::present::Present;
 use super::value::ValueCell;
 use crate::cell::atomic::{AtomicU64, Ordering};
 
@@ -180,4 +186,75 @@ mod observed {
         cells.read(&mut values);
         assert_eq!(values, [f64::INFINITY, -1.0, 2.0]);
     }
+}
+
+#[test]
+fn a_series_ends_when_it_was_unused_for_longer_than_its_time() {
+    let word = AtomicU64::new(last_use::begin(7, 100));
+    assert!(last_use::touch(&word, 7, 10, 110));
+    assert!(!last_use::expire(&word, 7, 10, 120));
+    assert!(last_use::expire(&word, 7, 10, 121));
+    assert!(last_use::expire(&word, 7, 10, 121) && !last_use::touch(&word, 7, 10, 121), "it stays so");
+    assert!(last_use::is_over(word.load(Ordering::Relaxed), 10, 121));
+    assert_eq!(last_use::age(word.load(Ordering::Relaxed), 200), 79, "since the burial");
+}
+
+#[test]
+fn a_writer_that_comes_too_late_ends_the_series_itself() {
+    let word = AtomicU64::new(last_use::begin(7, 100));
+    assert!(!last_use::touch(&word, 7, 10, 111));
+    assert!(last_use::is_buried(word.load(Ordering::Relaxed)));
+}
+
+#[test]
+fn the_word_of_another_owner_stays_as_it_is() {
+    let word = AtomicU64::new(last_use::begin(9, 100));
+    assert!(!last_use::touch(&word, 7, 10, 100) && last_use::expire(&word, 7, 10, 1000));
+    assert_eq!(word.load(Ordering::Relaxed), last_use::begin(9, 100));
+}
+
+#[test]
+fn a_series_that_does_not_end_has_no_word() {
+    let word = AtomicU64::new(0);
+    assert!(
+        last_use::touch(&word, 7, 10, 1000)
+            && !last_use::expire(&word, 7, 10, 1000)
+            && !last_use::is_over(0, 10, 1000)
+    );
+    assert_eq!(word.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_second_before_the_machine_was_started_counts_as_now() {
+    let word = AtomicU64::new(last_use::begin(7, 100_000));
+    assert!(!last_use::expire(&word, 7, 10, 50));
+    assert_eq!(word.load(Ordering::Relaxed), last_use::begin(7, 50));
+    assert!(last_use::expire(&word, 7, 10, 61));
+}
+
+#[test]
+fn replaced_values_are_freed_and_never_while_a_thread_uses_them() {
+    let kept = Arc::new(AtomicBool::new(true));
+    let present = Present::new((0, Arc::clone(&kept)));
+    let runs = if cfg!(miri) { 50 } else { 20_000 };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..runs {
+                    present.with(|(_, kept)| assert!(kept.load(Ordering::Relaxed)));
+                }
+            });
+            scope.spawn(|| {
+                for run in 0..runs {
+                    present.replace_if(|(number, _)| *number <= run, || (run + 1, Arc::clone(&kept)));
+                }
+            });
+        }
+    });
+    present.replace_if(|_| true, || (0, Arc::clone(&kept)));
+    assert_eq!(Arc::strong_count(&kept), 2, "the values that were replaced are still there");
+    present.replace_if(|_| false, || (1, Arc::clone(&kept)));
+    assert_eq!(present.with(|(number, _)| *number), 0);
+    drop(present);
+    assert_eq!(Arc::strong_count(&kept), 1);
 }

@@ -94,6 +94,8 @@ use crate::backend::Backend;
 /// Every store:
 ///
 /// - `self_metrics` (false): show the statistics of the backend as metrics of the backend, too
+/// - `series_ttl`: end a series when no process has used it for so many seconds, unless its family
+///   says otherwise
 ///
 /// BACKEND_STATUS_CONFIGURATION: the URL or an option is not acceptable.
 /// BACKEND_STATUS_UNAVAILABLE, BACKEND_STATUS_TIMEOUT: the server cannot be reached.

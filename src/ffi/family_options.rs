@@ -164,6 +164,12 @@ pub struct MetricFamilyOptions {
     /// A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing, and on a
     /// Redis server a gauge has one value for all processes. All processes declare the same.
     pub gauge_mode: i32,
+    /// After how many seconds without use a series ends: a whole number from 1 to 315360000. 0 means
+    /// what the option `series_ttl` of the store says, INFINITY never. Use is each change, and
+    /// `metric_new`. A series that has ended is gone from the store and from every scrape. A handle
+    /// that counts again begins a new one, from 0. Info has no use for the option of the store, and a
+    /// gauge with a `gauge_mode` has no series_ttl. All processes declare the same.
+    pub series_ttl: f64,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -207,6 +213,9 @@ impl MetricFamilyOptions {
         }
         if let Some(unit) = unit {
             definition = definition.with_unit(unit)?;
+        }
+        if self.series_ttl != 0.0 {
+            definition = definition.with_series_ttl(self.series_ttl)?;
         }
         Ok((definition, labels, lifetime(self.lifetime)?))
     }

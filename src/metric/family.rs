@@ -31,6 +31,9 @@ pub(crate) trait ReadCells: Debug + Send + Sync {
 
     /// Offers the metrics that wait for the store to it.
     fn offer(&self) {}
+
+    /// Offers one metric to the store, if it waits for it: its series has ended, and it counts in a new one.
+    fn settle(&self, _metric: &Arc<Metric>) {}
 }
 
 /// A declared family. Its handles and its metrics share it.

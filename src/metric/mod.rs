@@ -7,13 +7,15 @@
 pub(crate) mod family;
 pub(crate) mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use once_cell::race::OnceBox;
 
 use self::family::Family;
 use crate::cell::Cells;
 use crate::cell::at_once::AtOnce;
+use crate::cell::expiring::{Begin, ExpiringCells, Life, Settle};
+use crate::cell::held::HeldCells;
 use crate::model::definition::FIRST_COUNT_CELL;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::labels::{self, Labels};
@@ -71,6 +73,43 @@ impl Metric {
         Self { family, key, labels: OnceBox::new(), cells, created: None }
     }
 
+    /// Makes a metric whose series ends when it was unused for `ttl` seconds. `begin` makes the cells of a new series.
+    pub(crate) fn expiring(
+        family: &Arc<Family>,
+        key: &Arc<str>,
+        ttl: u32,
+        begin: impl Fn(&Family) -> Cells + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let first = Life::new(begin(family), now());
+        let next: Begin<Cells> = {
+            let family = Arc::clone(family);
+            Box::new(move || Life::new(begin(&family), now()))
+        };
+        Arc::new_cyclic(|metric: &Weak<Self>| {
+            let (reader, metric) = (family.reader.clone(), Weak::clone(metric));
+            let settle: Settle = Box::new(move || {
+                if let (Some(reader), Some(metric)) = (reader.upgrade(), metric.upgrade()) {
+                    reader.settle(&metric);
+                }
+            });
+            let cells = ExpiringCells::new(ttl, first, next, settle);
+            Self::new(Arc::clone(family), Arc::clone(key), Cells::Expiring(Box::new(cells)))
+        })
+    }
+
+    /// Makes a metric that counts in this process until its store has cells for it.
+    pub(crate) fn held_back(family: &Arc<Family>, key: &Arc<str>, ttl: Option<u32>) -> Arc<Self> {
+        match ttl {
+            Some(ttl) => Self::expiring(family, key, ttl, |family| {
+                Cells::Held(Box::new(HeldCells::new(&family.definition)))
+            }),
+            None => {
+                let cells = Cells::Held(Box::new(family.held_cells()));
+                Arc::new(Self::new(Arc::clone(family), Arc::clone(key), cells).created_now())
+            }
+        }
+    }
+
     /// Notes that the metric was made now.
     pub(crate) fn created_now(self) -> Self {
         Self { created: now(), ..self }
@@ -78,7 +117,10 @@ impl Metric {
 
     /// Returns when this process made the metric, if its store does not keep that time itself.
     pub(crate) fn created(&self) -> Option<Milliseconds> {
-        self.created
+        match self.cells.expiring() {
+            Some(cells) => cells.created(),
+            None => self.created,
+        }
     }
 
     /// Returns the labels.

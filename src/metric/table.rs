@@ -70,6 +70,17 @@ impl<T> Entry<T> {
     }
 }
 
+impl Entry<Metric> {
+    /// Whether the store may still show the metric, or a handle of the program may begin its series anew.
+    fn is_needed(&self) -> bool {
+        let Some(metric) = self.get() else { return false };
+        // One reference is the table's, and one was made here.
+        let is_handle_held = || !matches!(self, Self::Kept(_)) || Arc::strong_count(&metric) > 2;
+        metric.cells.is_live()
+            && metric.cells.expiring().is_none_or(|cells| is_handle_held() || !cells.expire())
+    }
+}
+
 const FIRST_SWEEP: usize = 64;
 
 impl FamilyTable {
@@ -124,7 +135,7 @@ impl FamilyTable {
         }
         if record.metrics.len() >= record.sweep_at {
             // This also drops metrics that another process has removed. The next look-up makes them again.
-            record.metrics.retain(|_, metric| metric.get().is_some_and(|metric| metric.cells.is_live()));
+            record.metrics.retain(|_, metric| metric.is_needed());
             record.sweep_at = FIRST_SWEEP.max(record.metrics.len() * 2);
         }
         record.metrics.insert(Arc::clone(&metric.key), Entry::new(&metric, metric.family.lifetime));
@@ -165,6 +176,13 @@ impl FamilyTable {
             }
         }
         cleared(removed)
+    }
+
+    /// Drops the metrics of a family whose series have ended, unless a handle of the program may begin them anew.
+    pub(crate) fn drop_ended(&self, family: &Family) {
+        if let Some(record) = self.write().families.get_mut(&family.id) {
+            record.metrics.retain(|_, metric| metric.is_needed());
+        }
     }
 
     /// Returns the families of [`Lifetime::Backend`], in the order of declaration.
@@ -209,14 +227,14 @@ impl FamilyTable {
         let mut waiting = Waiting::default();
         for metric in records.live_metrics() {
             waiting.dirty += u64::from(metric.cells.is_dirty());
-            waiting.held_back += u64::from(metric.cells.held_back().is_some());
+            waiting.held_back += u64::from(metric.cells.is_held_back());
         }
         waiting
     }
 
     /// Returns the metrics that the store could not take yet.
     pub(crate) fn held_back(&self) -> Vec<Arc<Metric>> {
-        self.read().live_metrics().filter(|metric| metric.cells.held_back().is_some()).collect()
+        self.read().live_metrics().filter(|metric| metric.cells.is_held_back()).collect()
     }
 
     /// Returns the metrics that have changes which the store has not taken.

@@ -11,6 +11,7 @@ use crate::model::metric_type::MetricType;
 use crate::model::name::{self, NameRule};
 use crate::model::native::Native;
 use crate::model::number::format_number;
+use crate::model::series_ttl::SeriesTtl;
 
 /// The default bucket bounds of a histogram, in seconds. The Go client has the same ones.
 pub const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -37,7 +38,11 @@ pub struct Definition {
     native: Option<Native>,
     mode: Option<GaugeMode>,
     unit: Option<String>,
+    series_ttl: Option<SeriesTtl>,
 }
+
+/// The type in the definition of a file whose series end when they are not used.
+const EXPIRING: &str = "expiring";
 
 /// The most states of a state set. Its value is a sum of powers of two, which a double holds exactly.
 const MAX_STATES: usize = 52;
@@ -133,6 +138,7 @@ impl Definition {
             native: None,
             mode: None,
             unit: None,
+            series_ttl: None,
         })
     }
 
@@ -165,11 +171,46 @@ impl Definition {
         if self.metric_type != MetricType::Gauge {
             return refuse("only a gauge has a mode");
         }
+        if self.series_ttl().is_some() {
+            return refuse("a gauge with a mode has no series_ttl: its values end with their processes");
+        }
         if mode.shows_processes() && self.label_names.iter().any(|name| name == PROCESS_LABEL) {
             return refuse("the label \"pid\" shows the processes: no other label can have its name");
         }
         self.mode = Some(mode);
         Ok(self)
+    }
+
+    /// Ends each series of the family when no process has used it for so many seconds, a whole number from 1 to
+    /// 315,360,000. It is then gone from the store and from every scrape. A metric that is used again begins a new
+    /// series, from 0. Use is each change, `set` to the same value too, and looking up a metric; reading is none.
+    ///
+    /// Infinity means that the series do not end, even if the store has an option `series_ttl`.
+    ///
+    /// A gauge with a mode has no such time: its values end with their processes.
+    pub fn with_series_ttl(mut self, seconds: f64) -> Result<Self> {
+        let refuse = |reason: &str| {
+            let what = format!("{} {:?}", self.metric_type.name(), self.name);
+            Err(Error::new(ErrorKind::InvalidArgument, format!("{what}: {reason}")))
+        };
+        let ttl = match SeriesTtl::new(seconds) {
+            Ok(ttl) => ttl,
+            Err(error) => return refuse(error.message()),
+        };
+        if self.mode.is_some() && ttl != SeriesTtl::Never {
+            return refuse("a gauge with a mode has no series_ttl: its values end with their processes");
+        }
+        self.series_ttl = Some(ttl);
+        Ok(self)
+    }
+
+    /// Applies the option of a store, unless the family has said something about it. Infos are set once, and gauges
+    /// with a mode end with their processes.
+    pub(crate) fn or_series_ttl(mut self, of_store: Option<SeriesTtl>) -> Self {
+        if self.mode.is_none() && self.metric_type != MetricType::Info {
+            self.series_ttl = self.series_ttl.or(of_store);
+        }
+        self
     }
 
     /// Adds a unit, for example `seconds`. The name must end with it: `x_seconds`, or `x_seconds_total` for a
@@ -246,6 +287,11 @@ impl Definition {
         self.unit.as_deref()
     }
 
+    /// Returns after how many seconds without use a series ends, if it does.
+    pub fn series_ttl(&self) -> Option<u32> {
+        self.series_ttl.and_then(SeriesTtl::seconds)
+    }
+
     /// Returns how many cells a metric of this family has.
     ///
     /// The order of the cells is the same in memory and in every store. A counter, gauge or untyped metric
@@ -278,7 +324,7 @@ impl Definition {
     /// Whether two declarations of the same name can share a store: type, buckets, states, mode and the options of
     /// the native histogram must be equal.
     ///
-    /// Help text, unit and label names may differ, for example while a new version of a program replaces the
+    /// Help text, unit, label names and the time after which series end may differ, for example while a new version of a program replaces the
     /// old one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
         self.metric_type == other.metric_type
@@ -329,11 +375,29 @@ impl Definition {
         if let Some(native) = self.native {
             text += &format!(" with native buckets of schema {} and size {}", native.schema(), native.size());
         }
+        if let Some(ttl) = self.series_ttl() {
+            text += &format!(" whose series end after {ttl} s without use");
+        }
         text
     }
 
     /// Encodes the definition for a store. The name is not included, because stores use it as the key.
     pub fn to_json(&self) -> String {
+        self.to_object().to_string()
+    }
+
+    /// Encodes the definition for a file. Programs that do not note when a series was last used do not know the type
+    /// of a family whose series end, so they do not count in it.
+    pub(crate) fn to_file_json(&self) -> String {
+        let mut object = self.to_object();
+        if self.series_ttl().is_some() {
+            object["of"] = object["type"].take();
+            object["type"] = json!(EXPIRING);
+        }
+        object.to_string()
+    }
+
+    fn to_object(&self) -> Json {
         let mut object = json!({
             "type": self.metric_type.name(),
             "help": self.help,
@@ -356,7 +420,10 @@ impl Definition {
         if let Some(unit) = &self.unit {
             object["unit"] = json!(unit);
         }
-        object.to_string()
+        if let Some(ttl) = self.series_ttl() {
+            object["ttl"] = json!(ttl);
+        }
+        object
     }
 
     /// Parses a definition from a store. Returns an error if the text is not a definition. Accepts any UTF-8
@@ -369,7 +436,10 @@ impl Definition {
             )
         };
         let object: Json = serde_json::from_str(text).map_err(|_| garbage("JSON"))?;
-        let type_name = object["type"].as_str();
+        let type_name = match object["type"].as_str() {
+            Some(EXPIRING) => object["of"].as_str(),
+            type_name => type_name,
+        };
         let has_mode = type_name == Some(PROCESS_GAUGE);
         let metric_type = match has_mode {
             true => Some(MetricType::Gauge),
@@ -410,6 +480,10 @@ impl Definition {
         if has_mode {
             let mode = object["mode"].as_str().and_then(GaugeMode::from_name);
             definition = definition.with_mode(mode.ok_or_else(|| garbage("mode"))?)?;
+        }
+        if let Some(ttl) = object.get("ttl") {
+            let ttl = ttl.as_f64().ok_or_else(|| garbage("ttl"))?;
+            definition = definition.with_series_ttl(ttl)?;
         }
         // An invalid unit is dropped, so that the values remain visible.
         match object["unit"].as_str() {
@@ -495,6 +569,39 @@ mod tests {
         }
         assert!(Definition::new("x", "", MetricType::StateSet, &[], &[]).is_err());
         assert!(definition.with_unit("x").is_err());
+    }
+
+    #[test]
+    fn series_may_end_and_a_file_says_so_in_the_type() {
+        let counter = || Definition::new("x", "", MetricType::Counter, &["a"], &[]).unwrap();
+        let definition = counter().with_series_ttl(60.0).unwrap();
+        assert_eq!(definition.series_ttl(), Some(60));
+        for json in [definition.to_json(), definition.to_file_json()] {
+            assert_eq!(Definition::from_json("x", &json).unwrap(), definition, "{json}");
+        }
+        assert!(definition.to_json().contains(r#""type":"counter""#));
+        assert!(definition.to_file_json().contains(r#""type":"expiring""#), "older programs leave it out");
+        assert_eq!(counter().to_file_json(), counter().to_json());
+        assert!(definition.is_compatible(&counter()));
+        let of_store = Some(SeriesTtl::Seconds(5));
+        assert_eq!(counter().or_series_ttl(of_store).series_ttl(), Some(5));
+        assert_eq!(definition.or_series_ttl(of_store).series_ttl(), Some(60));
+        let never = counter().with_series_ttl(f64::INFINITY).unwrap();
+        assert_eq!(never.or_series_ttl(of_store).series_ttl(), None);
+        let gauge = || Definition::new("x", "", MetricType::Gauge, &[], &[]).unwrap();
+        let mode = gauge().with_mode(GaugeMode::Sum).unwrap();
+        assert_eq!(mode.clone().or_series_ttl(of_store).series_ttl(), None);
+        for refused in [
+            mode.with_series_ttl(1.0),
+            gauge().with_series_ttl(1.0).unwrap().with_mode(GaugeMode::Sum),
+            gauge().with_series_ttl(0.0),
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.message().contains("series_ttl"), "{error}");
+        }
+        let stored = r#"{"type":"gauge","help":"","labels":[],"ttl":"x"}"#;
+        assert!(Definition::from_json("x", stored).is_err());
     }
 
     #[test]

@@ -12,4 +12,5 @@ pub(crate) mod native_bounds;
 pub(crate) mod number;
 pub(crate) mod report;
 pub(crate) mod sample;
+pub(crate) mod series_ttl;
 pub(crate) mod statistics;

@@ -11,6 +11,26 @@ pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Returns the second of a clock that all processes of this machine share, that no one sets, and that begins anew when
+/// the machine is started. It stands still while the machine sleeps.
+pub(crate) fn uptime() -> u32 {
+    #[cfg(test)]
+    if let Some(second) = TEST_UPTIME.get() {
+        return second;
+    }
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::MonotonicCoarse;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    rustix::time::clock_gettime(CLOCK).tv_sec as u32
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The second that [`uptime`] returns to this thread.
+    pub(crate) static TEST_UPTIME: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
 /// Returns the time in microseconds since 1970, for a change that replaces an earlier one: later than every
 /// time that this process got from here before.
 pub(crate) fn micros_of_change() -> f64 {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Store;
 use super::option::StoreOption;
 use crate::cell::Cells;
+use crate::cell::expiring::ExpiringCells;
 use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
@@ -38,9 +39,17 @@ impl MemoryStore {
 
     fn read_family(&self, family: &Family) -> FamilySamples {
         let mut samples = FamilySamples::new(family.definition.clone());
+        let mut has_ended = false;
         self.table.visit_metrics(family, |metric| {
-            metric.cells.read(samples.push(&metric.key, metric.created()));
+            if metric.cells.expiring().is_some_and(ExpiringCells::expire) {
+                has_ended = true;
+            } else {
+                metric.cells.read(samples.push(&metric.key, metric.created()));
+            }
         });
+        if has_ended {
+            self.table.drop_ended(family);
+        }
         samples
     }
 
@@ -59,6 +68,9 @@ impl Store for MemoryStore {
     }
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
+        if let Some(ttl) = family.definition.series_ttl() {
+            return Ok(Metric::expiring(family, key, ttl, |family| Cells::in_memory(&family.definition)));
+        }
         let metric = Metric::new(Arc::clone(family), Arc::clone(key), Cells::in_memory(&family.definition));
         Ok(Arc::new(metric.created_now()))
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::series_ttl::SeriesTtl;
 
 /// How similar a known name must be to be suggested for an unknown one, from 0 to 1.
 const NEAR_MISS: f64 = 0.7;
@@ -35,17 +36,33 @@ pub(crate) struct StoreOption<T: 'static> {
 pub(crate) struct CommonOptions {
     /// Whether the statistics of the backend are metrics of the backend, too.
     pub(crate) self_metrics: bool,
+    /// After which time without use series end, in families that do not say so themselves.
+    pub(crate) series_ttl: Option<SeriesTtl>,
 }
 
 /// Declares the options that all stores have.
-pub(crate) const COMMON: &[StoreOption<CommonOptions>] = &[StoreOption {
-    name: "self_metrics",
-    alias: None,
-    expected: "true or false",
-    default: Some("false"),
-    help: "show the statistics of the backend as metrics of the backend, too",
-    set: |options, value| boolean(value).map(|shown| options.self_metrics = shown),
-}];
+pub(crate) const COMMON: &[StoreOption<CommonOptions>] = &[
+    StoreOption {
+        name: "self_metrics",
+        alias: None,
+        expected: "true or false",
+        default: Some("false"),
+        help: "show the statistics of the backend as metrics of the backend, too",
+        set: |options, value| boolean(value).map(|shown| options.self_metrics = shown),
+    },
+    StoreOption {
+        name: "series_ttl",
+        alias: None,
+        expected: SeriesTtl::EXPECTED,
+        default: None,
+        help: "end a series when no process has used it for so many seconds, unless its family says otherwise",
+        set: |options, value| {
+            let ttl = SeriesTtl::new(value.parse().ok()?).ok().filter(|ttl| *ttl != SeriesTtl::Never)?;
+            options.series_ttl = Some(ttl);
+            Some(())
+        },
+    },
+];
 
 /// Reads the query of `url`: first sets all defaults of `table` in `options`, then what the query says.
 ///
@@ -157,7 +174,7 @@ mod tests {
             let expected = format!("unknown option {typo:?} for the redis store; did you mean {meant:?}?");
             assert_eq!(message(typo), expected);
         }
-        assert!(message("bogus").ends_with("self_metrics"), "{}", message("bogus"));
+        assert!(message("bogus").ends_with("series_ttl"), "{}", message("bogus"));
         assert!(message("bogus").contains("; its options are db, username, "), "{}", message("bogus"));
     }
 }

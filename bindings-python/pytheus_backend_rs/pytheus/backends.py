@@ -465,6 +465,8 @@ class RedisBackend(_SharedBackend):
       the host
     - `socket_keepalive` (False): whether TCP keep-alive is on
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
+    - `series_ttl`: end a series when no process has used it for so many seconds, unless its family says
+      otherwise
     - `native_methods` (True): make `inc`, `dec`, `set`, `observe` and `labels` native on each metric
     - `native_histograms` (False): whether histograms get native buckets beside those of pytheus; or a
       list of their names
@@ -505,6 +507,8 @@ class SharedMemoryBackend(_SharedBackend):
     - `required`: with start=attach: whether a file that cannot be read is an error when the store
       is opened (true), or an error of each scrape until the file is there (false)
     - `self_metrics` (False): show the statistics of the backend as metrics of the backend, too
+    - `series_ttl`: end a series when no process has used it for so many seconds, unless its family says
+      otherwise
     - `native_methods` (True): as for `RedisBackend`
     - `native_histograms` (False): as for `RedisBackend`
     - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes

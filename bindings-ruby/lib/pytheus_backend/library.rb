@@ -43,7 +43,7 @@ module PytheusBackend
       layout size: :size_t, name: :pointer, help: :pointer, metric_type: :int32, lifetime: :int32,
              label_names: :pointer, label_count: :size_t, buckets: :pointer, bucket_count: :size_t, unit: :pointer,
              names: :int32, states: :pointer, state_count: :size_t, native: :int32, native_resolution: :int32,
-             native_size: :size_t, gauge_mode: :int32
+             native_size: :size_t, gauge_mode: :int32, series_ttl: :double
     end
 
     class MetricsRenderOptions < FFI::Struct

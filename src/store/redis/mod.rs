@@ -170,6 +170,10 @@ impl Store for RedisStore {
         false
     }
 
+    fn has_series_ttl(&self) -> bool {
+        false
+    }
+
     fn admit(&self, definition: &Definition) -> Result<()> {
         // Another process may have an incompatible family of this name. The announcer finds out later, and
         // warns.

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::families::read_families;
 use super::file::SharedFile;
 use super::options::SharedMemoryOptions;
-use super::record::committed;
+use super::record::{Record, committed};
 use super::survey;
+use crate::cell::last_use;
 use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
@@ -19,6 +20,7 @@ use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::report::Report;
 use crate::model::sample::Snapshot;
+use crate::process::clock::uptime;
 use crate::process::fork::ForkGuard;
 use crate::store::Store;
 
@@ -70,6 +72,11 @@ impl AttachedStore {
     }
 }
 
+/// Returns whether a series has ended, or would end if this process could write.
+fn has_ended(record: &Record, ttl: u32) -> Result<bool> {
+    Ok(last_use::is_over(record.last_use, ttl, uptime()))
+}
+
 impl Store for AttachedStore {
     fn names_are_shared(&self) -> bool {
         true
@@ -97,7 +104,7 @@ impl Store for AttachedStore {
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
         match families {
-            None => Ok(Snapshot { families: read_families(&*self.file()?, selection)? }),
+            None => Ok(Snapshot { families: read_families(&*self.file()?, selection, has_ended)? }),
             // No family can be declared in this store.
             Some(_) => Ok(Snapshot::default()),
         }

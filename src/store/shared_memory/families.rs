@@ -8,6 +8,7 @@ use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::places::{self, Living};
 use super::record::{Record, cells, definition_of, live_records};
+use crate::cell::last_use;
 use crate::exposition::Selection;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -16,12 +17,20 @@ use crate::model::gauge_mode::GaugeMode;
 use crate::model::labels;
 use crate::model::merge::{ProcessValue, merge};
 use crate::model::sample::FamilySamples;
+use crate::process::clock::uptime;
 
 /// Returns the selected families of the file with their series, in the order of declaration.
 ///
 /// Families that cannot be read are left out, and so is each series that would make a scraper refuse the
 /// response.
-pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<Vec<FamilySamples>> {
+///
+/// Series that were unused for too long are left out. `ends` is called with the record of each series that may have
+/// ended and its time, and says whether it has.
+pub(super) fn read_families(
+    file: &SharedFile,
+    selection: &Selection,
+    mut ends: impl FnMut(&Record, u32) -> Result<bool>,
+) -> Result<Vec<FamilySamples>> {
     let records = live_records(file)?;
     let mut families: Vec<FamilySamples> = Vec::new();
     let mut names = HashMap::new();
@@ -58,6 +67,12 @@ pub(super) fn read_families(file: &SharedFile, selection: &Selection) -> Result<
         if definition.mode().is_some() {
             let living = living.get_or_insert_with(|| Living::new(file));
             of_processes[index].extend(process_value(file, definition, living, record)?);
+            continue;
+        }
+        if let Some(ttl) = definition.series_ttl()
+            && last_use::must_look(record.last_use, ttl, uptime())
+            && ends(record, ttl)?
+        {
             continue;
         }
         let fits = |key: &str| {

@@ -80,6 +80,9 @@ pub(crate) const PLACE_CHECKSUM_AT: u64 = 40;
 /// When a metric began ([`super::created`]), or 0.
 pub(crate) const CREATED_AT: u64 = 48;
 
+/// When a metric was last used ([`crate::cell::last_use`]), if its series ends when it is not used, or 0.
+pub(crate) const LAST_USE_AT: u64 = 56;
+
 /// A record that fills the rest of a segment.
 pub(crate) const KIND_PADDING: u32 = 1;
 /// A metric family: its text is its name, a line feed, and its definition as JSON.

@@ -12,15 +12,17 @@ use super::errors::damaged;
 use super::file::SharedFile;
 use super::layout::{
     COMMITTED_AT, CREATED_AT, FAMILY_AT, GENERATION_AT, HEADER_SIZE, KIND_AND_SIZE_AT, KIND_FAMILY,
-    KIND_METRIC, LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT, RECORD_HEADER_SIZE,
-    SEGMENT_SIZE, checksum, place_checksum, record_size, series_hash,
+    KIND_METRIC, LAST_USE_AT, LENGTHS_AT, PLACE_CHECKSUM_AT, RECORD_ALIGNMENT, RECORD_CHECKSUM_AT,
+    RECORD_HEADER_SIZE, SEGMENT_SIZE, checksum, place_checksum, record_size, series_hash,
 };
 use crate::cell::Cells;
+use crate::cell::last_use;
 use crate::cell::segment::{Segment, load};
 use crate::cell::shared::SharedCells;
 use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::sample::Milliseconds;
+use crate::process::clock::uptime;
 
 /// How often a record is read while it is given to other metrics, before it is left out.
 const READ_ATTEMPTS: usize = 16;
@@ -43,6 +45,8 @@ pub(super) struct Record {
     pub(super) cell_count: u32,
     /// When the metric began, if that is known.
     pub(super) created: Option<Milliseconds>,
+    /// When the metric was last used: see [`last_use`].
+    pub(super) last_use: u64,
     pub(super) text: String,
 }
 
@@ -70,6 +74,8 @@ pub(super) struct Contents<'text> {
     pub(super) cell_count: usize,
     /// When the metric began, for a record that is written.
     pub(super) created: Option<Milliseconds>,
+    /// Whether the series ends when it is not used.
+    pub(super) ends: bool,
     pub(super) text: &'text str,
 }
 
@@ -105,11 +111,18 @@ impl Contents<'_> {
             && record.family == self.family
             && record.cell_count as usize == self.cell_count
             && record.text == self.text
+            // The record of a series that has ended stays for a while.
+            && !(self.ends && last_use::is_buried(record.last_use))
     }
 
     /// Returns the word at [`KIND_AND_SIZE_AT`] of a record of this size.
     pub(super) fn kind_and_size(&self, size: u32) -> u64 {
         u64::from(self.kind) | u64::from(size) << 32
+    }
+
+    /// Returns the word of the last use of a record that is written now.
+    pub(super) fn last_use(&self, generation: u64) -> u64 {
+        if self.ends { last_use::begin(generation as u32, uptime()) } else { 0 }
     }
 
     fn lengths(&self) -> u64 {
@@ -133,6 +146,7 @@ impl Contents<'_> {
         let checksum = self.checksum(size);
         set(RECORD_CHECKSUM_AT, checksum)?;
         set(CREATED_AT, created::encode(self.created, generation, checksum))?;
+        set(LAST_USE_AT, self.last_use(generation))?;
         let text_at = RECORD_HEADER_SIZE + self.cell_count as u64 * 8;
         for cell in (RECORD_HEADER_SIZE..text_at).step_by(8) {
             set(cell, 0)?;
@@ -154,6 +168,24 @@ fn record_checksum(kind_and_size: u64, family: u64, lengths: u64, text: &[u8]) -
 pub(super) fn definition_of(record: &Record) -> Result<Definition> {
     let (name, json) = record.text.split_once('\n').unwrap_or((&record.text, ""));
     Definition::from_json(name, json)
+}
+
+/// Ends the series of this record of a family whose series end, if it was unused for longer than `ttl` seconds. Returns
+/// whether it has ended.
+pub(super) fn expire(file: &SharedFile, record: &Record, ttl: u32) -> Result<bool> {
+    if !last_use::must_look(record.last_use, ttl, uptime()) {
+        return Ok(false);
+    }
+    let segment = file.writable_segment(record.offset)?;
+    let used = word(file, segment, record.offset, LAST_USE_AT)?;
+    Ok(last_use::expire(used, record.generation as u32, ttl, uptime()))
+}
+
+/// Notes that the series of this record was used just now. Returns `false` if it has ended.
+pub(super) fn touch(file: &SharedFile, record: &Record, ttl: u32) -> Result<bool> {
+    let segment = file.writable_segment(record.offset)?;
+    let used = word(file, segment, record.offset, LAST_USE_AT)?;
+    Ok(last_use::touch(used, record.generation as u32, ttl, uptime()))
 }
 
 /// Returns the cells of a metric's record, as those of its family.
@@ -222,6 +254,7 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
         }
         let (family, lengths, sum) = (get(FAMILY_AT)?, get(LENGTHS_AT)?, get(RECORD_CHECKSUM_AT)?);
         let created = created::decode(get(CREATED_AT)?, generation, sum);
+        let last_use = get(LAST_USE_AT)?;
         let (text_length, cell_count) = (lengths & 0xffff_ffff, lengths >> 32);
         let text_at = RECORD_HEADER_SIZE + cell_count * 8;
         let mut bytes = Vec::new();
@@ -246,6 +279,7 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
             family,
             cell_count: cell_count as u32,
             created,
+            last_use,
             text,
         }));
     }

@@ -18,9 +18,20 @@ use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC, SEGMENT_SIZE};
 use super::lock::FileLock;
 use super::place_locks::{self, PLACES};
 use super::places::{self, Inheritance};
-use super::record::{Contents, Record, committed, committed_within, live_records, put, word};
+use super::record::{Contents, Record, committed, committed_within, expire, live_records, put, word};
+use crate::cell::last_use;
 use crate::cell::segment::load;
 use crate::model::error::Result;
+use crate::process::clock::uptime;
+
+/// How many seconds the record of a series that has ended stays as it is. A thread that was suspended in the middle of a
+/// change meanwhile finds that the series has ended. Later it might change the record of another series.
+const QUARANTINE: u32 = 60;
+
+/// Returns whether a record with this word of the last use may be freed.
+pub(super) fn is_out_of_quarantine(word: u64) -> bool {
+    last_use::is_buried(word) && last_use::age(word, uptime()) > QUARANTINE
+}
 
 /// The records of the file.
 #[derive(Debug)]
@@ -108,6 +119,7 @@ impl Records {
                 family: wanted.family,
                 cell_count: wanted.cell_count as u32,
                 created: wanted.created,
+                last_use: wanted.last_use(generation),
                 text: wanted.text.to_owned(),
             })
         })
@@ -143,6 +155,35 @@ impl Records {
             Ok(())
         })?;
         Ok(has_removed)
+    }
+
+    /// Ends the series that were unused for too long, and frees the records of those that have ended [`QUARANTINE`]
+    /// seconds ago. `ttls` are those of the families, by the offset of their records.
+    pub(super) fn sweep(&mut self, ttls: &HashMap<u64, u32>) -> Result<()> {
+        let mut ended = Vec::new();
+        for record in live_records(&self.file)? {
+            if record.kind == KIND_METRIC
+                && let Some(&ttl) = ttls.get(&record.family)
+                && expire(&self.file, &record, ttl)?
+                && is_out_of_quarantine(record.last_use)
+            {
+                ended.push(record);
+            }
+        }
+        if ended.is_empty() {
+            return Ok(());
+        }
+        self.with_lock(|index| {
+            for record in &ended {
+                let segment = self.file.writable_segment(record.offset)?;
+                let generation = word(&self.file, segment, record.offset, GENERATION_AT)?;
+                // Another process may have freed it.
+                if load(generation) == record.generation {
+                    free(&self.file, index, record)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Returns the place of this process: see [`places`]. Takes one if it has none.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::families::{pick, read_families};
@@ -10,8 +10,8 @@ use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::options::{SharedMemoryOptions, Start};
 use super::places;
-use super::record::{Contents, Record, cells_of, committed, definition_of};
-use super::records::Records;
+use super::record::{Contents, Record, cells_of, committed, definition_of, expire, live_records, touch};
+use super::records::{Records, is_out_of_quarantine};
 use super::service_file::ServiceFile;
 use super::survey;
 use crate::cell::Cells;
@@ -22,7 +22,8 @@ use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::gauge_mode::GaugeMode;
 use crate::model::report::Report;
-use crate::model::sample::{Milliseconds, Snapshot};
+use crate::model::sample::{FamilySamples, Milliseconds, Snapshot};
+use crate::process::clock::uptime;
 use crate::process::fork::ForkGuard;
 use crate::store::Store;
 
@@ -36,6 +37,8 @@ pub(super) struct SharedMemoryStore {
     service: Option<ServiceFile>,
     /// Whether the log has said that the file lost its name.
     is_renamed: AtomicBool,
+    /// The second at which this process has last looked for series to end, for a new one.
+    swept: AtomicU32,
 }
 
 impl SharedMemoryStore {
@@ -44,7 +47,8 @@ impl SharedMemoryStore {
         let file = Arc::new(SharedFile::open(path, options)?);
         committed(&file)?;
         let records = Mutex::new(Records::new(Arc::clone(&file)));
-        Ok(Self { file, records, service: None, is_renamed: AtomicBool::new(false) })
+        let swept = AtomicU32::new(uptime());
+        Ok(Self { file, records, service: None, is_renamed: AtomicBool::new(false), swept })
     }
 
     /// Opens the file of this process's service, or makes it.
@@ -70,6 +74,40 @@ impl SharedMemoryStore {
         }
     }
 
+    /// Reads the selected families, and ends the series that were unused for too long.
+    fn read_families(&self, selection: &Selection) -> Result<Vec<FamilySamples>> {
+        self.prepare_to_read();
+        let mut must_sweep = false;
+        let families = read_families(&self.file, selection, |record, ttl| {
+            must_sweep |= is_out_of_quarantine(record.last_use);
+            expire(&self.file, record, ttl)
+        })?;
+        if must_sweep && let Ok(mut records) = self.records.try_lock() {
+            self.sweep(&mut records)?;
+        }
+        Ok(families)
+    }
+
+    /// Ends the series that were unused for too long, and frees their records.
+    fn sweep(&self, records: &mut Records) -> Result<()> {
+        let families = live_records(&self.file)?.into_iter().filter(|record| record.kind == KIND_FAMILY);
+        let ttl = |record: Record| Some((record.offset, definition_of(&record).ok()?.series_ttl()?));
+        records.sweep(&families.filter_map(ttl).collect())
+    }
+
+    /// Makes room for a new series of a family whose series end: ends those that were unused for too long. A file that
+    /// only a side-car scrapes would otherwise grow.
+    fn make_room(&self, records: &mut Records, ttl: u32) {
+        let now = uptime();
+        let last = self.swept.load(Ordering::Relaxed);
+        if now.saturating_sub(last) > ttl.max(1) || last > now {
+            self.swept.store(now, Ordering::Relaxed);
+            if let Err(error) = self.sweep(records) {
+                log::debug!("series that have ended stay in the metrics file: {error}");
+            }
+        }
+    }
+
     fn prepare_to_read(&self) {
         self.check_name();
         // A thread that has the records may wait for the lock of the file, and has kept the place.
@@ -90,24 +128,43 @@ impl SharedMemoryStore {
             let message = format!("metric name {:?}: {reason}", definition.name());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let text = format!("{}\n{}", definition.name(), definition.to_json());
-        let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, text: &text };
+        let text = format!("{}\n{}", definition.name(), definition.to_file_json());
+        let wanted =
+            Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, ends: false, text: &text };
         records.find_or_append(&wanted, |records| known_family(records, definition))
     }
 
-    /// Returns the cells of the metric with the labels `key`. Appends its record if the file has none: a metric that
-    /// began at `created`, or now.
-    fn cells(&self, definition: &Definition, key: &str, created: Option<Milliseconds>) -> Result<Cells> {
+    /// Returns the cells of the metric with the labels `key`, and after how many seconds without use its series ends.
+    /// Appends its record if the file has none: a metric that began at `created`, or now.
+    fn cells(
+        &self,
+        definition: &Definition,
+        key: &str,
+        created: Option<Milliseconds>,
+    ) -> Result<(Cells, Option<u32>)> {
         let mut records = self.lock();
         let family_record = self.family_record(&mut records, definition)?;
         if let Some(mode) = definition.mode() {
-            return self.cells_of_process(&mut records, &family_record, definition, mode, key);
+            let cells = self.cells_of_process(&mut records, &family_record, definition, mode, key)?;
+            return Ok((cells, None));
+        }
+        let ttl = ttl_in_file(&family_record, definition);
+        if let Some(ttl) = ttl {
+            self.make_room(&mut records, ttl);
         }
         let contents = metric_record(&family_record, definition, key);
-        let wanted = Contents { created: created.or_else(now), ..contents };
-        let record = records.find_or_append(&wanted, |_| Ok(None))?;
-        let segment = self.file.writable_segment(record.offset)?;
-        cells_of(definition, segment, &self.file, &record)
+        let wanted = Contents { created: created.or_else(now), ends: ttl.is_some(), ..contents };
+        loop {
+            let record = records.find_or_append(&wanted, |_| Ok(None))?;
+            let segment = self.file.writable_segment(record.offset)?;
+            if let Some(ttl) = ttl
+                && !touch(&self.file, &record, ttl)?
+            {
+                // The series has ended, and its record is not found any more.
+                continue;
+            }
+            return Ok((cells_of(definition, segment, &self.file, &record)?, ttl));
+        }
     }
 }
 
@@ -123,8 +180,14 @@ impl SharedMemoryStore {
     ) -> Result<Cells> {
         let text = places::text(records.place()?, key);
         let cell_count = places::cell_count(mode);
-        let wanted =
-            Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, text: &text };
+        let wanted = Contents {
+            kind: KIND_METRIC,
+            family: family.offset,
+            cell_count,
+            created: None,
+            ends: false,
+            text: &text,
+        };
         let record = records.find_or_append(&wanted, |_| Ok(None))?;
         let segment = self.file.writable_segment(record.offset)?;
         let cells = cells_of(definition, segment, &self.file, &record)?;
@@ -141,7 +204,10 @@ impl SharedMemoryStore {
             Some(_) => records.remove_all(family.offset, |record| {
                 places::parse(&record.text).is_some_and(|(_, labels)| labels == key)
             }),
-            None => records.remove(&metric_record(&family, definition, key)),
+            None => {
+                let ends = ttl_in_file(&family, definition).is_some();
+                records.remove(&Contents { ends, ..metric_record(&family, definition, key) })
+            }
         }
     }
 }
@@ -157,12 +223,30 @@ impl Store for SharedMemoryStore {
             Err(error) if error.kind() == ErrorKind::InvalidArgument && !definition.name().contains('\n') => {
                 Err(Error::new(ErrorKind::Store, error.message()))
             }
-            admitted => admitted.map(drop),
+            Ok(record) => {
+                let ttl = ttl_in_file(&record, definition);
+                if ttl != definition.series_ttl() {
+                    log::warn!(
+                        "the series of {:?} {}, because the metrics file {} has the family so; a new file takes the \
+                         series_ttl of this program",
+                        definition.name(),
+                        ttl.map_or("do not end".to_owned(), |ttl| format!("end after {ttl} s without use")),
+                        self.file.path().display()
+                    );
+                }
+                Ok(())
+            }
+            refused => refused.map(drop),
         }
     }
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
-        let mut cells = self.cells(&family.definition, key, None)?;
+        let (mut cells, ttl) = self.cells(&family.definition, key, None)?;
+        if let Some(ttl) = ttl {
+            let metric = Metric::held_back(family, key, Some(ttl));
+            metric.cells.with_held_back(|held| held.store_in(cells));
+            return Ok(metric);
+        }
         if family.definition.mode().is_some() {
             let held = family.held_cells();
             held.store_in(cells);
@@ -172,7 +256,7 @@ impl Store for SharedMemoryStore {
     }
 
     fn cells_of(&self, metric: &Metric) -> Result<Cells> {
-        self.cells(&metric.family.definition, &metric.key, metric.created())
+        self.cells(&metric.family.definition, &metric.key, metric.created()).map(|(cells, _)| cells)
     }
 
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
@@ -190,8 +274,7 @@ impl Store for SharedMemoryStore {
     }
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
-        self.prepare_to_read();
-        let found = read_families(&self.file, selection)?;
+        let found = self.read_families(selection)?;
         let Some(families) = families else { return Ok(Snapshot { families: found }) };
         Ok(Snapshot { families: pick(found, &families) })
     }
@@ -202,8 +285,7 @@ impl Store for SharedMemoryStore {
         declared: &HashSet<&str>,
         selection: &Selection,
     ) -> Result<Snapshot> {
-        self.prepare_to_read();
-        let found = read_families(&self.file, selection)?.into_iter();
+        let found = self.read_families(selection)?.into_iter();
         let (own, others): (Vec<_>, Vec<_>) =
             found.partition(|family| declared.contains(family.definition.name()));
         let mut shown = pick(own, &families);
@@ -250,7 +332,17 @@ impl ForkGuard for MutexGuard<'_, Records> {
 
 fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str) -> Contents<'key> {
     let cell_count = definition.cell_count();
-    Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, text: key }
+    Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, ends: false, text: key }
+}
+
+/// Returns after how many seconds without use a series ends. The definition in the file decides, because all processes
+/// must agree.
+fn ttl_in_file(family: &Record, own: &Definition) -> Option<u32> {
+    let json = family.text.split_once('\n').map_or("", |(_, json)| json);
+    if json == own.to_file_json() {
+        return own.series_ttl();
+    }
+    definition_of(family).ok()?.series_ttl()
 }
 
 /// Returns the record of the family of this name, if the file has one. Fails if that family is incompatible.

@@ -13,12 +13,14 @@ use super::layout::{
     RECORD_ALIGNMENT, SEGMENT_SIZE, TABLE_CELLS, record_size,
 };
 use super::record::{Record, cells_of, committed, definition_of, is_whole_table, place_at, read, word};
+use crate::cell::last_use;
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::native::BucketWord;
 use crate::model::report::{Report, counted};
+use crate::process::clock::uptime;
 
 /// The bytes that a metric with labels of usual length takes.
 const ROOM_FOR_A_METRIC: u64 = 256;
@@ -252,6 +254,11 @@ impl Families {
             return Ok(false);
         };
         let text = labels::encode(&labels);
+        if let Some(ttl) = definition.series_ttl()
+            && last_use::is_over(record.last_use, ttl, uptime())
+        {
+            return Ok(false);
+        }
         if !definition.allows_labels(&text) {
             report
                 .fault(format!("the metric {name}{text} at byte {at} has label names that are not allowed"));

@@ -55,14 +55,21 @@ fn open(path: &Path) -> (Arc<SharedFile>, Records) {
 
 fn family(records: &mut Records, name: &str) -> Result<Record> {
     let text = format!("{name}\n{{\"type\":\"counter\",\"help\":\"\",\"labels\":[\"a\"]}}");
-    let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, text: &text };
+    let wanted =
+        Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, ends: false, text: &text };
     records.find_or_append(&wanted, |_| Ok(None))
 }
 
 fn metric(records: &mut Records, family: &Record, value: &str) -> Result<Record> {
     let text = format!("{{\"a\":\"{value}\"}}");
-    let wanted =
-        Contents { kind: KIND_METRIC, family: family.offset, cell_count: 1, created: None, text: &text };
+    let wanted = Contents {
+        kind: KIND_METRIC,
+        family: family.offset,
+        cell_count: 1,
+        created: None,
+        ends: false,
+        text: &text,
+    };
     records.find_or_append(&wanted, |_| Ok(None))
 }
 
@@ -73,6 +80,7 @@ fn remove(records: &mut Records, family: &Record, value: &str) -> Result<bool> {
         family: family.offset,
         cell_count: 1,
         created: None,
+        ends: false,
         text: &text,
     })
 }
@@ -304,13 +312,20 @@ fn a_free_record_is_found_among_many_sizes() {
 fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Result<()> {
     let text =
         format!("{mode}\n{{\"type\":\"processgauge\",\"mode\":\"{mode}\",\"help\":\"\",\"labels\":[]}}");
-    let wanted = Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, text: &text };
+    let wanted =
+        Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, ends: false, text: &text };
     let family = records.find_or_append(&wanted, |_| Ok(None))?;
     let mode = GaugeMode::from_name(mode).unwrap();
     let text = places::text(records.place()?, "{}");
     let cell_count = places::cell_count(mode);
-    let wanted =
-        Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, text: &text };
+    let wanted = Contents {
+        kind: KIND_METRIC,
+        family: family.offset,
+        cell_count,
+        created: None,
+        ends: false,
+        text: &text,
+    };
     let record = records.find_or_append(&wanted, |_| Ok(None))?;
     let cells = super::record::cells(file.writable_segment(record.offset)?, file, &record)?;
     cells.set(0, value);
@@ -322,7 +337,7 @@ fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Re
 
 /// Returns what a scrape shows of the gauges with a mode.
 fn shown(file: &SharedFile) -> Vec<(String, Vec<f64>)> {
-    let families = super::families::read_families(file, &Selection::default()).unwrap();
+    let families = super::families::read_families(file, &Selection::default(), |_, _| Ok(false)).unwrap();
     let values = |family: &FamilySamples| family.series().map(|series| series.value()).collect();
     families.iter().map(|family| (family.definition.name().to_owned(), values(family))).collect()
 }
