@@ -80,7 +80,12 @@ def collect_store(engine: Engine) -> list[Metric]:
         type_ = "unknown" if family.type_ == "untyped" else family.type_
         metric = Metric(name, family.help, type_)
         for one in family.series:
-            for suffix, labels, value, _ in _series_parts(family, one):
+            # As prometheus_client shows its files: the sum of a histogram first, whatever its bounds are.
+            parts = list(_series_parts(family, one))
+            if family.type_ == "histogram":
+                parts = [part for part in parts if part[0] != "_sum"]
+                parts.insert(0, ("_sum", one.labels, one.values[-1], None))
+            for suffix, labels, value, _ in parts:
                 metric.add_sample(name + suffix, labels, value)
         found.append(metric)
     return found
