@@ -23,6 +23,7 @@ MOST, QUICK_MOST = (1_000_000, 8, 200), (100_000, 4, 20)
 FIRST_USE = "first use of a label set"
 SCRAPE = "scrape of counters"
 ATTACH = "first series of a new process"
+LOOK_UP, NEW_FAMILY = "look-up of a series in a file", "new family in a file"
 THREADS_INC, THREADS_OBSERVE = (
     "metric_inc of one counter, threads",
     "metric_observe of one histogram, threads",

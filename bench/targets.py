@@ -109,6 +109,10 @@ def _from_c(figures):
 COLLIDING = {growth.THREADS_INC: 15, growth.THREADS_OBSERVE: 30}
 
 
+#: The series in the file in which a series is looked up and a family is made.
+FILE_SERIES = 10_000
+
+
 def _growth(figures):
     for curve, most in COLLIDING.items():
         for engine in growth.engines(figures, curve):
@@ -118,6 +122,10 @@ def _growth(figures):
         largest = max(growth.points(figures, growth.ATTACH, engine), default=(0, None))
         what = f"{growth.ATTACH}, in a file of {largest[0]:,}"
         yield _not_more(what, largest[1], 50, "ms", "processor time")
+    for curve in (growth.LOOK_UP, growth.NEW_FAMILY):
+        for engine in growth.engines(figures, curve):
+            measured = dict(growth.points(figures, curve, engine)).get(FILE_SERIES)
+            yield _not_more(f"{curve} of {FILE_SERIES:,} series", measured, 50, "µs", "processor time")
 
 
 #: The most ms that a scrape of 38,000 lines takes, and how many times as long pytheus must take. With Redis nothing
@@ -141,6 +149,13 @@ def _scrape(figures):
     way = f"{REDIS}: pytheus' generate_metrics"
     taken = figures.median(scrape.TOPIC, scrape.MIXED, way)
     yield _not_more(f"scrape of 12,000 children: {way}", taken, 120, "ms")
+    for peer, way, remark in _our_ways(figures, scrape.ALL_CHANGED, "its own generate_metrics"):
+        taken = figures.median(scrape.TOPIC, scrape.ALL_CHANGED, way)
+        yield _not_more(f"{scrape.ALL_CHANGED}, 12,000 children: {peer}", taken, 12, "ms", remark)
+    for size in scrape.HELD_SIZES:
+        work = f"{scrape.HELD}: {size}"
+        for peer, way, remark in _our_ways(figures, work, "its own generate_metrics"):
+            yield _not_more(f"{work}: {peer}", figures.median(scrape.TOPIC, work, way), 0.3, "ms", remark)
 
 
 def _stall(figures):

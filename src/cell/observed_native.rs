@@ -204,6 +204,14 @@ mod tests {
         assert_eq!(histogram.count(), 1001);
         assert_eq!(words(&cells).iter().filter(|&&word| word == BucketWord::FREE).count(), 0);
         assert_eq!(histogram.schema, 1);
+        // Which of the buckets above zero counts a value for which there is none.
+        let counts_in = |value: f64| {
+            let before = merged(&cells).positive;
+            cells.observe(FIRST_COUNT_CELL, value);
+            merged(&cells).positive.iter().zip(before).position(|(now, before)| now.1 > before.1)
+        };
+        assert_eq!(counts_in(f64::MAX), Some(histogram.positive.len() - 1));
+        assert_eq!(counts_in(1e-30), Some(0));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 
 #include "pytheus_backend_rs.h"
 
-enum { CALLS = 4000000, MOST_THREADS = 64, SCRAPES = 5, FILE_SERIES = 1000 };
+enum { CALLS = 4000000, MOST_THREADS = 64, SCRAPES = 5, FILE_SERIES = 1000, LOOK_UPS = 100 };
 
 static const char *folder;
 
@@ -99,26 +99,49 @@ static void remove_file(const char *name) {
   unlink(path);
 }
 
-/* A new process attaches to a file that has series, and makes one that is new. */
-static double first_in_process(long series) {
+/* What a file that has series costs a new process. */
+typedef struct Start {
+  double first_ms, look_up_us, family_us;
+} Start;
+
+/* A new process attaches to the file and makes a series. Then it looks up series that the file has, and makes
+ * families. */
+static Start start_process(const char *url, long series) {
+  double begin = now(CLOCK_THREAD_CPUTIME_ID);
+  Start start;
+  Backend *backend = open_store(url);
+  MetricFamily *family = make_family(backend, "requests_total", METRIC_TYPE_COUNTER);
+  metric_inc(make_metric(family, series + 1), 1);
+  start.first_ms = (now(CLOCK_THREAD_CPUTIME_ID) - begin) / 1e6;
+  begin = now(CLOCK_THREAD_CPUTIME_ID);
+  for (long i = 0; i < LOOK_UPS; i++) make_metric(family, i * (series / LOOK_UPS));
+  start.look_up_us = (now(CLOCK_THREAD_CPUTIME_ID) - begin) / 1e3 / LOOK_UPS;
+  begin = now(CLOCK_THREAD_CPUTIME_ID);
+  for (long i = 0; i < LOOK_UPS; i++) {
+    char name[60];
+    snprintf(name, sizeof name, "family_%ld_of_%ld_total", i, series);
+    make_family(backend, name, METRIC_TYPE_COUNTER);
+  }
+  start.family_us = (now(CLOCK_THREAD_CPUTIME_ID) - begin) / 1e3 / LOOK_UPS;
+  return start;
+}
+
+static Start in_new_process(long series) {
   char url[500], *question = strchr(strcpy(url, file_url("series")), '?');
-  double took = 0;
+  Start start;
   int ends[2];
   *question = 0;
   strcat(url, "?size_limit=4294967296");
   if (pipe(ends) != 0) exit(1);
   if (fork() == 0) {
-    double start = now(CLOCK_THREAD_CPUTIME_ID);
-    Backend *backend = open_store(url);
-    metric_inc(make_metric(make_family(backend, "requests_total", METRIC_TYPE_COUNTER), series + 1), 1);
-    took = (now(CLOCK_THREAD_CPUTIME_ID) - start) / 1e6;
-    _exit(write(ends[1], &took, sizeof took) != sizeof took);
+    start = start_process(url, series);
+    _exit(write(ends[1], &start, sizeof start) != sizeof start);
   }
   close(ends[1]);
-  if (read(ends[0], &took, sizeof took) != sizeof took) exit(1);
+  if (read(ends[0], &start, sizeof start) != sizeof start) exit(1);
   close(ends[0]);
   wait(NULL);
-  return took;
+  return start;
 }
 
 static void grow_series(const char *engine, const char *url, int has_file, long most) {
@@ -132,7 +155,11 @@ static void grow_series(const char *engine, const char *url, int has_file, long 
     took = (now(CLOCK_PROCESS_CPUTIME_ID) - start) / 1e3;
     print("first use of a label set", engine, series, took / (series - first), "µs");
     print("scrape of counters", engine, series, scrape(backend), "ms");
-    if (has_file) print("first series of a new process", engine, series, first_in_process(series), "ms");
+    if (!has_file) continue;
+    Start process = in_new_process(series);
+    print("first series of a new process", engine, series, process.first_ms, "ms");
+    print("look-up of a series in a file", engine, series, process.look_up_us, "µs");
+    print("new family in a file", engine, series, process.family_us, "µs");
   }
   metric_family_free(family);
   backend_free(backend);

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::reply::NO_KEY;
 use super::request::Values;
-
-/// The answer of TTL for a key that does not exist. Its writers' key may exist.
-const NO_KEY: i64 = -2;
 
 /// What the server has of a family key.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use crate::model::number::parse_number;
 /// The code of the script's error for a key that does not hold values of a family.
 pub(crate) const FOREIGN: &str = "FOREIGN";
 
+/// The answer of TTL for a key that does not exist.
+pub(crate) const NO_KEY: i64 = -2;
+
 /// The code of the error that takes the place of a reply if the node of a cluster does not serve a key.
 pub(crate) const NODE: &str = "NODE";
 

@@ -16,12 +16,9 @@ use crate::store::redis::hash_slot::{slot_of, slot_of_key};
 use crate::store::redis::node::{Node, Outcome};
 use crate::store::redis::options::RedisOptions;
 use crate::store::redis::replicas::Progress;
-use crate::store::redis::reply::{NODE, describe, details, is_noscript};
+use crate::store::redis::reply::{NODE, NO_KEY, describe, details, is_noscript};
 use crate::store::redis::slot_map::Redirection;
 use crate::store::redis::socket::Terms;
-
-/// The answer of TTL for a key that does not exist.
-const NO_KEY: i64 = -2;
 
 /// How often the commands of an exchange are sent again to where they are redirected.
 const MAX_ROUNDS: u32 = 16;
