@@ -77,7 +77,9 @@ def _measure_held(rounds, size: str, processes: list, ways: dict) -> None:
         for way in ways[process].get("scrapes", ()) if process.peer.is_ours else ():
             answer = rounds.ask(process, do="held", way=way)
             if answer:
-                rounds.figures.add(TOPIC, f"{HELD}: {size}", f"{process.peer.name}: {way}", answer["ms"], "ms")
+                rounds.figures.add(
+                    TOPIC, f"{HELD}: {size}", f"{process.peer.name}: {way}", answer["ms"], "ms"
+                )
 
 
 def _measure_all_changed(rounds, processes: list, ways: dict) -> None:

@@ -10,6 +10,8 @@ pub(crate) enum AtOnce {
     Done,
     /// The change is made, but [`Cells::changed`](super::Cells::changed) must still be called.
     Unfinished,
+    /// Nothing has changed: threads have [`stripes`](super::stripes), and the change must be made in one of them.
+    HasStripes,
     /// Nothing has changed: the change must be made in the other way.
     NotDone,
 }

@@ -29,7 +29,7 @@ impl CounterCell {
     #[inline(always)]
     pub(crate) fn add_at_once(&self, amount: f64) -> AtOnce {
         if !self.stripes.are_none() {
-            return AtOnce::NotDone;
+            return AtOnce::HasStripes;
         }
         if let Some(whole) = small(amount) {
             let before = self.whole.fetch_add(whole, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl CounterCell {
     pub(crate) fn add(&self, amount: f64) {
         let ways = [Self::add_in_stripe, Self::add_at_once, Self::add_in_stripe];
         // The third is for stripes that another thread has made in between.
-        let _ = ways.iter().any(|way| way(self, amount) != AtOnce::NotDone);
+        let _ = ways.iter().any(|way| matches!(way(self, amount), AtOnce::Done | AtOnce::Unfinished));
     }
 
     /// Makes stripes if threads collide at this counter.

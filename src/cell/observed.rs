@@ -25,7 +25,7 @@ impl ObservedCells {
     #[inline]
     pub(crate) fn observe_at_once(&self, index: usize, value: f64) -> AtOnce {
         if !self.stripes.are_none() {
-            return AtOnce::NotDone;
+            return AtOnce::HasStripes;
         }
         if let Some(count) = self.counts.get(index) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl ObservedCells {
     pub(crate) fn observe(&self, index: usize, value: f64) {
         let ways = [Self::observe_in_stripe, Self::observe_at_once, Self::observe_in_stripe];
         // The third is for stripes that another thread has made in between.
-        let _ = ways.iter().any(|way| way(self, index, value) != AtOnce::NotDone);
+        let _ = ways.iter().any(|way| matches!(way(self, index, value), AtOnce::Done | AtOnce::Unfinished));
     }
 
     /// Makes stripes if threads collide at these cells.

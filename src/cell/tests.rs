@@ -98,7 +98,7 @@ mod counter {
                     match cell.add_at_once(1.0) {
                         AtOnce::Done => {}
                         AtOnce::Unfinished => cell.look(),
-                        AtOnce::NotDone => cell.add(1.0),
+                        AtOnce::HasStripes | AtOnce::NotDone => cell.add(1.0),
                     }
                     added += 1;
                 }
@@ -109,7 +109,7 @@ mod counter {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(cell.get(), added as f64);
-        assert_eq!(cell.add_at_once(1.0), AtOnce::NotDone);
+        assert_eq!(cell.add_at_once(1.0), AtOnce::HasStripes);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod counter {
     fn adds_up(cell: &CounterCell) {
         let mut expected = 0.0;
         for amount in [0.0, -0.0, 1.0, 255.0, 256.0, 0.25, 255.5, 4_294_967_296.0, 1e15, f64::MIN_POSITIVE] {
-            if cell.add_at_once(amount) == AtOnce::NotDone {
+            if cell.add_at_once(amount) == AtOnce::HasStripes {
                 cell.add(amount);
             }
             expected += amount;
@@ -158,7 +158,7 @@ mod observed {
         let observe = || match cells.observe_at_once(1, 0.5) {
             AtOnce::Done => {}
             AtOnce::Unfinished => cells.look(),
-            AtOnce::NotDone => cells.observe(1, 0.5),
+            AtOnce::HasStripes | AtOnce::NotDone => cells.observe(1, 0.5),
         };
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -176,7 +176,7 @@ mod observed {
         assert_eq!(cells.observe_at_once(0, 2.0), AtOnce::Done);
         let moving = AtomicU64::new(0);
         cells.stripes.make_if_contended(3, || moving.fetch_add(1, Ordering::Relaxed));
-        assert_eq!(cells.observe_at_once(0, 2.0), AtOnce::NotDone);
+        assert_eq!(cells.observe_at_once(0, 2.0), AtOnce::HasStripes);
         cells.observe(0, 3.0);
         cells.observe(1, f64::INFINITY);
         std::thread::scope(|scope| drop(scope.spawn(|| cells.observe(1, 1.0))));

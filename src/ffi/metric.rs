@@ -64,7 +64,16 @@ pub unsafe extern "C" fn metric_free(metric: *mut Metric) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_inc(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change_at_once(metric, |metric| metric.inc_at_once(amount), || inc_in_stripe(metric, amount)) }
+    unsafe {
+        change_at_once(
+            metric,
+            |metric| metric.inc_at_once(amount),
+            |has_stripes| match has_stripes {
+                true => inc_in_stripe(metric, amount),
+                false => inc_otherwise(metric, amount),
+            },
+        )
+    }
 }
 
 /// Adds `amount` to a counter, gauge or untyped metric like `metric_inc`, and writes the new value
@@ -93,7 +102,7 @@ pub unsafe extern "C" fn metric_inc_and_get(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_dec(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change_at_once(metric, |metric| metric.dec_at_once(amount), || dec_otherwise(metric, amount)) }
+    unsafe { change_at_once(metric, |metric| metric.dec_at_once(amount), |_| dec_otherwise(metric, amount)) }
 }
 
 /// Sets a gauge or untyped metric to `value`. It never waits for a store.
@@ -102,7 +111,7 @@ pub unsafe extern "C" fn metric_dec(metric: *const Metric, amount: f64) -> Backe
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change_at_once(metric, |metric| metric.set_at_once(value), || set_otherwise(metric, value)) }
+    unsafe { change_at_once(metric, |metric| metric.set_at_once(value), |_| set_otherwise(metric, value)) }
 }
 
 /// Counts `value` in a histogram, summary or gauge histogram; NaN counts in the bucket `+Inf`. It
@@ -113,7 +122,14 @@ pub unsafe extern "C" fn metric_set(metric: *const Metric, value: f64) -> Backen
 pub unsafe extern "C" fn metric_observe(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
     unsafe {
-        change_at_once(metric, |metric| metric.observe_at_once(value), || observe_in_stripe(metric, value))
+        change_at_once(
+            metric,
+            |metric| metric.observe_at_once(value),
+            |has_stripes| match has_stripes {
+                true => observe_in_stripe(metric, value),
+                false => observe_otherwise(metric, value),
+            },
+        )
     }
 }
 
@@ -319,7 +335,8 @@ pub unsafe extern "C" fn metric_remove(
     unsafe { guard(error, remove) }
 }
 
-/// The body of the hot functions: makes the change at once, or calls `otherwise`. What never panics needs no guard.
+/// The body of the hot functions: makes the change at once, or calls `otherwise` with whether the metric has stripes.
+/// What never panics needs no guard.
 ///
 /// The other calls are the last thing that the function does and have its C signature, so they are jumps. So the
 /// function itself saves no registers.
@@ -327,7 +344,7 @@ pub unsafe extern "C" fn metric_remove(
 unsafe fn change_at_once(
     metric: *const Metric,
     operation: impl FnOnce(&Metric) -> AtOnce,
-    otherwise: impl FnOnce() -> BackendStatus,
+    otherwise: impl FnOnce(bool) -> BackendStatus,
 ) -> BackendStatus {
     // SAFETY: NULL, or the pointer of an `Arc` that the program holds.
     let Some(known) = (unsafe { metric.as_ref() }) else { return BackendStatus::NullPointer };
@@ -335,7 +352,8 @@ unsafe fn change_at_once(
         AtOnce::Done => BackendStatus::Ok,
         // SAFETY: the program's promises.
         AtOnce::Unfinished => unsafe { finish(metric) },
-        AtOnce::NotDone => otherwise(),
+        AtOnce::HasStripes => otherwise(true),
+        AtOnce::NotDone => otherwise(false),
     }
 }
 
@@ -353,14 +371,16 @@ unsafe extern "C" fn finish(metric: *const Metric) -> BackendStatus {
 #[inline(never)]
 unsafe extern "C" fn inc_in_stripe(metric: *const Metric, amount: f64) -> BackendStatus {
     // SAFETY: the program's promises.
-    unsafe { change_at_once(metric, |metric| metric.inc_in_stripe(amount), || inc_otherwise(metric, amount)) }
+    unsafe {
+        change_at_once(metric, |metric| metric.inc_in_stripe(amount), |_| inc_otherwise(metric, amount))
+    }
 }
 
 #[inline(never)]
 unsafe extern "C" fn observe_in_stripe(metric: *const Metric, value: f64) -> BackendStatus {
     // SAFETY: the program's promises.
     unsafe {
-        change_at_once(metric, |metric| metric.observe_in_stripe(value), || observe_otherwise(metric, value))
+        change_at_once(metric, |metric| metric.observe_in_stripe(value), |_| observe_otherwise(metric, value))
     }
 }
 

@@ -183,7 +183,7 @@ impl Metric {
         match at_once {
             AtOnce::Done => {}
             AtOnce::Unfinished => self.cells.changed(),
-            AtOnce::NotDone => return otherwise(),
+            AtOnce::HasStripes | AtOnce::NotDone => return otherwise(),
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::store::redis::hash_slot::{slot_of, slot_of_key};
 use crate::store::redis::node::{Node, Outcome};
 use crate::store::redis::options::RedisOptions;
 use crate::store::redis::replicas::Progress;
-use crate::store::redis::reply::{NODE, NO_KEY, describe, details, is_noscript};
+use crate::store::redis::reply::{NO_KEY, NODE, describe, details, is_noscript};
 use crate::store::redis::slot_map::Redirection;
 use crate::store::redis::socket::Terms;
 
