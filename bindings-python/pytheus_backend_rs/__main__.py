@@ -1,7 +1,8 @@
 """`python -m pytheus_backend_rs`: the side-car, which looks at the metrics of a service from outside.
 
 It is a program of its own; Python only finds it, and becomes it. The wheel carries it. A package that was
-built for an installed library uses the side-car that was installed with the library.
+built for an installed library uses the side-car that was installed with the library. The command `run` alone
+is that of `_run.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from pytheus_backend_rs import _run
+
 NAME = "pytheus-backend-rs"
 
 
 def main() -> NoReturn:
+    if sys.argv[1:2] == ["run"]:
+        _run.run(sys.argv[2:])
     carried = Path(__file__).resolve().parent / "_bin" / NAME
     program = str(carried) if carried.exists() else installed_program()
     if program is None:
