@@ -82,6 +82,13 @@ enum MetricGaugeMode
 };
 typedef int32_t MetricGaugeMode;
 
+enum MetricExemplars
+ {
+  METRIC_EXEMPLARS_NONE = 0,
+  METRIC_EXEMPLARS_KEPT = 1,
+};
+typedef int32_t MetricExemplars;
+
 enum MetricsOthers
  {
   METRICS_OTHERS_NONE = 0,
@@ -138,6 +145,7 @@ typedef struct {
   size_t native_size;
   int32_t gauge_mode;
   double series_ttl;
+  int32_t exemplars;
 } MetricFamilyOptions;
 
 typedef struct {
@@ -278,11 +286,27 @@ BackendStatus metric_inc_and_get(const Metric *metric,
                                  double *value,
                                  BackendError **error);
 
+BackendStatus metric_inc_with_exemplar(const Metric *metric,
+                                       double amount,
+                                       const char *const *label_names,
+                                       const char *const *label_values,
+                                       size_t label_count,
+                                       BackendError **error);
+
 BackendStatus metric_dec(const Metric *metric, double amount);
 
 BackendStatus metric_set(const Metric *metric, double value);
 
 BackendStatus metric_observe(const Metric *metric, double value);
+
+BackendStatus metric_observe_with_exemplar(const Metric *metric,
+                                           double value,
+                                           const char *const *label_names,
+                                           const char *const *label_values,
+                                           size_t label_count,
+                                           BackendError **error);
+
+int32_t metric_takes_exemplar(const Metric *metric, double value);
 
 BackendStatus metric_unobserve(const Metric *metric, double value);
 

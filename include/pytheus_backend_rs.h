@@ -424,6 +424,33 @@ typedef int32_t MetricGaugeMode;
 #endif // __cplusplus
 
 /**
+ * Whether the series of a counter or histogram keep exemplars, which `metric_inc_with_exemplar` and
+ * `metric_observe_with_exemplar` give them.
+ */
+enum MetricExemplars
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * They keep none.
+   */
+  METRIC_EXEMPLARS_NONE = 0,
+  /**
+   * A counter keeps the last one, and a histogram up to four, of different buckets. They take 192
+   * bytes each.
+   */
+  METRIC_EXEMPLARS_KEPT = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum MetricExemplars MetricExemplars;
+#else
+typedef int32_t MetricExemplars;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The metric families that `metrics_render` shows besides those that it is asked for.
  */
 enum MetricsOthers
@@ -646,6 +673,11 @@ typedef struct {
    * gauge with a `gauge_mode` has no series_ttl. All processes declare the same.
    */
   double series_ttl;
+  /**
+   * A MetricExemplars. Other types than a counter or histogram have none. Processes need not
+   * agree about it.
+   */
+  int32_t exemplars;
 } MetricFamilyOptions;
 
 /**
@@ -1255,6 +1287,27 @@ BackendStatus metric_inc_and_get(const Metric *metric,
                                  BackendError **error);
 
 /**
+ * Adds `amount` to a counter like `metric_inc`, and keeps it as an exemplar: an example that a
+ * scrape shows beside the value, with `label_count` labels that lead to a trace, for example
+ * "trace_id" and "span_id". Their names match `[a-zA-Z_][a-zA-Z0-9_]*`; names and values have at
+ * most 128 characters together. An exemplar that is younger than a tenth of a second stays, and the
+ * new one is dropped. It never waits for a store.
+ *
+ * If it fails, nothing is added.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: the amount is negative or NaN; there are no labels, or they are
+ * too long; a name is invalid or given twice; a text is not UTF-8.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type, or its family is declared without
+ * `exemplars` in MetricFamilyOptions.
+ */
+BackendStatus metric_inc_with_exemplar(const Metric *metric,
+                                       double amount,
+                                       const char *const *label_names,
+                                       const char *const *label_values,
+                                       size_t label_count,
+                                       BackendError **error);
+
+/**
  * Subtracts `amount` from a gauge or untyped metric. It never waits for a store.
  *
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
@@ -1275,6 +1328,30 @@ BackendStatus metric_set(const Metric *metric, double value);
  * BACKEND_STATUS_WRONG_TYPE: the metric has another type.
  */
 BackendStatus metric_observe(const Metric *metric, double value);
+
+/**
+ * Counts `value` in a histogram like `metric_observe`, and keeps it as an exemplar of its bucket.
+ * Otherwise it is like `metric_inc_with_exemplar`. A value that is not finite counts, and is not
+ * kept.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: there are no labels, or they are too long; a name is invalid or
+ * given twice; a text is not UTF-8.
+ * BACKEND_STATUS_WRONG_TYPE: the metric has another type, or its family is declared without
+ * `exemplars` in MetricFamilyOptions.
+ */
+BackendStatus metric_observe_with_exemplar(const Metric *metric,
+                                           double value,
+                                           const char *const *label_names,
+                                           const char *const *label_values,
+                                           size_t label_count,
+                                           BackendError **error);
+
+/**
+ * Returns 1 if an exemplar of `value` would be kept now, and 0 if it would be dropped: because the
+ * last one is younger than a tenth of a second, or because the metric keeps none. A program asks
+ * before it looks for labels that take time to find.
+ */
+int32_t metric_takes_exemplar(const Metric *metric, double value);
 
 /**
  * Takes an observation of `value` out of a gauge histogram again: what it describes has ended. It

@@ -117,7 +117,24 @@ class Texts {
   std::vector<const char *> pointers_;
 };
 
+/** Calls one of the `_with_exemplar` functions. */
+template <class Function>
+void keep_exemplar(Function &&function, ::Metric *metric, double value,
+                   const std::vector<std::pair<std::string, std::string>> &labels) {
+  std::vector<const char *> names, values;
+  for (const auto &label : labels) {
+    names.push_back(label.first.c_str());
+    values.push_back(label.second.c_str());
+  }
+  check([&](::BackendError **error) {
+    return function(metric, value, names.data(), values.data(), names.size(), error);
+  });
+}
+
 }  // namespace detail
+
+/** The labels of an exemplar: names and values. */
+using ExemplarLabels = std::vector<std::pair<std::string, std::string>>;
 
 /** One metric: what all types have in common. */
 class Metric {
@@ -153,6 +170,10 @@ class Counter : public Metric {
     return read([amount](const ::Metric *metric, double *value, ::BackendError **error) {
       return metric_inc_and_get(metric, amount, value, error);
     });
+  }
+  /** Adds `amount`, and keeps it with labels that lead to a trace: see metric_inc_with_exemplar. */
+  void inc_with_exemplar(double amount, const ExemplarLabels &labels) {
+    detail::keep_exemplar(metric_inc_with_exemplar, get_handle(), amount, labels);
   }
   /** Returns the value in the store. */
   double value() const { return read(metric_get); }
@@ -197,6 +218,11 @@ class Histogram : public Summary {
  public:
   /** Takes a handle over. */
   explicit Histogram(detail::Handle<::Metric> handle) : Summary(std::move(handle)) {}
+  /** Counts `value`, and keeps it with labels that lead to a trace: see
+   * metric_observe_with_exemplar. */
+  void observe_with_exemplar(double value, const ExemplarLabels &labels) {
+    detail::keep_exemplar(metric_observe_with_exemplar, get_handle(), value, labels);
+  }
   /** Returns the cumulative count of the bucket with this upper bound; `INFINITY` is the last. */
   double bucket(double upper_bound) const {
     return read([&](const ::Metric *metric, double *value, ::BackendError **error) {
@@ -384,10 +410,12 @@ class Backend {
       return backend_process_metrics(get_handle(), prefix.c_str(), error);
     });
   }
-  /** Declares a family of counters. */
+  /** Declares a family of counters. `exemplars`: whether its series keep exemplars. */
   Family<Counter> counter(const std::string &name, const std::string &help,
-                          std::initializer_list<std::string_view> label_names = {}) {
-    return Family<Counter>(declare(METRIC_TYPE_COUNTER, name, help, label_names, {}));
+                          std::initializer_list<std::string_view> label_names = {},
+                          MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
+    return Family<Counter>(declare(METRIC_TYPE_COUNTER, name, help, label_names, {}, {}, nullptr,
+                                   METRIC_GAUGE_MODE_SHARED, exemplars));
   }
   /** Declares a family of gauges. `mode`: whether every process has its own value. */
   Family<Gauge> gauge(const std::string &name, const std::string &help,
@@ -404,16 +432,19 @@ class Backend {
   /** Declares a family of histograms. No buckets: the default ones of MetricFamilyOptions. */
   Family<Histogram> histogram(const std::string &name, const std::string &help,
                               std::initializer_list<std::string_view> label_names = {},
-                              const std::vector<double> &buckets = {}) {
-    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets));
+                              const std::vector<double> &buckets = {},
+                              MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
+    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets, {},
+                                     nullptr, METRIC_GAUGE_MODE_SHARED, exemplars));
   }
   /** Declares a family of histograms with native buckets. `buckets`: classic ones beside them. */
   Family<Histogram> native_histogram(const std::string &name, const std::string &help,
                                      std::initializer_list<std::string_view> label_names = {},
                                      const Native &native = Native(),
-                                     const std::vector<double> &buckets = {}) {
-    return Family<Histogram>(
-        declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets, {}, &native));
+                                     const std::vector<double> &buckets = {},
+                                     MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
+    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets, {},
+                                     &native, METRIC_GAUGE_MODE_SHARED, exemplars));
   }
   /** Declares a family of gauge histograms. No buckets: the default ones of MetricFamilyOptions. */
   Family<GaugeHistogram> gauge_histogram(const std::string &name, const std::string &help,
@@ -492,7 +523,8 @@ class Backend {
                                          const std::vector<double> &buckets,
                                          std::initializer_list<std::string_view> state_names = {},
                                          const Native *native = nullptr,
-                                         MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED) {
+                                         MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED,
+                                         MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
     const detail::Texts names(label_names), states(state_names);
     MetricFamilyOptions options = {};
     options.size = sizeof options;
@@ -506,6 +538,7 @@ class Backend {
     options.states = states.data();
     options.state_count = states.size();
     options.gauge_mode = static_cast<std::int32_t>(mode);
+    options.exemplars = static_cast<std::int32_t>(exemplars);
     if (native != nullptr) {
       options.native = buckets.empty() ? METRIC_NATIVE_ALONE : METRIC_NATIVE_BOTH;
       options.native_resolution = native->resolution;

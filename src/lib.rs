@@ -52,6 +52,7 @@ pub use metric::family::Lifetime;
 pub use metric::{Metric, Refusal};
 pub use model::definition::{DEFAULT_BUCKETS, Definition};
 pub use model::error::{Error, ErrorKind, Result};
+pub use model::exemplar::Exemplar;
 pub use model::gauge_mode::GaugeMode;
 pub use model::labels::Labels;
 pub use model::metric_type::MetricType;

@@ -323,6 +323,43 @@ static void a_gauge_with_a_mode_shows_the_processes(void) {
   CHECK(unlink(path) == 0);
 }
 
+static void a_family_keeps_exemplars_if_it_is_told_to(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "jobs_total");
+  options.exemplars = METRIC_EXEMPLARS_KEPT;
+  MetricFamily *family = declare(backend, &options);
+  Metric *metric = make_metric(family, NULL);
+  const char *const names[] = {"trace_id", "trace_id"};
+  const char *values[] = {"4bf92f3577b34da6", "00f067aa0ba902b7"};
+  CHECK(metric_takes_exemplar(NULL, 2) == 0);
+  CHECK(metric_takes_exemplar(metric, 2) == 1);
+  CHECK_OK(metric_inc_with_exemplar(metric, 2, names, values, 1, &error));
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "given twice",
+              metric_inc_with_exemplar(metric, 2, names, values, 2, &error));
+  char text[130];
+  memset(text, 'x', sizeof text - 1);
+  text[sizeof text - 1] = '\0';
+  values[0] = text;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "have 137 characters: expected at most 128",
+              metric_inc_with_exemplar(metric, 2, names, values, 1, &error));
+  CHECK_ERROR(BACKEND_STATUS_WRONG_TYPE, "no such operation",
+              metric_observe_with_exemplar(metric, 2, names, values, 1, &error));
+  MetricsRenderOptions rendering = {.size = sizeof rendering};
+  rendering.accept = "application/openmetrics-text; version=1.0.0";
+  MetricsText *scrape = NULL;
+  CHECK_OK(metrics_render(backend, &rendering, &scrape, &error));
+  CHECK(strstr(metrics_text_data(scrape), "\njobs_total 2 # {trace_id=\"4bf92f3577b34da6\"} 2 ") != NULL);
+  metrics_text_free(scrape);
+  MetricFamily *none = NULL;
+  options.metric_type = METRIC_TYPE_GAUGE;
+  options.name = "other";
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "a gauge has no exemplars",
+              metric_family_new(backend, &options, &none, &error));
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
 static void a_process_shows_itself(void) {
   Backend *backend = open_backend("memory:");
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "a b_process", backend_process_metrics(backend, "a b", &error));
@@ -500,6 +537,7 @@ int main(void) {
   CHECK_RUN(an_info_shows_the_labels_that_were_set_last);
   CHECK_RUN(a_state_set_has_its_declared_states);
   CHECK_RUN(a_gauge_with_a_mode_shows_the_processes);
+  CHECK_RUN(a_family_keeps_exemplars_if_it_is_told_to);
   CHECK_RUN(a_process_shows_itself);
   CHECK_RUN(a_native_histogram_needs_no_bounds);
   CHECK_RUN(a_mistake_in_the_options_of_native_buckets_is_named);

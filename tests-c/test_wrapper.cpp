@@ -73,6 +73,20 @@ void gauges_with_a_mode() {
                [&] { backend.gauge("wrong", "", {"pid"}, METRIC_GAUGE_MODE_ALL); });
 }
 
+void exemplars() {
+  pytheus::Backend backend("memory:");
+  pytheus::Counter jobs = backend.counter("jobs_total", "Jobs.", {}, METRIC_EXEMPLARS_KEPT).with();
+  pytheus::Histogram times = backend.histogram("times", "Times.", {}, {1}, METRIC_EXEMPLARS_KEPT).with();
+  jobs.inc_with_exemplar(2, {{"trace_id", "a"}});
+  times.observe_with_exemplar(0.5, {{"trace_id", "b"}, {"span_id", "c"}});
+  const std::string text = backend.render("application/openmetrics-text; version=1.0.0").text;
+  check(text.find("jobs_total 2 # {trace_id=\"a\"} 2 ") != std::string::npos, text);
+  const std::string bucket = "times_bucket{le=\"1.0\"} 1 # {trace_id=\"b\",span_id=\"c\"} 0.5 ";
+  check(text.find(bucket) != std::string::npos, text);
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "at least one label",
+               [&] { jobs.inc_with_exemplar(2, {}); });
+}
+
 void native_histograms() {
   pytheus::Backend backend("memory:");
   pytheus::Histogram alone = backend.native_histogram("alone_seconds", "Time.").with();
@@ -169,6 +183,7 @@ void a_server_stops_with_its_object() {
 int main() {
   every_type_counts();
   gauges_with_a_mode();
+  exemplars();
   native_histograms();
   infos_state_sets_and_gauge_histograms();
   a_timer_observes_its_lifetime();

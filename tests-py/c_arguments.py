@@ -82,7 +82,7 @@ def struct(kind: str, **fields: Any) -> Any:
     return keep(ffi.new(f"{kind} *", {"size": ffi.sizeof(kind), **fields}))
 
 
-def family(backend: Any, metric_type: int, *labels: bytes) -> Any:
+def family(backend: Any, metric_type: int, *labels: bytes, exemplars: int = 0) -> Any:
     name = text(b"family_%d_total" % len(kept))
     states = [b"state"] if metric_type == lib.METRIC_TYPE_STATE_SET else []
     options = struct(
@@ -93,12 +93,17 @@ def family(backend: Any, metric_type: int, *labels: bytes) -> Any:
         label_count=len(labels),
         states=texts(*states),
         state_count=len(states),
+        exemplars=exemplars,
     )
     return made("MetricFamily", lib.metric_family_new, backend, options)
 
 
 def metric_type_for(function: str) -> int:
-    if function in ("metric_observe", "metric_get_sum", "metric_get_count", "metric_get_bucket"):
+    if function.startswith("metric_observe") or function in (
+        "metric_get_sum",
+        "metric_get_count",
+        "metric_get_bucket",
+    ):
         return int(lib.METRIC_TYPE_HISTOGRAM)
     if function == "metric_unobserve":
         return int(lib.METRIC_TYPE_GAUGE_HISTOGRAM)
@@ -126,7 +131,9 @@ def handle(kind: str, function: str) -> Any:
         type_ = lib.METRIC_TYPE_INFO if function == "metric_family_set_info" else lib.METRIC_TYPE_GAUGE
         return family(backend, type_, b"label")
     if kind == "Metric":
-        return made("Metric", lib.metric_new, family(backend, metric_type_for(function)), ffi.NULL, 0)
+        exemplars = int(function.endswith("_with_exemplar"))
+        declared = family(backend, metric_type_for(function), exemplars=exemplars)
+        return made("Metric", lib.metric_new, declared, ffi.NULL, 0)
     if kind == "MetricsSnapshot":
         family(backend, lib.METRIC_TYPE_GAUGE)
     maker = {"MetricsText": lib.metrics_render, "MetricsServer": lib.metrics_serve}
@@ -149,6 +156,7 @@ def valid(function: Function, parameter: Variable) -> Any:
     by_name = {
         "url": b"memory:",
         "prefix": text(b"prefix"),
+        "label_names": texts(b"name"),
         "label_values": texts(b"value"),
         "label_count": 1,
         "info_names": texts(b"name"),
@@ -209,6 +217,7 @@ def invalid_fields(kind: str) -> Iterator[tuple[str, Any, int]]:
             "names",
             "native",
             "gauge_mode",
+            "exemplars",
             "others",
             "created_samples",
         ):
@@ -255,9 +264,9 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
         yield Invalid(name, b"", "", lib.BACKEND_STATUS_CONFIGURATION)
         yield Invalid(name, b"mysql://h", "mysql", lib.BACKEND_STATUS_CONFIGURATION)
         yield Invalid(name, b"memory:?x=" + b"y" * 1_000_000, "", lib.BACKEND_STATUS_CONFIGURATION)
-    if name == "label_values":
-        yield Invalid(name, texts(b"\xff"), "label_values[0]", INVALID)
-        yield Invalid(name, keep(ffi.new("char *[1]")), "label_values[0]", NULL_POINTER)
+    if name in ("label_names", "label_values"):
+        yield Invalid(name, texts(b"\xff"), f"{name}[0]", INVALID)
+        yield Invalid(name, keep(ffi.new("char *[1]")), f"{name}[0]", NULL_POINTER)
     if name == "label_count":
         for count in (2**63, 2**64 - 1):
             yield Invalid(name, count, "label_values", INVALID)

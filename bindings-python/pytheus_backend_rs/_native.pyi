@@ -47,6 +47,7 @@ class MetricFamilyOptions:
     native_size: int
     gauge_mode: int
     series_ttl: float
+    exemplars: int
 
 class MetricsRenderOptions:
     size: int
@@ -167,6 +168,8 @@ class Lib:
     METRIC_GAUGE_MODE_LIVE_SUM: int
     METRIC_GAUGE_MODE_MOST_RECENT: int
     METRIC_GAUGE_MODE_LIVE_MOST_RECENT: int
+    METRIC_EXEMPLARS_NONE: int
+    METRIC_EXEMPLARS_KEPT: int
     METRICS_OTHERS_NONE: int
     METRICS_OTHERS_APPEND: int
     METRICS_FORMATS_TEXT: int
@@ -242,9 +245,30 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def metric_inc_with_exemplar(
+        self,
+        metric: Metric,
+        amount: float,
+        label_names: Pointer[Pointer[bytes]],
+        label_values: Pointer[Pointer[bytes]],
+        label_count: int,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def metric_dec(self, metric: Metric, amount: float, /) -> int: ...
     def metric_set(self, metric: Metric, value: float, /) -> int: ...
     def metric_observe(self, metric: Metric, value: float, /) -> int: ...
+    def metric_observe_with_exemplar(
+        self,
+        metric: Metric,
+        value: float,
+        label_names: Pointer[Pointer[bytes]],
+        label_values: Pointer[Pointer[bytes]],
+        label_count: int,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
+    def metric_takes_exemplar(self, metric: Metric, value: float, /) -> int: ...
     def metric_unobserve(self, metric: Metric, value: float, /) -> int: ...
     def metric_set_state(self, metric: Metric, state: bytes | Pointer[bytes], is_on: int, /) -> int: ...
     def metric_choose_state(self, metric: Metric, state: bytes | Pointer[bytes], /) -> int: ...

@@ -13,6 +13,7 @@ pub(crate) mod at_once;
 pub(crate) mod atomic;
 pub(crate) mod back_off;
 pub(crate) mod counter;
+pub(crate) mod exemplar;
 pub(crate) mod expiring;
 pub(crate) mod gathered;
 pub(crate) mod held;
@@ -44,6 +45,15 @@ use self::value::ValueCell;
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, VALUE_CELL};
 use crate::model::metric_type::MetricType;
 use crate::model::native::{BucketWord, Native};
+
+/// Where the exemplars of a metric are.
+#[derive(Debug)]
+pub(crate) enum ExemplarPlace<'cells> {
+    /// In this process's memory, beside the cells.
+    InProcess,
+    /// In the metrics file.
+    InFile(&'cells SharedCells),
+}
 
 /// The cells of a metric, in the form that its store needs.
 ///
@@ -310,6 +320,25 @@ impl Cells {
             Self::Held(cells) => cells.read(values),
             Self::Expiring(cells) => cells.read(values),
             Self::Pending(_) => {}
+        }
+    }
+
+    /// Calls `work` with where the exemplars of the metric are, unless its series has ended.
+    pub(crate) fn with_exemplar_place(&self, work: &mut dyn FnMut(ExemplarPlace<'_>)) {
+        match self {
+            Self::Shared(cells) => work(ExemplarPlace::InFile(cells)),
+            Self::SharedNative(_, cells) => work(ExemplarPlace::InFile(cells)),
+            Self::Held(cells) => match cells.stored() {
+                Some(cells) => cells.with_exemplar_place(work),
+                None => work(ExemplarPlace::InProcess),
+            },
+            Self::Expiring(cells) => {
+                cells.with_cells(|cells| {
+                    cells.with_exemplar_place(work);
+                    Some(())
+                });
+            }
+            _ => work(ExemplarPlace::InProcess),
         }
     }
 

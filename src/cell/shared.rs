@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::back_off::back_off;
+use super::exemplar::{ExemplarSlot, Found, SLOT_WORDS};
 use super::native::NativeTable;
 use super::segment::{Segment, load};
 use crate::model::definition::{FIRST_COUNT_CELL, NATIVE_CELLS, VALUE_CELL};
+use crate::model::exemplar::Exemplar;
 use crate::model::native::{BucketWord, Native, Place};
 
 /// How many words the word of the last use stands behind the generation, in the head of a record.
@@ -22,11 +24,33 @@ const LAST_USE_BEHIND_GENERATION: usize = 6;
 #[derive(Debug)]
 pub(crate) struct SharedCells {
     cells: *const AtomicU64,
-    count: usize,
+    /// Half a word each, because a program may have a million metrics.
+    count: u32,
+    slots: Slots,
     generation: *const AtomicU64,
     expected: u64,
     /// Keeps the pointers above valid.
     _segment: Arc<Segment>,
+}
+
+/// Where the slots of exemplars begin, in words behind the first cell, times 8, plus their number.
+#[derive(Debug, Clone, Copy)]
+struct Slots(u32);
+
+impl Slots {
+    /// Returns `None` for an offset that no segment has. There are at most seven slots.
+    fn new(offset: u64, count: usize) -> Option<Self> {
+        let start = u32::try_from(offset / 8).ok()?.checked_mul(8)?;
+        Some(Self(start | count.min(7) as u32))
+    }
+
+    fn start(self) -> usize {
+        self.0 as usize / 8
+    }
+
+    fn words(self) -> usize {
+        self.0 as usize % 8 * SLOT_WORDS
+    }
 }
 
 // SAFETY: the pointers lead to atomics in a map that lives as long as the Arc, so any thread may use them.
@@ -36,13 +60,16 @@ unsafe impl Sync for SharedCells {}
 
 impl SharedCells {
     /// Returns the `count` cells at `cells_at`. They belong to the metric while the word at `generation_at`
-    /// is `expected`. Returns `None` if a cell or the generation is outside the segment.
+    /// is `expected`. There are `slots` slots for exemplars at `slots_at`.
+    ///
+    /// Returns `None` if a cell, a slot or the generation is outside the segment.
     pub(crate) fn new(
         segment: &Arc<Segment>,
         generation_at: u64,
         expected: u64,
         cells_at: u64,
         count: usize,
+        (slots_at, slots): (u64, usize),
     ) -> Option<Self> {
         let generation: *const AtomicU64 = segment.word(generation_at)?;
         let cells: *const AtomicU64 = segment.word(cells_at)?;
@@ -51,7 +78,29 @@ impl SharedCells {
         }
         let last = (count as u64).checked_sub(1)?.checked_mul(8)?.checked_add(cells_at)?;
         segment.word(last)?;
-        Some(Self { cells, count, generation, expected, _segment: Arc::clone(segment) })
+        let slots = Slots::new(slots_at.checked_sub(cells_at)?, slots)?;
+        segment.words(slots_at, slots.words() as u64)?;
+        let (count, _segment) = (u32::try_from(count).ok()?, Arc::clone(segment));
+        Some(Self { cells, count, slots, generation, expected, _segment })
+    }
+
+    /// Returns the slot of an exemplar with this number, if the record has room for it.
+    pub(crate) fn exemplar_slot(&self, slot: usize) -> Option<ExemplarSlot<'_>> {
+        // SAFETY: see `new`.
+        let words =
+            unsafe { std::slice::from_raw_parts(self.cells.add(self.slots.start()), self.slots.words()) };
+        ExemplarSlot::at(words, slot, self.expected)
+    }
+
+    /// Returns the exemplars. They are this metric's, because a slot of an earlier one has another checksum.
+    pub(crate) fn exemplars(&self) -> Vec<Exemplar> {
+        (0..).map_while(|slot| self.exemplar_slot(slot)).filter_map(|slot| slot.exemplar()).collect()
+    }
+
+    /// Returns how many slots of exemplars cannot be read.
+    pub(crate) fn unreadable_exemplars(&self) -> usize {
+        let slots = (0..).map_while(|slot| self.exemplar_slot(slot));
+        slots.filter(|slot| slot.read() == Found::Unreadable).count()
     }
 
     /// Returns the word of the [last use](super::last_use), and its owner.
@@ -72,7 +121,7 @@ impl SharedCells {
     /// the cell of its classic bucket.
     #[inline]
     pub(crate) fn observe_native(&self, native: Native, count_cell: usize, value: f64) {
-        let zero_cell = self.count - native.size() - NATIVE_CELLS;
+        let zero_cell = self.count as usize - native.size() - NATIVE_CELLS;
         let place = Place::of(value);
         if zero_cell > FIRST_COUNT_CELL + 1 || place == Place::Nan {
             self.add(count_cell, 1.0);
@@ -93,7 +142,7 @@ impl SharedCells {
     /// Returns the table of a native histogram: the last cells.
     #[inline]
     fn table(&self, native: Native) -> NativeTable<'_> {
-        let words_at = self.count - native.size();
+        let words_at = self.count as usize - native.size();
         // SAFETY: see `new`; `words_at` is at most `count`, or the subtraction would have panicked.
         let words = unsafe { std::slice::from_raw_parts(self.cells.add(words_at), native.size()) };
         NativeTable::new(native, self.cell(words_at - 1), words)
@@ -136,7 +185,7 @@ impl SharedCells {
     /// Always inlined: a call in a hot function would make all ways through it save registers.
     #[inline(always)]
     fn change(&self, index: usize, next: impl Fn(f64) -> f64) {
-        debug_assert!(index < self.count, "cell {index} of {}", self.count);
+        debug_assert!(index < self.count as usize, "cell {index} of {}", self.count);
         // A hot call: a way that might panic would need a guard at the C boundary, and registers for it.
         let Some(cell) = self.known_cell(index) else { return };
         let mut current = cell.load(Ordering::Acquire);
@@ -157,14 +206,14 @@ impl SharedCells {
 
     #[inline]
     fn cell(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.count, "cell {index} of {}", self.count);
+        assert!(index < self.count as usize, "cell {index} of {}", self.count);
         // SAFETY: see `new`; the index is checked.
         unsafe { &*self.cells.add(index) }
     }
 
     #[inline(always)]
     fn known_cell(&self, index: usize) -> Option<&AtomicU64> {
-        if index >= self.count {
+        if index >= self.count as usize {
             return None;
         }
         // SAFETY: see `new`; the index is checked.
@@ -173,7 +222,7 @@ impl SharedCells {
 
     /// Copies the cells to `values`. The values are this metric's if it is live afterwards.
     pub(crate) fn read(&self, values: &mut [f64]) {
-        for (index, value) in values.iter_mut().enumerate().take(self.count) {
+        for (index, value) in values.iter_mut().enumerate().take(self.count as usize) {
             *value = self.get(index);
         }
     }

@@ -4,11 +4,13 @@
 //! copies and the formatting of its value, and no allocation.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use super::claims::{Claims, report};
 use super::escaping::{Escaping, push_escaped};
 use super::format::Format;
 use crate::model::definition::Definition;
+use crate::model::exemplar::Exemplar;
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::name::{NameRule, check_label_names, is_legacy_label_name, is_legacy_metric_name};
@@ -251,6 +253,7 @@ impl<'family> FamilyWriter<'family> {
         self.for_each_series(family, |labels, series| {
             if series.value() >= 0.0 {
                 total.write(output, labels, series.value());
+                push_exemplar(output, series.exemplar_in(f64::NEG_INFINITY, f64::INFINITY));
                 self.write_created(output, &created, labels, series);
             }
         });
@@ -295,6 +298,7 @@ impl<'family> FamilyWriter<'family> {
         let (bucket, sum, count) = (self.sample("_bucket"), self.sample(sum), self.sample(count));
         let created = self.sample("_created");
         let has_negative_bounds = self.definition.has_negative_bounds();
+        let shows_exemplars = is_open_metrics && !is_gauge;
         let mut head = String::new();
         self.for_each_series(family, |labels, series| {
             if is_open_metrics && !has_counts(series) {
@@ -303,10 +307,18 @@ impl<'family> FamilyWriter<'family> {
             head.clear();
             let separator = if labels.is_empty() { "" } else { "," };
             push_all(&mut head, &[&bucket.with_labels, labels, separator, "le=\""]);
-            let mut total = 0.0;
-            for (bound, cumulative) in self.bounds.iter().zip(series.cumulative_buckets()) {
+            let has_exemplars = shows_exemplars && !series.exemplars().is_empty();
+            let (mut total, mut lower) = (0.0, f64::NEG_INFINITY);
+            for (index, (bound, cumulative)) in
+                self.bounds.iter().zip(series.cumulative_buckets()).enumerate()
+            {
                 push_all(output, &[&head, bound]);
                 push_value(output, cumulative);
+                if has_exemplars {
+                    let upper = self.definition.buckets().get(index).copied().unwrap_or(f64::INFINITY);
+                    push_exemplar(output, series.exemplar_in(lower, upper));
+                    lower = upper;
+                }
                 total = cumulative;
             }
             // OpenMetrics requires both the sum and the count or neither.
@@ -465,6 +477,23 @@ fn push_value(output: &mut String, value: f64) {
     // Writing to a String cannot fail.
     let _ = write_number(output, value);
     output.push('\n');
+}
+
+/// Appends an exemplar to the line of a sample, which was just written.
+fn push_exemplar(output: &mut String, exemplar: Option<&Exemplar>) {
+    let Some(exemplar) = exemplar else { return };
+    output.pop();
+    output.push_str(" # {");
+    for (index, (name, value)) in exemplar.labels().enumerate() {
+        push_all(output, &[if index > 0 { "," } else { "" }, name, "=\""]);
+        push_escaped(output, value, true);
+        output.push('"');
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(output, "}} ");
+    let _ = write_number(output, exemplar.value());
+    let (seconds, milliseconds) = (exemplar.milliseconds() / 1_000, exemplar.milliseconds() % 1_000);
+    let _ = writeln!(output, " {seconds}.{milliseconds:03}");
 }
 
 /// Writes a label value, given as the text between the quotes of a JSON string. JSON escapes every character

@@ -11,6 +11,7 @@ use super::format::Format;
 use super::wire::{
     push_delimited, push_double, push_message, push_number, push_signed, push_string, push_varint, zigzag,
 };
+use crate::model::exemplar::Exemplar;
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
 use crate::model::native::{NativeHistogram, ZERO_THRESHOLD};
@@ -49,6 +50,16 @@ mod created {
     pub(super) const COUNTER: u64 = 3;
     pub(super) const SUMMARY: u64 = 4;
     pub(super) const HISTOGRAM: u64 = 15;
+}
+
+/// The fields of `Exemplar`, and those of the messages that have one.
+mod exemplar {
+    pub(super) const LABEL: u64 = 1;
+    pub(super) const VALUE: u64 = 2;
+    pub(super) const TIMESTAMP: u64 = 3;
+    pub(super) const OF_COUNTER: u64 = 2;
+    pub(super) const OF_BUCKET: u64 = 3;
+    pub(super) const OF_NATIVE_HISTOGRAM: u64 = 16;
 }
 
 /// The fields of `google.protobuf.Timestamp`.
@@ -123,8 +134,8 @@ pub(super) fn write_family(output: &mut Vec<u8>, family: &FamilySamples, writer:
                 for (state, is_on) in writer.definition.states().iter().zip(states) {
                     push_message(output, family::METRIC, |output| {
                         output.extend_from_slice(&labels);
-                        push_label(output, &label.name, state);
-                        push_value(output, MetricType::Gauge, f64::from(u8::from(is_on)), None);
+                        push_label(output, metric::LABEL, &label.name, state);
+                        push_value(output, MetricType::Gauge, f64::from(u8::from(is_on)), None, None);
                     });
                 }
             } else {
@@ -152,12 +163,30 @@ fn push_series(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'
             let bounds = writer.definition.buckets().iter().copied().chain([f64::INFINITY]);
             match series.native() {
                 Some(native) => push_native_histogram(output, series, bounds, &native),
-                None => push_histogram(output, count, sum, created, bounds.zip(series.cumulative_buckets())),
+                None => push_histogram(output, count, sum, created, buckets(series, bounds)),
             }
         }
         MetricType::Summary => push_summary(output, count, sum, created, []),
-        metric_type => push_value(output, metric_type, series.value(), created),
+        metric_type => {
+            let exemplar = series.exemplar_in(f64::NEG_INFINITY, f64::INFINITY);
+            push_value(output, metric_type, series.value(), created, exemplar);
+        }
     }
+}
+
+/// A bucket: its upper bound, its cumulative count, and its exemplar.
+type Bucket<'family> = (f64, f64, Option<&'family Exemplar>);
+
+/// Returns the buckets of a series with these bounds.
+fn buckets<'family>(
+    series: Series<'family>,
+    bounds: impl Iterator<Item = f64>,
+) -> impl Iterator<Item = Bucket<'family>> {
+    let mut lower = f64::NEG_INFINITY;
+    bounds.zip(series.cumulative_buckets()).map(move |(bound, count)| {
+        let exemplar = series.exemplar_in(std::mem::replace(&mut lower, bound), bound);
+        (bound, count, exemplar)
+    })
 }
 
 /// Writes a family of the caller. A sample that the caller did not give, such as a sum, is absent from the
@@ -176,7 +205,9 @@ pub(super) fn write_foreign(
             let mut value = Vec::new();
             if push_foreign_series(&mut value, writer.definition.metric_type(), &samples) {
                 push_message(output, family::METRIC, |output| {
-                    labels.iter().for_each(|(label, value)| push_label(output, &label.name, value));
+                    labels
+                        .iter()
+                        .for_each(|(label, value)| push_label(output, metric::LABEL, &label.name, value));
                     output.extend_from_slice(&value);
                 });
             }
@@ -188,12 +219,13 @@ pub(super) fn write_foreign(
 fn push_foreign_series(output: &mut Vec<u8>, metric_type: MetricType, samples: &[&Sample]) -> bool {
     let value_of = |suffix| samples.iter().find(|sample| sample.suffix == suffix).map(|sample| sample.value);
     let parts = samples.iter().filter_map(|sample| Some((sample.bound?, sample.value)));
+    let buckets = parts.clone().map(|(bound, count)| (bound, count, None));
     let created = value_of("_created");
     match metric_type {
         MetricType::Histogram | MetricType::GaugeHistogram => {
             let Some(total) = HistogramSeries::of_one(samples).total() else { return false };
             let sum = value_of("_sum").or_else(|| value_of("_gsum"));
-            push_histogram(output, Some(total), sum, created, parts);
+            push_histogram(output, Some(total), sum, created, buckets);
         }
         MetricType::Summary => {
             let count = value_of("_count");
@@ -204,7 +236,7 @@ fn push_foreign_series(output: &mut Vec<u8>, metric_type: MetricType, samples: &
         }
         metric_type => {
             let Some(value) = value_of("") else { return false };
-            push_value(output, metric_type, value, created);
+            push_value(output, metric_type, value, created, None);
         }
     }
     true
@@ -227,16 +259,16 @@ fn push_labels(output: &mut Vec<u8>, series: Series<'_>, writer: &FamilyWriter<'
         let Some(label) = known.next().filter(|label| label.raw_name == raw_name) else {
             output.clear();
             let Some(labels) = writer.other_labels(series) else { return false };
-            labels.iter().for_each(|(label, value)| push_label(output, &label.name, value));
+            labels.iter().for_each(|(label, value)| push_label(output, metric::LABEL, &label.name, value));
             return true;
         };
-        push_label(output, &label.name, &plain_label_value(raw_value));
+        push_label(output, metric::LABEL, &label.name, &plain_label_value(raw_value));
     }
     true
 }
 
-fn push_label(output: &mut Vec<u8>, name: &str, value: &str) {
-    push_message(output, metric::LABEL, |output| {
+fn push_label(output: &mut Vec<u8>, field: u64, name: &str, value: &str) {
+    push_message(output, field, |output| {
         push_string(output, label::NAME, name);
         push_string(output, label::VALUE, &without_nul(value));
     });
@@ -251,7 +283,13 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 }
 
 /// Writes the message of a type that has one value.
-fn push_value(output: &mut Vec<u8>, metric_type: MetricType, value: f64, created: Option<f64>) {
+fn push_value(
+    output: &mut Vec<u8>,
+    metric_type: MetricType,
+    value: f64,
+    created: Option<f64>,
+    exemplar: Option<&Exemplar>,
+) {
     let field = match metric_type {
         MetricType::Counter => metric::COUNTER,
         MetricType::Gauge | MetricType::Info => metric::GAUGE,
@@ -260,6 +298,7 @@ fn push_value(output: &mut Vec<u8>, metric_type: MetricType, value: f64, created
     push_message(output, field, |output| {
         push_double(output, VALUE, value);
         if metric_type == MetricType::Counter {
+            push_exemplar(output, exemplar::OF_COUNTER, exemplar);
             push_created(output, created::COUNTER, created);
         }
     });
@@ -270,32 +309,48 @@ fn push_created(output: &mut Vec<u8>, field: u64, created: Option<f64>) {
     // The conversion saturates.
     let milliseconds = created.map_or(0, |seconds| (seconds * 1e3).round() as u64);
     if milliseconds > 0 {
-        push_message(output, field, |output| {
-            push_number(output, timestamp::SECONDS, milliseconds / 1_000);
-            push_number(output, timestamp::NANOSECONDS, milliseconds % 1_000 * 1_000_000);
-        });
+        push_time(output, field, milliseconds);
     }
 }
 
+fn push_time(output: &mut Vec<u8>, field: u64, milliseconds: u64) {
+    push_message(output, field, |output| {
+        push_number(output, timestamp::SECONDS, milliseconds / 1_000);
+        push_number(output, timestamp::NANOSECONDS, milliseconds % 1_000 * 1_000_000);
+    });
+}
+
+fn push_exemplar(output: &mut Vec<u8>, field: u64, exemplar: Option<&Exemplar>) {
+    let Some(exemplar) = exemplar else { return };
+    push_message(output, field, |output| {
+        for (name, value) in exemplar.labels() {
+            push_label(output, exemplar::LABEL, name, value);
+        }
+        push_double(output, exemplar::VALUE, exemplar.value());
+        push_time(output, exemplar::TIMESTAMP, exemplar.milliseconds());
+    });
+}
+
 /// Writes a histogram with its cumulative buckets, `+Inf` included.
-fn push_histogram(
+fn push_histogram<'family>(
     output: &mut Vec<u8>,
     count: Option<f64>,
     sum: Option<f64>,
     created: Option<f64>,
-    buckets: impl IntoIterator<Item = (f64, f64)>,
+    buckets: impl IntoIterator<Item = Bucket<'family>>,
 ) {
     push_message(output, metric::HISTOGRAM, |output| {
         push_count_and_sum(output, count, sum);
-        buckets.into_iter().for_each(|(bound, count)| push_bucket(output, bound, count));
+        buckets.into_iter().for_each(|bucket| push_bucket(output, bucket));
         push_created(output, created::HISTOGRAM, created);
     });
 }
 
-fn push_bucket(output: &mut Vec<u8>, bound: f64, count: f64) {
+fn push_bucket(output: &mut Vec<u8>, (bound, count, exemplar): Bucket<'_>) {
     push_message(output, distribution::PARTS, |output| {
         push_number(output, bucket::CUMULATIVE_COUNT, count as u64);
         push_double(output, bucket::UPPER_BOUND, bound);
+        push_exemplar(output, exemplar::OF_BUCKET, exemplar);
     });
 }
 
@@ -314,11 +369,11 @@ fn push_native_histogram(
     let count = if series.value().is_nan() { series.count().max(in_buckets) } else { in_buckets };
     push_message(output, metric::HISTOGRAM, |output| {
         push_count_and_sum(output, Some(count), Some(series.value()));
-        let buckets: Vec<_> = bounds.zip(series.cumulative_buckets()).collect();
+        let buckets: Vec<_> = buckets(series, bounds).collect();
         if buckets.len() > 1 {
-            for (bound, cumulative) in buckets {
+            for (bound, cumulative, exemplar) in buckets {
                 let is_last = bound == f64::INFINITY;
-                push_bucket(output, bound, if is_last { count } else { cumulative.min(count) });
+                push_bucket(output, (bound, if is_last { count } else { cumulative.min(count) }, exemplar));
             }
         }
         push_created(output, created::HISTOGRAM, series.created());
@@ -330,6 +385,9 @@ fn push_native_histogram(
         if native.negative.is_empty() && native.positive.is_empty() {
             // A span of no buckets says that an empty histogram is a native one.
             push_span(output, native::POSITIVE_SPAN, 0, 0);
+        }
+        for exemplar in series.exemplars() {
+            push_exemplar(output, exemplar::OF_NATIVE_HISTOGRAM, Some(exemplar));
         }
     });
 }

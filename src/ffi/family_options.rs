@@ -76,6 +76,18 @@ pub enum MetricNative {
     Both = 2,
 }
 
+/// Whether the series of a counter or histogram keep exemplars, which `metric_inc_with_exemplar` and
+/// `metric_observe_with_exemplar` give them.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricExemplars {
+    /// They keep none.
+    None = 0,
+    /// A counter keeps the last one, and a histogram up to four, of different buckets. They take 192
+    /// bytes each.
+    Kept = 1,
+}
+
 /// Whether every process has its own value of a gauge, and how a scrape merges them. The modes are
 /// those of prometheus_client. Those with "live" show the processes that live at the moment of the
 /// scrape; the others also show what dead ones have left.
@@ -170,6 +182,9 @@ pub struct MetricFamilyOptions {
     /// that counts again begins a new one, from 0. Info has no use for the option of the store, and a
     /// gauge with a `gauge_mode` has no series_ttl. All processes declare the same.
     pub series_ttl: f64,
+    /// A MetricExemplars. Other types than a counter or histogram have none. Processes need not
+    /// agree about it.
+    pub exemplars: i32,
 }
 
 // SAFETY: `repr(C)`, begins with its size, and zeros are NULL or 0.
@@ -210,6 +225,9 @@ impl MetricFamilyOptions {
         }
         if let Some(mode) = gauge_mode(self.gauge_mode)? {
             definition = definition.with_mode(mode)?;
+        }
+        if keeps_exemplars(self.exemplars)? {
+            definition = definition.with_exemplars()?;
         }
         if let Some(unit) = unit {
             definition = definition.with_unit(unit)?;
@@ -302,6 +320,11 @@ pub(super) fn gauge_mode_number(mode: Option<GaugeMode>) -> i32 {
 
 fn number_of<T: PartialEq>(values: &[(i32, T)], value: T) -> i32 {
     values.iter().find(|(_, known)| *known == value).map_or(0, |(number, _)| *number)
+}
+
+fn keeps_exemplars(number: i32) -> Result<bool, Failure> {
+    let values = [(MetricExemplars::None as i32, false), (MetricExemplars::Kept as i32, true)];
+    choose(number, "options->exemplars", "MetricExemplars", &values)
 }
 
 fn lifetime(number: i32) -> Result<Lifetime, Failure> {

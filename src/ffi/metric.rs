@@ -96,6 +96,35 @@ pub unsafe extern "C" fn metric_inc_and_get(
     unsafe { read(metric, value, error, |metric| metric.inc_and_get(amount)) }
 }
 
+/// Adds `amount` to a counter like `metric_inc`, and keeps it as an exemplar: an example that a
+/// scrape shows beside the value, with `label_count` labels that lead to a trace, for example
+/// "trace_id" and "span_id". Their names match `[a-zA-Z_][a-zA-Z0-9_]*`; names and values have at
+/// most 128 characters together. An exemplar that is younger than a tenth of a second stays, and the
+/// new one is dropped. It never waits for a store.
+///
+/// If it fails, nothing is added.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: the amount is negative or NaN; there are no labels, or they are
+/// too long; a name is invalid or given twice; a text is not UTF-8.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type, or its family is declared without
+/// `exemplars` in MetricFamilyOptions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_inc_with_exemplar(
+    metric: *const Metric,
+    amount: f64,
+    label_names: *const *const c_char,
+    label_values: *const *const c_char,
+    label_count: usize,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    // SAFETY: the program's promises.
+    let labels = || unsafe { exemplar_labels(label_names, label_values, label_count) };
+    // SAFETY: the program's promises.
+    let inc = || Ok(unsafe { borrow(metric, "metric") }?.inc_with_exemplar(amount, &labels()?)?);
+    // SAFETY: the program's promises.
+    unsafe { guard(error, inc) }
+}
+
 /// Subtracts `amount` from a gauge or untyped metric. It never waits for a store.
 ///
 /// BACKEND_STATUS_WRONG_TYPE: the metric has another type.
@@ -131,6 +160,41 @@ pub unsafe extern "C" fn metric_observe(metric: *const Metric, value: f64) -> Ba
             },
         )
     }
+}
+
+/// Counts `value` in a histogram like `metric_observe`, and keeps it as an exemplar of its bucket.
+/// Otherwise it is like `metric_inc_with_exemplar`. A value that is not finite counts, and is not
+/// kept.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: there are no labels, or they are too long; a name is invalid or
+/// given twice; a text is not UTF-8.
+/// BACKEND_STATUS_WRONG_TYPE: the metric has another type, or its family is declared without
+/// `exemplars` in MetricFamilyOptions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_observe_with_exemplar(
+    metric: *const Metric,
+    value: f64,
+    label_names: *const *const c_char,
+    label_values: *const *const c_char,
+    label_count: usize,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    // SAFETY: the program's promises.
+    let labels = || unsafe { exemplar_labels(label_names, label_values, label_count) };
+    // SAFETY: the program's promises.
+    let observe = || Ok(unsafe { borrow(metric, "metric") }?.observe_with_exemplar(value, &labels()?)?);
+    // SAFETY: the program's promises.
+    unsafe { guard(error, observe) }
+}
+
+/// Returns 1 if an exemplar of `value` would be kept now, and 0 if it would be dropped: because the
+/// last one is younger than a tenth of a second, or because the metric keeps none. A program asks
+/// before it looks for labels that take time to find.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_takes_exemplar(metric: *const Metric, value: f64) -> i32 {
+    // SAFETY: NULL, or the pointer of an `Arc` that the program holds.
+    let Some(metric) = (unsafe { metric.as_ref() }) else { return 0 };
+    i32::from(metric.takes_exemplar(value))
 }
 
 /// Takes an observation of `value` out of a gauge histogram again: what it describes has ended. It
@@ -441,6 +505,19 @@ unsafe fn change_state(
     let change_it = |metric: &Metric| operation(metric, state.to_str().unwrap_or_default());
     // SAFETY: the program's promises.
     unsafe { change(metric, change_it) }
+}
+
+/// Borrows the labels of an exemplar.
+unsafe fn exemplar_labels<'call>(
+    names: *const *const c_char,
+    values: *const *const c_char,
+    count: usize,
+) -> Result<Vec<(&'call str, &'call str)>, Failure> {
+    // SAFETY: the program's promises.
+    let values = unsafe { strings(values, count, "label_values") }?;
+    // SAFETY: the program's promises.
+    let names = unsafe { strings(names, count, "label_names") }?;
+    Ok(names.into_iter().zip(values).collect())
 }
 
 /// Returns the metric of a handle, which the program holds and keeps.

@@ -4,6 +4,7 @@
 //! and, where the store needs it, one look at the "dirty" flag: no lock, no allocation, no look-up, no system
 //! call. Only the first change after the store has taken the earlier ones does more: it queues the metric.
 
+mod exemplars;
 pub(crate) mod family;
 pub(crate) mod table;
 
@@ -14,6 +15,7 @@ use once_cell::race::OnceBox;
 use self::family::Family;
 use crate::cell::Cells;
 use crate::cell::at_once::AtOnce;
+use crate::cell::exemplar::OwnSlots;
 use crate::cell::expiring::{Begin, ExpiringCells, Life, Settle};
 use crate::cell::held::HeldCells;
 use crate::model::definition::FIRST_COUNT_CELL;
@@ -39,6 +41,16 @@ pub enum Refusal {
     Removed,
 }
 
+impl Refusal {
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::WrongType => ErrorKind::WrongType,
+            Self::NotAnIncrease | Self::UnknownState | Self::UnknownCell => ErrorKind::InvalidArgument,
+            Self::Removed => ErrorKind::NotFound,
+        }
+    }
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
@@ -59,18 +71,26 @@ pub struct Metric {
     pub(crate) family: Arc<Family>,
     /// [`labels::encode`] of the labels: the key of the metric within its family. The table shares it.
     pub(crate) key: Arc<str>,
-    /// The labels, once a program has asked for them: a map takes more memory than the rest of the metric.
-    /// Not a `OnceLock`: a forked child must not wait for a thread of its parent.
-    labels: OnceBox<Labels>,
+    /// What few metrics need, apart, because a program may have a million metrics. Not a `OnceLock`: a forked child
+    /// must not wait for a thread of its parent.
+    rare: OnceBox<Rare>,
     pub(crate) cells: Cells,
     /// When this process made the metric. `None` if its store keeps that time itself.
     created: Option<Milliseconds>,
 }
 
+/// What a metric has once a program has asked for it.
+#[derive(Debug, Default)]
+struct Rare {
+    /// A map takes more memory than the rest of the metric.
+    labels: OnceBox<Labels>,
+    exemplars: OnceBox<OwnSlots>,
+}
+
 impl Metric {
     /// Makes the metric whose canonical labels are `key`.
     pub(crate) fn new(family: Arc<Family>, key: Arc<str>, cells: Cells) -> Self {
-        Self { family, key, labels: OnceBox::new(), cells, created: None }
+        Self { family, key, rare: OnceBox::new(), cells, created: None }
     }
 
     /// Makes a metric whose series ends when it was unused for `ttl` seconds. `begin` makes the cells of a new series.
@@ -125,7 +145,11 @@ impl Metric {
 
     /// Returns the labels.
     pub fn labels(&self) -> &Labels {
-        self.labels.get_or_init(|| Box::new(labels::decode(&self.key).unwrap_or_default()))
+        self.rare().labels.get_or_init(|| Box::new(labels::decode(&self.key).unwrap_or_default()))
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
     }
 
     /// Returns the type of the metric's family.
@@ -194,13 +218,9 @@ impl Metric {
     /// If the value cannot be read, the error says so, but the amount has been added.
     pub fn inc_and_get(self: &Arc<Self>, amount: f64) -> Result<f64> {
         self.inc(amount).map_err(|refusal| {
-            let kind = match refusal {
-                Refusal::WrongType => ErrorKind::WrongType,
-                _ => ErrorKind::InvalidArgument,
-            };
             let definition = &self.family.definition;
             let of = format!("{} {:?}", definition.metric_type().name(), definition.name());
-            Error::new(kind, format!("cannot add {} to {of}: {refusal}", format_number(amount)))
+            Error::new(refusal.kind(), format!("cannot add {} to {of}: {refusal}", format_number(amount)))
         })?;
         self.get()
     }

@@ -5,6 +5,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::exemplar;
 use crate::model::gauge_mode::{GaugeMode, PROCESS_LABEL};
 use crate::model::labels;
 use crate::model::metric_type::MetricType;
@@ -37,6 +38,7 @@ pub struct Definition {
     states: Vec<String>,
     native: Option<Native>,
     mode: Option<GaugeMode>,
+    has_exemplars: bool,
     unit: Option<String>,
     series_ttl: Option<SeriesTtl>,
 }
@@ -137,6 +139,7 @@ impl Definition {
             states: Vec::new(),
             native: None,
             mode: None,
+            has_exemplars: false,
             unit: None,
             series_ttl: None,
         })
@@ -213,6 +216,21 @@ impl Definition {
         self
     }
 
+    /// Has the series of a counter or histogram keep exemplars: the last one of a counter, and up to four of a
+    /// histogram, from different buckets. They take 192 bytes each.
+    ///
+    /// Programs that share a store need not agree about this. In a metrics file, a series that was made by a program
+    /// without this option keeps none.
+    pub fn with_exemplars(mut self) -> Result<Self> {
+        if exemplar::slots_of(self.metric_type) == 0 {
+            let what = format!("metric family {:?}: a {}", self.name, self.metric_type.name());
+            let message = format!("{what} has no exemplars: only a counter or histogram has");
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        self.has_exemplars = true;
+        Ok(self)
+    }
+
     /// Adds a unit, for example `seconds`. The name must end with it: `x_seconds`, or `x_seconds_total` for a
     /// counter. An info or a state set has none. Only OpenMetrics and protobuf show the unit.
     pub fn with_unit(mut self, unit: &str) -> Result<Self> {
@@ -282,6 +300,16 @@ impl Definition {
         self.mode
     }
 
+    /// Returns whether the series keep exemplars.
+    pub fn has_exemplars(&self) -> bool {
+        self.has_exemplars
+    }
+
+    /// Returns how many exemplars a series has room for.
+    pub(crate) fn exemplar_slots(&self) -> usize {
+        if self.has_exemplars { exemplar::slots_of(self.metric_type) } else { 0 }
+    }
+
     /// Returns the unit, if the family has one.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_deref()
@@ -324,8 +352,8 @@ impl Definition {
     /// Whether two declarations of the same name can share a store: type, buckets, states, mode and the options of
     /// the native histogram must be equal.
     ///
-    /// Help text, unit, label names and the time after which series end may differ, for example while a new version of a program replaces the
-    /// old one. Each series keeps the labels of its own declaration.
+    /// Help text, unit, label names, exemplars and the time after which series end may differ, for example while a new
+    /// version of a program replaces the old one. Each series keeps the labels of its own declaration.
     pub fn is_compatible(&self, other: &Self) -> bool {
         self.metric_type == other.metric_type
             && self.buckets == other.buckets
@@ -412,6 +440,9 @@ impl Definition {
         if let Some(native) = self.native {
             object["native"] = json!({ "schema": native.schema(), "size": native.size() });
         }
+        if self.has_exemplars {
+            object["exemplars"] = json!(true);
+        }
         if let Some(mode) = self.mode {
             // Programs that do not know modes do not know this type, so they leave the family out.
             object["type"] = json!(PROCESS_GAUGE);
@@ -476,6 +507,10 @@ impl Definition {
         if let Some(native) = object.get("native") {
             let option = |name: &str| native[name].as_i64().ok_or_else(|| garbage("native"));
             definition = definition.with_native(Native::new(option("schema")?, option("size")?)?, true)?;
+        }
+        // No part of what a family means, so a value or type that has none is no error.
+        if object["exemplars"] == json!(true) {
+            definition = definition.clone().with_exemplars().unwrap_or(definition);
         }
         if has_mode {
             let mode = object["mode"].as_str().and_then(GaugeMode::from_name);

@@ -2,6 +2,7 @@
 
 pub(crate) mod definition;
 pub(crate) mod error;
+pub(crate) mod exemplar;
 pub(crate) mod gauge_mode;
 pub(crate) mod labels;
 pub(crate) mod merge;

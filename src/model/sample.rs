@@ -4,10 +4,11 @@
 //! this file sums them up, so `_count` equals the `+Inf` bucket even if other threads write during the read.
 //! All series of a family share three buffers, so iterating over them does not allocate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 
 use crate::model::definition::{Definition, FIRST_COUNT_CELL, NATIVE_CELLS, VALUE_CELL};
+use crate::model::exemplar::Exemplar;
 use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::native::{BucketWord, Native, NativeHistogram};
@@ -34,6 +35,8 @@ pub struct FamilySamples {
     series: Vec<(usize, Option<Milliseconds>)>,
     /// The cells of all series, concatenated, each in the order of [`Definition::cell_count`].
     cells: Vec<f64>,
+    /// The exemplars of the series that have some, by their position.
+    exemplars: BTreeMap<usize, Vec<Exemplar>>,
 }
 
 /// The values of one metric.
@@ -46,13 +49,15 @@ pub struct Series<'family> {
     all_cells: &'family [f64],
     /// The options and the cells of the native histogram.
     native: Option<(Native, &'family [f64])>,
+    exemplars: &'family [Exemplar],
     created: Option<Milliseconds>,
 }
 
 impl FamilySamples {
     /// Creates a family without series.
     pub(crate) fn new(definition: Definition) -> Self {
-        Self { definition, keys: String::new(), series: Vec::new(), cells: Vec::new() }
+        let (keys, series, cells, exemplars) = Default::default();
+        Self { definition, keys, series, cells, exemplars }
     }
 
     /// Replaces the definition by a compatible one.
@@ -67,7 +72,8 @@ impl FamilySamples {
         self.series.iter().enumerate().map(move |(index, &(end, created))| {
             let start = if index == 0 { 0 } else { self.series[index - 1].0 };
             let (key, cells) = (&self.keys[start..end], &self.cells[index * width..][..width]);
-            Series { created, ..Series::with_native(native, key, cells) }
+            let exemplars = self.exemplars.get(&index).map_or(&[][..], Vec::as_slice);
+            Series { created, exemplars, ..Series::with_native(native, key, cells) }
         })
     }
 
@@ -78,7 +84,9 @@ impl FamilySamples {
 
     /// Returns about how many bytes the family takes in memory.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.keys.len() + size_of_val(&*self.series) + size_of_val(&*self.cells)
+        let exemplars: usize = self.exemplars.values().map(|exemplars| size_of_val(&**exemplars)).sum();
+        let series = self.keys.len() + size_of_val(&*self.series) + size_of_val(&*self.cells);
+        size_of::<Self>() + series + exemplars
     }
 
     /// Adds a series with the canonical labels `key`. Returns its cells, all 0, for the caller to fill.
@@ -89,6 +97,13 @@ impl FamilySamples {
         let start = self.cells.len();
         self.cells.resize(start + self.definition.cell_count(), 0.0);
         &mut self.cells[start..]
+    }
+
+    /// Sets the exemplars of the last series.
+    pub(crate) fn set_exemplars(&mut self, exemplars: Vec<Exemplar>) {
+        if let Some(last) = self.series.len().checked_sub(1).filter(|_| !exemplars.is_empty()) {
+            self.exemplars.insert(last, exemplars);
+        }
     }
 
     /// Adds series with values of 0 for the labels in `keys` that have none. `keys` are canonical and sorted.
@@ -103,6 +118,7 @@ impl FamilySamples {
             let cells = all.push(key, series.and_then(|series| series.created));
             if let Some(series) = series {
                 cells.copy_from_slice(series.all_cells);
+                all.set_exemplars(series.exemplars.to_vec());
             }
         });
         *self = all;
@@ -112,7 +128,7 @@ impl FamilySamples {
     pub(crate) fn with_cells(&self, cells: Vec<f64>) -> Self {
         debug_assert_eq!(cells.len(), self.cells.len());
         let (definition, keys, series) = (self.definition.clone(), self.keys.clone(), self.series.clone());
-        Self { definition, keys, series, cells }
+        Self { definition, keys, series, cells, exemplars: self.exemplars.clone() }
     }
 
     /// Removes the series at the positions where `is_kept` is `false`.
@@ -120,6 +136,7 @@ impl FamilySamples {
         let mut kept = Self::new(self.definition.clone());
         for (series, _) in self.series().zip(is_kept).filter(|(_, is_kept)| **is_kept) {
             kept.push(series.key, series.created).copy_from_slice(series.all_cells);
+            kept.set_exemplars(series.exemplars.to_vec());
         }
         *self = kept;
     }
@@ -171,6 +188,7 @@ impl FamilySamples {
     /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();
+        self.exemplars.remove(&self.series.len());
         self.keys.truncate(self.series.last().map_or(0, |&(end, _)| end));
         self.cells.truncate(self.series.len() * self.definition.cell_count());
     }
@@ -217,10 +235,11 @@ impl<'family> Series<'family> {
     fn with_native(native: Option<Native>, key: &'family str, cells: &'family [f64]) -> Self {
         let all_cells = cells;
         let Some(native) = native else {
-            return Self { key, cells, all_cells, native: None, created: None };
+            return Self { key, cells, all_cells, native: None, exemplars: &[], created: None };
         };
         let (cells, native_cells) = cells.split_at(cells.len() - native.size() - NATIVE_CELLS);
-        Self { key, cells, all_cells, native: Some((native, native_cells)), created: None }
+        let native = Some((native, native_cells));
+        Self { key, cells, all_cells, native, exemplars: &[], created: None }
     }
 
     /// Returns the labels in their canonical encoding: compact JSON, sorted by name.
@@ -237,6 +256,18 @@ impl<'family> Series<'family> {
     /// used its labels, or first used them again after the series was removed.
     pub fn created(&self) -> Option<f64> {
         self.created.map(|milliseconds| milliseconds.get() as f64 / 1e3)
+    }
+
+    /// Returns the exemplars that the series has at present, in no order.
+    pub fn exemplars(&self) -> &'family [Exemplar] {
+        self.exemplars
+    }
+
+    /// Returns the newest exemplar whose value is above `lower` and not above `upper`.
+    pub(crate) fn exemplar_in(&self, lower: f64, upper: f64) -> Option<&'family Exemplar> {
+        let inside =
+            self.exemplars.iter().filter(|exemplar| lower < exemplar.value() && exemplar.value() <= upper);
+        inside.max_by_key(|exemplar| exemplar.milliseconds())
     }
 
     /// Returns the value of a counter, gauge, untyped metric or info, or the sum of a summary, histogram or
@@ -281,7 +312,7 @@ impl<'family> Series<'family> {
     }
 
     /// Returns the cumulative bucket counts of a histogram or gauge histogram, in the order of its bounds, `+Inf` last.
-    pub fn cumulative_buckets(&self) -> impl Iterator<Item = f64> + 'family {
+    pub fn cumulative_buckets(&self) -> impl Iterator<Item = f64> + use<'family> {
         let mut total = self.native_alone();
         self.cells[FIRST_COUNT_CELL..].iter().map(move |count| {
             total += count;

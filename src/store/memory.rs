@@ -45,6 +45,7 @@ impl MemoryStore {
                 has_ended = true;
             } else {
                 metric.cells.read(samples.push(&metric.key, metric.created()));
+                samples.set_exemplars(metric.exemplars());
             }
         });
         if has_ended {

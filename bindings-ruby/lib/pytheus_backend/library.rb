@@ -43,7 +43,7 @@ module PytheusBackend
       layout size: :size_t, name: :pointer, help: :pointer, metric_type: :int32, lifetime: :int32,
              label_names: :pointer, label_count: :size_t, buckets: :pointer, bucket_count: :size_t, unit: :pointer,
              names: :int32, states: :pointer, state_count: :size_t, native: :int32, native_resolution: :int32,
-             native_size: :size_t, gauge_mode: :int32, series_ttl: :double
+             native_size: :size_t, gauge_mode: :int32, series_ttl: :double, exemplars: :int32
     end
 
     class MetricsRenderOptions < FFI::Struct
@@ -92,6 +92,9 @@ module PytheusBackend
 
     # For a store without a server, which it does not wait for.
     attach_function :metric_inc_and_get, %i[pointer double pointer pointer], :int32
+
+    attach_function :metric_inc_with_exemplar, %i[pointer double pointer pointer size_t pointer], :int32
+    attach_function :metric_observe_with_exemplar, %i[pointer double pointer pointer size_t pointer], :int32
 
     # These calls take nanoseconds, less than releasing the interpreter lock would.
     attach_function :metric_inc, %i[pointer double], :int32

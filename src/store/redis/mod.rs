@@ -181,6 +181,12 @@ impl Store for RedisStore {
     }
 
     fn declared(&self, family: &Arc<Family>) {
+        if family.definition.has_exemplars() {
+            log::warn!(
+                "metric family {:?} shows no exemplars: a server keeps none",
+                family.definition.name()
+            );
+        }
         // If there are no threads yet, they find the family in the table when they start.
         let _ = self.push(Event::Declared(Box::new(family.definition.clone())));
     }

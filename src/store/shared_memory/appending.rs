@@ -17,8 +17,15 @@ pub(super) fn write_behind(file: &SharedFile, end: u64, wanted: &Contents<'_>) -
     let mut offset = end;
     let left = SEGMENT_SIZE - offset % SEGMENT_SIZE;
     if left < u64::from(size) {
-        let padding =
-            Contents { kind: KIND_PADDING, family: 0, cell_count: 0, created: None, ends: false, text: "" };
+        let padding = Contents {
+            kind: KIND_PADDING,
+            family: 0,
+            cell_count: 0,
+            slots: 0,
+            created: None,
+            ends: false,
+            text: "",
+        };
         padding.write(file, offset, left as u32, 0)?;
         offset += left;
     }

@@ -13,6 +13,7 @@ use crate::exposition::Selection;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
+use crate::model::exemplar::slots_of;
 use crate::model::gauge_mode::GaugeMode;
 use crate::model::labels;
 use crate::model::merge::{ProcessValue, merge};
@@ -97,6 +98,9 @@ pub(super) fn read_families(
         let cells = cells(file.segment(record.offset)?, file, record)?;
         let family = &mut families[*index];
         cells.read(family.push(key, record.created));
+        if slots_of(family.definition.metric_type()) > 0 {
+            family.set_exemplars(cells.exemplars());
+        }
         if cells.is_live() {
             last = Some((index, key));
         } else {

@@ -567,7 +567,7 @@ fn buckets_of(hash: u64) -> [u64; 2] {
 /// Returns the contents of a table or a directory.
 fn index_record(kind: u32, cells: u64) -> Contents<'static> {
     debug_assert!(matches!(kind, KIND_TABLE | KIND_DIRECTORY));
-    Contents { kind, family: 0, cell_count: cells as usize, created: None, ends: false, text: "" }
+    Contents { kind, family: 0, cell_count: cells as usize, slots: 0, created: None, ends: false, text: "" }
 }
 
 /// Returns the place of the list of free records of this size.

@@ -16,6 +16,7 @@ use super::layout::{
     RECORD_HEADER_SIZE, SEGMENT_SIZE, checksum, place_checksum, record_size, series_hash,
 };
 use crate::cell::Cells;
+use crate::cell::exemplar::SLOT_WORDS;
 use crate::cell::last_use;
 use crate::cell::segment::{Segment, load};
 use crate::cell::shared::SharedCells;
@@ -43,6 +44,8 @@ pub(super) struct Record {
     pub(super) kind: u32,
     pub(super) family: u64,
     pub(super) cell_count: u32,
+    /// How many slots for exemplars the record has room for, behind its text.
+    pub(super) slots: usize,
     /// When the metric began, if that is known.
     pub(super) created: Option<Milliseconds>,
     /// When the metric was last used: see [`last_use`].
@@ -72,6 +75,9 @@ pub(super) struct Contents<'text> {
     pub(super) kind: u32,
     pub(super) family: u64,
     pub(super) cell_count: usize,
+    /// The slots for exemplars of a record that is written. They do not count when a record is looked for: a program
+    /// that does not know exemplars makes records without them, and finds those that have some.
+    pub(super) slots: usize,
     /// When the metric began, for a record that is written.
     pub(super) created: Option<Milliseconds>,
     /// Whether the series ends when it is not used.
@@ -82,7 +88,9 @@ pub(super) struct Contents<'text> {
 impl Contents<'_> {
     /// Returns the size of a record with these contents, or an error if no segment can hold it.
     pub(super) fn size(&self, file: &SharedFile) -> Result<u32> {
-        record_size(self.cell_count, self.text.len()).ok_or_else(|| {
+        let text = self.text.len().next_multiple_of(8) + self.slots * SLOT_WORDS * 8;
+        let text = if self.slots == 0 { self.text.len() } else { text };
+        record_size(self.cell_count, text).ok_or_else(|| {
             let message = format!(
                 "a record of {} bytes of text and {} values is too large for the metrics file {}: expected \
                  less than {}",
@@ -156,8 +164,17 @@ impl Contents<'_> {
             bytes[..chunk.len()].copy_from_slice(chunk);
             set(text_at + index as u64 * 8, u64::from_le_bytes(bytes))?;
         }
+        let slots_at = slots_at(self.cell_count as u64, self.text.len() as u64);
+        for word in (slots_at..).step_by(8).take(self.slots * SLOT_WORDS) {
+            set(word, 0)?;
+        }
         Ok(())
     }
+}
+
+/// Returns where the slots for exemplars begin, from the beginning of the record on.
+fn slots_at(cell_count: u64, text_length: u64) -> u64 {
+    RECORD_HEADER_SIZE + cell_count * 8 + text_length.next_multiple_of(8)
 }
 
 fn record_checksum(kind_and_size: u64, family: u64, lengths: u64, text: &[u8]) -> u64 {
@@ -211,6 +228,7 @@ pub(super) fn cells(segment: &Arc<Segment>, file: &SharedFile, record: &Record) 
         record.generation,
         start + RECORD_HEADER_SIZE,
         record.cell_count as usize,
+        (start + slots_at(u64::from(record.cell_count), record.text.len() as u64), record.slots),
     );
     cells.ok_or_else(|| damaged(file.path(), record.offset))
 }
@@ -272,12 +290,14 @@ pub(super) fn read(file: &SharedFile, place: Place) -> Result<Option<Record>> {
         let is_whole = bytes.len() as u64 == text_length
             && sum == record_checksum(kind_and_size, family, lengths, &bytes);
         let text = if is_whole { String::from_utf8(bytes).ok() } else { None };
+        let room = u64::from(size).saturating_sub(slots_at(cell_count, text_length));
         return Ok(text.map(|text| Record {
             offset,
             generation,
             kind,
             family,
             cell_count: cell_count as u32,
+            slots: room as usize / (SLOT_WORDS * 8),
             created,
             last_use,
             text,

@@ -118,6 +118,7 @@ impl Records {
                 kind: wanted.kind,
                 family: wanted.family,
                 cell_count: wanted.cell_count as u32,
+                slots: wanted.slots,
                 created: wanted.created,
                 last_use: wanted.last_use(generation),
                 text: wanted.text.to_owned(),

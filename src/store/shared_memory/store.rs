@@ -129,8 +129,15 @@ impl SharedMemoryStore {
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let text = format!("{}\n{}", definition.name(), definition.to_file_json());
-        let wanted =
-            Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, ends: false, text: &text };
+        let wanted = Contents {
+            kind: KIND_FAMILY,
+            family: 0,
+            cell_count: 0,
+            slots: 0,
+            created: None,
+            ends: false,
+            text: &text,
+        };
         records.find_or_append(&wanted, |records| known_family(records, definition))
     }
 
@@ -184,6 +191,7 @@ impl SharedMemoryStore {
             kind: KIND_METRIC,
             family: family.offset,
             cell_count,
+            slots: 0,
             created: None,
             ends: false,
             text: &text,
@@ -331,8 +339,16 @@ impl ForkGuard for MutexGuard<'_, Records> {
 }
 
 fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str) -> Contents<'key> {
-    let cell_count = definition.cell_count();
-    Contents { kind: KIND_METRIC, family: family.offset, cell_count, created: None, ends: false, text: key }
+    let (cell_count, slots) = (definition.cell_count(), definition.exemplar_slots());
+    Contents {
+        kind: KIND_METRIC,
+        family: family.offset,
+        cell_count,
+        slots,
+        created: None,
+        ends: false,
+        text: key,
+    }
 }
 
 /// Returns after how many seconds without use a series ends. The definition in the file decides, because all processes

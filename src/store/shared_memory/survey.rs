@@ -12,7 +12,9 @@ use super::layout::{
     GENERATION_AT, HEADER_SIZE, KIND_DIRECTORY, KIND_FAMILY, KIND_METRIC, KIND_PADDING, KIND_TABLE,
     RECORD_ALIGNMENT, SEGMENT_SIZE, TABLE_CELLS, record_size,
 };
-use super::record::{Record, cells_of, committed, definition_of, is_whole_table, place_at, read, word};
+use super::record::{
+    Record, cells, cells_of, committed, definition_of, is_whole_table, place_at, read, word,
+};
 use crate::cell::last_use;
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
@@ -280,6 +282,14 @@ impl Families {
                 report.fault(format!(
                     "the native histogram of {name}{text} at byte {at} has {} that hold no bucket of it",
                     counted(damaged, "word")
+                ));
+            }
+            let unreadable = cells(file.segment(record.offset)?, file, &record)?.unreadable_exemplars();
+            if unreadable > 0 {
+                report.fact(format!(
+                    "{} of {name}{text} at byte {at} cannot be read: a process was killed while it wrote there, or \
+                     writes there now",
+                    counted(unreadable, "exemplar")
                 ));
             }
             seen.insert(text, record);

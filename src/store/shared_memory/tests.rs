@@ -55,8 +55,15 @@ fn open(path: &Path) -> (Arc<SharedFile>, Records) {
 
 fn family(records: &mut Records, name: &str) -> Result<Record> {
     let text = format!("{name}\n{{\"type\":\"counter\",\"help\":\"\",\"labels\":[\"a\"]}}");
-    let wanted =
-        Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, ends: false, text: &text };
+    let wanted = Contents {
+        kind: KIND_FAMILY,
+        family: 0,
+        cell_count: 0,
+        slots: 0,
+        created: None,
+        ends: false,
+        text: &text,
+    };
     records.find_or_append(&wanted, |_| Ok(None))
 }
 
@@ -66,6 +73,7 @@ fn metric(records: &mut Records, family: &Record, value: &str) -> Result<Record>
         kind: KIND_METRIC,
         family: family.offset,
         cell_count: 1,
+        slots: 0,
         created: None,
         ends: false,
         text: &text,
@@ -79,6 +87,7 @@ fn remove(records: &mut Records, family: &Record, value: &str) -> Result<bool> {
         kind: KIND_METRIC,
         family: family.offset,
         cell_count: 1,
+        slots: 0,
         created: None,
         ends: false,
         text: &text,
@@ -312,8 +321,15 @@ fn a_free_record_is_found_among_many_sizes() {
 fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Result<()> {
     let text =
         format!("{mode}\n{{\"type\":\"processgauge\",\"mode\":\"{mode}\",\"help\":\"\",\"labels\":[]}}");
-    let wanted =
-        Contents { kind: KIND_FAMILY, family: 0, cell_count: 0, created: None, ends: false, text: &text };
+    let wanted = Contents {
+        kind: KIND_FAMILY,
+        family: 0,
+        cell_count: 0,
+        slots: 0,
+        created: None,
+        ends: false,
+        text: &text,
+    };
     let family = records.find_or_append(&wanted, |_| Ok(None))?;
     let mode = GaugeMode::from_name(mode).unwrap();
     let text = places::text(records.place()?, "{}");
@@ -322,6 +338,7 @@ fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Re
         kind: KIND_METRIC,
         family: family.offset,
         cell_count,
+        slots: 0,
         created: None,
         ends: false,
         text: &text,
