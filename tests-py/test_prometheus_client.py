@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,28 @@ def test_every_type_counts(registry: CollectorRegistry) -> None:
         "e{'e': 'off'}": 0.0,
         "e{'e': 'on'}": 1.0,
     }
+
+
+def test_labels_are_found_by_their_texts(registry: CollectorRegistry) -> None:
+    class Method(str, enum.Enum):
+        GET = "GET"
+
+        def __str__(self) -> str:
+            return "Method.GET"
+
+    counter = Counter("c", "help", ["a", "b"], registry=registry)
+    child = counter.labels("1", "GET")
+    assert counter.labels(b="GET", a="1") is child
+    assert counter.labels(1, "GET") is child
+    assert counter.labels("1", Method.GET) is not child
+    with pytest.raises(ValueError, match="Can't pass both"):
+        counter.labels("1", b="GET")
+    with pytest.raises(ValueError, match="Incorrect label names"):
+        counter.labels(a="1", c="GET")
+    with pytest.raises(ValueError, match="Incorrect label count"):
+        counter.labels("1")
+    with pytest.raises(ValueError, match="already has labels"):
+        child.labels("1", "GET")
 
 
 def test_the_parts_of_a_histogram_change_one_by_one(registry: CollectorRegistry) -> None:

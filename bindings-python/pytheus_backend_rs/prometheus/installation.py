@@ -90,6 +90,9 @@ def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
     """Makes the method that finds or makes a child."""
 
     def labels(self: Any, *labelvalues: Any, **labelkwargs: Any) -> Any:
+        child = internals.known_child(self, labelvalues, labelkwargs)
+        if child is not None:
+            return child
         with binding.making_child_of(self):
             return original(self, *labelvalues, **labelkwargs)
 

@@ -5,6 +5,7 @@ They are the same in the versions from `TESTED[0]` to `TESTED[1]`.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,7 @@ ORIGINAL_INIT: dict[type, Callable[[Any], None]] = {kind: vars(kind)["_metric_in
 ORIGINAL_COLLECT: Callable[[Any], Iterable[Metric]] = MetricWrapperBase.collect
 
 
+@functools.lru_cache(maxsize=4096)
 def bound_text(bound: float) -> str:
     """Returns the bound of a bucket as prometheus_client spells it."""
     text: str = _spell(bound)
@@ -131,6 +133,28 @@ def children_of(metric: Any) -> list[tuple[tuple[str, ...], Any]]:
         return [((), metric)]
     with metric._lock:
         return list(metric._metrics.items())
+
+
+def known_child(metric: Any, values: tuple[object, ...], named: dict[str, object]) -> Any:
+    """Returns the child with these label values, if it exists and they are plain texts; otherwise None.
+
+    Other values are converted to texts by `labels` itself: a text that is also an enum may look like another.
+    """
+    children = vars(metric).get("_metrics")
+    if not children:
+        return None
+    if named:
+        names = metric._labelnames
+        if values or len(named) != len(names):
+            return None
+        try:
+            values = tuple([named[name] for name in names])
+        except KeyError:
+            return None
+    for value in values:
+        if type(value) is not str:
+            return None
+    return children.get(values)
 
 
 def give_number(metric: Any, value: Any) -> None:

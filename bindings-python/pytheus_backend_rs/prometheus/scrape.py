@@ -163,7 +163,7 @@ def _series_parts(family: ReadFamily, series: ReadSeries, child: Any = None) -> 
     exemplars and the time of creation."""
     labels, values, type_ = series.labels, series.values, family.type_
     if type_ == "counter":
-        yield "_total", labels, values[0], _exemplar(child, 0)
+        yield "_total", labels, values[0], _exemplars(child, 1)[0]
     elif type_ == "info":
         yield "_info", labels, 1.0, None
     elif type_ == "stateset":
@@ -175,8 +175,9 @@ def _series_parts(family: ReadFamily, series: ReadSeries, child: Any = None) -> 
         yield "_sum", labels, values[1], None
     elif type_ in ("histogram", "gaugehistogram"):
         bounds = [*family.bounds, math.inf]
-        for index, (bound, value) in enumerate(zip(bounds, values)):
-            yield "_bucket", {**labels, "le": bound_text(bound)}, value, _exemplar(child, 1 + index)
+        exemplars = _exemplars(child, 1 + len(bounds))
+        for bound, value, exemplar in zip(bounds, values, exemplars[1:]):
+            yield "_bucket", {**labels, "le": bound_text(bound)}, value, exemplar
         count, total = values[-2:]
         gauge = "g" if type_ == "gaugehistogram" else ""
         yield f"_{gauge}count", labels, count, None
@@ -205,9 +206,8 @@ def _created(series: ReadSeries, child: Any) -> float:
     return series.created if own is None or (is_shared and series.created) else own
 
 
-def _exemplar(child: Any, index: int) -> Any:
-    if child is None:
-        return None
-    parts: Sequence[Any] = internals.parts_of(child)
-    part = parts[index] if index < len(parts) else None
-    return part.get_exemplar() if isinstance(part, Cell) else None
+def _exemplars(child: Any, count: int) -> list[Any]:
+    """Returns the exemplar of each value of a metric."""
+    parts: Sequence[Any] = () if child is None else internals.parts_of(child)
+    found = [part.get_exemplar() if isinstance(part, Cell) else None for part in parts]
+    return found if len(found) == count else [None] * count
