@@ -317,6 +317,12 @@ static void a_gauge_with_a_mode_shows_the_processes(void) {
   options.metric_type = METRIC_TYPE_COUNTER;
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "only a gauge has a mode",
               metric_family_new(backend, &options, &none, &error));
+  options.gauge_mode = METRIC_GAUGE_MODE_SHARED;
+  const double wrong[] = {-1, 0.5, NAN, -INFINITY, 1e12};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    options.series_ttl = wrong[i];
+    CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "series_ttl", metric_family_new(backend, &options, &none, &error));
+  }
   metric_free(metric);
   metric_family_free(family);
   backend_free(backend);

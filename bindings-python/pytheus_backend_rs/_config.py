@@ -1,8 +1,8 @@
 """Turns a configuration dictionary into the engine's store URL.
 
 `OWN_OPTIONS` lists the options of this package: where the store is, `native_methods`,
-`native_histograms` and `gauge_modes`. Every other option goes into the URL's query as it is. The engine
-declares those, and refuses unknown ones by name.
+`native_histograms`, `gauge_modes` and `metric_ttls`. Every other option goes into the URL's query as it is.
+The engine declares those, and refuses unknown ones by name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from pytheus_backend_rs._errors import ConfigurationError
 _NATIVE_METHODS = "native_methods"
 _NATIVE_HISTOGRAMS = "native_histograms"
 _GAUGE_MODES = "gauge_modes"
+_METRIC_TTLS = "metric_ttls"
+
+#: The most seconds that a series may be unused.
+MAX_SERIES_TTL = 315_360_000
 
 #: The options that the engine does not know, by store. Tests hold the docstrings and the documentation
 #: against this.
@@ -36,9 +40,10 @@ OWN_OPTIONS = {
         _NATIVE_METHODS,
         _NATIVE_HISTOGRAMS,
         _GAUGE_MODES,
+        _METRIC_TTLS,
     ),
-    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES),
-    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES),
+    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES, _METRIC_TTLS),
+    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES, _METRIC_TTLS),
 }
 
 #: The options whose values no message shows.
@@ -103,13 +108,32 @@ def gauge_modes(config: Mapping[str, Any]) -> Mapping[str, str]:
     raise ConfigurationError(f"option {_GAUGE_MODES!r} is {modes!r}: expected a dict of names and modes")
 
 
+def metric_ttls(config: Mapping[str, Any]) -> Mapping[str, float]:
+    """Returns after how many seconds without use series end, by the names of their metrics: the option
+    `metric_ttls`."""
+    ttls = config.get(_METRIC_TTLS)
+    if ttls is None:
+        return {}
+    if isinstance(ttls, Mapping) and all(isinstance(name, str) for name in ttls):
+        for name, ttl in ttls.items():
+            is_number = isinstance(ttl, (int, float)) and not isinstance(ttl, bool)
+            if not is_number or not (ttl == float("inf") or (1 <= ttl <= MAX_SERIES_TTL and ttl == int(ttl))):
+                raise ConfigurationError(
+                    f"option {_METRIC_TTLS!r}: the time of {name!r} is {ttl!r}: expected a whole number of "
+                    f"seconds from 1 to {MAX_SERIES_TTL}"
+                )
+        return dict(ttls)
+    raise ConfigurationError(f"option {_METRIC_TTLS!r} is {ttls!r}: expected a dict of names and seconds")
+
+
 def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options for the engine: all but `native_methods`, `native_histograms` and `gauge_modes`,
-    which are checked."""
+    """Returns the options for the engine: all but `native_methods`, `native_histograms`, `gauge_modes` and
+    `metric_ttls`, which are checked."""
     native_methods(config)
     native_histograms(config)
     gauge_modes(config)
-    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES)
+    metric_ttls(config)
+    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES, _METRIC_TTLS)
     return {name: value for name, value in config.items() if name not in own}
 
 

@@ -134,6 +134,8 @@ class Definition(NamedTuple):
     native: Native | None = None
     #: How the processes' values of a gauge are merged, a key of `GAUGE_MODES`; None: they share one value.
     gauge_mode: str | None = None
+    #: After how many seconds without use a series ends, infinity: never. 0: what the store's option says.
+    series_ttl: float = 0.0
 
 
 class Series(NamedTuple):
@@ -209,6 +211,8 @@ class Engine:
         self.is_native: Callable[[str], bool] = lambda _: False
         #: The modes of the client library's gauges, by their names.
         self.gauge_modes: Mapping[str, str] = {}
+        #: After how many seconds without use series of the client library end, by the names of their metrics.
+        self.metric_ttls: Mapping[str, float] = {}
         self.is_closed = False
         key = id(self)
         _engines[key] = weakref.ref(self, lambda _: _engines.pop(key, None))
@@ -462,6 +466,7 @@ class Family:
             options.native_resolution, options.native_size = native.resolution, native.size
         if definition.gauge_mode is not None:
             options.gauge_mode = GAUGE_MODES[definition.gauge_mode]
+        options.series_ttl = definition.series_ttl
         handle = ffi.new("MetricFamily **")
         error = ErrorSlot()
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))

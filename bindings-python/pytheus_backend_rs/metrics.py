@@ -85,8 +85,9 @@ class _Metric:
         *,
         unit: str | None = None,
         utf8: bool = False,
+        series_ttl: float | None = None,
     ) -> None:
-        self._declare(name, help, labels, unit=unit, utf8=utf8)
+        self._declare(name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl)
 
     def _declare(
         self,
@@ -100,6 +101,7 @@ class _Metric:
         states: Iterable[str] = (),
         native: Native | None = None,
         gauge_mode: str | None = None,
+        series_ttl: float | None = None,
     ) -> None:
         engine = _engine.loaded_engine()
         if engine is None:
@@ -112,6 +114,11 @@ class _Metric:
                 raise InvalidArgumentError(
                     f"metric {name!r}: {text!r} contains a NUL character or half of a surrogate pair"
                 )
+        if series_ttl is not None and not series_ttl:
+            # To the engine, 0 means the option of the store.
+            raise InvalidArgumentError(
+                f"metric {name!r}: the series_ttl is {series_ttl!r}: expected 1 second or more"
+            )
         definition = Definition(
             name,
             help_text,
@@ -123,6 +130,7 @@ class _Metric:
             utf8,
             native,
             gauge_mode,
+            0.0 if series_ttl is None else float(series_ttl),
         )
         try:
             self._family = engine.declare(definition)
@@ -257,13 +265,16 @@ class Gauge(_Metric):
         multiprocess_mode: str | None = None,
         unit: str | None = None,
         utf8: bool = False,
+        series_ttl: float | None = None,
     ) -> None:
         if multiprocess_mode is not None and multiprocess_mode not in GAUGE_MODES:
             known = ", ".join(GAUGE_MODES)
             raise InvalidArgumentError(
                 f"metric {name!r}: the mode is {multiprocess_mode!r}: expected one of {known}"
             )
-        self._declare(name, help, labels, unit=unit, utf8=utf8, gauge_mode=multiprocess_mode)
+        self._declare(
+            name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl, gauge_mode=multiprocess_mode
+        )
 
     def inc(self, amount: float = 1.0) -> None:
         """Adds `amount`."""
@@ -331,6 +342,7 @@ class Histogram(_Observed):
         native_size: int = NATIVE.size,
         unit: str | None = None,
         utf8: bool = False,
+        series_ttl: float | None = None,
     ) -> None:
         for option, number, default in (
             ("native_resolution", native_resolution, NATIVE.resolution),
@@ -345,7 +357,9 @@ class Histogram(_Observed):
                 )
         bounds = _bounds(name, buckets)
         options = Native(buckets is not None, native_resolution, native_size) if native else None
-        self._declare(name, help, labels, unit=unit, utf8=utf8, bounds=bounds, native=options)
+        self._declare(
+            name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl, bounds=bounds, native=options
+        )
 
     def bucket(self, upper_bound: float) -> float:
         """Reads the number of observations up to a bound from the store; `math.inf` is the last one."""
@@ -367,8 +381,11 @@ class GaugeHistogram(Histogram):
         buckets: Iterable[float] | None = None,
         unit: str | None = None,
         utf8: bool = False,
+        series_ttl: float | None = None,
     ) -> None:
-        self._declare(name, help, labels, unit=unit, utf8=utf8, bounds=_bounds(name, buckets))
+        self._declare(
+            name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl, bounds=_bounds(name, buckets)
+        )
 
     def unobserve(self, value: float) -> None:
         """Takes an observation of `value` out again, because what it describes has ended."""
@@ -400,8 +417,9 @@ class StateSet(_Metric):
         *,
         states: Iterable[str],
         utf8: bool = False,
+        series_ttl: float | None = None,
     ) -> None:
-        self._declare(name, help, labels, utf8=utf8, states=states)
+        self._declare(name, help, labels, utf8=utf8, series_ttl=series_ttl, states=states)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -436,8 +454,16 @@ class Info(_Metric):
 
     _TYPE = "info"
 
-    def __init__(self, name: str, help: str = "", labels: Iterable[str] = (), *, utf8: bool = False) -> None:
-        self._declare(name, help, labels, utf8=utf8)
+    def __init__(
+        self,
+        name: str,
+        help: str = "",
+        labels: Iterable[str] = (),
+        *,
+        utf8: bool = False,
+        series_ttl: float | None = None,
+    ) -> None:
+        self._declare(name, help, labels, utf8=utf8, series_ttl=series_ttl)
 
     def info(self, labels: Mapping[str, object]) -> None:
         """Sets names and values of labels, in place of those that were set before."""

@@ -216,6 +216,18 @@ RSpec.describe "Metrics" do
         .to raise_error(PytheusBackend::InvalidArgumentError, /"pid"/)
     end
 
+    it "takes the time after which a series ends" do
+      backend.gauge("short", labels: [:a], series_ttl: 60).set(1, labels: { a: "x" })
+      expect(backend.render.text).to include "\nshort{a=\"x\"} 1\n"
+      backend.counter("endless_total", series_ttl: Float::INFINITY)
+      [0, -1, 0.5, Float::NAN, 1e12].each do |wrong|
+        expect { backend.counter("wrong", series_ttl: wrong) }
+          .to raise_error(PytheusBackend::InvalidArgumentError, /series_ttl/)
+      end
+      expect { backend.gauge("wrong", mode: :max, series_ttl: 60) }
+        .to raise_error(PytheusBackend::InvalidArgumentError, /a gauge with a mode has no series_ttl/)
+    end
+
     it "has native buckets, alone or beside classic ones" do
       alone = backend.histogram("alone_seconds", "Alone.", native: true)
       alone.observe(3)

@@ -240,6 +240,7 @@ class Backend:
                 engine = (base._find(config) if cls._IS_SHARED else None) or cls._open(config)
                 engine.is_native = _config.native_histograms(config)
                 engine.gauge_modes = _config.gauge_modes(config)
+                engine.metric_ttls = _config.metric_ttls(config)
                 base._loaded = _Loaded(config, engine)
             # Metrics may have been made with another class since this engine was loaded before.
             for family in engine.families():
@@ -278,6 +279,7 @@ class Backend:
         engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
         engine.is_native = _config.native_histograms(config)
         engine.gauge_modes = _config.gauge_modes(config)
+        engine.metric_ttls = _config.metric_ttls(config)
         cls._base()._opened[_fingerprint(config)] = engine
         return engine
 
@@ -472,6 +474,7 @@ class RedisBackend(_SharedBackend):
       list of their names
     - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
       (not in Redis)
+    - `metric_ttls`: the metrics whose series end, and after how many seconds: a dict (not in Redis)
     """
 
     _STORE = "redis"
@@ -512,6 +515,7 @@ class SharedMemoryBackend(_SharedBackend):
     - `native_methods` (True): as for `RedisBackend`
     - `native_histograms` (False): as for `RedisBackend`
     - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
+    - `metric_ttls`: the metrics whose series end, and after how many seconds: a dict
     """
 
     _STORE = "shm"

@@ -139,7 +139,7 @@ def collector_of(metric: _Metric) -> _MetricCollector[Any]:
 
 def definition_of(collector: _MetricCollector[Any], engine: Engine) -> Definition:
     """Returns what the engine needs to know about a collector. The engine tells by the name which histograms
-    get native buckets beside those of pytheus, and which gauges have a mode.
+    get native buckets beside those of pytheus, which gauges have a mode, and which series end.
 
     Raises AttributeError while another thread is still constructing the collector's histogram.
     """
@@ -153,6 +153,7 @@ def definition_of(collector: _MetricCollector[Any], engine: Engine) -> Definitio
         tuple(float(bound) for bound in bounds),
         native=NATIVE if type_ == "histogram" and engine.is_native(collector.name) else None,
         gauge_mode=engine.gauge_modes.get(collector.name) if type_ == "gauge" else None,
+        series_ttl=engine.metric_ttls.get(collector.name, 0.0),
     )
 
 

@@ -42,42 +42,47 @@ module PytheusBackend
       @has_server
     end
 
-    def counter(name, help = nil, labels: [], unit: nil)
-      Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit))
+    # `series_ttl`, of all types: a series ends when no process has used it for so many seconds. A metric that is used
+    # again begins a new one, from 0. `Float::INFINITY`: never, whatever the store's option says.
+    def counter(name, help = nil, labels: [], unit: nil, series_ttl: nil)
+      Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit, series_ttl: series_ttl))
     end
 
     # `mode` gives every process its own value, which a scrape merges: `:all`, `:liveall`, `:min`, `:livemin`, `:max`,
     # `:livemax`, `:sum`, `:livesum`, `:mostrecent` or `:livemostrecent`.
-    def gauge(name, help = nil, labels: [], unit: nil, mode: nil)
-      Gauge.new(Family.new(self, :gauge, name, help: help, labels: labels, unit: unit, mode: mode))
+    def gauge(name, help = nil, labels: [], unit: nil, mode: nil, series_ttl: nil)
+      Gauge.new(Family.new(self, :gauge, name, help: help, labels: labels, unit: unit, mode: mode,
+                                               series_ttl: series_ttl))
     end
 
-    def summary(name, help = nil, labels: [], unit: nil)
-      Summary.new(Family.new(self, :summary, name, help: help, labels: labels, unit: unit))
+    def summary(name, help = nil, labels: [], unit: nil, series_ttl: nil)
+      Summary.new(Family.new(self, :summary, name, help: help, labels: labels, unit: unit, series_ttl: series_ttl))
     end
 
     # `native: true` makes a native histogram, with as many buckets from each power of two to the next as
     # `native_resolution` says (1, 2, 4, … 256) and room for `native_size` (16 to 4096) in a series. It has classic
     # buckets too if `buckets` are given.
     def histogram(name, help = nil, labels: [], unit: nil, native: false, native_resolution: 8, native_size: 384,
-                  buckets: native ? nil : DEFAULT_BUCKETS)
+                  buckets: native ? nil : DEFAULT_BUCKETS, series_ttl: nil)
       native &&= { resolution: native_resolution, size: native_size }
       Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets,
-                                                       native: native))
+                                                       native: native, series_ttl: series_ttl))
     end
 
-    def gauge_histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS)
+    def gauge_histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS, series_ttl: nil)
       GaugeHistogram.new(
-        Family.new(self, :gauge_histogram, name, help: help, labels: labels, unit: unit, buckets: buckets)
+        Family.new(self, :gauge_histogram, name, help: help, labels: labels, unit: unit, buckets: buckets,
+                                                 series_ttl: series_ttl)
       )
     end
 
-    def state_set(name, help = nil, states:, labels: [])
-      StateSet.new(Family.new(self, :state_set, name, help: help, labels: labels, states: states))
+    def state_set(name, help = nil, states:, labels: [], series_ttl: nil)
+      StateSet.new(Family.new(self, :state_set, name, help: help, labels: labels, states: states,
+                                                      series_ttl: series_ttl))
     end
 
-    def info(name, help = nil, labels: [])
-      Info.new(Family.new(self, :info, name, help: help, labels: labels))
+    def info(name, help = nil, labels: [], series_ttl: nil)
+      Info.new(Family.new(self, :info, name, help: help, labels: labels, series_ttl: series_ttl))
     end
 
     # Renders all metrics of the store, those of other processes too, as an Exposition. `accept` is the

@@ -20,7 +20,7 @@ module PytheusBackend
     attr_reader :name, :label_names, :buckets, :states
 
     def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, native: nil,
-                   states: [], mode: nil, lifetime: :backend)
+                   states: [], mode: nil, series_ttl: nil, lifetime: :backend)
       @backend = backend # keeps the store open for as long as something counts in it
       @name = name.to_s
       @label_names = labels.map(&:to_sym).freeze
@@ -29,6 +29,7 @@ module PytheusBackend
       @type = type
       @native = native
       @mode = mode&.to_sym
+      @series_ttl = series_ttl
       @states = states.map(&:to_sym).freeze
       @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
       forget
@@ -116,7 +117,15 @@ module PytheusBackend
       options[:state_count] = @states.size
       declare_native(options) if @native
       options[:gauge_mode] = gauge_mode if @mode
+      options[:series_ttl] = seconds if @series_ttl
       Library.create(:metric_family_new, @backend.handle, options)
+    end
+
+    def seconds
+      # To the C interface, 0 means the option of the store.
+      return Float(@series_ttl) unless @series_ttl.zero?
+
+      raise InvalidArgumentError, "#{@name}: series_ttl is #{@series_ttl}: expected 1 second or more"
     end
 
     def gauge_mode
