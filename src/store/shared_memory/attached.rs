@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::families::read_families;
 use super::file::SharedFile;
 use super::options::SharedMemoryOptions;
+use super::outline::LastOutline;
 use super::record::{Record, committed};
 use super::survey;
 use crate::cell::last_use;
@@ -30,13 +31,15 @@ pub(super) struct AttachedStore {
     path: PathBuf,
     /// The file that the name led to at the last scrape. The lock is not held while values are read.
     current: Mutex<Option<Arc<SharedFile>>>,
+    /// What the last scrape has found in the file.
+    last: LastOutline,
 }
 
 impl AttachedStore {
     /// Opens the file. If the file is absent or cannot be read, this fails if the file is required. Otherwise
     /// each scrape fails until the file can be read.
     pub(super) fn open(path: &Path, options: &SharedMemoryOptions) -> Result<Self> {
-        let store = Self { path: path.to_owned(), current: Mutex::new(None) };
+        let store = Self { path: path.to_owned(), current: Mutex::new(None), last: LastOutline::default() };
         match store.file() {
             Err(error) if options.required.unwrap_or(true) => return Err(error),
             Err(error) => log::warn!("{error}; it is read as soon as it can be"),
@@ -104,7 +107,9 @@ impl Store for AttachedStore {
 
     fn collect(&self, families: Option<Vec<Arc<Family>>>, selection: &Selection) -> Result<Snapshot> {
         match families {
-            None => Ok(Snapshot { families: read_families(&*self.file()?, selection, has_ended)? }),
+            None => {
+                Ok(Snapshot { families: read_families(&*self.file()?, &self.last, selection, has_ended)? })
+            }
             // No family can be declared in this store.
             Some(_) => Ok(Snapshot::default()),
         }

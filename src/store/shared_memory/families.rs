@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::file::SharedFile;
-use super::layout::{KIND_FAMILY, KIND_METRIC};
+use super::layout::LAST_USE_AT;
+use super::outline::{Family as OutlineFamily, LastOutline, Outline};
 use super::places::{self, Living};
-use super::record::{Record, cells, definition_of, live_records};
+use super::record::{Record, cells, word};
 use crate::cell::last_use;
+use crate::cell::segment::load;
 use crate::exposition::Selection;
 use crate::metric::family::Family;
 use crate::model::definition::Definition;
@@ -20,116 +22,104 @@ use crate::model::merge::{ProcessValue, merge};
 use crate::model::sample::FamilySamples;
 use crate::process::clock::uptime;
 
+/// How often the records are found anew because series are removed while their values are read.
+const ATTEMPTS: usize = 3;
+
 /// Returns the selected families of the file with their series, in the order of declaration.
 ///
-/// Families that cannot be read are left out, and so is each series that would make a scraper refuse the
-/// response.
-///
-/// Series that were unused for too long are left out. `ends` is called with the record of each series that may have
-/// ended and its time, and says whether it has.
+/// `last` is the outline of the last scrape, and becomes that of this one. Series that were unused for too long are left
+/// out. `ends` is called with the record of each series that may have ended and its time, and says whether it has.
 pub(super) fn read_families(
     file: &SharedFile,
+    last: &LastOutline,
     selection: &Selection,
     mut ends: impl FnMut(&Record, u32) -> Result<bool>,
 ) -> Result<Vec<FamilySamples>> {
-    let records = live_records(file)?;
-    let mut families: Vec<FamilySamples> = Vec::new();
-    let mut names = HashMap::new();
-    // Families by the offset of their record.
-    let mut indexes = HashMap::new();
-    for record in records.iter().filter(|record| record.kind == KIND_FAMILY) {
-        match definition_of(record) {
-            Ok(definition) if !selection.admits(&definition) => {}
-            Ok(definition) => {
-                let index = *names.entry(definition.name().to_owned()).or_insert(families.len());
-                indexes.insert(record.offset, index);
-                if index == families.len() {
-                    families.push(FamilySamples::new(definition));
-                }
-            }
-            Err(error) => {
-                log::debug!("a family of the metrics file {} is left out: {error}", file.path().display())
-            }
+    let mut known = last.get(file)?;
+    let mut families = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let outline = known.take().map_or_else(|| Outline::read(file).map(Arc::new), Ok)?;
+        let mut reading = Values { file, living: Living::new(file), ends: &mut ends, is_complete: true };
+        let selected = outline.families.iter().filter(|family| selection.admits(&family.definition));
+        families = selected.map(|family| reading.family(family)).collect::<Result<_>>()?;
+        if reading.is_complete {
+            last.keep(Some(outline));
+            return Ok(families);
         }
     }
-    let declared_names: Vec<Vec<String>> = families
-        .iter()
-        .map(|family| family.definition.label_names().iter().map(|name| labels::raw(name)).collect())
-        .collect();
-    let mut of_processes: Vec<Vec<ProcessValue>> = families.iter().map(|_| Vec::new()).collect();
-    let mut living = None;
-    let mut series: Vec<(usize, Cow<'_, str>, &Record)> = Vec::with_capacity(records.len());
-    for record in records.iter().filter(|record| record.kind == KIND_METRIC) {
-        let Some(&index) = indexes.get(&record.family) else { continue };
-        // A series must have as many cells as its family. Its label names may differ: a program may declare a
-        // name twice, and a new version of a program may declare more labels than the old one. Comparing the
-        // names first is cheap, and nearly always enough.
-        let definition = &families[index].definition;
-        if definition.mode().is_some() {
-            let living = living.get_or_insert_with(|| Living::new(file));
-            of_processes[index].extend(process_value(file, definition, living, record)?);
-            continue;
-        }
-        if let Some(ttl) = definition.series_ttl()
-            && last_use::must_look(record.last_use, ttl, uptime())
-            && ends(record, ttl)?
-        {
-            continue;
-        }
-        let fits = |key: &str| {
-            let names = labels::raw_pairs(key).map(|(name, _)| name);
-            record.cell_count as usize == definition.cell_count()
-                && (names.eq(declared_names[index].iter().map(String::as_str))
-                    || definition.allows_labels(key))
-        };
-        if let Some(key) = labels::canonical(&record.text).filter(|key| fits(key)) {
-            series.push((index, key, record));
-        }
-    }
-    series.sort_unstable_by(|(index, key, record), (other_index, other_key, other)| {
-        (index, key, record.offset).cmp(&(other_index, other_key, other.offset))
-    });
-    let mut last = None;
-    for (index, key, record) in &series {
-        // A second series with the same labels would also make a scraper refuse the response.
-        if last == Some((index, key)) {
-            continue;
-        }
-        let cells = cells(file.segment(record.offset)?, file, record)?;
-        let family = &mut families[*index];
-        cells.read(family.push(key, record.created));
-        if slots_of(family.definition.metric_type()) > 0 {
-            family.set_exemplars(cells.exemplars());
-        }
-        if cells.is_live() {
-            last = Some((index, key));
-        } else {
-            // The metric was removed meanwhile, so the values may belong to another metric.
-            family.pop();
-        }
-    }
-    for (family, values) in families.iter_mut().zip(of_processes) {
-        if let Some(mode) = family.definition.mode() {
-            *family = merge(family.definition.clone(), mode, values);
-        }
-    }
+    last.keep(None);
     Ok(families)
 }
 
-/// Returns what a record of a family with a mode shows, or `None` if it shows nothing.
-fn process_value(
-    file: &SharedFile,
-    definition: &Definition,
-    living: &mut Living<'_>,
-    record: &Record,
-) -> Result<Option<ProcessValue>> {
-    let Some((mode, place, key)) = series_of_process(definition, record) else { return Ok(None) };
-    let cells = cells(file.segment(record.offset)?, file, record)?;
-    let mut values = vec![0.0; record.cell_count as usize];
-    cells.read(&mut values);
-    let shown = living.value(mode, (place, &key), &values)?;
-    // If the record was given away meanwhile, the values may belong to another metric.
-    Ok(shown.filter(|_| cells.is_live()))
+/// Reads the values of the series of an outline.
+struct Values<'scrape, Ends> {
+    file: &'scrape SharedFile,
+    living: Living<'scrape>,
+    ends: &'scrape mut Ends,
+    /// Whether no series was removed meanwhile.
+    is_complete: bool,
+}
+
+impl<Ends: FnMut(&Record, u32) -> Result<bool>> Values<'_, Ends> {
+    fn family(&mut self, family: &OutlineFamily) -> Result<FamilySamples> {
+        let definition = &family.definition;
+        if let Some(mode) = definition.mode() {
+            let mut values = Vec::new();
+            for series in &family.series {
+                values.extend(self.of_process(definition, &series.record)?);
+            }
+            return Ok(merge(definition.clone(), mode, values));
+        }
+        let mut samples = FamilySamples::new(definition.clone());
+        let mut last = None;
+        for series in &family.series {
+            let (key, record) = (series.key(), &series.record);
+            // A second series with the same labels would make a scraper refuse the response.
+            if last == Some(key) {
+                continue;
+            }
+            if let Some(ttl) = definition.series_ttl()
+                && self.has_ended(record, ttl)?
+            {
+                continue;
+            }
+            let cells = cells(self.file.segment(record.offset)?, self.file, record)?;
+            cells.read(samples.push(key, record.created));
+            if slots_of(definition.metric_type()) > 0 {
+                samples.set_exemplars(cells.exemplars());
+            }
+            if cells.is_live() {
+                last = Some(key);
+            } else {
+                // The metric was removed, so the values may belong to another metric.
+                samples.pop();
+                self.is_complete = false;
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Returns whether the series of this record has ended. Its last use may be a later one than in the outline.
+    fn has_ended(&mut self, record: &Record, ttl: u32) -> Result<bool> {
+        let segment = self.file.segment(record.offset)?;
+        let last_use = load(word(self.file, segment, record.offset, LAST_USE_AT)?);
+        let now = Record { last_use, text: String::new(), ..*record };
+        Ok(last_use::must_look(last_use, ttl, uptime()) && (self.ends)(&now, ttl)?)
+    }
+
+    /// Returns what a record of a family with a mode shows, or `None` if it shows nothing.
+    fn of_process(&mut self, definition: &Definition, record: &Record) -> Result<Option<ProcessValue>> {
+        let Some((mode, place, key)) = series_of_process(definition, record) else {
+            return Ok(None);
+        };
+        let cells = cells(self.file.segment(record.offset)?, self.file, record)?;
+        let mut values = vec![0.0; record.cell_count as usize];
+        cells.read(&mut values);
+        let shown = self.living.value(mode, (place, &key), &values)?;
+        // If the record was given away meanwhile, the values may belong to another metric.
+        self.is_complete &= cells.is_live();
+        Ok(shown.filter(|_| cells.is_live()))
+    }
 }
 
 /// Returns the mode of a family, and the place and the labels of its record. Returns `None` if the family has no mode,

@@ -18,6 +18,7 @@ mod index;
 pub(crate) mod layout;
 mod lock;
 mod options;
+mod outline;
 mod place_locks;
 mod places;
 mod record;

@@ -9,6 +9,7 @@ use super::families::{pick, read_families};
 use super::file::SharedFile;
 use super::layout::{KIND_FAMILY, KIND_METRIC};
 use super::options::{SharedMemoryOptions, Start};
+use super::outline::LastOutline;
 use super::places;
 use super::record::{Contents, Record, cells_of, committed, definition_of, expire, live_records, touch};
 use super::records::{Records, is_out_of_quarantine};
@@ -33,6 +34,8 @@ pub(super) struct SharedMemoryStore {
     file: Arc<SharedFile>,
     /// Making and removing metrics takes this lock. Counting and reading values take none.
     records: Mutex<Records>,
+    /// What the last scrape has found in the file.
+    last: LastOutline,
     /// The service's file, if the program has given no path.
     service: Option<ServiceFile>,
     /// Whether the log has said that the file lost its name.
@@ -48,7 +51,14 @@ impl SharedMemoryStore {
         committed(&file)?;
         let records = Mutex::new(Records::new(Arc::clone(&file)));
         let swept = AtomicU32::new(uptime());
-        Ok(Self { file, records, service: None, is_renamed: AtomicBool::new(false), swept })
+        Ok(Self {
+            file,
+            records,
+            last: LastOutline::default(),
+            service: None,
+            is_renamed: AtomicBool::new(false),
+            swept,
+        })
     }
 
     /// Opens the file of this process's service, or makes it.
@@ -78,7 +88,7 @@ impl SharedMemoryStore {
     fn read_families(&self, selection: &Selection) -> Result<Vec<FamilySamples>> {
         self.prepare_to_read();
         let mut must_sweep = false;
-        let families = read_families(&self.file, selection, |record, ttl| {
+        let families = read_families(&self.file, &self.last, selection, |record, ttl| {
             must_sweep |= is_out_of_quarantine(record.last_use);
             expire(&self.file, record, ttl)
         })?;

@@ -11,14 +11,17 @@ use super::file::SharedFile;
 use super::index::Index;
 use super::layout::{FAMILY_AT, FREE_LISTS, FREE_LISTS_AT, INDEX_STATE_AT, KIND_FAMILY, KIND_METRIC};
 use super::options::SharedMemoryOptions;
+use super::outline::LastOutline;
 use super::places;
 use super::record::{Contents, READS, Record, STORES_LEFT, committed, live_records, word};
 use super::records::Records;
 use super::survey::survey;
 use crate::cell::segment::load;
 use crate::exposition::Selection;
+use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::gauge_mode::GaugeMode;
+use crate::model::metric_type::MetricType;
 use crate::model::sample::FamilySamples;
 
 /// A path in memory that is removed when this is dropped.
@@ -354,7 +357,11 @@ fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Re
 
 /// Returns what a scrape shows of the gauges with a mode.
 fn shown(file: &SharedFile) -> Vec<(String, Vec<f64>)> {
-    let families = super::families::read_families(file, &Selection::default(), |_, _| Ok(false)).unwrap();
+    let families =
+        super::families::read_families(file, &LastOutline::default(), &Selection::default(), |_, _| {
+            Ok(false)
+        })
+        .unwrap();
     let values = |family: &FamilySamples| family.series().map(|series| series.value()).collect();
     families.iter().map(|family| (family.definition.name().to_owned(), values(family))).collect()
 }
@@ -391,4 +398,40 @@ fn a_process_killed_while_it_takes_the_place_of_a_dead_one_loses_nothing_and_cou
         stores += 1;
     }
     assert!(stores > 15, "{stores} stores");
+}
+
+#[test]
+fn a_scrape_reads_only_the_records_that_the_last_one_did_not_find() {
+    let folder = Folder::new();
+    let path = folder.path("outline");
+    let backend = crate::Backend::open(&format!("shm://{}", path.display())).unwrap();
+    let reader = crate::Backend::open(&format!("shm://{}?start=attach", path.display())).unwrap();
+    let declare = |name: &str| {
+        let definition = Definition::new(name, "", MetricType::Counter, &["a"], &[]).unwrap();
+        backend.declare(definition, &["a"], crate::Lifetime::Backend).unwrap()
+    };
+    let (one, two) = (declare("one_total"), declare("two_total"));
+    let text = || {
+        READS.set(0);
+        let text = reader.render(&crate::RenderOptions::default()).unwrap().into_text();
+        let lines: Vec<String> =
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        (lines, READS.get() > 0)
+    };
+    let shown = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+
+    one.metric(&["b"]).unwrap().inc(1.0).unwrap();
+    let first = one.metric(&["a"]).unwrap();
+    assert_eq!(text(), (shown(&["one_total{a=\"a\"} 0", "one_total{a=\"b\"} 1"]), true));
+    first.inc(2.0).unwrap();
+    assert_eq!(text(), (shown(&["one_total{a=\"a\"} 2", "one_total{a=\"b\"} 1"]), false));
+    one.remove(&["a"]).unwrap();
+    assert_eq!(text(), (shown(&["one_total{a=\"b\"} 1"]), true));
+    assert_eq!(text(), (shown(&["one_total{a=\"b\"} 1"]), false));
+    // It takes the record that is free.
+    two.metric(&["c"]).unwrap().inc(3.0).unwrap();
+    assert_eq!(text(), (shown(&["one_total{a=\"b\"} 1", "two_total{a=\"c\"} 3"]), true));
+    assert_eq!(text(), (shown(&["one_total{a=\"b\"} 1", "two_total{a=\"c\"} 3"]), false));
+    two.metric(&["d"]).unwrap();
+    assert_eq!(text().0, shown(&["one_total{a=\"b\"} 1", "two_total{a=\"c\"} 3", "two_total{a=\"d\"} 0"]));
 }
