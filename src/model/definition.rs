@@ -44,7 +44,7 @@ pub struct Definition {
 }
 
 /// The type in the definition of a file whose series end when they are not used.
-const EXPIRING: &str = "expiring";
+pub(crate) const EXPIRING: &str = "expiring";
 
 /// The most states of a state set. Its value is a sum of powers of two, which a double holds exactly.
 const MAX_STATES: usize = 52;

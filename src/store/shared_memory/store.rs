@@ -19,7 +19,7 @@ use crate::cell::Cells;
 use crate::exposition::Selection;
 use crate::metric::family::Family;
 use crate::metric::{Metric, now};
-use crate::model::definition::Definition;
+use crate::model::definition::{Definition, EXPIRING};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::gauge_mode::GaugeMode;
 use crate::model::report::Report;
@@ -365,6 +365,10 @@ fn metric_record<'key>(family: &Record, definition: &Definition, key: &'key str)
 /// must agree.
 fn ttl_in_file(family: &Record, own: &Definition) -> Option<u32> {
     let json = family.text.split_once('\n').map_or("", |(_, json)| json);
+    // Most families have no such time. To see that needs no JSON to be made or parsed.
+    if own.series_ttl().is_none() && !json.contains(EXPIRING) {
+        return None;
+    }
     if json == own.to_file_json() {
         return own.series_ttl();
     }
