@@ -53,11 +53,16 @@ impl CounterCell {
         AtOnce::Done
     }
 
-    /// Adds `amount`, which must be at least 0.
+    /// Adds `amount`. It is below 0 only when the program sets the counter.
     pub(crate) fn add(&self, amount: f64) {
-        let ways = [Self::add_in_stripe, Self::add_at_once, Self::add_in_stripe];
-        // The third is for stripes that another thread has made in between.
-        let _ = ways.iter().any(|way| matches!(way(self, amount), AtOnce::Done | AtOnce::Unfinished));
+        let (whole, rest) = match self.stripes.mine(WIDTH) {
+            Some([whole, rest, ..]) => (whole, rest),
+            _ => (&self.whole, self.rest.word()),
+        };
+        match small(amount) {
+            Some(amount) => drop(whole.fetch_add(amount, Ordering::Relaxed)),
+            None => drop(value::add(rest, amount)),
+        }
     }
 
     /// Makes stripes if threads collide at this counter.

@@ -16,6 +16,11 @@ impl ValueCell {
         add(&self.0, amount)
     }
 
+    /// Returns the word with the bits of the value.
+    pub(crate) fn word(&self) -> &AtomicU64 {
+        &self.0
+    }
+
     /// Replaces the value by `next(value)`.
     #[inline]
     pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
