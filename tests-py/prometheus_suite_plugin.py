@@ -17,6 +17,7 @@ from pytheus_backend_rs import prometheus
 STORE = os.environ["SUITE_STORE"]
 
 prometheus.install(STORE)
+assert prometheus.is_installed(), "the tests are to run on the engine"
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ INSTALL = """
 @pytest.fixture(params=["memory", "shared"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CollectorRegistry]:
     prometheus.install("memory:" if request.param == "memory" else str(tmp_path / "metrics.shm"))
+    assert prometheus.is_installed()
     yield CollectorRegistry()
     prometheus.uninstall()
 
@@ -36,6 +39,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collect
 def shared(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "metrics.shm")
     prometheus.install(path)
+    assert prometheus.is_installed()
     yield path
     prometheus.uninstall()
 
@@ -48,6 +52,29 @@ def values(registry: CollectorRegistry) -> dict[str, float]:
         for sample in metric.samples
         if not sample.name.endswith("_created")
     }
+
+
+def test_a_log_handler_may_count_with_the_metric_whose_child_is_made(registry: CollectorRegistry) -> None:
+    # The engine refuses equal bounds, which is logged for each child.
+    seconds = Histogram("h", "help", ["level"], buckets=(1, 1, 2), registry=registry)
+    seen = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+            seconds.labels("of the handler").observe(1)
+
+    handler = Handler()
+    logger = logging.getLogger("pytheus_backend_rs")
+    logger.addHandler(handler)
+    try:
+        thread = threading.Thread(target=lambda: seconds.labels("of the program").observe(1), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+    finally:
+        logger.removeHandler(handler)
+    assert seen
 
 
 def test_every_type_counts(registry: CollectorRegistry) -> None:

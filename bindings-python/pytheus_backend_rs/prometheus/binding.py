@@ -18,8 +18,9 @@ from pytheus_backend_rs._text import plain_text
 from pytheus_backend_rs.prometheus import internals, store
 from pytheus_backend_rs.prometheus.values import Cell, Record
 
-#: What was logged before.
+#: What was logged before, and what is to be logged.
 _reported: set[str] = set()
+_waiting: list[str] = []
 
 
 class _Making(threading.local):
@@ -50,6 +51,8 @@ def init(metric: Any) -> None:
         owner = parents[-1]
     if not bind(metric, owner):
         internals.original_init(metric)
+    if not parents:
+        deliver()
 
 
 def bind(metric: Any, owner: Any) -> bool:
@@ -64,8 +67,6 @@ def bind(metric: Any, owner: Any) -> bool:
     except Exception as error:
         report(metric, error)
         return False
-    finally:
-        _logging.deliver()
     _give_cells(metric, record)
     return True
 
@@ -90,12 +91,24 @@ def record_of(metric: Any) -> Record | None:
 
 
 def report(metric: Any, error: Exception) -> None:
-    """Logs, once for each reason, that a metric counts in this process alone."""
+    """Notes, once for each reason, that a metric counts in this process alone. `deliver` logs it."""
     text = f"{metric} counts in this process alone: {error}"
     if text not in _reported:
         if len(_reported) < 1000:
             _reported.add(text)
-        _logging.logger.error("%s", text)
+        _waiting.append(text)
+
+
+def deliver() -> None:
+    """Logs what is waiting. prometheus_client makes a child while it holds the lock of its parent, and a
+    handler of the program may count with the same metric. So this is called after the lock is free."""
+    while _waiting:
+        try:
+            _logging.logger.error("%s", _waiting.pop(0))
+        except IndexError:
+            # Another thread has taken it.
+            break
+    _logging.deliver()
 
 
 def _labels(metric: Any) -> dict[str, str]:

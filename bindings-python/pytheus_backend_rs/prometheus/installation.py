@@ -22,20 +22,21 @@ def install(store: str | os.PathLike[str] | None = None) -> None:
     directory `PROMETHEUS_MULTIPROC_DIR`; or all processes that descend from one program by fork or by
     `multiprocessing` find one file by themselves.
 
-    Call it before the workers are forked, or in each of them. Metrics that exist are adopted with their
-    values. If the store cannot be used, the log says why, and prometheus_client works as it does without this
-    package. A second call does nothing.
+    Call it before the workers are forked, or at the start of each of them. Metrics that exist are adopted
+    with their values: what a worker has inherited when it calls this, it adds to the store. If the store
+    cannot be used, the log says why, and prometheus_client works as it does without this package. A second
+    call does nothing.
     """
     if _replaced:
         return
-    if not internals.is_tested():
-        _logging.logger.warning(
-            "prometheus_client %s is not a version that was tested: %d.%d to %d.%d",
-            internals.version(),
-            *internals.TESTED[0],
-            *internals.TESTED[1],
-        )
     try:
+        if not internals.is_tested():
+            _logging.logger.warning(
+                "prometheus_client %s is not a version that was tested: %d.%d to %d.%d",
+                internals.version(),
+                *internals.TESTED[0],
+                *internals.TESTED[1],
+            )
         _open(store)
         for place, name, replacement in _replacements():
             _replaced.append((place, name, place.__dict__[name]))
@@ -48,7 +49,7 @@ def install(store: str | os.PathLike[str] | None = None) -> None:
             raise
         _logging.logger.error("prometheus_client keeps its values in each process: %s", error)
     finally:
-        _logging.deliver()
+        binding.deliver()
 
 
 def uninstall() -> None:
@@ -93,8 +94,11 @@ def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
         child = internals.known_child(self, labelvalues, labelkwargs)
         if child is not None:
             return child
-        with binding.making_child_of(self):
-            return original(self, *labelvalues, **labelkwargs)
+        try:
+            with binding.making_child_of(self):
+                return original(self, *labelvalues, **labelkwargs)
+        finally:
+            binding.deliver()
 
     labels.__doc__ = original.__doc__
     return labels

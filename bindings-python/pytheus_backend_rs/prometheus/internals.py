@@ -46,8 +46,11 @@ def bound_text(bound: float) -> str:
 
 
 def version() -> str:
-    """Returns the version of prometheus_client."""
-    return importlib.metadata.version("prometheus-client")
+    """Returns the version of prometheus_client; "unknown" if it was installed without its metadata."""
+    try:
+        return importlib.metadata.version("prometheus-client")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def is_tested() -> bool:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pytheus_backend_rs import _logging, _snapshot
+from pytheus_backend_rs import _snapshot
 from pytheus_backend_rs._engine import Family
 from pytheus_backend_rs._errors import BackendError, NotFoundError
 from pytheus_backend_rs._text import plain_text
@@ -33,7 +33,7 @@ def reset() -> None:
                 record = binding.record_of(child)
                 if record is not None:
                     record.renew()
-    _logging.deliver()
+    binding.deliver()
 
 
 def remove(original: _Method) -> _Method:
@@ -145,4 +145,4 @@ def _try(metric: Any, change: Callable[[], None]) -> None:
     except BackendError as error:
         binding.report(metric, error)
     finally:
-        _logging.deliver()
+        binding.deliver()

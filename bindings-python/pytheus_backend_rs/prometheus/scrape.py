@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pytheus_backend_rs import _logging, _snapshot
+from pytheus_backend_rs import _snapshot
 from pytheus_backend_rs._engine import Engine, Family
 from pytheus_backend_rs._native import lib
 from pytheus_backend_rs._snapshot import ReadFamily, ReadSeries
@@ -73,7 +73,7 @@ def collect_store(engine: Engine) -> list[Metric]:
     try:
         families = _snapshot.read(engine, None)
     finally:
-        _logging.deliver()
+        binding.deliver()
     found = []
     for family in families:
         name = internals.shown_name(family.name, family.type_)
@@ -127,7 +127,7 @@ def _read_once(families: list[Family]) -> Iterator[None]:
         yield
     finally:
         _reading.families = outer
-        _logging.deliver()
+        binding.deliver()
 
 
 def _read_one(family: Family) -> ReadFamily:
@@ -194,7 +194,7 @@ def _waits(child: Any, family: ReadFamily) -> bool:
     it yet. A gauge may have no value of this process yet."""
     record = binding.record_of(child)
     return record is None or (
-        family.gauge_mode is None and not record.is_removed and bool(lib.metric_is_live(record.handle))
+        family.gauge_mode is None and not record.is_removed and bool(lib.metric_is_live(record.native[1]))
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytheus_backend_rs import _logging
 from pytheus_backend_rs._engine import Family, metric_of
 from pytheus_backend_rs._native import lib
 from pytheus_backend_rs._text import c_text, plain_text
@@ -26,7 +25,7 @@ def shared_family(metric: Any) -> Family | None:
         binding.report(metric, error)
         return None
     finally:
-        _logging.deliver()
+        binding.deliver()
 
 
 def share(metric: Any) -> None:
@@ -45,4 +44,4 @@ def share(metric: Any) -> None:
     except Exception as error:
         binding.report(metric, error)
     finally:
-        _logging.deliver()
+        binding.deliver()

@@ -18,7 +18,7 @@ from pytheus_backend_rs._native import ffi, lib
 class Record:
     """The native metric of a metric."""
 
-    __slots__ = ("family", "handle", "is_removed", "labels", "owner")
+    __slots__ = ("family", "is_removed", "labels", "native")
 
     def __init__(self, family: Family, labels: dict[str, str]) -> None:
         self.family = family
@@ -30,8 +30,10 @@ class Record:
 
     def bind(self) -> None:
         """Finds the metric in the store, or makes it."""
-        self.owner: Any = self.family.metric(self.labels)
-        self.handle: Any = metric_of(self.owner)
+        owner = self.family.metric(self.labels)
+        #: The object that keeps the native metric, and its handle. A call holds the pair until it returns:
+        #: another thread may make the metric again meanwhile, and the handle is freed with its owner.
+        self.native: tuple[Any, Any] = owner, metric_of(owner)
 
     def renew(self) -> bool:
         """Makes the metric again if another process has removed it. Returns whether it is there."""
@@ -74,28 +76,33 @@ class Cell:
     def inc(self, amount: float) -> None:
         """Adds `amount`."""
         record = self._record
-        status = lib.metric_cell_add(record.handle, self._index, amount)
+        native = record.native
+        status = lib.metric_cell_add(native[1], self._index, amount)
         if status == lib.BACKEND_STATUS_NOT_FOUND and record.renew():
-            lib.metric_cell_add(record.handle, self._index, amount)
+            native = record.native
+            lib.metric_cell_add(native[1], self._index, amount)
         _logging.deliver()
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replaces the number. The store notes the time itself where it needs one."""
         record = self._record
-        status = lib.metric_cell_set(record.handle, self._index, value)
+        native = record.native
+        status = lib.metric_cell_set(native[1], self._index, value)
         if status == lib.BACKEND_STATUS_NOT_FOUND and record.renew():
-            lib.metric_cell_set(record.handle, self._index, value)
+            native = record.native
+            lib.metric_cell_set(native[1], self._index, value)
         elif status == lib.BACKEND_STATUS_WRONG_TYPE:
             # A counter on a server, which only takes additions.
             record.begin_again()
-            lib.metric_cell_add(record.handle, self._index, value)
+            native = record.native
+            lib.metric_cell_add(native[1], self._index, value)
         _logging.deliver()
 
     def get(self) -> float:
         """Reads the number from the store; a bucket's is not cumulated. It may wait for a server."""
-        value, error = ffi.new("double *"), ErrorSlot()
+        value, error, native = ffi.new("double *"), ErrorSlot(), self._record.native
         try:
-            error.check(lib.released_metric_get_cell(self._record.handle, self._index, value, error.pointer))
+            error.check(lib.released_metric_get_cell(native[1], self._index, value, error.pointer))
         except NotFoundError:
             return 0.0
         finally:
