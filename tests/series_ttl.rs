@@ -347,3 +347,32 @@ fn an_older_program_does_not_know_the_type_of_such_a_family() {
     assert!(text.contains(r#""type":"expiring""#) && text.contains(r#""of":"counter""#), "{text}");
     assert!(text.contains(r#""ttl":60"#), "{text}");
 }
+
+#[test]
+fn a_record_of_an_ended_series_that_is_used_anew_is_shown() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let (ending, plain) = (family(&backend, MetricType::Counter, 10.0), plain_gauges(&backend));
+    ending.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    plain.metric(&["y"]).unwrap().set(1.0).unwrap();
+    let record = records(&file).into_iter().find(|record| record.text.contains('x')).unwrap();
+    age(&file, &record, 20);
+    let reader = Backend::open(&file.url("start=attach")).unwrap();
+    assert_eq!(shown(&backend), ["gauge{a=\"y\"} 1"]);
+    assert_eq!(shown(&reader), ["gauge{a=\"y\"} 1"]);
+    // A minute later the record is free.
+    age(&file, &record, 61);
+    let buried = file.word(record.offset + LAST_USE_AT);
+    assert_eq!(shown(&backend), ["gauge{a=\"y\"} 1"]);
+    plain.metric(&["z"]).unwrap().set(2.0).unwrap();
+    assert!(records(&file).iter().any(|now| now.offset == record.offset && now.text.contains('z')));
+    // An older program leaves the word as it is.
+    file.set_word(record.offset + LAST_USE_AT, buried);
+    assert_eq!(shown(&reader), ["gauge{a=\"y\"} 1", "gauge{a=\"z\"} 2"]);
+    assert_eq!(shown(&backend), ["gauge{a=\"y\"} 1", "gauge{a=\"z\"} 2"]);
+}
+
+fn plain_gauges(backend: &Backend) -> MetricFamily {
+    let definition = Definition::new("gauge", "", MetricType::Gauge, &["a"], &[]).unwrap();
+    backend.declare(definition, &["a"], Lifetime::Backend).unwrap()
+}

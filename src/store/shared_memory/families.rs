@@ -66,6 +66,7 @@ impl<Ends: FnMut(&Record, u32) -> Result<bool>> Values<'_, Ends> {
         if let Some(mode) = definition.mode() {
             let mut values = Vec::new();
             for series in &family.series {
+                self.is_complete &= series.is_live(self.file)?;
                 values.extend(self.of_process(definition, &series.record)?);
             }
             return Ok(merge(definition.clone(), mode, values));
@@ -74,6 +75,7 @@ impl<Ends: FnMut(&Record, u32) -> Result<bool>> Values<'_, Ends> {
         let mut last = None;
         for series in &family.series {
             let (key, record) = (series.key(), &series.record);
+            self.is_complete &= series.is_live(self.file)?;
             // A second series with the same labels would make a scraper refuse the response.
             if last == Some(key) {
                 continue;

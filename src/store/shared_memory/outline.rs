@@ -6,7 +6,8 @@
 //! - A record that was appended is behind the committed end that the outline knows.
 //! - A record that was free, or that was left out, is used anew only with another generation. The outline knows the
 //!   generations of these records, and compares them.
-//! - A series that was removed is noticed when its values are read: its record has another generation by then.
+//! - The record of a series that was removed has another generation when its values are to be read. That is looked at
+//!   first, for a series that is then left out, too.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -51,6 +52,11 @@ pub(super) struct Series {
 }
 
 impl Series {
+    /// Returns whether the record is still that of the series.
+    pub(super) fn is_live(&self, file: &SharedFile) -> Result<bool> {
+        Ok(generation_of(file, self.record.offset)? == self.record.generation)
+    }
+
     /// Returns the canonical labels. If the family has a mode: the text of the record.
     pub(super) fn key(&self) -> &str {
         self.other_key.as_ref().unwrap_or(&self.record.text)

@@ -40,7 +40,7 @@ pub(super) struct SharedMemoryStore {
     service: Option<ServiceFile>,
     /// Whether the log has said that the file lost its name.
     is_renamed: AtomicBool,
-    /// The second at which this process has last looked for series to end, for a new one.
+    /// When [`make_room`](Self::make_room) last swept, in seconds of [`uptime`].
     swept: AtomicU32,
 }
 
@@ -92,8 +92,11 @@ impl SharedMemoryStore {
             must_sweep |= is_out_of_quarantine(record.last_use);
             expire(&self.file, record, ttl)
         })?;
-        if must_sweep && let Ok(mut records) = self.records.try_lock() {
-            self.sweep(&mut records)?;
+        if must_sweep
+            && let Ok(mut records) = self.records.try_lock()
+            && let Err(error) = self.sweep(&mut records)
+        {
+            log::debug!("series that have ended stay in the metrics file: {error}");
         }
         Ok(families)
     }
