@@ -503,6 +503,55 @@ static void a_snapshot_outlives_its_backend(void) {
   metrics_snapshot_free(snapshot);
 }
 
+static void cells_are_changed_and_read_one_by_one(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_SUMMARY, "sizes");
+  Metric *metric = make_metric(family, "GET");
+  double value = 0;
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_cell_add(metric, 0, 5));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_cell_set(metric, 0, 2));
+  CHECK_STATUS(BACKEND_STATUS_OK, metric_cell_add(metric, 1, 3));
+  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_cell_add(metric, 2, 1));
+  CHECK_STATUS(BACKEND_STATUS_INVALID_ARGUMENT, metric_cell_set(metric, 2, 1));
+  CHECK_STATUS(BACKEND_STATUS_NULL_POINTER, metric_cell_add(NULL, 0, 1));
+  CHECK_OK(metric_get_cell(metric, 0, &value, &error));
+  CHECK_NUMBER(2, value);
+  CHECK_OK(metric_get_cell(metric, 1, &value, &error));
+  CHECK_NUMBER(3, value);
+  CHECK_ERROR(BACKEND_STATUS_NOT_FOUND, "", metric_get_cell(metric, 2, &value, &error));
+  CHECK(metric_is_live(metric) == 1);
+  CHECK(metric_is_live(NULL) == 0);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
+static void a_snapshot_tells_its_families_and_when_series_began(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamily *family = declare_labelled(backend, METRIC_TYPE_SUMMARY, "sizes");
+  Metric *metric = make_metric(family, "GET");
+  MetricsSnapshot *snapshot = NULL;
+  MetricsSnapshotFamily shown = {.size = sizeof shown};
+  double began = 0;
+  CHECK_OK(metrics_snapshot_new(backend, NULL, 0, &snapshot, &error));
+  CHECK_OK(metrics_snapshot_family(snapshot, 0, &shown, &error));
+  CHECK_TEXT("sizes", shown.name);
+  CHECK(shown.metric_type == METRIC_TYPE_SUMMARY);
+  CHECK_ERROR(BACKEND_STATUS_NOT_FOUND, "", metrics_snapshot_family(snapshot, 1, &shown, &error));
+  shown.size = 1;
+  CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "",
+              metrics_snapshot_family(snapshot, 0, &shown, &error));
+  CHECK_ERROR(BACKEND_STATUS_NOT_FOUND, "", metrics_snapshot_created(snapshot, &began, &error));
+  MetricsSeries series;
+  CHECK_STATUS(BACKEND_STATUS_OK, metrics_snapshot_next(snapshot, &series));
+  CHECK_OK(metrics_snapshot_created(snapshot, &began, &error));
+  CHECK(began > 1e9);
+  metrics_snapshot_free(snapshot);
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
 /* Makes a handle of every kind, and frees all of them. */
 static void make_and_free(void) {
   Backend *backend = open_backend("memory:");
@@ -548,6 +597,8 @@ int main(void) {
   CHECK_RUN(a_native_histogram_needs_no_bounds);
   CHECK_RUN(a_mistake_in_the_options_of_native_buckets_is_named);
   CHECK_RUN(a_gauge_histogram_takes_observations_back);
+  CHECK_RUN(cells_are_changed_and_read_one_by_one);
+  CHECK_RUN(a_snapshot_tells_its_families_and_when_series_began);
   CHECK_RUN(a_snapshot_outlives_its_backend);
   CHECK_RUN(ten_thousand_backends_leave_no_memory_behind);
   return check_result();
