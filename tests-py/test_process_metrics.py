@@ -123,6 +123,6 @@ def test_a_scrape_of_any_process_shows_all_that_live(tmp_path: Path) -> None:
 def test_it_needs_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     from pytheus_backend_rs import _engine
 
-    monkeypatch.setattr(_engine, "_find_loaded", lambda: None)
+    monkeypatch.setattr(_engine, "_finders", [])
     with pytest.raises(ConfigurationError, match="load_backend"):
         process_metrics()
