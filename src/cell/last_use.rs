@@ -88,7 +88,7 @@ fn change(word: &AtomicU64, owner: u32, next: impl Fn(u64) -> u64) -> bool {
         if next == seen {
             return true;
         }
-        // Release: whoever buries the series, or sees it buried, sees the changes before it.
+        // Release: a thread that buries the series, or sees it buried, sees the changes that other threads made before.
         match word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return !is_buried(next),
             Err(now) => seen = now,

@@ -119,7 +119,7 @@ impl Drop for Stripes {
     }
 }
 
-/// Returns the place of the first stripe, from `home` on, that is that of the thread `me` or nobody's.
+/// Returns the place of a stripe: from `home` on, the first that the thread `me` owns, or that it can take.
 #[inline(never)]
 fn claim(words: &[AtomicU64], home: usize, me: u64) -> usize {
     let mut places = (0..STRIPES).map(|step| (home + step) % STRIPES);
