@@ -43,9 +43,10 @@ int main(int count, char **arguments) {
   static CheckedCell checked = {COUNTER, 0}, other_checked = {COUNTER, 0};
   long calls = count > 1 ? atol(arguments[1]) : 1000000;
   while (next_round()) {
-    print_increments("bare fetch_add on u64 (C)", add_integer, &one, &other, calls);
-    print_increments("bare CAS loop on double (C)", add_double, &one, &other, calls);
-    print_increments("floor: a C call that checks, then adds (C)", add_checked, &checked, &other_checked, calls);
+    print_increments("bare fetch_add on u64 (C)", add_integer, &one, &other, &one, calls);
+    print_increments("bare CAS loop on double (C)", add_double, &one, &other, &one, calls);
+    print_increments("floor: a C call that checks, then adds (C)", add_checked, &checked, &other_checked,
+                     &checked, calls);
     end_round();
   }
   return 0;

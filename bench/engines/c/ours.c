@@ -12,7 +12,7 @@ enum { MOST_STORES = 8 };
 typedef struct Store {
   const char *name;
   Backend *backend;
-  Metric *one, *other, *seconds;
+  Metric *one, *other, *contended, *seconds, *contended_seconds;
 } Store;
 
 static void increment(void *metric, long calls) {
@@ -50,13 +50,17 @@ static void open_store(Store *store, const char *name, const char *url) {
   check(backend_new(url, &store->backend, &error), error);
   store->one = make_metric(store->backend, "one_total", METRIC_TYPE_COUNTER);
   store->other = make_metric(store->backend, "other_total", METRIC_TYPE_COUNTER);
+  store->contended = make_metric(store->backend, "contended_total", METRIC_TYPE_COUNTER);
   store->seconds = make_metric(store->backend, "seconds", METRIC_TYPE_HISTOGRAM);
+  store->contended_seconds = make_metric(store->backend, "contended_seconds", METRIC_TYPE_HISTOGRAM);
 }
 
 static void close_store(Store *store) {
   metric_free(store->one);
   metric_free(store->other);
+  metric_free(store->contended);
   metric_free(store->seconds);
+  metric_free(store->contended_seconds);
   backend_free(store->backend);
 }
 
@@ -71,8 +75,9 @@ int main(int count, char **arguments) {
   for (int i = 0; i < store_count; i++) open_store(&stores[i], arguments[2 + 2 * i], arguments[3 + 2 * i]);
   while (next_round()) {
     for (int i = 0; i < store_count; i++) {
-      print_increments(stores[i].name, increment, stores[i].one, stores[i].other, calls);
-      print_observations(stores[i].name, observe, stores[i].seconds, calls);
+      Store *store = &stores[i];
+      print_increments(store->name, increment, store->one, store->other, store->contended, calls);
+      print_observations(store->name, observe, store->seconds, store->contended_seconds, calls);
     }
     end_round();
   }

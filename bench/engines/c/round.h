@@ -65,15 +65,18 @@ static inline double ns_per_call_of_two(Loop loop, void *one, void *other, long 
   return (first.ns + second.ns) / 2;
 }
 
-static inline void print_increments(const char *engine, Loop loop, void *one, void *other, long calls) {
+/* Counting: one thread, two threads on one metric, two threads on a metric each. Two threads collide at `contended`:
+ * a metric of its own for an engine in which such a metric is slower from then on. */
+static inline void print_increments(const char *engine, Loop loop, void *one, void *other, void *contended, long calls) {
   printf("%s\tinc\t%.3f\n", engine, ns_per_call(loop, one, calls));
-  printf("%s\tinc, 2 threads on one\t%.3f\n", engine, ns_per_call_of_two(loop, one, one, calls));
+  printf("%s\tinc, 2 threads on one\t%.3f\n", engine, ns_per_call_of_two(loop, contended, contended, calls));
   printf("%s\tinc, 2 threads on two\t%.3f\n", engine, ns_per_call_of_two(loop, one, other, calls));
 }
 
-static inline void print_observations(const char *engine, Loop loop, void *histogram, long calls) {
+/* Observing: one thread, two threads on one histogram. */
+static inline void print_observations(const char *engine, Loop loop, void *histogram, void *contended, long calls) {
   printf("%s\tobserve\t%.3f\n", engine, ns_per_call(loop, histogram, calls));
-  printf("%s\tobserve, 2 threads on one\t%.3f\n", engine, ns_per_call_of_two(loop, histogram, histogram, calls));
+  printf("%s\tobserve, 2 threads on one\t%.3f\n", engine, ns_per_call_of_two(loop, contended, contended, calls));
 }
 
 /* Waits for the line that asks for a round. Returns 0 at the end of the input. */

@@ -29,15 +29,32 @@ pub fn serve(mut measure: impl FnMut(&Round)) {
 impl Round {
     /// Counting: one thread, two threads on one metric, two threads on a metric each.
     pub fn increments(&self, engine: &str, one: impl Fn() + Sync, other: impl Fn() + Sync) {
+        self.increments_apart(engine, &one, &other, &one);
+    }
+
+    /// As [`increments`](Self::increments), for an engine in which a metric at which threads have collided is slower
+    /// from then on: two threads collide at a metric of their own.
+    pub fn increments_apart(
+        &self,
+        engine: &str,
+        one: impl Fn() + Sync,
+        other: impl Fn() + Sync,
+        contended: impl Fn() + Sync,
+    ) {
         print(engine, "inc", self.alone(&one));
-        print(engine, "inc, 2 threads on one", self.two_threads(&one, &one));
+        print(engine, "inc, 2 threads on one", self.two_threads(&contended, &contended));
         print(engine, "inc, 2 threads on two", self.two_threads(&one, &other));
     }
 
     /// Observing: one thread, two threads on one histogram.
     pub fn observations(&self, engine: &str, observe: impl Fn() + Sync) {
-        print(engine, "observe", self.alone(&observe));
-        print(engine, "observe, 2 threads on one", self.two_threads(&observe, &observe));
+        self.observations_apart(engine, &observe, &observe);
+    }
+
+    /// As [`increments_apart`](Self::increments_apart).
+    pub fn observations_apart(&self, engine: &str, one: impl Fn() + Sync, contended: impl Fn() + Sync) {
+        print(engine, "observe", self.alone(&one));
+        print(engine, "observe, 2 threads on one", self.two_threads(&contended, &contended));
     }
 
     /// Returns the median of parts that are shorter than a time slice of the scheduler, so that a preemption affects few.

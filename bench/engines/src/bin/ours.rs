@@ -14,15 +14,25 @@ fn main() -> Result<()> {
     let mut engines = Vec::new();
     for (name, url) in stores {
         let backend = Backend::open(&url)?;
-        let one = metric(&backend, "one_total", MetricType::Counter, &[])?;
-        let other = metric(&backend, "other_total", MetricType::Counter, &[])?;
-        let seconds = metric(&backend, "seconds", MetricType::Histogram, &DEFAULT_BUCKETS)?;
-        engines.push((name, backend, one, other, seconds));
+        let counter = |name| metric(&backend, name, MetricType::Counter, &[]);
+        let histogram = |name| metric(&backend, name, MetricType::Histogram, &DEFAULT_BUCKETS);
+        let counters = (counter("one_total")?, counter("other_total")?, counter("contended_total")?);
+        let histograms = (histogram("seconds")?, histogram("contended_seconds")?);
+        engines.push((name, backend, counters, histograms));
     }
     engines::serve(|round| {
-        for (name, _, one, other, seconds) in &engines {
-            round.increments(name, || _ = one.inc(black_box(1.0)), || _ = other.inc(black_box(1.0)));
-            round.observations(name, || _ = seconds.observe(black_box(0.3)));
+        for (name, _, (one, other, contended), (seconds, contended_seconds)) in &engines {
+            round.increments_apart(
+                name,
+                || _ = one.inc(black_box(1.0)),
+                || _ = other.inc(black_box(1.0)),
+                || _ = contended.inc(black_box(1.0)),
+            );
+            round.observations_apart(
+                name,
+                || _ = seconds.observe(black_box(0.3)),
+                || _ = contended_seconds.observe(black_box(0.3)),
+            );
         }
     });
     Ok(())
