@@ -6,6 +6,8 @@ STORE ?= shm
 BUILD := build
 VENV := $(BUILD)/venv
 LINT := $(BUILD)/lint
+# What builds the site of the documentation.
+DOCS := $(BUILD)/docs
 # What scripts/wheel runs, and where it puts the wheel and the sdist.
 WHEEL_TOOLS := $(BUILD)/wheel-tools
 DIST := $(BUILD)/dist
@@ -17,8 +19,8 @@ PACKAGE_SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src
 	$(shell find bindings-python -type f -not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-long test-rust test-valkey test-servers test-c test-cinstall test-instructions \
-	test-python test-python-system test-python-pure test-ruby test-ruby-client test-examples test-sdist sanitize \
-	fuzz bench bench-redis lint docs pages package wheel sizes check-targets install uninstall clean
+	test-python test-python-system test-python-pure test-ruby test-ruby-client test-examples test-docs test-sdist \
+	sanitize fuzz bench bench-redis lint docs pages package wheel sizes check-targets install uninstall clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,9 +30,9 @@ demo: ## Four worker processes count requests; a scrape of any shows the total. 
 	@$(MAKE) --silent $(VENV)/package.stamp
 	@$(VENV)/bin/python examples/python/demo.py $(STORE)
 
-test: ## Run every suite: cargo, ctest, instruction counts, pytest, rspec, examples.
-test: test-rust test-valkey test-c test-instructions test-python test-ruby test-examples
-	@echo "All suites passed: cargo, ctest, instruction counts, pytest, rspec, examples."
+test: ## Run every suite: cargo, ctest, instruction counts, pytest, rspec, examples, the site.
+test: test-rust test-valkey test-c test-instructions test-python test-ruby test-examples test-docs
+	@echo "All suites passed: cargo, ctest, instruction counts, pytest, rspec, examples, the site."
 
 test-long: ## Run what takes long: 20 failovers of Redis of each kind, the Python tests with an installed library, cargo-c, other systems.
 	@scripts/need cargo cc redis-server
@@ -83,7 +85,7 @@ test-cinstall: ## Compare what `cargo cinstall` installs with what `make install
 COMPILING := test_wheel.py test_installed_library.py test_docs.py test_examples.py
 
 test-python: ## Test the Python wheel where no compiler is to be found, and run pytheus' own tests with each backend.
-	@scripts/need cargo cc python redis-server prometheus pkg-config binutils
+	@scripts/need cargo cc python redis-server prometheus pkg-config binutils curl
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	scripts/without-compilers $(VENV)/bin/python -m pytest tests-py
 	$(VENV)/bin/python -m pytest $(addprefix tests-py/,$(COMPILING))
@@ -91,7 +93,7 @@ test-python: ## Test the Python wheel where no compiler is to be found, and run 
 test-python-system: ## Run the Python tests with an extension that is linked with an installed library.
 test-python-pure: ## Run the Python tests with an installed library and no extension: cffi's ABI mode.
 test-python-system test-python-pure: test-python-%:
-	@scripts/need cargo cc python redis-server prometheus pkg-config binutils
+	@scripts/need cargo cc python redis-server prometheus pkg-config binutils curl
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python tests-py/package_variants.py $* tests-py
 
@@ -113,6 +115,11 @@ test-examples: ## Run the examples in Go and Node, in memory and in a file that 
 	@scripts/need cargo cc go node
 	$(CARGO) build --release --locked
 	scripts/test-examples $(RELEASE)/libpytheus_backend_rs.so
+
+test-docs: $(DOCS)/tools.stamp ## Build the site, follow its links, and look at its pages in a browser.
+	@scripts/need cargo cc python redis-server doxygen chromium
+	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
+	$(VENV)/bin/python -m pytest tests-py/test_site.py
 
 sanitize: ## Run the C suite against a library with AddressSanitizer.
 	@scripts/need cargo cc c++ cmake redis-server valgrind binutils doxygen pkg-config abidiff curl
@@ -169,9 +176,9 @@ lint: $(LINT)/tools.stamp ## Check formatting, lints, types, layers, doc links, 
 	$(LINT)/bin/python bindings-python/native_stub.py --check
 	git diff --exit-code -- include Cargo.lock
 	$(LINT)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples
-	$(LINT)/bin/ruff format --quiet --check bindings-python tests-py bench examples
-	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py
+	$(LINT)/bin/ruff check --quiet bindings-python tests-py bench examples docs/*.py scripts/*.py
+	$(LINT)/bin/ruff format --quiet --check bindings-python tests-py bench examples docs/*.py scripts/*.py
+	$(LINT)/bin/mypy bindings-python/pytheus_backend_rs bindings-python/*.py examples/python/*.py docs/*.py scripts/*.py
 	$(LINT)/bin/mypy --config-file tests-py/mypy.ini tests-py
 	$(LINT)/bin/mypy --config-file bench/mypy.ini bench
 
@@ -187,10 +194,11 @@ install: ## Install the C library, its headers and the side-car. PREFIX=/usr/loc
 uninstall: ## Remove what `make install` has installed.
 	scripts/install uninstall $(TARGET)/release $(PREFIX) $(DESTDIR)
 
-docs: ## Write the manual of the C interface to build/doxygen, as HTML.
+docs: $(DOCS)/tools.stamp ## Build the site of the documentation in build/site. A broken link is an error.
 	@scripts/need doxygen
-	@mkdir -p $(BUILD)/doxygen
+	@rm -rf $(BUILD)/doxygen && mkdir -p $(BUILD)/doxygen
 	DOXYGEN_OUTPUT=$(BUILD)/doxygen doxygen docs/Doxyfile
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet
 
 pages: ## Write the manual pages and the shell completions of the side-car again, after a change of its options.
 	UPDATE_PAGES=1 $(CARGO) test --locked -p pytheus-backend-rs-side-car pages
@@ -226,6 +234,12 @@ $(WHEEL_TOOLS)/tools.stamp: scripts/wheel-requirements.txt
 	@scripts/need python
 	$(PYTHON) -m venv $(WHEEL_TOOLS)
 	$(WHEEL_TOOLS)/bin/python -m pip install --quiet -r scripts/wheel-requirements.txt
+	@touch $@
+
+$(DOCS)/tools.stamp: scripts/docs-requirements.txt
+	@scripts/need python
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -r scripts/docs-requirements.txt
 	@touch $@
 
 $(LINT)/tools.stamp: scripts/lint-requirements.txt tests-py/requirements.txt

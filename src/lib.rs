@@ -27,6 +27,11 @@
 //! `ARCHITECTURE.md` describes the rest: the layers, the paths of a batch and of a scrape, the threads and
 //! the locks.
 
+/// Runs the example of the page for Rust programs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+mod rust_page {}
+
 // The links above lead to private modules, because that section is for readers of the source.
 #![allow(rustdoc::private_intra_doc_links)]
 

@@ -31,6 +31,7 @@ SWITCH = {"system": "PYTHEUS_BACKEND_RS_SYSTEM", "pure": "PYTHEUS_BACKEND_RS_PUR
 
 WHEEL = "it builds the wheel that carries the engine, and looks into it"
 BUILDS = "it builds the variants itself"
+SITE = "`make test-docs` runs it, where a browser is"
 COMMAND = "the command is the installed side-car, and not a script of the package"
 
 #: The tests that do not apply to a variant, by the beginning of their id, and why.
@@ -41,14 +42,17 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_installed_library.py::": BUILDS,
         "test_docs.py::test_a_c_example_compiles": "it compiles the examples in C",
         "test_examples.py::test_a_c_program_": "it compiles a program in C",
+        "test_site.py::": SITE,
     },
     "system": {
         "test_wheel.py::": WHEEL,
+        "test_site.py::": SITE,
         "test_installed_library.py::": BUILDS,
         "test_command.py::test_the_command_has_a_script_of_its_own": COMMAND,
     },
     "pure": {
         "test_wheel.py::": WHEEL,
+        "test_site.py::": SITE,
         "test_installed_library.py::": BUILDS,
         "test_command.py::test_the_command_has_a_script_of_its_own": COMMAND,
         "test_pyinstaller.py::": "a bundle has no installed library",

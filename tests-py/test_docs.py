@@ -21,7 +21,7 @@ from programs import run_program
 from redis_server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def name(page: Path) -> str:
@@ -133,6 +133,15 @@ def test_lines_fit_their_width(page: Path) -> None:
     lines = enumerate(page.read_text("utf-8").splitlines(), 1)
     wide = [number for number, line in lines if len(line) > 120 and not line.startswith(("|", "!"))]
     assert not wide, f"{name(page)} has lines of more than 120 columns: {wide}"
+
+
+def test_the_picture_of_the_whole_is_what_its_source_draws() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import overview
+    finally:
+        sys.path.pop(0)
+    assert overview.PICTURE.read_text("utf-8") == overview.picture(), "run docs/overview.py"
 
 
 def test_the_costs_in_the_readme_are_the_results_of_the_benchmark() -> None:
