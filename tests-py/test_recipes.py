@@ -49,7 +49,12 @@ class Recipe:
         self._server: subprocess.Popen[bytes] | None = None
         self._log = folder / "server.log"
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environment = {**os.environ, "PATH": path, "PYTHONPATH": python_path(folder)}
+        self._environment = {
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": python_path(folder),
+            "VIRTUAL_ENV": sys.prefix,
+        }
         self.printed = ""
 
     def write(self, path: str, text: str) -> None:
@@ -60,7 +65,6 @@ class Recipe:
     def start(self, command: str) -> None:
         """Starts a server, after the end of the one before, and waits until it answers."""
         self.stop()
-        self._port = free_port()
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(
                 ["sh", "-c", f"exec {self._adapted(command)}"],
