@@ -49,12 +49,7 @@ class Recipe:
         self._server: subprocess.Popen[bytes] | None = None
         self._log = folder / "server.log"
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environment = {
-            **os.environ,
-            "PATH": path,
-            "PYTHONPATH": python_path(folder),
-            "VIRTUAL_ENV": sys.prefix,
-        }
+        self._environment = {**os.environ, "PATH": path, "PYTHONPATH": python_path(folder)}
         self.printed = ""
 
     def write(self, path: str, text: str) -> None:
