@@ -127,6 +127,44 @@ def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
     assert named <= targets, f"{name(page)} names targets that are not there: {named - targets}"
 
 
+def test_every_option_of_the_side_car_that_a_page_names_exists() -> None:
+    known: dict[str, str] = {}
+    unknown = []
+    for page in PAGES:
+        command_lines = re.findall(
+            r"pytheus-backend-rs ([a-z]+)\b([^\n`|]* --[^\n`|]*)", page.read_text("utf-8")
+        )
+        for command, rest in command_lines:
+            if command not in known:
+                program = [sys.executable, "-m", "pytheus_backend_rs", command, "--help"]
+                known[command] = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+            options = re.findall(r"(?<!\S)--[a-z-]+", rest)
+            unknown += [
+                f"{name(page)}: {command} {option}" for option in options if option not in known[command]
+            ]
+    assert known, "the pages name commands"
+    assert not unknown, ", ".join(unknown)
+
+
+def test_every_environment_variable_is_documented() -> None:
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    folders = ["src", "side-car/src", "bindings-python", "bindings-ruby/lib"]
+    sources = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".rs", ".py", ".rb")
+    ]
+    assert sources
+    missing = {
+        variable
+        for path in sources
+        for variable in re.findall(r"\bPYTHEUS_BACKEND_[A-Z_]+\b", path.read_text("utf-8"))
+        if variable not in pages
+    }
+    assert not missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_lines_fit_their_width(page: Path) -> None:
     """Tables and links to images may be longer, because Markdown cannot wrap them."""
