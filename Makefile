@@ -195,9 +195,10 @@ uninstall: ## Remove what `make install` has installed.
 	scripts/install uninstall $(TARGET)/release $(PREFIX) $(DESTDIR)
 
 docs: $(DOCS)/tools.stamp ## Build the site of the documentation in build/site. A broken link is an error.
-	@scripts/need doxygen
-	@rm -rf $(BUILD)/doxygen && mkdir -p $(BUILD)/doxygen
+	@scripts/need cargo cc doxygen
+	@rm -rf $(BUILD)/doxygen $(BUILD)/rustdoc && mkdir -p $(BUILD)/doxygen
 	DOXYGEN_OUTPUT=$(BUILD)/doxygen doxygen docs/Doxyfile
+	CARGO_BUILD_BUILD_DIR=$(TARGET) $(CARGO) doc --quiet --locked --no-deps --lib --target-dir $(BUILD)/rustdoc
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet
 
 pages: ## Write the manual pages and the shell completions of the side-car again, after a change of its options.

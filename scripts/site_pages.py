@@ -4,7 +4,8 @@ The pages of docs/ link to the rest of the tree by relative paths, which work wh
 such tree, so each of these paths gets a place in it:
 
 - a page at the root of the tree, such as CHANGELOG.md, becomes a page;
-- a header of the C interface becomes the page that Doxygen has written for it, which `make docs` does first;
+- a header of the C interface becomes the page that Doxygen has written for it, and src/lib.rs the first page
+  of rustdoc; `make docs` runs both first;
 - a picture or a table of results becomes a file below files/;
 - any other file becomes a page below source/ that shows its text, and a folder one that lists its files.
 """
@@ -28,11 +29,16 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "contributing.md",
 }
 
-#: What Doxygen has written.
-DOXYGEN = ROOT / "build" / "doxygen" / "html"
-HEADERS = {
+#: What other programs have written, by its place in the site.
+REFERENCES = {
+    "c-api": ROOT / "build" / "doxygen" / "html",
+    "rust-api": ROOT / "build" / "rustdoc" / "doc",
+}
+#: The pages of the references that describe a source file.
+DESCRIBED = {
     "include/pytheus_backend_rs.h": "c-api/pytheus__backend__rs_8h.html",
     "include/pytheus_backend_rs.hpp": "c-api/pytheus__backend__rs_8hpp.html",
+    "src/lib.rs": "rust-api/pytheus_backend_rs/index.html",
 }
 
 LANGUAGES = {
@@ -59,15 +65,17 @@ COMMENT = re.compile(r"^(<!--.*-->)$", re.MULTILINE)
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     for path, uri in ROOT_PAGES.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
-    for path in sorted(DOXYGEN.rglob("*")):
-        if path.is_file():
-            uri = f"c-api/{path.relative_to(DOXYGEN).as_posix()}"
-            files.append(File.generated(config, uri, abs_src_path=str(path)))
+    for place, folder in REFERENCES.items():
+        for file in sorted(folder.rglob("*")):
+            # rustdoc brings the licence of a font, which is no page of this site.
+            if file.is_file() and file.suffix != ".md":
+                uri = f"{place}/{file.relative_to(folder).as_posix()}"
+                files.append(File.generated(config, uri, abs_src_path=str(file)))
 
     waiting = [
         target
-        for file in files.documentation_pages()
-        for target in links(Path(file.abs_src_path or "").read_text("utf-8"), tree_path(file.src_uri))
+        for source in files.documentation_pages()
+        for target in links(Path(source.abs_src_path or "").read_text("utf-8"), tree_path(source.src_uri))
     ]
     while waiting:
         path = waiting.pop()
@@ -146,8 +154,8 @@ def site_uri(path: str) -> str:
     """Returns where the site has a file or folder of the tree."""
     if path in ROOT_PAGES:
         return ROOT_PAGES[path]
-    if path in HEADERS:
-        return HEADERS[path]
+    if path in DESCRIBED:
+        return DESCRIBED[path]
     if path == "README.md":
         return "index.md"
     if path.startswith("docs/"):
