@@ -82,6 +82,9 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         uri = site_uri(path)
         if files.get_file_from_path(uri) is not None or not (ROOT / path).exists():
             continue
+        if path in DESCRIBED:
+            # The reference was not written: mkdocs reports the link.
+            continue
         if not uri.startswith("source/"):
             files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
         elif (ROOT / path).is_dir():

@@ -30,7 +30,7 @@ WINDOWS = [(1280, 900), (390, 844)]
 
 #: Pages, and what their titles begin with.
 TITLES = {
-    "index.html": "pytheus-backend-rs",
+    "index.html": "First service",
     "python.html": "pytheus",
     "python-reference.html": "Reference",
     "redis.html": "Redis and Valkey",
