@@ -27,11 +27,6 @@
 //! `ARCHITECTURE.md` describes the rest: the layers, the paths of a batch and of a scrape, the threads and
 //! the locks.
 
-/// Runs the example of the page for Rust programs.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/rust.md")]
-mod rust_page {}
-
 // The links above lead to private modules, because that section is for readers of the source.
 #![allow(rustdoc::private_intra_doc_links)]
 
@@ -47,6 +42,11 @@ mod metric;
 mod model;
 mod process;
 mod store;
+
+/// Runs the example of the page for Rust programs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+mod rust_page {}
 
 pub use backend::{Backend, MetricFamily, Others, RenderOptions, process_families};
 pub use exporter::{Exporter, ExporterOptions};
