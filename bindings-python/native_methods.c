@@ -5,7 +5,8 @@
  *
  * The callables keep the GIL, allocate nothing, and raise no errors themselves. Every call that is not plainly right (a
  * type other than float, int and bool, a wrong number of arguments, an amount that the engine refuses) goes to the
- * method of the class that the callable replaces. The first use of a label set goes to a function of the adapter.
+ * method of the class that the callable replaces. The first use of a label set goes to a function of the adapter. What
+ * has an exemplar goes to _exemplars.py.
  *
  * build_native.py appends this file to the source of cffi's module, so both modules are one shared library. It uses the
  * stable ABI only, and so serves every CPython from 3.9 on.
@@ -17,6 +18,7 @@
 #endif
 
 #include <structmember.h>
+#include <time.h>
 
 /* In the stable ABI by name since 3.10, and exported by every CPython since 3.3. */
 PyAPI_FUNC(const char *) PyUnicode_AsUTF8AndSize(PyObject *text, Py_ssize_t *length);
@@ -138,7 +140,16 @@ typedef struct {
   Metric *owned;
 } Target;
 
-static PyObject *target_type;
+/* What a callable is bound to if the family of its metric keeps exemplars: the labels of some calls are those of the
+ * span in which the program is. */
+typedef struct {
+  Target target;
+  /* How often it has looked for a span in vain since it last found one, and when it last did, by `nanoseconds`. */
+  unsigned looks_in_vain;
+  int64_t last_look;
+} SamplingTarget;
+
+static PyObject *target_type, *sampling_target_type;
 
 static int target_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(((Target *)self)->keep);
@@ -162,16 +173,32 @@ static void target_dealloc(PyObject *self) {
 /* The byte that the engine sets while log records wait (see backend_log_waiting). */
 static const uint8_t *logs_wait;
 
-/* The function that logs the records is kept by its interpreter, under this name: a sub-interpreter has one of its own,
- * which must not outlive it. */
+/* The function that logs the records, and the module that knows about exemplars, are kept by their interpreter, under
+ * these names: a sub-interpreter has its own ones, which must not outlive it. */
 static const char DELIVER_LOGS[] = "pytheus_backend_rs.deliver_logs";
+static const char EXEMPLARS[] = "pytheus_backend_rs.exemplars";
+
+static PyObject *keep_in_interpreter(const char *name, PyObject *object) {
+  PyObject *kept = PyInterpreterState_GetDict(PyInterpreterState_Get());
+  if (kept == NULL || PyDict_SetItemString(kept, name, object) != 0) return PyErr_NoMemory();
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
+/* Returns a borrowed reference; NULL, without an exception, if nothing is kept under this name. */
+static PyObject *kept_in_interpreter(const char *name) {
+  PyObject *kept = PyInterpreterState_GetDict(PyInterpreterState_Get());
+  return kept == NULL ? NULL : PyDict_GetItemString(kept, name);
+}
 
 static PyObject *deliver_logs_by(PyObject *module, PyObject *function) {
   (void)module;
-  PyObject *kept = PyInterpreterState_GetDict(PyInterpreterState_Get());
-  if (kept == NULL || PyDict_SetItemString(kept, DELIVER_LOGS, function) != 0) return PyErr_NoMemory();
-  Py_INCREF(Py_None);
-  return Py_None;
+  return keep_in_interpreter(DELIVER_LOGS, function);
+}
+
+static PyObject *exemplars_by(PyObject *module, PyObject *exemplars) {
+  (void)module;
+  return keep_in_interpreter(EXEMPLARS, exemplars);
 }
 
 static PyObject *is_main_interpreter(PyObject *module, PyObject *unused) {
@@ -182,8 +209,7 @@ static PyObject *is_main_interpreter(PyObject *module, PyObject *unused) {
 
 /* Logs the waiting records and returns `result`, or NULL if a handler was interrupted (KeyboardInterrupt). */
 static PyObject *deliver_and_return(PyObject *result) {
-  PyObject *kept = PyInterpreterState_GetDict(PyInterpreterState_Get());
-  PyObject *function = kept == NULL ? NULL : PyDict_GetItemString(kept, DELIVER_LOGS);
+  PyObject *function = kept_in_interpreter(DELIVER_LOGS);
   PyObject *none = function == NULL ? NULL : PyObject_CallObject(function, NULL);
   if (none == NULL && PyErr_Occurred()) Py_CLEAR(result);
   Py_XDECREF(none);
@@ -197,18 +223,17 @@ static inline PyObject *finish(PyObject *result) {
   return deliver_and_return(result);
 }
 
-/* Calls the method `name` of the owner's class, with the arguments as they came. */
-static PyObject *call_own(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count,
-                          PyObject *keywords) {
-  PyObject *owner = ((Target *)self)->owner;
+/* Calls the method `name` of `from` with `first`, and then with the arguments as they came. */
+static PyObject *call_with(PyObject *from, const char *name, PyObject *first, PyObject *const *arguments,
+                           Py_ssize_t count, PyObject *keywords) {
   Py_ssize_t keyword_count = keywords == NULL ? 0 : PyTuple_Size(keywords);
-  PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(owner), name);
+  PyObject *method = PyObject_GetAttrString(from, name);
   PyObject *positional = PyTuple_New(count + 1);
   PyObject *named = PyDict_New();
   PyObject *result = NULL;
   if (method != NULL && positional != NULL && named != NULL) {
-    Py_INCREF(owner);
-    PyTuple_SetItem(positional, 0, owner);
+    Py_INCREF(first);
+    PyTuple_SetItem(positional, 0, first);
     for (Py_ssize_t i = 0; i < count; i++) {
       Py_INCREF(arguments[i]);
       PyTuple_SetItem(positional, i + 1, arguments[i]);
@@ -223,6 +248,17 @@ static PyObject *call_own(PyObject *self, const char *name, PyObject *const *arg
   Py_XDECREF(positional);
   Py_XDECREF(named);
   return result;
+}
+
+/* What is called for a method and its arguments. */
+typedef PyObject *(*Otherwise)(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count,
+                               PyObject *keywords);
+
+/* Calls the method `name` of the owner's class, with the arguments as they came. */
+static PyObject *call_own(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *keywords) {
+  PyObject *owner = ((Target *)self)->owner;
+  return call_with((PyObject *)Py_TYPE(owner), name, owner, arguments, count, keywords);
 }
 
 /* Tells whether the arguments are one plain number, by position or as `value=`. Converting or comparing other types may
@@ -246,15 +282,33 @@ static inline int is_one_number(PyObject *const *arguments, Py_ssize_t count, Py
   return 0;
 }
 
-static inline PyObject *change(PyObject *self, const char *name, Operation operation, PyObject *const *arguments,
-                               Py_ssize_t count, PyObject *keywords) {
+/* Does what is not plainly right for `inc` of a counter, or for `observe`. The methods of pytheus' classes have no
+ * keyword `exemplar`, so _exemplars.py takes calls that do, also of metrics that keep none: its error says so. */
+static PyObject *count_otherwise(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count,
+                                 PyObject *keywords) {
+  PyObject *exemplars = NULL;
+  for (Py_ssize_t i = 0; keywords != NULL && i < PyTuple_Size(keywords); i++) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, i), "exemplar") == 0) {
+      exemplars = kept_in_interpreter(EXEMPLARS);
+    }
+  }
+  if (exemplars == NULL) return call_own(self, name, arguments, count, keywords);
+  PyObject *bound = Py_BuildValue("(nO)", (Py_ssize_t)((Target *)self)->metric, ((Target *)self)->owner);
+  if (bound == NULL) return NULL;
+  PyObject *result = call_with(exemplars, name, bound, arguments, count, keywords);
+  Py_DECREF(bound);
+  return result;
+}
+
+static inline PyObject *change(PyObject *self, const char *name, Operation operation, Otherwise otherwise,
+                               PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
   double number;
   if (is_one_number(arguments, count, keywords, &number) &&
       operation(((Target *)self)->metric, number) == BACKEND_STATUS_OK) {
     Py_INCREF(Py_None);
     return finish(Py_None);
   }
-  return finish(call_own(self, name, arguments, count, keywords));
+  return finish(otherwise(self, name, arguments, count, keywords));
 }
 
 static PyObject *counter_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
@@ -262,23 +316,84 @@ static PyObject *counter_inc(PyObject *self, PyObject *const *arguments, Py_ssiz
     Py_INCREF(Py_None);
     return finish(Py_None);
   }
-  return change(self, "inc", metric_inc, arguments, count, keywords);
+  return change(self, "inc", metric_inc, count_otherwise, arguments, count, keywords);
 }
 
 static PyObject *observe(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  return change(self, "observe", metric_observe, arguments, count, keywords);
+  return change(self, "observe", metric_observe, count_otherwise, arguments, count, keywords);
+}
+
+/* A callable that has looked for a span so often in vain looks no more than once in so many nanoseconds: a program that
+ * counts outside of spans should not pay for each call. _exemplars.py has the same numbers. */
+enum { LOOKS_IN_VAIN = 16, LOOK_INTERVAL = 1000000 };
+
+static int64_t nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline int is_time_to_look(const SamplingTarget *self, double number) {
+  if (self->looks_in_vain >= LOOKS_IN_VAIN && nanoseconds() - self->last_look < LOOK_INTERVAL) return 0;
+  return metric_takes_exemplar(self->target.metric, number);
+}
+
+/* Counts with the labels of the current span. Returns 1 if it has, 0 if there is no span, and -1 with an exception if
+ * the call was interrupted. */
+static int count_in_span(SamplingTarget *self, const char *name, double number) {
+  PyObject *exemplars = kept_in_interpreter(EXEMPLARS);
+  if (exemplars == NULL) return 0;
+  PyObject *counted =
+      PyObject_CallMethod(exemplars, "count_in_span", "snd", name, (Py_ssize_t)self->target.metric, number);
+  if (counted == NULL) return -1;
+  int has_counted = counted == Py_True;
+  Py_DECREF(counted);
+  if (has_counted) {
+    self->looks_in_vain = 0;
+  } else {
+    if (self->looks_in_vain < LOOKS_IN_VAIN) self->looks_in_vain++;
+    self->last_look = nanoseconds();
+  }
+  return has_counted;
+}
+
+/* As `change`, for a metric that keeps exemplars. `is_number` says whether `number` is what the arguments ask for. */
+static inline PyObject *sample(PyObject *self, const char *name, Operation operation, int is_number, double number,
+                               PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  if (is_number) {
+    SamplingTarget *target = (SamplingTarget *)self;
+    int has_counted = is_time_to_look(target, number) ? count_in_span(target, name, number) : 0;
+    if (has_counted < 0) return NULL;
+    if (has_counted || operation(target->target.metric, number) == BACKEND_STATUS_OK) {
+      Py_INCREF(Py_None);
+      return finish(Py_None);
+    }
+  }
+  return finish(count_otherwise(self, name, arguments, count, keywords));
+}
+
+static PyObject *sampled_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  double number = 1.0;
+  int is_number = (count == 0 && keywords == NULL) || is_one_number(arguments, count, keywords, &number);
+  return sample(self, "inc", metric_inc, is_number, number, arguments, count, keywords);
+}
+
+static PyObject *sampled_observe(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
+  double number = 0.0;
+  int is_number = is_one_number(arguments, count, keywords, &number);
+  return sample(self, "observe", metric_observe, is_number, number, arguments, count, keywords);
 }
 
 static PyObject *view_inc(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  return change(self, "inc", metric_inc, arguments, count, keywords);
+  return change(self, "inc", metric_inc, call_own, arguments, count, keywords);
 }
 
 static PyObject *view_dec(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  return change(self, "dec", metric_dec, arguments, count, keywords);
+  return change(self, "dec", metric_dec, call_own, arguments, count, keywords);
 }
 
 static PyObject *view_set(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) {
-  return change(self, "set", metric_set, arguments, count, keywords);
+  return change(self, "set", metric_set, call_own, arguments, count, keywords);
 }
 
 /* Returns the value of the label `name` among the keywords, or NULL. The first loop nearly always finds it, because both
@@ -369,6 +484,12 @@ static PyMethodDef counter_inc_method =
     CALLABLE("inc", counter_inc, "inc($self, /, value=1.0)\n--\n\nIncrements the value by the given amount.");
 static PyMethodDef observe_method =
     CALLABLE("observe", observe, "observe($self, /, value)\n--\n\nObserve the given value.");
+static PyMethodDef sampled_inc_method =
+    CALLABLE("inc", sampled_inc, "inc($self, /, value=1.0, *, exemplar=None)\n--\n\n"
+                                 "Increments the value by the given amount.");
+static PyMethodDef sampled_observe_method =
+    CALLABLE("observe", sampled_observe, "observe($self, /, value, *, exemplar=None)\n--\n\n"
+                                         "Observe the given value.");
 static PyMethodDef view_inc_method = CALLABLE("inc", view_inc, "inc($self, /, value)\n--\n\nAdds `value`.");
 static PyMethodDef view_dec_method = CALLABLE("dec", view_dec, "dec($self, /, value)\n--\n\nSubtracts `value`.");
 static PyMethodDef view_set_method = CALLABLE("set", view_set, "set($self, /, value)\n--\n\nSets to `value`.");
@@ -376,9 +497,14 @@ static PyMethodDef labels_method =
     CALLABLE("labels", labels, "labels($self, pytheus_labels_=None, /, **kwargs)\n--\n\n"
                                "Returns the child with these labels, and makes it at first use.");
 
-static PyObject *new_target(PyObject *owner, const Metric *metric, PyObject *keep) {
-  Target *target = PyObject_GC_New(Target, (PyTypeObject *)target_type);
+/* `type` is one of the types of targets. */
+static PyObject *new_target(PyObject *type, PyObject *owner, const Metric *metric, PyObject *keep) {
+  Target *target = PyObject_GC_New(Target, (PyTypeObject *)type);
   if (target == NULL) return NULL;
+  if (type == sampling_target_type) {
+    ((SamplingTarget *)target)->looks_in_vain = 0;
+    ((SamplingTarget *)target)->last_look = 0;
+  }
   Py_INCREF(keep);
   Py_INCREF(owner);
   target->metric = metric;
@@ -389,8 +515,9 @@ static PyObject *new_target(PyObject *owner, const Metric *metric, PyObject *kee
   return (PyObject *)target;
 }
 
-static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric *metric, PyObject *keep) {
-  PyObject *target = new_target(owner, metric, keep);
+static PyObject *new_callable(PyMethodDef *method, PyObject *type, PyObject *owner, const Metric *metric,
+                              PyObject *keep) {
+  PyObject *target = new_target(type, owner, metric, keep);
   if (target == NULL) return NULL;
   PyObject *callable = PyCFunction_NewEx(method, target, NULL);
   Py_DECREF(target);
@@ -398,7 +525,7 @@ static PyObject *new_callable(PyMethodDef *method, PyObject *owner, const Metric
 }
 
 /* Makes a callable from (owner, address of the metric, the object that keeps the metric alive). */
-static PyObject *bind(PyMethodDef *method, PyObject *arguments) {
+static PyObject *bind(PyMethodDef *method, PyObject *type, PyObject *arguments) {
   PyObject *owner, *address, *keep;
   if (!PyArg_UnpackTuple(arguments, method->ml_name, 3, 3, &owner, &address, &keep)) return NULL;
   const Metric *metric = PyLong_AsVoidPtr(address);
@@ -406,32 +533,42 @@ static PyObject *bind(PyMethodDef *method, PyObject *arguments) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the address of a metric is 0");
     return NULL;
   }
-  return new_callable(method, owner, metric, keep);
+  return new_callable(method, type, owner, metric, keep);
 }
 
 static PyObject *bind_counter_inc(PyObject *module, PyObject *arguments) {
   (void)module;
-  return bind(&counter_inc_method, arguments);
+  return bind(&counter_inc_method, target_type, arguments);
 }
 
 static PyObject *bind_observe(PyObject *module, PyObject *arguments) {
   (void)module;
-  return bind(&observe_method, arguments);
+  return bind(&observe_method, target_type, arguments);
+}
+
+static PyObject *bind_sampled_inc(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&sampled_inc_method, sampling_target_type, arguments);
+}
+
+static PyObject *bind_sampled_observe(PyObject *module, PyObject *arguments) {
+  (void)module;
+  return bind(&sampled_observe_method, sampling_target_type, arguments);
 }
 
 static PyObject *bind_view_inc(PyObject *module, PyObject *arguments) {
   (void)module;
-  return bind(&view_inc_method, arguments);
+  return bind(&view_inc_method, target_type, arguments);
 }
 
 static PyObject *bind_view_dec(PyObject *module, PyObject *arguments) {
   (void)module;
-  return bind(&view_dec_method, arguments);
+  return bind(&view_dec_method, target_type, arguments);
 }
 
 static PyObject *bind_view_set(PyObject *module, PyObject *arguments) {
   (void)module;
-  return bind(&view_set_method, arguments);
+  return bind(&view_set_method, target_type, arguments);
 }
 
 /* Metrics with more labels are made in the ordinary way. */
@@ -464,7 +601,7 @@ static Metric *find_metric(const MetricFamily *family, PyObject *values) {
 
 /* Makes the target of the callables of a metric that it finds and owns, from (owner, address of the family, tuple of
  * the label values, the object that keeps the family alive). Returns None if `find_metric` finds no metric. */
-static PyObject *new_owning_target(PyObject *const *arguments, Py_ssize_t count) {
+static PyObject *new_owning_target(PyObject *type, PyObject *const *arguments, Py_ssize_t count) {
   if (count != 4 || !PyTuple_Check(arguments[2])) {
     PyErr_SetString(PyExc_TypeError, "expected an owner, an address, a tuple and an object");
     return NULL;
@@ -476,7 +613,7 @@ static PyObject *new_owning_target(PyObject *const *arguments, Py_ssize_t count)
     Py_INCREF(Py_None);
     return Py_None;
   }
-  PyObject *target = new_target(arguments[0], metric, arguments[3]);
+  PyObject *target = new_target(type, arguments[0], metric, arguments[3]);
   if (target == NULL) {
     metric_free(metric);
   } else {
@@ -486,9 +623,9 @@ static PyObject *new_owning_target(PyObject *const *arguments, Py_ssize_t count)
 }
 
 /* Returns the callables of a child as a tuple. Their `__self__` owns the metric. */
-static PyObject *child(PyMethodDef *const *methods, Py_ssize_t method_count, PyObject *const *arguments,
-                       Py_ssize_t count) {
-  PyObject *target = new_owning_target(arguments, count);
+static PyObject *child(PyMethodDef *const *methods, Py_ssize_t method_count, PyObject *type,
+                       PyObject *const *arguments, Py_ssize_t count) {
+  PyObject *target = new_owning_target(type, arguments, count);
   if (target == NULL || target == Py_None) return target;
   PyObject *callables = PyTuple_New(method_count);
   for (Py_ssize_t i = 0; callables != NULL && i < method_count; i++) {
@@ -506,20 +643,33 @@ static PyObject *child(PyMethodDef *const *methods, Py_ssize_t method_count, PyO
 static PyObject *counter_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   static PyMethodDef *const methods[] = {&counter_inc_method};
   (void)module;
-  return child(methods, 1, arguments, count);
+  return child(methods, 1, target_type, arguments, count);
 }
 
 static PyObject *observe_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   static PyMethodDef *const methods[] = {&observe_method};
   (void)module;
-  return child(methods, 1, arguments, count);
+  return child(methods, 1, target_type, arguments, count);
+}
+
+/* For a family that keeps exemplars. */
+static PyObject *sampled_counter_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  static PyMethodDef *const methods[] = {&sampled_inc_method};
+  (void)module;
+  return child(methods, 1, sampling_target_type, arguments, count);
+}
+
+static PyObject *sampled_observe_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  static PyMethodDef *const methods[] = {&sampled_observe_method};
+  (void)module;
+  return child(methods, 1, sampling_target_type, arguments, count);
 }
 
 /* For the backend object of a gauge: inc, dec and set. */
 static PyObject *gauge_child(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   static PyMethodDef *const methods[] = {&view_inc_method, &view_dec_method, &view_set_method};
   (void)module;
-  return child(methods, 3, arguments, count);
+  return child(methods, 3, target_type, arguments, count);
 }
 
 /* Returns the address of the handle that an owner or the `__self__` of a callable has. */
@@ -534,20 +684,33 @@ static PyObject *bind_labels(PyObject *module, PyObject *arguments) {
   PyObject *owner, *keep;
   (void)module;
   if (!PyArg_ParseTuple(arguments, "OO!", &owner, &PyTuple_Type, &keep)) return NULL;
-  return new_callable(&labels_method, owner, NULL, keep);
+  return new_callable(&labels_method, target_type, owner, NULL, keep);
 }
 
 #define FAST(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL
 
 static PyMethodDef module_functions[] = {
-    {"counter_inc", bind_counter_inc, METH_VARARGS, NULL}, {"observe", bind_observe, METH_VARARGS, NULL},
-    {"view_inc", bind_view_inc, METH_VARARGS, NULL},       {"view_dec", bind_view_dec, METH_VARARGS, NULL},
-    {"view_set", bind_view_set, METH_VARARGS, NULL},       {"labels", bind_labels, METH_VARARGS, NULL},
-    {"own_backend", own_backend, METH_O, NULL},            {"own_family", own_family, METH_O, NULL},
-    {"own_metric", own_metric, METH_O, NULL},              {"take_text", take_text, METH_VARARGS, NULL},
-    {"counter_child", FAST(counter_child), NULL},          {"observe_child", FAST(observe_child), NULL},
-    {"gauge_child", FAST(gauge_child), NULL},              {"address_of", address_of, METH_O, NULL},
-    {"deliver_logs_by", deliver_logs_by, METH_O, NULL},    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, NULL},
+    {"counter_inc", bind_counter_inc, METH_VARARGS, NULL},
+    {"observe", bind_observe, METH_VARARGS, NULL},
+    {"sampled_inc", bind_sampled_inc, METH_VARARGS, NULL},
+    {"sampled_observe", bind_sampled_observe, METH_VARARGS, NULL},
+    {"view_inc", bind_view_inc, METH_VARARGS, NULL},
+    {"view_dec", bind_view_dec, METH_VARARGS, NULL},
+    {"view_set", bind_view_set, METH_VARARGS, NULL},
+    {"labels", bind_labels, METH_VARARGS, NULL},
+    {"own_backend", own_backend, METH_O, NULL},
+    {"own_family", own_family, METH_O, NULL},
+    {"own_metric", own_metric, METH_O, NULL},
+    {"take_text", take_text, METH_VARARGS, NULL},
+    {"counter_child", FAST(counter_child), NULL},
+    {"observe_child", FAST(observe_child), NULL},
+    {"sampled_counter_child", FAST(sampled_counter_child), NULL},
+    {"sampled_observe_child", FAST(sampled_observe_child), NULL},
+    {"gauge_child", FAST(gauge_child), NULL},
+    {"address_of", address_of, METH_O, NULL},
+    {"deliver_logs_by", deliver_logs_by, METH_O, NULL},
+    {"exemplars_by", exemplars_by, METH_O, NULL},
+    {"is_main_interpreter", is_main_interpreter, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -573,6 +736,10 @@ PyMODINIT_FUNC PyInit__callables(void) {
   static PyType_Spec spec = {
       "pytheus_backend_rs._callables.Target", sizeof(Target), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots,
   };
+  static PyType_Spec sampling_spec = {
+      "pytheus_backend_rs._callables.SamplingTarget", sizeof(SamplingTarget), 0,
+      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots,
+  };
   static PyType_Slot owner_slots[] = {
       {Py_tp_members, owner_members},
       {Py_tp_dealloc, (void *)owner_dealloc},
@@ -585,5 +752,7 @@ PyMODINIT_FUNC PyInit__callables(void) {
   owner_type = PyType_FromSpec(&owner_spec);
   if (owner_type == NULL) return NULL;
   target_type = PyType_FromSpec(&spec);
-  return target_type == NULL ? NULL : PyModule_Create(&module_definition);
+  sampling_target_type = PyType_FromSpec(&sampling_spec);
+  if (target_type == NULL || sampling_target_type == NULL) return NULL;
+  return PyModule_Create(&module_definition);
 }

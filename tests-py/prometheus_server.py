@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +70,15 @@ class Prometheus:
         answer: Any = json.loads(get(self.port, path).body)
         assert answer["status"] == "success", answer
         return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+
+    def exemplars(self, expression: str) -> list[tuple[dict[str, str], Any]]:
+        """Returns the exemplars of the series that an expression names: the labels of the series, and each
+        exemplar as the API has it, with `labels`, `value` and `timestamp`."""
+        now = time.time()
+        query = urllib.parse.urlencode({"query": expression, "start": now - 3600, "end": now + 3600})
+        answer: Any = json.loads(get(self.port, f"/api/v1/query_exemplars?{query}").body)
+        assert answer["status"] == "success", answer
+        return [(one["seriesLabels"], exemplar) for one in answer["data"] for exemplar in one["exemplars"]]
 
     def targets(self) -> list[Any]:
         """Returns health and last error of each target."""

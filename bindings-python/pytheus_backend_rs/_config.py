@@ -1,8 +1,8 @@
 """Turns a configuration dictionary into the engine's store URL.
 
 `OWN_OPTIONS` lists the options of this package: where the store is, `native_methods`,
-`native_histograms`, `gauge_modes` and `metric_ttls`. Every other option goes into the URL's query as it is.
-The engine declares those, and refuses unknown ones by name.
+`native_histograms`, `exemplars`, `gauge_modes` and `metric_ttls`. Every other option goes into the URL's
+query as it is. The engine declares those, and refuses unknown ones by name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pytheus_backend_rs._errors import ConfigurationError
 
 _NATIVE_METHODS = "native_methods"
 _NATIVE_HISTOGRAMS = "native_histograms"
+_EXEMPLARS = "exemplars"
 _GAUGE_MODES = "gauge_modes"
 _METRIC_TTLS = "metric_ttls"
 
@@ -39,11 +40,12 @@ OWN_OPTIONS = {
         "startup_nodes",
         _NATIVE_METHODS,
         _NATIVE_HISTOGRAMS,
+        _EXEMPLARS,
         _GAUGE_MODES,
         _METRIC_TTLS,
     ),
-    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES, _METRIC_TTLS),
-    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES, _METRIC_TTLS),
+    "shm": ("path", "url", _NATIVE_METHODS, _NATIVE_HISTOGRAMS, _EXEMPLARS, _GAUGE_MODES, _METRIC_TTLS),
+    "memory": (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _EXEMPLARS, _GAUGE_MODES, _METRIC_TTLS),
 }
 
 #: The options whose values no message shows.
@@ -82,14 +84,23 @@ def native_methods(config: Mapping[str, Any]) -> bool:
 def native_histograms(config: Mapping[str, Any]) -> Callable[[str], bool]:
     """Returns a test that tells by its name whether a histogram gets native buckets: the option
     `native_histograms`, which is True, False (the default), or a list of names."""
-    value = config.get(_NATIVE_HISTOGRAMS)
+    return _names(config, _NATIVE_HISTOGRAMS)
+
+
+def exemplars(config: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Returns a test that tells by its name whether a counter or histogram keeps exemplars: the option
+    `exemplars`, which is True, False (the default), or a list of names."""
+    return _names(config, _EXEMPLARS)
+
+
+def _names(config: Mapping[str, Any], option: str) -> Callable[[str], bool]:
+    """Returns the test of an option that is for all names, for none (the default), or for some."""
+    value = config.get(option)
     if value is None or isinstance(value, bool):
         return lambda _: bool(value)
     if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value):
         return frozenset(value).__contains__
-    raise ConfigurationError(
-        f"option {_NATIVE_HISTOGRAMS!r} is {value!r}: expected True, False or a list of names"
-    )
+    raise ConfigurationError(f"option {option!r} is {value!r}: expected True, False or a list of names")
 
 
 def gauge_modes(config: Mapping[str, Any]) -> Mapping[str, str]:
@@ -127,13 +138,14 @@ def metric_ttls(config: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def engine_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options for the engine: all but `native_methods`, `native_histograms`, `gauge_modes` and
-    `metric_ttls`, which are checked."""
+    """Returns the options for the engine: all but `native_methods`, `native_histograms`, `exemplars`,
+    `gauge_modes` and `metric_ttls`, which are checked."""
     native_methods(config)
     native_histograms(config)
+    exemplars(config)
     gauge_modes(config)
     metric_ttls(config)
-    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _GAUGE_MODES, _METRIC_TTLS)
+    own = (_NATIVE_METHODS, _NATIVE_HISTOGRAMS, _EXEMPLARS, _GAUGE_MODES, _METRIC_TTLS)
     return {name: value for name, value in config.items() if name not in own}
 
 

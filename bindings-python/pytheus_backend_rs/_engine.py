@@ -136,6 +136,8 @@ class Definition(NamedTuple):
     gauge_mode: str | None = None
     #: After how many seconds without use a series ends, infinity: never. 0: what the store's option says.
     series_ttl: float = 0.0
+    #: Whether a counter or histogram keeps exemplars.
+    exemplars: bool = False
 
 
 class Series(NamedTuple):
@@ -213,6 +215,8 @@ class Engine:
         self.gauge_modes: Mapping[str, str] = {}
         #: After how many seconds without use series of the client library end, by the names of their metrics.
         self.metric_ttls: Mapping[str, float] = {}
+        #: Which counters and histograms of the client library keep exemplars: a test of the name.
+        self.keeps_exemplars: Callable[[str], bool] = lambda _: False
         self.is_closed = False
         key = id(self)
         _engines[key] = weakref.ref(self, lambda _: _engines.pop(key, None))
@@ -467,6 +471,8 @@ class Family:
         if definition.gauge_mode is not None:
             options.gauge_mode = GAUGE_MODES[definition.gauge_mode]
         options.series_ttl = definition.series_ttl
+        if definition.exemplars:
+            options.exemplars = lib.METRIC_EXEMPLARS_KEPT
         handle = ffi.new("MetricFamily **")
         error = ErrorSlot()
         error.check(lib.released_metric_family_new(engine._handle, options, handle, error.pointer))

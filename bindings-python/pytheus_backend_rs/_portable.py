@@ -22,6 +22,9 @@ _logs_wait = lib.backend_log_waiting()
 
 _deliver: Callable[[], None] = lambda: None  # noqa: E731 - until `deliver_logs_by`
 
+#: The module `_exemplars`, from `exemplars_by` on.
+_exemplars: Any = None
+
 
 class _Released(weakref.ref[Any]):
     """Frees a handle when its owner is gone."""
@@ -89,6 +92,12 @@ def deliver_logs_by(function: Callable[[], None]) -> None:
     _deliver = function
 
 
+def exemplars_by(module: Any) -> None:
+    """Names the module that knows about exemplars."""
+    global _exemplars
+    _exemplars = module
+
+
 def is_main_interpreter() -> bool:
     """Tells whether this is not a sub-interpreter."""
     if sys.implementation.name != "cpython":
@@ -121,17 +130,27 @@ def _number(arguments: tuple[Any, ...], named: dict[str, Any]) -> float | None:
 
 
 def _change(
-    name: str, operation: Callable[[Any, float], int], text: str, default: float | None = None
+    name: str,
+    operation: Callable[[Any, float], int],
+    text: str,
+    default: float | None = None,
+    is_sampled: bool = False,
+    has_exemplars: bool = True,
 ) -> Callable[[Any, int, Any], Callable[..., Any]]:
     """Makes the function that binds a callable to (owner, address of the metric, what keeps the metric
-    alive)."""
+    alive). `is_sampled`: of a family that keeps exemplars. `has_exemplars`: it takes the keyword
+    `exemplar`."""
     empty = Parameter.empty if default is None else default
-    signature = Signature([Parameter("value", Parameter.POSITIONAL_OR_KEYWORD, default=empty)])
+    parameters = [Parameter("value", Parameter.POSITIONAL_OR_KEYWORD, default=empty)]
+    if is_sampled:
+        parameters.append(Parameter("exemplar", Parameter.KEYWORD_ONLY, default=None))
+    signature = Signature(parameters)
 
     def bind(owner: Any, address: int, keep: Any) -> Callable[..., Any]:
         if address == 0:
             raise ValueError("the address of a metric is 0")
         metric = ffi.cast("Metric *", address)
+        looks = _exemplars.Looks() if is_sampled else None
 
         def call(*arguments: Any, **named: Any) -> Any:
             if default is not None and not arguments and not named:
@@ -139,7 +158,12 @@ def _change(
             else:
                 number = _number(arguments, named)
             result = None
-            if number is None or operation(metric, number) != _OK:
+            has_counted = number is not None and (
+                (looks is not None and looks.count(name, metric, number)) or operation(metric, number) == _OK
+            )
+            if not has_counted and has_exemplars and "exemplar" in named:
+                result = getattr(_exemplars, name)((address, owner), *arguments, **named)
+            elif not has_counted:
                 result = getattr(type(owner), name)(owner, *arguments, **named)
             if _logs_wait[0]:
                 _deliver()
@@ -158,11 +182,15 @@ def _looking_like(call: Any, name: str, text: str, signature: Signature, keep: A
     return bound
 
 
-counter_inc = _change("inc", lib.metric_inc, "Increments the value by the given amount.", 1.0)
-observe = _change("observe", lib.metric_observe, "Observe the given value.")
-view_inc = _change("inc", lib.metric_inc, "Adds `value`.")
-view_dec = _change("dec", lib.metric_dec, "Subtracts `value`.")
-view_set = _change("set", lib.metric_set, "Sets to `value`.")
+_INC, _OBSERVE = "Increments the value by the given amount.", "Observe the given value."
+
+counter_inc = _change("inc", lib.metric_inc, _INC, 1.0)
+observe = _change("observe", lib.metric_observe, _OBSERVE)
+sampled_inc = _change("inc", lib.metric_inc, _INC, 1.0, is_sampled=True)
+sampled_observe = _change("observe", lib.metric_observe, _OBSERVE, is_sampled=True)
+view_inc = _change("inc", lib.metric_inc, "Adds `value`.", has_exemplars=False)
+view_dec = _change("dec", lib.metric_dec, "Subtracts `value`.", has_exemplars=False)
+view_set = _change("set", lib.metric_set, "Sets to `value`.", has_exemplars=False)
 
 
 def _find_metric(family_address: int, values: tuple[Any, ...]) -> int:
@@ -208,6 +236,8 @@ def _child(
 
 counter_child = _child(counter_inc)
 observe_child = _child(observe)
+sampled_counter_child = _child(sampled_inc)
+sampled_observe_child = _child(sampled_observe)
 gauge_child = _child(view_inc, view_dec, view_set)
 
 _LABELS_SIGNATURE = Signature(

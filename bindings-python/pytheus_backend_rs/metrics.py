@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pytheus_backend_rs import _engine, _logging
+from pytheus_backend_rs import _engine, _exemplars, _logging
 from pytheus_backend_rs._engine import GAUGE_MODES, NATIVE, Definition, Engine, Family, Native, metric_of
 from pytheus_backend_rs._errors import (
     ConfigurationError,
@@ -76,6 +76,8 @@ class _Metric:
     _owner: Any = None
     #: The native metric; NULL if this one needs labels first.
     _handle: Any = ffi.NULL
+    #: When this metric looks for a span; None if it keeps no exemplars.
+    _looks: _exemplars.Looks | None = None
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class _Metric:
         native: Native | None = None,
         gauge_mode: str | None = None,
         series_ttl: float | None = None,
+        exemplars: bool = False,
     ) -> None:
         engine = _engine.loaded_engine()
         if engine is None:
@@ -131,6 +134,7 @@ class _Metric:
             native,
             gauge_mode,
             0.0 if series_ttl is None else float(series_ttl),
+            bool(exemplars),
         )
         try:
             self._family = engine.declare(definition)
@@ -196,6 +200,7 @@ class _Metric:
         if self._given is not None:
             self._owner = self._family.metric(self._given)
             self._handle = metric_of(self._owner)
+            self._looks = _exemplars.Looks() if self._family.definition.exemplars else None
 
     def _values(self, values: tuple[object, ...], named: dict[str, object]) -> tuple[str, ...]:
         names = self._label_names
@@ -217,6 +222,22 @@ class _Metric:
             raise InvalidArgumentError(f"{self!r}: call labels() before {call}")
         raise exception_class(status)(f"{self!r}: {call} is not possible{reason}")
 
+    def _count_with_exemplar(self, operation: str, value: float, exemplar: Mapping[str, str] | None) -> bool:
+        """Counts with an exemplar, or with that of the current span. Returns False if there is none, and
+        counts nothing then."""
+        if not exemplar:
+            has_counted = self._looks is not None and self._looks.count(operation, self._handle, value)
+            if has_counted:
+                _logging.deliver()
+            return has_counted
+        if self._given is None:
+            raise InvalidArgumentError(f"{self!r}: call labels() before {operation}({value!r})")
+        try:
+            _exemplars.count(operation, self._handle, value, exemplar)
+        finally:
+            _logging.deliver()
+        return True
+
     def _number(self, function: Any, *arguments: Any) -> float:
         return float(self._read(ffi.new("double *"), function, *arguments))
 
@@ -232,12 +253,37 @@ class _Metric:
 
 
 class Counter(_Metric):
-    """Only goes up. With a unit the name ends with `_<unit>_total`."""
+    """Only goes up. With a unit the name ends with `_<unit>_total`.
+
+    `exemplars=True` makes each series keep an exemplar: an addition with labels that lead to its trace.
+    """
 
     _TYPE = "counter"
 
-    def inc(self, amount: float = 1.0) -> None:
-        """Adds `amount`, which must not be negative."""
+    def __init__(
+        self,
+        name: str,
+        help: str = "",
+        labels: Iterable[str] = (),
+        *,
+        exemplars: bool = False,
+        unit: str | None = None,
+        utf8: bool = False,
+        series_ttl: float | None = None,
+    ) -> None:
+        self._declare(name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl, exemplars=exemplars)
+
+    def inc(self, amount: float = 1.0, exemplar: Mapping[str, str] | None = None) -> None:
+        """Adds `amount`, which must not be negative.
+
+        `exemplar` is a dict of label names and values, at most 128 characters together. Without one it is
+        `trace_id` and `span_id` of OpenTelemetry's current span, if the family keeps exemplars and the span
+        is sampled. An exemplar that is a tenth of a second old is replaced.
+        """
+        if (exemplar is not None or self._looks is not None) and self._count_with_exemplar(
+            "inc", amount, exemplar
+        ):
+            return
         reason = ": a counter only goes up, so the amount is 0 or more"
         self._check(lib.metric_inc(self._handle, amount), "inc", amount, reason)
 
@@ -326,6 +372,9 @@ class Histogram(_Observed):
     room for `native_size` buckets (16 to 4096), 8 bytes each; when a third of them are in use, further values
     get buckets of half the resolution, and so on. With `buckets` it has classic ones too, otherwise none.
     Prometheus scrapes native buckets by protobuf, if it is told to.
+
+    `exemplars=True` makes each series keep up to four exemplars: observations with labels that lead to their
+    traces.
     """
 
     _TYPE = "histogram"
@@ -340,6 +389,7 @@ class Histogram(_Observed):
         native: bool = False,
         native_resolution: int = NATIVE.resolution,
         native_size: int = NATIVE.size,
+        exemplars: bool = False,
         unit: str | None = None,
         utf8: bool = False,
         series_ttl: float | None = None,
@@ -358,8 +408,24 @@ class Histogram(_Observed):
         bounds = _bounds(name, buckets)
         options = Native(buckets is not None, native_resolution, native_size) if native else None
         self._declare(
-            name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl, bounds=bounds, native=options
+            name,
+            help,
+            labels,
+            unit=unit,
+            utf8=utf8,
+            series_ttl=series_ttl,
+            bounds=bounds,
+            native=options,
+            exemplars=exemplars,
         )
+
+    def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """Counts `value`. `exemplar` is as in `Counter.inc`; a value that is not finite counts without it."""
+        if (exemplar is not None or self._looks is not None) and self._count_with_exemplar(
+            "observe", value, exemplar
+        ):
+            return
+        super().observe(value)
 
     def bucket(self, upper_bound: float) -> float:
         """Reads the number of observations up to a bound from the store; `math.inf` is the last one."""

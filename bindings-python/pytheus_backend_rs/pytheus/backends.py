@@ -238,9 +238,7 @@ class Backend:
                 # The same store is not opened twice: metrics that exist would be cut off from one that is
                 # reset.
                 engine = (base._find(config) if cls._IS_SHARED else None) or cls._open(config)
-                engine.is_native = _config.native_histograms(config)
-                engine.gauge_modes = _config.gauge_modes(config)
-                engine.metric_ttls = _config.metric_ttls(config)
+                cls._tell_options(engine, config)
                 base._loaded = _Loaded(config, engine)
             # Metrics may have been made with another class since this engine was loaded before.
             for family in engine.families():
@@ -277,11 +275,17 @@ class Backend:
         _logging.start()
         _config.refuse_misspelled(config, cls._STORE)
         engine = Engine(cls._url(_config.engine_options(config)), cls._IS_SHARED)
-        engine.is_native = _config.native_histograms(config)
-        engine.gauge_modes = _config.gauge_modes(config)
-        engine.metric_ttls = _config.metric_ttls(config)
+        cls._tell_options(engine, config)
         cls._base()._opened[_fingerprint(config)] = engine
         return engine
+
+    @staticmethod
+    def _tell_options(engine: Engine, config: Mapping[str, Any]) -> None:
+        """Tells an engine what it is to declare for pytheus' metrics."""
+        engine.is_native = _config.native_histograms(config)
+        engine.keeps_exemplars = _config.exemplars(config)
+        engine.gauge_modes = _config.gauge_modes(config)
+        engine.metric_ttls = _config.metric_ttls(config)
 
     @classmethod
     def _find(cls, config: Mapping[str, Any]) -> Engine | None:
@@ -472,6 +476,7 @@ class RedisBackend(_SharedBackend):
     - `native_methods` (True): make `inc`, `dec`, `set`, `observe` and `labels` native on each metric
     - `native_histograms` (False): whether histograms get native buckets beside those of pytheus; or a
       list of their names
+    - `exemplars` (False): whether counters and histograms keep exemplars; or a list of their names
     - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
       (not in Redis)
     - `metric_ttls`: the metrics whose series end, and after how many seconds: a dict (not in Redis)
@@ -514,6 +519,7 @@ class SharedMemoryBackend(_SharedBackend):
       otherwise
     - `native_methods` (True): as for `RedisBackend`
     - `native_histograms` (False): as for `RedisBackend`
+    - `exemplars` (False): as for `RedisBackend`
     - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
     - `metric_ttls`: the metrics whose series end, and after how many seconds: a dict
     """

@@ -23,12 +23,15 @@ from pytheus_backend_rs.pytheus import internals
 if TYPE_CHECKING:
     from pytheus.metrics import Sample, _MetricCollector
 
-#: What makes the native metric of a child and its callables, by metric type. (`_Metric` itself is untyped.)
+#: What makes the native metric of a child and its callables, by metric type and whether the family keeps
+#: exemplars. (`_Metric` itself is untyped.)
 _MAKERS = {
-    "counter": callables.counter_child,
-    "gauge": callables.gauge_child,
-    "histogram": callables.observe_child,
-    "summary": callables.observe_child,
+    ("counter", False): callables.counter_child,
+    ("counter", True): callables.sampled_counter_child,
+    ("gauge", False): callables.gauge_child,
+    ("histogram", False): callables.observe_child,
+    ("histogram", True): callables.sampled_observe_child,
+    ("summary", False): callables.observe_child,
 }
 
 
@@ -44,8 +47,9 @@ class Children:
         self._config = view.config
         self._family = view._family
         self._address = view._family.address
-        self._type = view._family.definition.type_
-        self._make_native = _MAKERS.get(self._type)
+        definition = view._family.definition
+        self._type = definition.type_
+        self._make_native = _MAKERS.get((definition.type_, definition.exemplars))
         self._pattern: internals.Pattern | None = None
 
     def make(self, values: tuple[Any, ...], labels: dict[str, Any]) -> Any:

@@ -139,7 +139,8 @@ def collector_of(metric: _Metric) -> _MetricCollector[Any]:
 
 def definition_of(collector: _MetricCollector[Any], engine: Engine) -> Definition:
     """Returns what the engine needs to know about a collector. The engine tells by the name which histograms
-    get native buckets beside those of pytheus, which gauges have a mode, and which series end.
+    get native buckets beside those of pytheus, which metrics keep exemplars, which gauges have a mode, and
+    which series end.
 
     Raises AttributeError while another thread is still constructing the collector's histogram.
     """
@@ -154,6 +155,7 @@ def definition_of(collector: _MetricCollector[Any], engine: Engine) -> Definitio
         native=NATIVE if type_ == "histogram" and engine.is_native(collector.name) else None,
         gauge_mode=engine.gauge_modes.get(collector.name) if type_ == "gauge" else None,
         series_ttl=engine.metric_ttls.get(collector.name, 0.0),
+        exemplars=type_ in ("counter", "histogram") and engine.keeps_exemplars(collector.name),
     )
 
 

@@ -5,7 +5,8 @@ pytheus' own methods cost many times what the engine does (`Histogram.observe` w
 pytheus constructs a backend object, that object puts `inc` or `observe` on its metric, `labels` on the metric
 that has it as a child, and for a gauge `inc`, `dec` and `set` on itself. A native method accepts plain
 numbers and known label values; it hands every other call to the method of the class, so pytheus still makes
-all decisions and raises all errors.
+all decisions and raises all errors. `inc` and `observe` also take the keyword `exemplar`, which pytheus does
+not have, and in families that keep exemplars they look for OpenTelemetry's current span.
 
 Only pytheus' own methods are replaced. The option `native_methods` turns this off.
 """
@@ -14,12 +15,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytheus_backend_rs import _exemplars  # noqa: F401 - the callables need it
 from pytheus_backend_rs._callables import callables, is_callable_of_engine
 from pytheus_backend_rs.pytheus import internals
 from pytheus_backend_rs.pytheus.children import Children
 
 if TYPE_CHECKING:
     from pytheus.metrics import _Metric, _MetricCollector
+
+#: What makes a native method, by its name and whether the family keeps exemplars.
+_BINDS = {
+    ("inc", False): callables.counter_inc,
+    ("inc", True): callables.sampled_inc,
+    ("observe", False): callables.observe,
+    ("observe", True): callables.sampled_observe,
+}
 
 
 def install(view: Any) -> None:
@@ -41,7 +51,7 @@ def install(view: Any) -> None:
     elif type_ in internals.HOT_METHODS:
         owner, name = internals.HOT_METHODS[type_]
         if internals.is_pytheus_method(metric, owner, name):
-            bind = callables.counter_inc if type_ == "counter" else callables.observe
+            bind = _BINDS[name, view._family.definition.exemplars]
             setattr(metric, name, bind(metric, metric_address, keep))
     if view._family.label_names:
         _install_labels(internals.collector_of(metric), view)
