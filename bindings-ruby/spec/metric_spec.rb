@@ -228,6 +228,33 @@ RSpec.describe "Metrics" do
         .to raise_error(PytheusBackend::InvalidArgumentError, /a gauge with a mode has no series_ttl/)
     end
 
+    it "keeps exemplars if it was declared so" do
+      sent = backend.counter("sent_total", labels: [:to], exemplars: true)
+      sent.increment(by: 2, labels: { to: "x" }, exemplar: { trace_id: "4bf92f3577b34da6", "span_id" => "größe\n" })
+      sent.with_labels(to: "x").increment(exemplar: {})
+      times = backend.histogram("times", buckets: [1, 2], exemplars: true)
+      times.observe(1.5, exemplar: { trace_id: :a })
+      text = backend.render(accept: "application/openmetrics-text;version=1.0.0").text
+      expect(text).to match(/^sent_total\{to="x"\} 3 # \{trace_id="4bf92f3577b34da6",span_id="größe\\n"\} 2 \d+\.\d+$/)
+      expect(text).to match(/^times_bucket\{le="2\.0"\} 1 # \{trace_id="a"\} 1\.5 \d+\.\d{3}$/)
+      expect(text).to include "\ntimes_bucket{le=\"1.0\"} 0\n"
+      expect(backend.render.text).not_to include "# {"
+    end
+
+    it "raises for exemplars that cannot be shown, and counts nothing then" do
+      kept = backend.counter("kept_total", exemplars: true)
+      { { trace_id: "x" * 121 } => /have 129 characters: expected at most 128/, { "a b" => 1 } => /a b/,
+        { __a: 1 } => /reserved/ }.each do |exemplar, reason|
+        expect { kept.increment(exemplar: exemplar) }.to raise_error(PytheusBackend::InvalidArgumentError, reason)
+      end
+      expect { kept.increment(by: -1, exemplar: { a: 1 }) }.to raise_error(PytheusBackend::InvalidArgumentError, /-1/)
+      expect(kept.get).to eq 0
+      expect { backend.counter("plain_total").increment(exemplar: { a: 1 }) }
+        .to raise_error(PytheusBackend::WrongTypeError, /declared without exemplars/)
+      expect { backend.gauge_histogram("ages").observe(1, exemplar: { a: 1 }) }
+        .to raise_error(PytheusBackend::WrongTypeError, /no such operation/)
+    end
+
     it "has native buckets, alone or beside classic ones" do
       alone = backend.histogram("alone_seconds", "Alone.", native: true)
       alone.observe(3)

@@ -44,8 +44,11 @@ module PytheusBackend
 
     # `series_ttl`, of all types: a series ends when no process has used it for so many seconds. A metric that is used
     # again begins a new one, from 0. `Float::INFINITY`: never, whatever the store's option says.
-    def counter(name, help = nil, labels: [], unit: nil, series_ttl: nil)
-      Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit, series_ttl: series_ttl))
+    #
+    # `exemplars: true`, of counters and histograms: the series keep exemplars, which `exemplar:` gives them.
+    def counter(name, help = nil, labels: [], unit: nil, series_ttl: nil, exemplars: false)
+      Counter.new(Family.new(self, :counter, name, help: help, labels: labels, unit: unit, series_ttl: series_ttl,
+                                                   exemplars: exemplars))
     end
 
     # `mode` gives every process its own value, which a scrape merges: `:all`, `:liveall`, `:min`, `:livemin`, `:max`,
@@ -63,10 +66,11 @@ module PytheusBackend
     # `native_resolution` says (1, 2, 4, … 256) and room for `native_size` (16 to 4096) in a series. It has classic
     # buckets too if `buckets` are given.
     def histogram(name, help = nil, labels: [], unit: nil, native: false, native_resolution: 8, native_size: 384,
-                  buckets: native ? nil : DEFAULT_BUCKETS, series_ttl: nil)
+                  buckets: native ? nil : DEFAULT_BUCKETS, series_ttl: nil, exemplars: false)
       native &&= { resolution: native_resolution, size: native_size }
       Histogram.new(Family.new(self, :histogram, name, help: help, labels: labels, unit: unit, buckets: buckets,
-                                                       native: native, series_ttl: series_ttl))
+                                                       native: native, series_ttl: series_ttl,
+                                                       exemplars: exemplars))
     end
 
     def gauge_histogram(name, help = nil, labels: [], unit: nil, buckets: DEFAULT_BUCKETS, series_ttl: nil)

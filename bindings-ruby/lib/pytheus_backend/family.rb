@@ -20,7 +20,7 @@ module PytheusBackend
     attr_reader :name, :label_names, :buckets, :states
 
     def initialize(backend, type, name, help: nil, labels: [], unit: nil, buckets: nil, native: nil,
-                   states: [], mode: nil, series_ttl: nil, lifetime: :backend)
+                   states: [], mode: nil, series_ttl: nil, exemplars: false, lifetime: :backend)
       @backend = backend # keeps the store open for as long as something counts in it
       @name = name.to_s
       @label_names = labels.map(&:to_sym).freeze
@@ -30,6 +30,7 @@ module PytheusBackend
       @native = native
       @mode = mode&.to_sym
       @series_ttl = series_ttl
+      @exemplars = exemplars
       @states = states.map(&:to_sym).freeze
       @handle = Library.handle(declare(type, help, unit, lifetime), :metric_family_free)
       forget
@@ -47,6 +48,14 @@ module PytheusBackend
       names, texts = info.transform_values { |value| Library.utf8(value) }.to_a.transpose
       Library.call(:metric_family_set_info, @handle, Library::Strings.new(values), values.size,
                    Library::Strings.new(names.to_a), Library::Strings.new(texts.to_a), info.size)
+    ensure
+      Log.deliver
+    end
+
+    # Counts with an exemplar, a Hash of label names and values, by a function such as `metric_inc_with_exemplar`.
+    def count_with_exemplar(function, handle, amount, exemplar)
+      names, values = exemplar.to_h.to_a.transpose
+      Library.call(function, handle, amount, Library::Strings.new(names), Library::Strings.new(values), names.size)
     ensure
       Log.deliver
     end
@@ -118,6 +127,7 @@ module PytheusBackend
       declare_native(options) if @native
       options[:gauge_mode] = gauge_mode if @mode
       options[:series_ttl] = seconds if @series_ttl
+      options[:exemplars] = Library::METRIC_EXEMPLARS.fetch(@exemplars ? :kept : :none)
       Library.create(:metric_family_new, @backend.handle, options)
     end
 

@@ -68,6 +68,7 @@ module PytheusBackend
     METRIC_GAUGE_MODES = { all: 1, liveall: 2, min: 3, livemin: 4, max: 5, livemax: 6, sum: 7, livesum: 8,
                            mostrecent: 9, livemostrecent: 10 }.freeze
     METRIC_NATIVE = { none: 0, alone: 1, both: 2 }.freeze
+    METRIC_EXEMPLARS = { none: 0, kept: 1 }.freeze
     METRICS_FORMATS = { text: 0, all: 1 }.freeze
 
     # These calls may wait for a server, a file lock or a disk, so they release the interpreter lock.

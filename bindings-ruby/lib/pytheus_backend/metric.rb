@@ -76,8 +76,15 @@ module PytheusBackend
 
   # Only goes up.
   class Counter < Metric
-    def increment(by: 1, labels: NO_LABELS)
-      @family.check(Library.metric_inc(handle(labels), by), "increment by", by)
+    # `exemplar` is a Hash of labels that lead to a trace, if the counter was declared with `exemplars: true`:
+    # `increment(exemplar: { trace_id: "4bf92f3577b34da6" })`. Names and values have at most 128 characters. The last
+    # exemplar stays for a tenth of a second. An exemplar that cannot be shown is an error, and nothing is counted.
+    def increment(by: 1, labels: NO_LABELS, exemplar: nil)
+      if exemplar.nil? || exemplar.empty?
+        @family.check(Library.metric_inc(handle(labels), by), "increment by", by)
+      else
+        @family.count_with_exemplar(:metric_inc_with_exemplar, handle(labels), by, exemplar)
+      end
     end
 
     # Reads the value from the store, as a Float.
@@ -152,6 +159,13 @@ module PytheusBackend
 
   # Counts observations in buckets, and sums them.
   class Histogram < Distribution
+    # `exemplar` is as in Counter#increment. A series has up to four.
+    def observe(value, labels: NO_LABELS, exemplar: nil)
+      return super(value, labels: labels) if exemplar.nil? || exemplar.empty?
+
+      @family.count_with_exemplar(:metric_observe_with_exemplar, handle(labels), value, exemplar)
+    end
+
     # The upper bounds of the buckets, without the last, which is infinity.
     def buckets
       @family.buckets
