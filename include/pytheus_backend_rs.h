@@ -661,8 +661,8 @@ typedef struct {
    */
   size_t native_size;
   /**
-   * A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing, and on a
-   * Redis server a gauge has one value for all processes. All processes declare the same.
+   * A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing. The Redis
+   * store refuses such a family. All processes declare the same.
    */
   int32_t gauge_mode;
   /**

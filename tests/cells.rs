@@ -42,6 +42,27 @@ fn each_cell_is_added_to_set_and_read() {
 }
 
 #[test]
+fn a_cell_that_has_reached_infinity_can_be_set() {
+    for metric_type in [MetricType::Counter, MetricType::Summary, MetricType::Histogram] {
+        let file = TestFile::new();
+        let urls = ["memory:".to_owned(), "memory:?series_ttl=1000".to_owned(), file.url("series_ttl=1000")];
+        for url in urls {
+            let backend = Backend::open(&url).unwrap();
+            let metric = declared(&backend, metric_type).metric(&["x"]).unwrap();
+            for endless in [f64::INFINITY, f64::NAN] {
+                metric.set_cell(0, endless).unwrap();
+                metric.set_cell(0, 2.0).unwrap();
+                metric.add_to_cell(0, 1.0).unwrap();
+                assert_eq!(metric.get_cell(0).unwrap(), 3.0, "{metric_type:?} after {endless} in {url}");
+            }
+            metric.add_to_cell(0, f64::INFINITY).unwrap();
+            metric.set_cell(0, f64::INFINITY).unwrap();
+            assert_eq!(metric.get_cell(0).unwrap(), f64::INFINITY);
+        }
+    }
+}
+
+#[test]
 fn a_metric_tells_that_another_backend_has_removed_it() {
     let file = TestFile::new();
     let (one, other) = (file.open(), file.open());

@@ -52,6 +52,29 @@ fn a_change_is_in_a_series_that_lives_on_or_is_made_again() {
     });
 }
 
+#[test]
+fn a_series_that_waits_for_its_store_ends_or_moves_there() {
+    loom::model(|| {
+        let gathered = Arc::new(AtomicU64::new(0));
+        let word = Arc::new(AtomicU64::new(last_use::begin(1, 1)));
+        let writer = {
+            let (gathered, word) = (Arc::clone(&gathered), Arc::clone(&word));
+            thread::spawn(move || {
+                gathered.fetch_add(1, Ordering::AcqRel);
+                // The series is over, unless another word says now when it was last used.
+                last_use::touch(&word, 1, TTL, 3)
+            })
+        };
+        let is_moved = last_use::hand_over(&word);
+        let moved = if is_moved { gathered.swap(0, Ordering::AcqRel) } else { 0 };
+        let is_made = writer.join().unwrap();
+        // A writer that finds the series ended makes its change again.
+        assert_eq!(is_made, is_moved);
+        assert_eq!(moved + gathered.load(Ordering::Relaxed), 1);
+        assert_eq!(last_use::is_buried(word.load(Ordering::Relaxed)), !is_moved);
+    });
+}
+
 /// Says when it is dropped.
 struct Value(Arc<std::sync::atomic::AtomicBool>);
 

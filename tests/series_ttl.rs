@@ -4,14 +4,16 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use log::Level;
 use pytheus_backend_rs::{
     Backend, Definition, ErrorKind, GaugeMode, Lifetime, Metric, MetricFamily, MetricType,
 };
 
 use support::process::{SharedNumbers, fork};
-use support::shared_file::{RawRecord, TestFile};
+use support::shared_file::{RawRecord, SEGMENT, TestFile};
 use support::*;
 
 /// Where the word of the last use stands in a record.
@@ -208,6 +210,9 @@ fn another_process_ends_a_series_and_its_handle_counts_in_a_new_one() {
     counter.inc(5.0).unwrap();
     assert_eq!(shown(&other), ["counter{a=\"x\"} 5"]);
     let began = other.collect(None).unwrap().families[0].series().next().unwrap().created().unwrap();
+    wait_until("a later millisecond", || {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() > began + 0.001
+    });
     age(&file, &records(&file)[0], 61);
     let reader = Backend::open(&file.url("start=attach")).unwrap();
     let before = file.bytes();
@@ -221,7 +226,7 @@ fn another_process_ends_a_series_and_its_handle_counts_in_a_new_one() {
         assert_eq!(shown(backend), ["counter{a=\"x\"} 2"]);
     }
     let begins = other.collect(None).unwrap().families[0].series().next().unwrap().created().unwrap();
-    assert!(begins >= began);
+    assert!(begins > began);
     assert_eq!(records(&file).len(), 2, "the first record is not reused yet");
     assert_eq!(other.check().unwrap().faults(), [""; 0]);
 }
@@ -246,6 +251,22 @@ fn records_of_ended_series_are_used_again_after_their_quarantine() {
 }
 
 #[test]
+fn records_that_were_buried_before_the_machine_was_started_are_used_again_at_once() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let counters = family(&backend, MetricType::Counter, 60.0);
+    drop(counters.metric(&["x0"]).unwrap());
+    age(&file, &records(&file)[0], 61);
+    assert!(shown(&backend).is_empty());
+    assert!(records(&file)[0].is_live(), "it is buried");
+    // The clock has begun anew, so the burial seems to come later.
+    let at = records(&file)[0].offset + LAST_USE_AT;
+    file.set_word(at, file.word(at) + 1000);
+    shown(&backend);
+    assert!(!records(&file)[0].is_live(), "it is free");
+}
+
+#[test]
 fn a_file_that_only_a_side_car_scrapes_does_not_grow() {
     let file = TestFile::new();
     let backend = file.open();
@@ -258,7 +279,123 @@ fn a_file_that_only_a_side_car_scrapes_does_not_grow() {
         number += 1;
         file.word(records(&file)[0].offset + LAST_USE_AT) & BURIED > 0
     });
+    age(&file, &records(&file)[0], 61);
+    wait_until("a new series has the room of the first one", || {
+        counters.metric(&[&format!("{number:05}")]).unwrap();
+        number += 1;
+        records(&file)[0].text != r#"{"a":"first"}"#
+    });
     drop(first);
+}
+
+/// Declares a family whose series end after `ttl` seconds, or whose series do not end.
+fn counters(backend: &Backend, ttl: Option<f64>) -> MetricFamily {
+    family(backend, MetricType::Counter, ttl.unwrap_or(f64::INFINITY))
+}
+
+#[test]
+fn a_metric_that_waits_for_room_in_the_file_follows_the_time_there() {
+    for (in_file, own) in [(Some(60.0), None), (Some(60.0), Some(1000.0)), (Some(1000.0), Some(60.0))] {
+        let file = TestFile::new();
+        let url = file.url(&format!("size_limit={SEGMENT}"));
+        let other = Backend::open(&url).unwrap();
+        counters(&other, in_file);
+        let fillers = declare(&other, "fillers", MetricType::Gauge, &["a"]);
+        let backend = Backend::open(&url).unwrap();
+        let own_fillers = declare(&backend, "fillers", MetricType::Gauge, &["a"]);
+        let mut number = 0;
+        while number % 100 > 0 || backend.statistics().metrics_held_back == 0 {
+            number += 1;
+            own_fillers.metric(&[&number.to_string()]).unwrap();
+        }
+        let held_back = backend.statistics().metrics_held_back;
+        let counter = counters(&backend, own).metric(&["x"]).unwrap();
+        counter.inc(5.0).unwrap();
+        assert_eq!(backend.statistics().metrics_held_back, held_back + 1);
+        for number in 1..=200 {
+            fillers.remove(&[&number.to_string()]).unwrap();
+        }
+        flush(&backend);
+        assert_eq!(lines(&other, "counter{"), ["counter{a=\"x\"} 5"]);
+        let record =
+            |file: &TestFile| records(file).into_iter().find(|record| record.text.contains("x")).unwrap();
+        age(&file, &record(&file), 61);
+        counter.inc(1.0).unwrap();
+        let expected = if in_file == Some(60.0) { "counter{a=\"x\"} 1" } else { "counter{a=\"x\"} 6" };
+        assert_eq!(lines(&other, "counter{"), [expected], "in the file {in_file:?}, here {own:?}");
+    }
+}
+
+#[test]
+fn the_first_change_after_an_end_does_not_wait_for_the_lock_of_the_file() {
+    remember_log();
+    let file = TestFile::new();
+    let backend = file.open();
+    let counter = family(&backend, MetricType::Counter, 60.0).metric(&["x"]).unwrap();
+    counter.inc(5.0).unwrap();
+    age(&file, &records(&file)[0], 61);
+    let lock = file.lock();
+    counter.inc(2.0).unwrap();
+    counter.inc(1.0).unwrap();
+    assert_eq!(backend.statistics().metrics_held_back, 1);
+    // A caller that waits gives up after a while, and logs this.
+    assert!(log_records(Level::Error, &[file.path.to_str().unwrap(), "locked"]).is_empty());
+    assert_eq!(counter.get().unwrap(), 3.0, "it counts in this process");
+    drop(lock);
+    assert_eq!(shown(&backend), ["counter{a=\"x\"} 3"]);
+    // Without a scrape of this process, a later change gives the series its place in the file.
+    let reader = Backend::open(&file.url("start=attach")).unwrap();
+    let record = records(&file).into_iter().find(|record| record.cells == [3.0]).unwrap();
+    age(&file, &record, 61);
+    let lock = file.lock();
+    counter.inc(1.0).unwrap();
+    assert!(shown(&reader).is_empty());
+    drop(lock);
+    let mut expected = 1.0;
+    wait_until("a change has stored the series", || {
+        counter.inc(1.0).unwrap();
+        expected += 1.0;
+        shown(&reader) == [format!("counter{{a=\"x\"}} {expected}")]
+    });
+}
+
+#[test]
+fn a_removal_at_the_moment_at_which_a_series_ends_is_final() {
+    let file = TestFile::new();
+    let backend = file.open();
+    let counters = family(&backend, MetricType::Counter, 60.0);
+    let (start, end) = (Barrier::new(2), Barrier::new(2));
+    let current: Mutex<Option<Arc<Metric>>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..500_u64 {
+                start.wait();
+                let counter = current.lock().unwrap().take().unwrap();
+                (0..round % 97 * 8).for_each(|_| std::hint::spin_loop());
+                counter.inc(1.0).unwrap();
+                end.wait();
+            }
+        });
+        for round in 0..500_u64 {
+            let counter = counters.metric(&["x"]).unwrap();
+            counter.inc(1.0).unwrap();
+            let live =
+                |record: &RawRecord| record.is_live() && file.word(record.offset + LAST_USE_AT) & BURIED == 0;
+            let record = records(&file).into_iter().find(live).unwrap();
+            age(&file, &record, 61);
+            *current.lock().unwrap() = Some(counter);
+            start.wait();
+            (0..round % 89 * 8).for_each(|_| std::hint::spin_loop());
+            counters.remove(&["x"]).unwrap();
+            end.wait();
+            assert!(shown(&backend).is_empty(), "round {round}");
+            // Room for the next rounds.
+            for record in records(&file).iter().filter(|record| record.is_live()) {
+                age(&file, record, 61);
+            }
+        }
+    });
+    assert!(records(&file).len() < 10, "{} records", records(&file).len());
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct HeldBack {
     /// The time at which the store last refused a metric, in milliseconds after `opened`. 0 if it never did,
     /// or has accepted all metrics since.
     refused: AtomicU64,
+    /// The time at which the store was last too busy for a change, in milliseconds after `opened`. 0 if it never was.
+    postponed: AtomicU64,
     logged: Once,
 }
 
@@ -34,6 +36,7 @@ impl HeldBack {
             is_active: AtomicBool::new(false),
             opened: Instant::now(),
             refused: AtomicU64::new(0),
+            postponed: AtomicU64::new(0),
             logged: Once::new(),
         }
     }
@@ -67,9 +70,24 @@ impl HeldBack {
 
     /// Whether to hold back a new metric without asking the store.
     pub(super) fn has_just_refused(&self) -> bool {
-        match self.refused.load(Ordering::Relaxed) {
+        self.is_recent(&self.refused)
+    }
+
+    /// Notes that a metric was not offered to the store because it would have to wait. Changes do not offer metrics for
+    /// a second. Scrapes, look-ups and the like do.
+    pub(super) fn postpone(&self) {
+        self.postponed.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whether a change is not to offer a metric to the store.
+    pub(super) fn was_postponed(&self) -> bool {
+        self.is_recent(&self.postponed)
+    }
+
+    fn is_recent(&self, time: &AtomicU64) -> bool {
+        match time.load(Ordering::Relaxed) {
             0 => false,
-            refused => Duration::from_millis(self.now().saturating_sub(refused)) < RETRY_AFTER,
+            time => Duration::from_millis(self.now().saturating_sub(time)) < RETRY_AFTER,
         }
     }
 

@@ -9,7 +9,6 @@ use super::collector::Collector;
 use super::held_back::{HeldBack, is_lasting};
 use super::process_metrics::ProcessMetrics;
 use super::self_metrics::SelfMetrics;
-use crate::cell::held::HeldCells;
 use crate::metric::Metric;
 use crate::metric::family::{Family, ReadCells};
 use crate::metric::table::{FamilyTable, Records};
@@ -107,8 +106,7 @@ impl BackendParts {
 
     /// Creates a metric that counts in this process until the store accepts it.
     fn hold_back(&self, family: &Arc<Family>, key: &Arc<str>) -> Arc<Metric> {
-        let metric = Metric::held_back(family, key, family.definition.series_ttl());
-        let metric = self.table.insert_metric(metric);
+        let metric = self.table.insert_metric(Metric::held_back(family, key));
         self.held_back.holds();
         metric
     }
@@ -122,7 +120,7 @@ impl BackendParts {
         self.held_back.begin();
         let (mut moved, mut has_left) = (0, false);
         for metric in self.table.held_back() {
-            match self.offer_one(&metric) {
+            match self.offer_one(&metric, true) {
                 Offered::Moved(is_new) => moved += usize::from(is_new),
                 Offered::Gone => {}
                 Offered::Refused { is_lasting } => {
@@ -136,22 +134,32 @@ impl BackendParts {
         self.held_back.end(moved, has_left);
     }
 
-    /// Offers a metric to the store, if it waits for it.
-    fn offer_one(&self, metric: &Arc<Metric>) -> Offered {
+    /// Offers a metric to the store, if it waits for it. `may_wait` says whether the store may wait for other processes.
+    fn offer_one(&self, metric: &Arc<Metric>, may_wait: bool) -> Offered {
         let offered = metric.cells.with_held_back(|held| {
             if !held.may_be_stored() {
                 return Offered::Refused { is_lasting: true };
             }
-            match self.store.cells_of(metric) {
-                Ok(cells) => {
+            match self.store.cells_of(metric, may_wait) {
+                Ok((cells, ttl)) => {
                     let is_new = !held.is_inherited();
-                    held.store_in(cells);
+                    let is_stored = match metric.cells.expiring() {
+                        Some(series) => series.store_in(cells, ttl),
+                        None => {
+                            held.store_in(cells);
+                            true
+                        }
+                    };
                     // If the program has removed the metric in the meantime, its record must not stay. See
                     // `removed`.
                     if held.is_removed() || !metric.cells.is_live() {
                         let _ = self.store.removed(metric);
                     }
-                    Offered::Moved(is_new)
+                    if is_stored { Offered::Moved(is_new) } else { Offered::Gone }
+                }
+                Err(error) if !may_wait && error.kind() == ErrorKind::Timeout => {
+                    self.held_back.postpone();
+                    Offered::Refused { is_lasting: false }
                 }
                 Err(error) => {
                     self.held_back.refused(metric.family.definition.name(), &error);
@@ -168,16 +176,9 @@ impl BackendParts {
 
     /// Tells the store to remove a metric that was taken out of the table.
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
-        let is_stored = metric.cells.with_held_back(|held| {
-            held.remove();
-            // Either the offering thread sees that the metric is removed, or this thread sees that it was
-            // stored.
-            held.stored().is_some()
-        });
-        if let Some(cells) = metric.cells.expiring() {
-            cells.remove();
-        }
-        if is_stored.unwrap_or(true) { self.store.removed(metric) } else { Ok(()) }
+        // Either a thread that offers the metric to the store sees that it is removed, or this thread sees that it was
+        // stored.
+        if metric.cells.remove() { self.store.removed(metric) } else { Ok(()) }
     }
 
     /// Removes the metric of `family` with the canonical labels `key`.
@@ -201,10 +202,7 @@ impl BackendParts {
         store.make_ready();
         table.clear(family, store.names_are_shared(), |metrics| {
             for metric in &metrics {
-                metric.cells.with_held_back(HeldCells::remove);
-                if let Some(cells) = metric.cells.expiring() {
-                    cells.remove();
-                }
+                metric.cells.remove();
             }
             store.cleared(family, metrics)
         })
@@ -224,7 +222,10 @@ impl ReadCells for BackendParts {
     }
 
     fn settle(&self, metric: &Arc<Metric>) {
-        if self.held_back.has_just_refused() || matches!(self.offer_one(metric), Offered::Refused { .. }) {
+        // A change does not wait for the lock of a file, because counting never does. Then the metric is held back for
+        // a moment.
+        let may_offer = !self.held_back.has_just_refused() && !self.held_back.was_postponed();
+        if !may_offer || matches!(self.offer_one(metric, false), Offered::Refused { .. }) {
             self.held_back.holds();
         }
     }

@@ -65,6 +65,18 @@ impl CounterCell {
         }
     }
 
+    /// Replaces the value. Additions of other threads in the meantime may be lost.
+    pub(crate) fn set(&self, value: f64) {
+        let difference = value - self.get();
+        if difference.is_finite() {
+            return self.add(difference);
+        }
+        // No addition leads from infinity, or from what is not a number, to another value.
+        self.rest.set(value);
+        self.whole.store(0, Ordering::Relaxed);
+        self.stripes.each().flatten().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
     /// Makes stripes if threads collide at this counter.
     pub(crate) fn look(&self) {
         let whole = || self.whole.load(Ordering::Relaxed);

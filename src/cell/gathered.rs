@@ -39,6 +39,11 @@ impl AddedCell {
         f64::from_bits(self.0.swap(0, Ordering::AcqRel))
     }
 
+    fn set(&self, amount: f64) {
+        // A swap, because a store cannot acquire.
+        self.0.swap(amount.to_bits(), Ordering::AcqRel);
+    }
+
     pub(crate) fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
@@ -146,6 +151,15 @@ impl Gathered {
             Self::States(_) => {}
             Self::Native(cells) => cells.add(index, amount),
         }
+    }
+
+    /// Replaces what was added to the cell with this index. Returns `false` if it has no plain additions.
+    pub(crate) fn set_at(&self, index: usize, amount: f64) -> bool {
+        match self {
+            Self::Added(cells) => cells[index].set(amount),
+            Self::Gauge(_) | Self::States(_) | Self::Native(_) => return false,
+        }
+        true
     }
 
     /// Counts `value` in a summary or histogram, with its count cell.

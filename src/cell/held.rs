@@ -161,6 +161,18 @@ impl HeldCells {
         }
     }
 
+    /// Replaces the cell with this index of a type that programs only add to. Returns `false` if these cells cannot.
+    pub(crate) fn set_at(&self, index: usize, value: f64) -> bool {
+        match self.stored() {
+            Some(cells) => cells.set_at(index, value),
+            None => {
+                let is_set = self.gathered.set_at(index, value);
+                self.move_gathered();
+                is_set
+            }
+        }
+    }
+
     /// Gives the metric its cells in the store, and moves what it has counted there.
     pub(crate) fn store_in(&self, cells: Cells) {
         let generation = fork::generation();
@@ -234,12 +246,14 @@ impl HeldCells {
         self.hopeless.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the metric was removed, and must not be moved to the store any more.
-    pub(crate) fn remove(&self) {
+    /// Notes that the metric was removed, and must not be moved to the store any more. Returns whether the store has
+    /// it already.
+    pub(crate) fn remove(&self) -> bool {
         self.removed.store(true, Ordering::Relaxed);
         // Pairs with the fence in `is_removed`: if one thread removes the metric while another stores it, at
         // least one of them sees what the other did.
         fence(Ordering::SeqCst);
+        self.stored().is_some()
     }
 
     /// Whether the metric was removed. Call it after [`store_in`](Self::store_in).

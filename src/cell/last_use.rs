@@ -44,9 +44,14 @@ pub(crate) fn is_over(word: u64, ttl: u32, now: u32) -> bool {
     is_buried(word) || word != 0 && age(word, now) > ttl
 }
 
+/// Returns whether the second is that of an earlier start of the machine, because the clock began anew.
+pub(crate) fn is_of_earlier_start(word: u64, now: u32) -> bool {
+    word & SECOND > u64::from(now) + 1
+}
+
 /// Returns whether [`expire`] may change the word, or find that the series has ended.
 pub(crate) fn must_look(word: u64, ttl: u32, now: u32) -> bool {
-    is_over(word, ttl, now) || word & SECOND > u64::from(now) + 1
+    is_over(word, ttl, now) || is_of_earlier_start(word, now)
 }
 
 /// Notes that the series of `owner` was used just now. Returns `false` if it has ended, or ends with this, because it
@@ -64,10 +69,22 @@ pub(crate) fn touch(word: &AtomicU64, owner: u32, ttl: u32, now: u32) -> bool {
 pub(crate) fn expire(word: &AtomicU64, owner: u32, ttl: u32, now: u32) -> bool {
     !change(word, owner, |seen| match age(seen, now) {
         age if age > ttl => bury(seen, now),
-        // The clock began anew when the machine was started. The second is that of an earlier time.
-        _ if seen & SECOND > u64::from(now) + 1 => begin(owner, now),
+        _ if is_of_earlier_start(seen, now) => begin(owner, now),
         _ => seen,
     })
+}
+
+/// Makes the word that of a series that does not end, because another word says from now on when it was last used.
+/// Returns `false` if the series has ended.
+pub(crate) fn hand_over(word: &AtomicU64) -> bool {
+    let mut seen = word.load(Ordering::Acquire);
+    while !is_buried(seen) {
+        match word.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return true,
+            Err(now) => seen = now,
+        }
+    }
+    false
 }
 
 fn bury(word: u64, now: u32) -> u64 {

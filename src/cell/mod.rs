@@ -263,13 +263,13 @@ impl Cells {
     /// their value is on a server.
     pub(crate) fn set_at(&self, index: usize, value: f64) -> bool {
         match self {
+            Self::Counter(cell) => cell.set(value),
+            Self::Value(cell) => cell.set(value),
+            Self::Observed(cells) => cells.set(index, value),
             Self::Shared(cells) => cells.set(index, value),
-            Self::Pending(_) => return false,
-            _ => {
-                let mut values = vec![0.0; index + 1];
-                self.read(&mut values);
-                self.add_to(index, value - values[index]);
-            }
+            Self::Held(cells) => return cells.set_at(index, value),
+            Self::Expiring(cells) => cells.set_at(index, value),
+            Self::Pending(_) | Self::Native(_) | Self::SharedNative(..) => return false,
         }
         true
     }
@@ -378,6 +378,15 @@ impl Cells {
         }
     }
 
+    /// Notes that the program has removed the metric. Returns whether the store may have it.
+    pub(crate) fn remove(&self) -> bool {
+        match self {
+            Self::Held(cells) => cells.remove(),
+            Self::Expiring(cells) => cells.remove(),
+            _ => true,
+        }
+    }
+
     /// Whether the metric still waits for its store.
     pub(crate) fn is_held_back(&self) -> bool {
         self.with_held_back(|_| ()).is_some()
@@ -410,8 +419,26 @@ impl LifeCells for Cells {
         Self::update(self, next);
     }
 
+    fn set_at(&self, index: usize, value: f64) {
+        Self::set_at(self, index, value);
+    }
+
     fn read(&self, values: &mut [f64]) {
         Self::read(self, values);
+    }
+
+    fn may_be_stored(&self) -> bool {
+        matches!(self, Self::Held(cells) if cells.may_be_stored())
+    }
+
+    fn store_in(&self, cells: Self) {
+        if let Self::Held(held) = self {
+            held.store_in(cells);
+        }
+    }
+
+    fn remove(&self) -> bool {
+        Self::remove(self)
     }
 
     fn is_live(&self) -> bool {

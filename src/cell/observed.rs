@@ -69,6 +69,19 @@ impl ObservedCells {
         }
     }
 
+    /// Replaces the cell with this index. Additions of other threads in the meantime may be lost.
+    pub(crate) fn set(&self, index: usize, value: f64) {
+        let mut values = vec![0.0; 1 + self.counts.len()];
+        self.read(&mut values);
+        let difference = value - values.get(index).copied().unwrap_or_default();
+        if index > 0 || difference.is_finite() {
+            return self.add(index, difference);
+        }
+        // No addition leads from infinity, or from what is not a number, to another value.
+        self.sum.set(value);
+        self.stripes.each().filter_map(<[_]>::first).for_each(|sum| sum.store(0, Ordering::Relaxed));
+    }
+
     /// Writes the sum, then the counts, to `values`.
     pub(crate) fn read(&self, values: &mut [f64]) {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed) as i64 as f64;

@@ -173,8 +173,8 @@ pub struct MetricFamilyOptions {
     /// When a third of them are in use, further values get buckets of half the resolution, and so on,
     /// up to seven times and down to one bucket for 16 powers of two. All processes declare the same.
     pub native_size: usize,
-    /// A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing, and on a
-    /// Redis server a gauge has one value for all processes. All processes declare the same.
+    /// A MetricGaugeMode. Other types than a gauge have none. In memory it changes nothing. The Redis
+    /// store refuses such a family. All processes declare the same.
     pub gauge_mode: i32,
     /// After how many seconds without use a series ends: a whole number from 1 to 315360000. 0 means
     /// what the option `series_ttl` of the store says, INFINITY never. Use is each change, and

@@ -93,11 +93,12 @@ impl Metric {
         Self { family, key, rare: OnceBox::new(), cells, created: None }
     }
 
-    /// Makes a metric whose series ends when it was unused for `ttl` seconds. `begin` makes the cells of a new series.
+    /// Makes a metric whose series ends when it was unused for `ttl` seconds, if it ends. `begin` makes the cells of a
+    /// new series.
     pub(crate) fn expiring(
         family: &Arc<Family>,
         key: &Arc<str>,
-        ttl: u32,
+        ttl: Option<u32>,
         begin: impl Fn(&Family) -> Cells + Send + Sync + 'static,
     ) -> Arc<Self> {
         let first = Life::new(begin(family), now());
@@ -118,16 +119,15 @@ impl Metric {
     }
 
     /// Makes a metric that counts in this process until its store has cells for it.
-    pub(crate) fn held_back(family: &Arc<Family>, key: &Arc<str>, ttl: Option<u32>) -> Arc<Self> {
-        match ttl {
-            Some(ttl) => Self::expiring(family, key, ttl, |family| {
-                Cells::Held(Box::new(HeldCells::new(&family.definition)))
-            }),
-            None => {
-                let cells = Cells::Held(Box::new(family.held_cells()));
-                Arc::new(Self::new(Arc::clone(family), Arc::clone(key), cells).created_now())
-            }
+    pub(crate) fn held_back(family: &Arc<Family>, key: &Arc<str>) -> Arc<Self> {
+        if family.definition.mode().is_some() {
+            let cells = Cells::Held(Box::new(family.held_cells()));
+            return Arc::new(Self::new(Arc::clone(family), Arc::clone(key), cells).created_now());
         }
+        // The store may have the family with another time to live, or with one where this program has declared none.
+        Self::expiring(family, key, family.definition.series_ttl(), |family| {
+            Cells::Held(Box::new(HeldCells::new(&family.definition)))
+        })
     }
 
     /// Notes that the metric was made now.

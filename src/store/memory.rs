@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::Store;
 use super::option::StoreOption;
 use crate::cell::Cells;
-use crate::cell::expiring::ExpiringCells;
 use crate::exposition::Selection;
 use crate::metric::Metric;
 use crate::metric::family::Family;
@@ -39,14 +38,20 @@ impl MemoryStore {
 
     fn read_family(&self, family: &Family) -> FamilySamples {
         let mut samples = FamilySamples::new(family.definition.clone());
+        let mut values = vec![0.0; family.definition.cell_count()];
         let mut has_ended = false;
         self.table.visit_metrics(family, |metric| {
-            if metric.cells.expiring().is_some_and(ExpiringCells::expire) {
-                has_ended = true;
-            } else {
-                metric.cells.read(samples.push(&metric.key, metric.created()));
-                samples.set_exemplars(metric.exemplars());
+            match metric.cells.expiring() {
+                None => metric.cells.read(samples.push(&metric.key, metric.created())),
+                Some(series) => {
+                    let Some(created) = series.read_live(&mut values) else {
+                        has_ended = true;
+                        return;
+                    };
+                    samples.push(&metric.key, created).copy_from_slice(&values);
+                }
             }
+            samples.set_exemplars(metric.exemplars());
         });
         if has_ended {
             self.table.drop_ended(family);
@@ -70,7 +75,9 @@ impl Store for MemoryStore {
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
         if let Some(ttl) = family.definition.series_ttl() {
-            return Ok(Metric::expiring(family, key, ttl, |family| Cells::in_memory(&family.definition)));
+            return Ok(Metric::expiring(family, key, Some(ttl), |family| {
+                Cells::in_memory(&family.definition)
+            }));
         }
         let metric = Metric::new(Arc::clone(family), Arc::clone(key), Cells::in_memory(&family.definition));
         Ok(Arc::new(metric.created_now()))

@@ -55,10 +55,13 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Makes a metric, which is not in the table yet. If this fails, the front door holds the metric back.
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>>;
 
-    /// Makes the cells of a metric that [`new_metric`](Self::new_metric) has refused before. The default
-    /// suits a store that refuses no metric.
-    fn cells_of(&self, metric: &Metric) -> Result<Cells> {
-        Ok(Cells::in_memory(&metric.family.definition))
+    /// Makes the cells of a metric that [`new_metric`](Self::new_metric) has refused before, or whose series has
+    /// ended. Also returns after how many seconds without use its series ends, as the store has it. The default suits a
+    /// store that refuses no metric. Unless it `may_wait` for other processes, it fails with
+    /// [`ErrorKind::Timeout`](crate::ErrorKind) instead.
+    fn cells_of(&self, metric: &Metric, _may_wait: bool) -> Result<(Cells, Option<u32>)> {
+        let definition = &metric.family.definition;
+        Ok((Cells::in_memory(definition), definition.series_ttl()))
     }
 
     /// Tells the store that a metric is in the table now.

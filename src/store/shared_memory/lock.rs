@@ -30,6 +30,8 @@ const OUTSIDER_TIMEOUT: Duration = Duration::from_millis(100);
 /// The pauses between two attempts: each is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// The last pause of a writer that does not wait. The lock is rarely held for longer.
+const LAST_BRIEF_PAUSE: Duration = Duration::from_micros(100);
 /// The most time that one attempt adds to a stall.
 const LONGEST_STEP: Duration = Duration::from_millis(50);
 
@@ -46,8 +48,9 @@ impl<'file> FileLock<'file> {
     /// length.
     ///
     /// Waits for as long as other processes take turns. So a burst of thousands of new series slows some
-    /// processes down, but fails for none. Fails if no process has taken a turn for [`STALL_TIMEOUT`].
-    pub(super) fn take(file: &'file SharedFile) -> Result<Self> {
+    /// processes down, but fails for none. Fails if no process has taken a turn for [`STALL_TIMEOUT`]. Unless it
+    /// `may_wait`, it fails after a few tries, in less than a millisecond.
+    pub(super) fn take(file: &'file SharedFile, may_wait: bool) -> Result<Self> {
         let header = file.writable_segment(0)?;
         let (turns, guard) = (word(file, header, 0, TURNS_AT)?, word(file, header, 0, GUARD_AT)?);
         // Relaxed: the number only shows that other processes make progress.
@@ -76,9 +79,10 @@ impl<'file> FileLock<'file> {
             if has_flock {
                 unlock(file);
             }
-            if stalled >= STALL_TIMEOUT {
+            if stalled >= STALL_TIMEOUT || !may_wait && pause > LAST_BRIEF_PAUSE {
+                let period = if may_wait { STALL_TIMEOUT } else { LAST_BRIEF_PAUSE };
                 let message = format!(
-                    "the metrics file {} is locked by another process for more than {STALL_TIMEOUT:?}",
+                    "the metrics file {} is locked by another process for more than {period:?}",
                     file.path().display()
                 );
                 return Err(Error::new(ErrorKind::Timeout, message));

@@ -30,7 +30,10 @@ const QUARANTINE: u32 = 60;
 
 /// Returns whether a record with this word of the last use may be freed.
 pub(super) fn is_out_of_quarantine(word: u64) -> bool {
-    last_use::is_buried(word) && last_use::age(word, uptime()) > QUARANTINE
+    let now = uptime();
+    // No thread has survived the start of the machine.
+    last_use::is_buried(word)
+        && (last_use::age(word, now) > QUARANTINE || last_use::is_of_earlier_start(word, now))
 }
 
 /// The records of the file.
@@ -42,11 +45,19 @@ pub(super) struct Records {
     families: HashMap<u64, u64>,
     /// The place of this process, with the descriptor that locks it: see [`places`].
     place: Option<(u64, FileDescriptor)>,
+    /// Whether this work may wait for the lock of the file.
+    may_wait: bool,
 }
 
 impl Records {
     pub(super) fn new(file: Arc<SharedFile>) -> Self {
-        Self { file, families: HashMap::new(), place: None }
+        Self { file, families: HashMap::new(), place: None, may_wait: true }
+    }
+
+    /// Says whether the work that follows may wait for the lock of the file. If not, it fails with
+    /// [`ErrorKind::Timeout`](crate::ErrorKind) when another process has the lock.
+    pub(super) fn may_wait(&mut self, may_wait: bool) {
+        self.may_wait = may_wait;
     }
 
     /// Returns the record with these contents. Appends it if there is none.
@@ -254,7 +265,7 @@ impl Records {
     /// Does the same, after the length of the file was checked up to the committed end `end`.
     fn with_lock_from<T>(&self, end: u64, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
         let file = &*self.file;
-        let lock = FileLock::take(file)?;
+        let lock = FileLock::take(file, self.may_wait)?;
         let mut index = Index::new(file, committed_within(file, end.next_multiple_of(SEGMENT_SIZE))?);
         match index.settle().and_then(|()| work(&mut index)) {
             Ok(done) => return Ok(done),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::families::{pick, read_families};
 use super::file::SharedFile;
@@ -93,7 +93,7 @@ impl SharedMemoryStore {
             expire(&self.file, record, ttl)
         })?;
         if must_sweep
-            && let Ok(mut records) = self.records.try_lock()
+            && let Ok(mut records) = self.lock_at_once()
             && let Err(error) = self.sweep(&mut records)
         {
             log::debug!("series that have ended stay in the metrics file: {error}");
@@ -131,7 +131,24 @@ impl SharedMemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Records> {
         // A panic may leave the index incomplete. It is checked against the file whenever it is used.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.may_wait(true);
+        records
+    }
+
+    /// Locks the records for work that does not wait for other processes or threads. Fails if it had to.
+    fn lock_at_once(&self) -> Result<MutexGuard<'_, Records>> {
+        let mut records = match self.records.try_lock() {
+            Ok(records) => records,
+            Err(TryLockError::Poisoned(records)) => records.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                let path = self.file.path().display();
+                let message = format!("another thread adds or removes series in the metrics file {path}");
+                return Err(Error::new(ErrorKind::Timeout, message));
+            }
+        };
+        records.may_wait(false);
+        Ok(records)
     }
 
     /// Returns the family's record. Appends it if the file has no family of that name.
@@ -158,11 +175,11 @@ impl SharedMemoryStore {
     /// Appends its record if the file has none: a metric that began at `created`, or now.
     fn cells(
         &self,
+        mut records: MutexGuard<'_, Records>,
         definition: &Definition,
         key: &str,
         created: Option<Milliseconds>,
     ) -> Result<(Cells, Option<u32>)> {
-        let mut records = self.lock();
         let family_record = self.family_record(&mut records, definition)?;
         if let Some(mode) = definition.mode() {
             let cells = self.cells_of_process(&mut records, &family_record, definition, mode, key)?;
@@ -262,10 +279,12 @@ impl Store for SharedMemoryStore {
     }
 
     fn new_metric(&self, family: &Arc<Family>, key: &Arc<str>) -> Result<Arc<Metric>> {
-        let (mut cells, ttl) = self.cells(&family.definition, key, None)?;
-        if let Some(ttl) = ttl {
-            let metric = Metric::held_back(family, key, Some(ttl));
-            metric.cells.with_held_back(|held| held.store_in(cells));
+        let (mut cells, ttl) = self.cells(self.lock(), &family.definition, key, None)?;
+        if ttl.is_some() {
+            let metric = Metric::held_back(family, key);
+            if let Some(series) = metric.cells.expiring() {
+                series.store_in(cells, ttl);
+            }
             return Ok(metric);
         }
         if family.definition.mode().is_some() {
@@ -276,8 +295,9 @@ impl Store for SharedMemoryStore {
         Ok(Arc::new(Metric::new(Arc::clone(family), Arc::clone(key), cells)))
     }
 
-    fn cells_of(&self, metric: &Metric) -> Result<Cells> {
-        self.cells(&metric.family.definition, &metric.key, metric.created()).map(|(cells, _)| cells)
+    fn cells_of(&self, metric: &Metric, may_wait: bool) -> Result<(Cells, Option<u32>)> {
+        let records = if may_wait { self.lock() } else { self.lock_at_once()? };
+        self.cells(records, &metric.family.definition, &metric.key, metric.created())
     }
 
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
