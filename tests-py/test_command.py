@@ -7,6 +7,7 @@ person would, on the screen of a terminal.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -209,6 +210,7 @@ def test_a_package_without_its_program_says_so(tmp_path: Path) -> None:
         ("dump", "--store", "redis://h?bogus=1"),
         ("dump", "--store", "no url"),
         ("dump", "--store", "memory:"),
+        ("dump", "--store", "shm:///m", "--json", "--format", "text"),
         ("serve", "--store", "shm:///m", "--listen", "nowhere"),
         ("serve", "--store", "shm:///m", "--listen", "127.0.0.1:99999"),
         ("top", "--store", "shm:///m", "--interval", "0"),
@@ -331,6 +333,28 @@ def test_dump_prints_the_families_that_match_a_pattern(tmp_path: Path, pattern: 
     assert done.stdout.splitlines() == METRICS[-3:]
 
 
+def test_dump_prints_json_on_request(store: Store) -> None:
+    with counting(store):
+        done = side_car("dump", "--json", "--store", store.url)
+        only = side_car("dump", "--json", "--name", "level", "--store", store.url)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    families = {family.pop("name"): family for family in json.loads(done.stdout)}
+    assert families["level"] == {
+        "type": "gauge",
+        "help": "Of water.",
+        "unit": None,
+        "series": [{"labels": {}, "value": 7.5}],
+    }
+    (requests,) = families["http_requests_total"]["series"]
+    # Not every scrape of a server has the time.
+    assert requests.pop("created", 2e9) > 1e9
+    assert requests == {"labels": {"path": "/"}, "value": 3}
+    (seconds,) = families["http_request_seconds"]["series"]
+    assert (seconds["count"], seconds["sum"]) == (3, 1.5)
+    assert seconds["buckets"] == [{"le": 0.25, "count": 0}, {"le": 1, "count": 3}, {"le": "+Inf", "count": 3}]
+    assert [family["name"] for family in json.loads(only.stdout)] == ["level"]
+
+
 def test_a_closed_output_pipe_is_no_failure(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     many = "[requests.labels(path=str(i)) for i in range(20000)]\nprint('many')\nfor line"
@@ -357,6 +381,22 @@ def test_check_reports_a_sound_store(store: Store) -> None:
     assert verdict == "sound"
     assert "3 families" in done.stdout and "3 metrics" in done.stdout
     assert len(findings) >= 3 and not [finding for finding in findings if finding.startswith("fault")]
+
+
+def test_check_reports_in_json_what_it_reports_in_lines(tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    with counting(file_store(path)):
+        done = side_car("check", "--json", "--store", f"shm://{path}")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["sound"], report["faults"]) == (0, True, [])
+    assert "3 families, 3 metrics, 0 free records" in report["facts"]
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'{"path":"/"}', b'{"path":"!"}'))
+    done = side_car("check", "--json", "--store", f"shm://{path}")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["sound"], len(report["faults"])) == (1, False, 1)
+    lines = side_car("check", "--store", f"shm://{path}").stdout.splitlines()
+    assert lines == [*report["facts"], f"fault: {report['faults'][0]}", "not sound: 1 fault"]
 
 
 def test_check_reports_the_server_its_writers_and_the_expiry(server: Server) -> None:
@@ -626,6 +666,20 @@ def test_top_prints_plain_tables_without_a_terminal(store: Store) -> None:
     for table in tables:
         assert cells(table.splitlines()[0]) == ["METRIC", "LABELS", "VALUE", "RATE/s", "MEAN", "P50", "P99"]
         assert_is_the_table_of_a_busy_application(table.splitlines())
+
+
+def test_top_prints_one_table_in_json(store: Store) -> None:
+    with counting(store, BUSY_APPLICATION):
+        wait_until(lambda: "/busy" in side_car("dump", "--store", store.url).stdout, "the store has values")
+        done = side_car("top", "--json", "--store", store.url, "--interval", "0.5")
+        two = side_car("top", "--json", "--store", store.url, "--interval", "0.1", "--count", "2")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    rows = {row.pop("series"): row for row in json.loads(done.stdout)}
+    assert rows["level"] == {"value": 7.5, "rate": None, "mean": None, "p50": None, "p99": None}
+    assert rows['http_requests_total{path="/busy"}']["rate"] > 0
+    seconds = rows["http_request_seconds_count"]
+    assert [round(seconds[name], 3) for name in ("mean", "p50", "p99")] == [0.05, 0.05, 0.099]
+    assert [len(json.loads(line)) for line in two.stdout.splitlines()] == [3, 3]
 
 
 def test_top_shows_live_values_and_rates_and_restores_the_terminal(store: Store) -> None:

@@ -67,6 +67,19 @@ fn metrics_are_served_by_get_and_head_with_the_same_headers() {
 }
 
 #[test]
+fn a_socket_that_listens_already_is_served_and_clients_that_came_before_are_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut early = Client::connect(address);
+    early.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+    let exporter = Exporter::start_on(&memory(), listener, ExporterOptions::default()).unwrap();
+    assert_eq!(exporter.address(), address);
+    assert_eq!(early.answer().text(), REQUESTS);
+    exporter.stop();
+    wait_until_free(address);
+}
+
+#[test]
 fn the_landing_page_shows_the_version_and_links_to_each_path() {
     let exporter = serve(&memory());
     let page = get(&exporter, "/");

@@ -52,7 +52,7 @@ _pytheus-backend-rs() {
             return 0
             ;;
         pytheus__backend__rs__check)
-            opts="-s -v -h --store --verbose --help"
+            opts="-s -v -h --store --verbose --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -80,7 +80,7 @@ _pytheus-backend-rs() {
             return 0
             ;;
         pytheus__backend__rs__dump)
-            opts="-s -v -f -n -h --store --verbose --format --name --help"
+            opts="-s -v -f -n -h --store --verbose --format --name --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -204,7 +204,7 @@ _pytheus-backend-rs() {
             return 0
             ;;
         pytheus__backend__rs__top)
-            opts="-s -v -i -c -h --store --verbose --interval --count --help"
+            opts="-s -v -i -c -h --store --verbose --interval --count --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

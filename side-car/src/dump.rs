@@ -9,9 +9,8 @@ use pytheus_backend_rs::{Format, TEXT_CONTENT_TYPE};
 use wildmatch::WildMatch;
 
 use crate::failure::Failure;
-use crate::printable;
 use crate::store::{self, Presence};
-use crate::{text, with_common_options};
+use crate::{json, printable, text, with_common_options};
 
 pub(crate) fn command() -> Command {
     let format = Arg::new("format")
@@ -20,13 +19,18 @@ pub(crate) fn command() -> Command {
         .value_name("FORMAT")
         .value_parser(["text", "openmetrics"])
         .default_value("text")
+        .conflicts_with("json")
         .help("Prometheus text 0.0.4, or OpenMetrics 1.0.0");
     let name = Arg::new("name").long("name").short('n').value_name("PATTERN").value_hint(ValueHint::Other).help(
         "Only metric families with this in their name; with * (any text) or ? (any character) the pattern is for \
          the whole name",
     );
     let about = "Print the metrics once, as text for Prometheus";
-    with_common_options(Command::new("dump").about(about)).arg(format).arg(name)
+    let json = json::argument(
+        "Print a list of the metric families: name, type, help and series, each with its labels and values. A number \
+         that is not finite is the text NaN, +Inf or -Inf",
+    );
+    with_common_options(Command::new("dump").about(about)).arg(format).arg(name).arg(json)
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -34,6 +38,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut snapshot = backend.collect(None)?;
     if let Some(pattern) = text(matches, "name") {
         snapshot.families.retain(|family| matches_name(pattern, family.definition.name()));
+    }
+    if json::is_wanted(matches) {
+        return print(&json::line(&json::families(&snapshot))).map(drop);
     }
     let accepted = match text(matches, "format") {
         Some("openmetrics") => "application/openmetrics-text; version=1.0.0",

@@ -3,9 +3,11 @@
 //! This file parses the command line, and turns failures into sentences and exit codes. Each command has its
 //! own file. The commands use only the engine's public interface.
 
+mod activation;
 mod check;
 mod dump;
 mod failure;
+mod json;
 mod migrate;
 #[cfg(test)]
 mod pages;

@@ -15,7 +15,7 @@ use clap_mangen::Man;
 use crate::{NAME, command};
 
 /// When the commands last changed. The pages show it.
-const DATE: &str = "2026-11-26";
+const DATE: &str = "2026-11-28";
 
 /// What clap cannot know: the variable that names the store, and where a reader finds more.
 const ENVIRONMENT: &str = "\

@@ -7,6 +7,7 @@ use pytheus_backend_rs::{Exporter, ExporterOptions, process_families};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::activation;
 use crate::dump::print;
 use crate::failure::Failure;
 use crate::store::{self, Presence};
@@ -55,12 +56,13 @@ pub(crate) fn command() -> Command {
             .value_parser(parse_address)
             .help(
                 "Where to serve: 127.0.0.1:9464, [::1]:9464, localhost:9464, or :9464 for every IPv4 address of the \
-                 machine; port 0 is a free one, which is printed",
+                 machine; port 0 is a free one, which is printed. A socket that systemd passes is used instead",
             ),
     )
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let listener = activation::listener()?;
     // Before anything else starts, so that an early signal ends the command cleanly too.
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
@@ -72,7 +74,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
     let created_samples = matches.get_flag("created-samples");
     let options = ExporterOptions { address, port, allowed_hosts, created_samples, ..Default::default() };
-    let exporter = Exporter::start(&backend, options)?;
+    let exporter = match listener {
+        Some(listener) => Exporter::start_on(&backend, listener, options)?,
+        None => Exporter::start(&backend, options)?,
+    };
     // A closed stdout (`Break`) does not keep the command from serving.
     let _ = print(&format!("serving {} on http://{}/metrics\n", store::shown(matches), exporter.address()))?;
     signals.forever().next();

@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::dump::print;
 use crate::failure::Failure;
+use crate::json;
 use crate::rates::{Rates, Row};
 use crate::screen::{Line, Screen};
 use crate::store::{self, Presence};
@@ -60,19 +61,25 @@ pub(crate) fn command() -> Command {
             .value_parser(value_parser!(u64).range(1..))
             .help("End after so many tables"),
     )
+    .arg(json::argument(
+        "Print each table as a list on one line, with series, value, rate, mean, p50 and p99 of each row; what is \
+         unknown is null. It ends after one unless --count says otherwise",
+    ))
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let is_json = json::is_wanted(matches);
     let top = Top {
         interval: matches.get_one("interval").copied().unwrap_or(Duration::from_secs(2)),
-        count: matches.get_one("count").copied().unwrap_or(u64::MAX),
+        count: matches.get_one("count").copied().unwrap_or(if is_json { 1 } else { u64::MAX }),
+        is_json,
         is_told_to_end: Arc::new(AtomicBool::new(false)),
     };
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&top.is_told_to_end))
             .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     }
-    let is_interactive = io::stdout().is_terminal() && io::stdin().is_terminal();
+    let is_interactive = !is_json && io::stdout().is_terminal() && io::stdin().is_terminal();
     if is_interactive {
         // The screen shows failures itself, and log lines would garble it.
         log::set_max_level(log::LevelFilter::Off);
@@ -89,15 +96,10 @@ fn interval(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds from 0.1 to 86400".to_owned())
 }
 
-fn plain_table(mut rows: Vec<Row>) -> String {
-    Order::Rate.sort(&mut rows);
-    let table = Table::new(&rows, None);
-    [table.header].into_iter().chain(table.lines).map(|line| line + "\n").collect()
-}
-
 struct Top {
     interval: Duration,
     count: u64,
+    is_json: bool,
     is_told_to_end: Arc<AtomicBool>,
 }
 
@@ -139,6 +141,16 @@ impl Top {
         None
     }
 
+    /// Returns the rows as lines, or in JSON as one line.
+    fn table(&self, mut rows: Vec<Row>) -> String {
+        Order::Rate.sort(&mut rows);
+        if self.is_json {
+            return json::line(&json::rows(&rows));
+        }
+        let table = Table::new(&rows, None);
+        [table.header].into_iter().chain(table.lines).map(|line| line + "\n").collect()
+    }
+
     /// Prints a table after each interval. If a scrape fails, prints the reason and continues. The command
     /// fails if the last scrape failed.
     fn print(&self, scrapes: &Receiver<Scrape>) -> Result<(), Failure> {
@@ -150,8 +162,8 @@ impl Top {
             has_failed = scrape.is_err();
             match scrape {
                 Ok(rows) => {
-                    let gap = if number > 0 { "\n" } else { "" };
-                    if print(&format!("{gap}{}", plain_table(rows)))?.is_break() {
+                    let gap = if number > 0 && !self.is_json { "\n" } else { "" };
+                    if print(&format!("{gap}{}", self.table(rows)))?.is_break() {
                         return Ok(());
                     }
                 }

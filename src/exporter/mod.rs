@@ -15,10 +15,11 @@ mod site;
 mod threads;
 
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 pub use self::options::ExporterOptions;
+use self::server::Place;
 use self::threads::Threads;
 use crate::backend::Backend;
 use crate::model::error::Result;
@@ -56,8 +57,20 @@ impl Exporter {
     /// cannot listen at the address, for example because the address is in use or does not belong to this
     /// machine.
     pub fn start(backend: &Backend, options: ExporterOptions) -> Result<Self> {
-        let address = options.check()?;
-        let (threads, address) = Threads::start(backend.clone(), address, options)?;
+        Self::start_at(backend, Place::Address(options.check()?), options)
+    }
+
+    /// Starts to serve on a socket that listens already, such as one that systemd has opened. The address and
+    /// the port of the options have no effect.
+    ///
+    /// Returns the errors of [`Exporter::start`].
+    pub fn start_on(backend: &Backend, listener: TcpListener, options: ExporterOptions) -> Result<Self> {
+        options.check()?;
+        Self::start_at(backend, Place::Listener(listener), options)
+    }
+
+    fn start_at(backend: &Backend, place: Place, options: ExporterOptions) -> Result<Self> {
+        let (threads, address) = Threads::start(backend.clone(), place, options)?;
         log::info!("serving metrics on http://{address}/metrics");
         Ok(Self { threads, address })
     }

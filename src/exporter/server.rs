@@ -5,6 +5,7 @@
 //! the number of connections ([`super::crowd`]).
 
 use std::convert::Infallible;
+use std::fmt::{self, Display, Formatter};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -49,6 +50,33 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 /// would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where an exporter listens.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// An address, at which it opens a socket.
+    Address(SocketAddr),
+    /// A socket that the program has opened, or has got from systemd.
+    Listener(std::net::TcpListener),
+}
+
+impl Place {
+    fn open(self) -> io::Result<std::net::TcpListener> {
+        match self {
+            Self::Address(address) => listen(address),
+            Self::Listener(listener) => listener.set_nonblocking(true).map(|()| listener),
+        }
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Listener(_) => formatter.write_str("the socket that it was given"),
+        }
+    }
+}
+
 /// A listening socket and the runtime that serves it.
 pub(super) struct HttpServer {
     // Fields drop in order: the listener before the runtime with which it is registered.
@@ -57,10 +85,10 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Starts to listen at `address`.
-    pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
+    /// Starts to listen.
+    pub(super) fn open(place: Place) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        let listener = Guarded::open(|| listen(address))?;
+        let listener = Guarded::open(|| place.open())?;
         let entered = runtime.enter();
         let listener = listener.try_map(TcpListener::from_std)?;
         drop(entered);

@@ -12,7 +12,7 @@ use super::crowd::Answers;
 use super::descriptors;
 use super::options::ExporterOptions;
 use super::scrape::{self, Presentation};
-use super::server::HttpServer;
+use super::server::{HttpServer, Place};
 use super::site::Site;
 use crate::backend::Backend;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -42,7 +42,7 @@ impl Threads {
     /// Starts to listen and serve. Returns the address at which the exporter listens.
     pub(super) fn start(
         backend: Backend,
-        address: SocketAddr,
+        place: Place,
         options: ExporterOptions,
     ) -> Result<(Arc<Self>, SocketAddr)> {
         descriptors::install();
@@ -56,7 +56,7 @@ impl Threads {
         });
         let weak = Arc::downgrade(&threads);
         exit::register(Phase::Serve, weak);
-        let address = threads.run(backend, address, options)?;
+        let address = threads.run(backend, place, options)?;
         Ok((threads, address))
     }
 
@@ -67,14 +67,10 @@ impl Threads {
     }
 
     /// Starts the threads. Returns the address at which the exporter listens.
-    fn run(
-        self: &Arc<Self>,
-        backend: Backend,
-        address: SocketAddr,
-        options: ExporterOptions,
-    ) -> Result<SocketAddr> {
+    fn run(self: &Arc<Self>, backend: Backend, place: Place, options: ExporterOptions) -> Result<SocketAddr> {
+        let shown = place.to_string();
         let refused = |error: io::Error| {
-            let message = format!("cannot serve metrics on {address}: {error}");
+            let message = format!("cannot serve metrics on {shown}: {error}");
             Error::new(ErrorKind::Unavailable, message)
         };
         let (requests, waiting) = unbounded();
@@ -84,7 +80,7 @@ impl Threads {
         let threads = Arc::clone(self);
         let (name_prefix, created_samples) = (options.name_prefix.clone(), options.created_samples);
         let how = Presentation { name_prefix, created_samples };
-        let talk = move || match HttpServer::open(address).and_then(|http| Ok((http.address()?, http))) {
+        let talk = move || match HttpServer::open(place).and_then(|http| Ok((http.address()?, http))) {
             Ok((address, http)) => {
                 let _ = threads.listener.set(http.noted());
                 let _ = opened.send(Ok(address));
