@@ -43,6 +43,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_docs.py::test_a_c_example_compiles": "it compiles the examples in C",
         "test_examples.py::test_a_c_program_": "it compiles a program in C",
         "test_site.py::": SITE,
+        "test_containers.py::test_cargo_reads": "it calls cargo",
     },
     "system": {
         "test_wheel.py::": WHEEL,

@@ -22,6 +22,7 @@ class Prometheus:
     """Scrapes each of `targets` (job name and port) on /metrics, every second.
 
     `flags` are further arguments of the command. `names` are the families that it asks for, by default all.
+    `rules` are files with rules, which it evaluates every second.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Prometheus:
         *,
         flags: Sequence[str] = (),
         names: Sequence[str] = (),
+        rules: Sequence[Path] = (),
     ) -> None:
         jobs = [
             {
@@ -41,10 +43,10 @@ class Prometheus:
             for job, port in targets.items()
         ]
         config = folder / "prometheus.yml"
+        intervals = {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL}
+        files = [str(file) for file in rules]
         # Every JSON text is YAML.
-        config.write_text(
-            json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL}, "scrape_configs": jobs})
-        )
+        config.write_text(json.dumps({"global": intervals, "rule_files": files, "scrape_configs": jobs}))
         self.port = free_port()
         self._log = (folder / "prometheus.log").open("w")
         self._process = subprocess.Popen(
@@ -84,6 +86,11 @@ class Prometheus:
         """Returns health and last error of each target."""
         answer: Any = json.loads(get(self.port, "/api/v1/targets").body)
         return list(answer["data"]["activeTargets"])
+
+    def rules(self) -> list[Any]:
+        """Returns the groups of rules, with the health and the state of each rule."""
+        answer: Any = json.loads(get(self.port, "/api/v1/rules").body)
+        return list(answer["data"]["groups"])
 
     def close(self) -> None:
         self._process.terminate()

@@ -109,7 +109,7 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
     )
     paths = set(
         re.findall(
-            rf"(?:`|^ {{4}}.*?\s)((?:{folders})/[\w./-]*[\w/])(?![\w*./-])",
+            rf"(?:`|^ {{4}}.*?\s)((?:{folders})/[\w./@-]*[\w/])(?![\w*./@-])",
             page.read_text("utf-8"),
             re.MULTILINE,
         )
