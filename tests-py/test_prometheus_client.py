@@ -5,42 +5,54 @@ from __future__ import annotations
 import enum
 import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import prometheus_client
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary, metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 from pytheus_backend_rs import prometheus
 
 from programs import run_program
+from redis_server import Server
 
 #: The beginning of programs that use the file of a test.
 INSTALL = """
     import os, signal, sys
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
+    import pytheus_backend_rs
     import pytheus_backend_rs.prometheus
-    pytheus_backend_rs.prometheus.install(config["path"])
+    pytheus_backend_rs.prometheus.install(config["store"])
     registry = CollectorRegistry()
 """
 
 
-@pytest.fixture(params=["memory", "shared"])
+def store_named(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Returns a store as `install` takes it: "memory", "file" or "redis"."""
+    if name == "redis":
+        server: Server = request.getfixturevalue("server")
+        return f"redis://127.0.0.1:{server.port}"
+    return "memory:" if name == "memory" else str(tmp_path / "metrics.shm")
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CollectorRegistry]:
-    prometheus.install("memory:" if request.param == "memory" else str(tmp_path / "metrics.shm"))
+    prometheus.install(store_named(request.param, request, tmp_path))
     assert prometheus.is_installed()
     yield CollectorRegistry()
     prometheus.uninstall()
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Iterator[str]:
-    path = str(tmp_path / "metrics.shm")
-    prometheus.install(path)
+@pytest.fixture(params=["file", "redis"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store that several processes use."""
+    store = store_named(request.param, request, tmp_path)
+    prometheus.install(store)
     assert prometheus.is_installed()
-    yield path
+    yield store
     prometheus.uninstall()
 
 
@@ -159,7 +171,8 @@ def test_what_the_store_refuses_counts_in_the_process(registry: CollectorRegistr
     histogram.observe(1)
     assert values(registry)["h_count{}"] == 1
     counter = Counter("c", "help", ["a"], registry=registry)
-    for odd in ("\0", "\udcff", "é", "x" * 2_000_000):
+    # A Redis server stores no label of more than a mebibyte.
+    for odd in ("\0", "\udcff", "é", "x" * 1_000_000):
         counter.labels(odd).inc()
     assert sum(value for name, value in values(registry).items() if name.startswith("c_total")) == 4
 
@@ -189,12 +202,82 @@ def test_a_counter_is_reset(registry: CollectorRegistry) -> None:
 
 
 def test_the_store_is_emptied_between_tests(registry: CollectorRegistry) -> None:
-    counter = Counter("c", "help", registry=registry)
-    counter.inc(3)
+    counter = Counter("c", "help", ["a"], registry=registry)
+    counter.labels("x").inc(3, {"trace": "1"})
+    # The engine refuses equal bounds.
+    histogram = Histogram("h", "help", buckets=[1, 1, 2], registry=registry)
+    histogram.observe(1)
+    info = Info("i", "help", registry=registry)
+    info.info({"version": "1"})
+    state = Enum("e", "help", states=["off", "on"], registry=registry)
+    state.state("on")
+    created = counter.labels("x")._created
     prometheus.reset()
-    assert values(registry) == {"c_total{}": 0.0}
-    counter.inc()
-    assert values(registry) == {"c_total{}": 1.0}
+    emptied = values(registry)
+    assert {name: value for name, value in emptied.items() if value} == {
+        "i_info{}": 1.0,
+        "e{'e': 'off'}": 1.0,
+    }
+    assert emptied["c_total{'a': 'x'}"] == 0
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    assert all(sample.exemplar is None for sample in samples)
+    assert counter.labels("x")._created > created
+    counter.labels("x").inc()
+    histogram.observe(1)
+    info.info({"version": "2"})
+    assert values(registry)["c_total{'a': 'x'}"] == 1
+    assert values(registry)["h_count{}"] == 1
+    assert values(registry)["i_info{'version': '2'}"] == 1
+
+
+def test_a_second_call_that_names_the_store_moves_the_metrics(tmp_path: Path) -> None:
+    prometheus.install("memory:")
+    try:
+        prometheus.install(str(tmp_path / "ignored.shm"))
+        assert not (tmp_path / "ignored.shm").exists()
+    finally:
+        prometheus.uninstall()
+    output = run_program(
+        """
+        import os, sys
+        import pytheus_backend_rs.prometheus as prometheus
+        from prometheus_client import REGISTRY, Counter
+        prometheus.install()
+        counter = Counter("c", "help")
+        counter.inc(2)
+        prometheus.install(config["store"])
+        prometheus.install()
+        counter.inc()
+        print(REGISTRY.get_sample_value("c_total"), os.path.exists(config["store"]))
+        """,
+        {"store": str(tmp_path / "metrics.shm")},
+        prelude="import json, os\nconfig = json.loads(os.environ['TEST_CONFIG'])\n",
+    )
+    assert output == "1.0 True\n"
+
+
+def test_warnings_of_the_program_stay(
+    shared: str, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    counter = Counter("c", "help", ["a"], registry=None)
+    before = list(warnings.filters)
+
+    def remove(name: str) -> None:
+        for number in range(100):
+            counter.labels(name + str(number)).inc()
+            counter.remove(name + str(number))
+        counter.clear()
+
+    threads = [threading.Thread(target=remove, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == before
+    assert not list(recwarn)
+    vars(metrics)["warnings"].warn("another one", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in recwarn] == ["another one"]
 
 
 def test_metrics_that_were_made_before_are_adopted(tmp_path: Path) -> None:
@@ -245,6 +328,7 @@ WORKERS = """
                 histogram.observe(0.5)
             live.set(1)
             last.set(1)
+            pytheus_backend_rs.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     for child in children:
         os.waitpid(child, 0)
@@ -254,21 +338,25 @@ WORKERS = """
 def test_all_processes_count_in_one_store(shared: str) -> None:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
-    run_program(INSTALL + WORKERS, {"path": shared})
+    run_program(INSTALL + WORKERS, {"store": shared})
     found = values(registry)
     assert found["c_total{'a': 'x'}"] == 4001
     assert found["h_count{}"] == 4000
     assert found["h_sum{}"] == 2000
-    assert found["last{}"] == 4
-    assert found.get("live{}", 0) == 0
+    if not shared.startswith("redis:"):
+        # A server has no value of each process.
+        assert found["last{}"] == 4
+        assert found.get("live{}", 0) == 0
 
 
+@pytest.mark.parametrize("shared", ["file"], indirect=True)
 def test_a_series_that_another_process_has_removed_comes_back(shared: str) -> None:
     registry = CollectorRegistry()
     counter = Counter("c", "help", ["a"], registry=registry)
     child = counter.labels("x")
     child.inc(5)
-    run_program(INSTALL + '    Counter("c", "help", ["a"], registry=registry).remove("x")', {"path": shared})
+    removal = '    Counter("c", "help", ["a"], registry=registry).remove("x")'
+    run_program(INSTALL + removal, {"store": shared})
     assert values(registry) == {}
     child.inc()
     assert values(registry) == {"c_total{'a': 'x'}": 1.0}

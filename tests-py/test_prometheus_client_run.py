@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from programs import python_path
 
 PROGRAM = """
@@ -24,12 +26,10 @@ print(registry.get_sample_value("jobs_total"), os.environ.get("HIDDEN"))
 """
 
 
-def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "PYTHEUS_BACKEND_RS_STORE": str(folder / "metrics.shm"),
-        "PYTHONPATH": python_path(folder),
-    }
+def run(*command: str, folder: Path, has_store: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": python_path(folder)}
+    if has_store:
+        environment["PYTHEUS_BACKEND_RS_STORE"] = str(folder / "metrics.shm")
     return subprocess.run(
         [sys.executable, "-m", "pytheus_backend_rs", "run", *command],
         env=environment,
@@ -44,6 +44,32 @@ def test_a_program_counts_in_the_store_unchanged(tmp_path: Path) -> None:
     done = run("--", sys.executable, "-c", PROGRAM, folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "6.0 ran\n"), done.stderr
     assert (tmp_path / "metrics.shm").exists()
+
+
+@pytest.mark.parametrize(
+    "naming",
+    [
+        "os.environ['PYTHEUS_BACKEND_RS_STORE'] = path",
+        "os.environ['PROMETHEUS_MULTIPROC_DIR'] = os.path.dirname(path)",
+        "import pytheus_backend_rs.prometheus as p; p.install(path)",
+        "import prometheus_client, pytheus_backend_rs.prometheus as p; p.install(path)",
+    ],
+)
+def test_a_program_may_name_the_store_itself(naming: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.shm"
+    # Programs look whether the package is there.
+    looking = "import importlib.util; assert importlib.util.find_spec('prometheus_client')"
+    program = f"import os\npath = {str(path)!r}\n{looking}\n{naming}\n{PROGRAM}"
+    done = run("--", sys.executable, "-c", program, folder=tmp_path, has_store=False)
+    assert (done.returncode, done.stdout) == (0, "6.0 None\n"), done.stderr
+    assert path.exists()
+
+
+def test_a_program_without_prometheus_client_opens_no_store(tmp_path: Path) -> None:
+    program = "import sys; print('pytheus_backend_rs' in sys.modules)"
+    done = run("--", sys.executable, "-c", program, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+    assert not (tmp_path / "metrics.shm").exists()
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:

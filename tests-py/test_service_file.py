@@ -3,24 +3,21 @@ not."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import programs
-from programs import HANG, python_path, run_program, running
+from programs import run_program, running
 from waiting import wait_until
+from web_servers import APPLICATIONS, serving
 
 WORKERS = 3
 REQUESTS = 60
@@ -37,7 +34,8 @@ def own_files():
 """
 )
 
-APPLICATION = """
+APPLICATION = (
+    """
 import os
 from pytheus.backends import load_backend
 from pytheus.exposition import generate_metrics
@@ -52,27 +50,9 @@ def answer(path):
         return generate_metrics().encode()
     REQUESTS.inc()
     return b"ok"
-
-def headers(body):
-    return [("Content-Length", str(len(body))), ("X-Worker", str(os.getpid())), ("Connection", "close")]
-
-def application(environ, start_response):
-    body = answer(environ["PATH_INFO"])
-    start_response("200 OK", headers(body))
-    return [body]
-
-async def asgi(scope, receive, send):
-    if scope["type"] != "http":
-        while (message := await receive())["type"] != "lifespan.shutdown":
-            await send({"type": f"{message['type']}.complete"})
-        return await send({"type": "lifespan.shutdown.complete"})
-    body = answer(scope["path"])
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers(body)]
-    await send({"type": "http.response.start", "status": 200, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
 """
-
-SCRIPTS = Path(sys.executable).parent
+    + APPLICATIONS
+)
 
 SERVERS = {
     "gunicorn": "gunicorn --workers {workers} --bind 127.0.0.1:{port} app:application",
@@ -88,60 +68,14 @@ SERVERS = {
 }  # fmt: skip
 
 
-def get(port: int, path: str) -> tuple[str, str]:
-    """The worker that has answered, and its answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        assert response.status == 200
-        return str(response.headers["X-Worker"]), response.read().decode()
-    finally:
-        connection.close()
-
-
-@contextlib.contextmanager
-def serving(command: str, directory: Path) -> Iterator[tuple[int, Path]]:
-    """A server of the application, and its log."""
-    (directory / "app.py").write_text(APPLICATION, encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    program, *arguments = command.format(workers=WORKERS, port=port).split()
-    log = directory / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [str(SCRIPTS / program), *arguments],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": python_path(directory), "PYTHONWARNINGS": "ignore"},
-        )
-
-    def answers() -> bool:
-        assert server.poll() is None, log.read_text()
-        with contextlib.suppress(OSError, AssertionError):
-            return bool(get(port, "/metrics"))
-        return False
-
-    try:
-        wait_until(answers, f"{program} answers")
-        yield port, log
-    finally:
-        # How servers end is tested elsewhere. What they leave is removed by the next service.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
 @pytest.mark.parametrize("name", list(SERVERS))
 def test_all_workers_of_a_server_show_one_number(name: str, tmp_path: Path) -> None:
-    with serving(SERVERS[name], tmp_path) as (port, log):
+    (tmp_path / "app.py").write_text(APPLICATION, encoding="utf-8")
+    with serving(SERVERS[name], tmp_path, WORKERS) as server:
         counted: list[str] = []
 
         def two_workers_have_counted() -> bool:
-            counted.append(get(port, "/")[0])
+            counted.append(server.get("/")[0])
             return len(counted) >= REQUESTS and len(set(counted)) > 1
 
         wait_until(two_workers_have_counted, "two workers have counted")
@@ -149,13 +83,13 @@ def test_all_workers_of_a_server_show_one_number(name: str, tmp_path: Path) -> N
         shown: set[str] = set()
 
         def two_workers_have_shown() -> bool:
-            worker, text = get(port, "/metrics")
+            worker, text = server.get("/metrics")
             assert expected in text, f"{worker} shows {text}, expected {expected}"
             shown.add(worker)
             return len(shown) > 1
 
         wait_until(two_workers_have_shown, "two workers have shown the number")
-        assert "may count in files of their own" not in log.read_text()
+        assert "may count in files of their own" not in server.text
 
 
 @pytest.mark.parametrize("config", [{}, {"start": "reset"}], ids=["continue", "reset"])

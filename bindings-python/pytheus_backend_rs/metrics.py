@@ -66,6 +66,8 @@ class _Metric:
     """What all types share."""
 
     _TYPE: ClassVar[str]
+    #: The engine, if it need not be the loaded one.
+    _engine: Engine | None = None
     _family: Family
     #: In the order of the declaration.
     _label_names: tuple[str, ...]
@@ -91,6 +93,14 @@ class _Metric:
     ) -> None:
         self._declare(name, help, labels, unit=unit, utf8=utf8, series_ttl=series_ttl)
 
+    @classmethod
+    def of_engine(cls: type[_M], engine: Engine, name: str, help: str, labels: Iterable[str] = ()) -> _M:
+        """Declares a metric in an engine that need not be the loaded one. For this package."""
+        metric = cls.__new__(cls)
+        metric._engine = engine
+        metric._declare(name, help, labels, utf8=False)
+        return metric
+
     def _declare(
         self,
         name: str,
@@ -106,7 +116,7 @@ class _Metric:
         series_ttl: float | None = None,
         exemplars: bool = False,
     ) -> None:
-        engine = _engine.loaded_engine()
+        engine = self._engine or _engine.loaded_engine()
         if engine is None:
             raise ConfigurationError("no backend of this package is loaded: call load_backend first")
         if isinstance(labels, str) or isinstance(states, str):

@@ -15,9 +15,10 @@ import os
 import platform
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from pytheus_backend_rs import _engine
-from pytheus_backend_rs._engine import Engine
+from pytheus_backend_rs._engine import Definition, Engine, Family
 from pytheus_backend_rs._errors import ConfigurationError
 from pytheus_backend_rs._native import lib
 from pytheus_backend_rs.metrics import Counter, Gauge
@@ -34,8 +35,18 @@ _COUNTERS = (
     ("python_gc_collections_total", "Runs of the garbage collector.", "collections"),
 )
 
-#: What follows this process for each engine, by the identity of the engine.
-_followers: dict[int, _Follower] = {}
+#: What the engine declares, as src/backend/process_metrics.rs has it: the names, and their help.
+_CPU = ("process_cpu_seconds_total", "User and system time that the processes have used.")
+_GAUGES = (
+    ("process_virtual_memory_bytes", "Address space that the process has in use."),
+    ("process_resident_memory_bytes", "Memory that the process has in use."),
+    ("process_start_time_seconds", "When the process started, in seconds since 1970."),
+    ("process_open_fds", "Descriptors that the process has open."),
+    ("process_max_fds", "Descriptors that the process may have open."),
+)
+
+#: What follows this process for each store.
+_followers: dict[object, Follower] = {}
 
 
 def process_metrics(prefix: str = "") -> None:
@@ -59,27 +70,58 @@ def process_metrics(prefix: str = "") -> None:
     engine = _engine.loaded_engine()
     if engine is None:
         raise ConfigurationError("no backend of this package is loaded: call load_backend first")
-    engine.process_metrics(prefix)
-    if id(engine) not in _followers:
-        _followers[id(engine)] = _Follower(engine, f"{prefix}_" if prefix else "")
+    follow(engine, prefix)
 
 
-class _Follower:
+def follow(engine: Engine, prefix: str) -> Follower:
+    """Shows this process in the store of an engine, or updates what is shown. Another engine may have the
+    same store open and show it already."""
+    place = _place(engine)
+    follower = _followers.get(place)
+    if follower is None or follower.engine.is_closed:
+        if follower is not None:
+            follower.stop()
+        engine.process_metrics(prefix)
+        follower = _followers[place] = Follower(engine, f"{prefix}_" if prefix else "")
+    else:
+        follower.refresh()
+    return follower
+
+
+def unfollow(engine: Engine) -> None:
+    """Ends what `follow` has begun with this engine. The store goes on showing what it has."""
+    place = _place(engine)
+    follower = _followers.get(place)
+    if follower is not None and follower.engine is engine:
+        del _followers[place]
+        follower.stop()
+
+
+def _place(engine: Engine) -> object:
+    """Returns the same for engines that have one store open."""
+    url = urlsplit(engine.url)
+    return id(engine) if url.scheme == "memory" else url._replace(query="")
+
+
+class Follower:
     """Follows the garbage collector of this process, and updates the other figures meanwhile.
 
     No thread does so, because a thread of Python blocks programs with green threads.
     """
 
     def __init__(self, engine: Engine, prefix: str) -> None:
-        self._engine = engine
+        self.engine = engine
+        self._prefix = prefix
         self._due = time.monotonic() + _REFRESH_SECONDS
         self._pid = os.getpid()
         version = platform.python_version_tuple()
         names = ("implementation", "major", "minor", "patchlevel", "version")
-        info = Gauge(f"{prefix}python_info", "The Python of the service.", names)
+        info = Gauge.of_engine(engine, f"{prefix}python_info", "The Python of the service.", names)
         info.labels(platform.python_implementation(), *version, platform.python_version()).set(1)
+        self._info = info
         self._counters = [
-            (key, Counter(f"{prefix}{name}", text, ["generation"])) for name, text, key in _COUNTERS
+            (key, Counter.of_engine(engine, f"{prefix}{name}", text, ["generation"]))
+            for name, text, key in _COUNTERS
         ]
         # PyPy has neither these figures nor callbacks.
         for generation, figures in enumerate(getattr(gc, "get_stats", list)()):
@@ -87,6 +129,29 @@ class _Follower:
                 counter.labels(generation).inc(figures[key])
         if hasattr(gc, "callbacks"):
             gc.callbacks.append(self._collected)
+
+    def families(self) -> dict[str, list[Family]]:
+        """Returns what is shown: "process", "gc" and "platform". Call it in shared memory, where the gauges
+        have a value of each process."""
+
+        def declare(name: str, text: str, type_: str, mode: str | None) -> Family:
+            name = self._prefix + name
+            never = float("inf")
+            return self.engine.declare(
+                Definition(name, text, type_, (), (), gauge_mode=mode, series_ttl=never)
+            )
+
+        gauges = [declare(name, text, "gauge", "liveall") for name, text in _GAUGES]
+        return {
+            "process": [*gauges[:3], declare(*_CPU, "counter", None), *gauges[3:]],
+            "gc": [counter._family for _, counter in self._counters],
+            "platform": [self._info._family],
+        }
+
+    def stop(self) -> None:
+        """Follows the garbage collector no more."""
+        if hasattr(gc, "callbacks") and self._collected in gc.callbacks:
+            gc.callbacks.remove(self._collected)
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
         """Counts a collection. It runs within the garbage collector, so it must not run code of the program,
@@ -104,8 +169,8 @@ class _Follower:
         """Updates the figures of this process."""
         self._due = time.monotonic() + _REFRESH_SECONDS
         self._pid = os.getpid()
-        if not self._engine.is_closed:
-            self._engine.refresh_process_metrics()
+        if not self.engine.is_closed:
+            self.engine.refresh_process_metrics()
 
 
 def _forked() -> None:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 from pytheus_backend_rs.prometheus import binding, internals, texts
+from pytheus_backend_rs.prometheus.values import Cell
 
 
 def adopt_all() -> None:
     """Adopts every metric of prometheus_client in this process: those of all registries and of none."""
-    for found in gc.get_objects():
-        # The class of the object, and not `isinstance`: a proxy would load what it stands for.
-        if issubclass(type(found), internals.BASE):
-            try:
-                _adopt(found)
-            except Exception as error:
-                binding.report(type(found).__name__, error)
+    for metric in internals.all_metrics():
+        try:
+            _adopt(metric)
+        except Exception as error:
+            binding.report(type(metric).__name__, error)
 
 
 def _adopt(metric: Any) -> None:
-    if internals.label_values(metric):
-        # Its parent adopts it.
-        return
     is_text = internals.type_of(metric) in ("info", "stateset")
     for _, child in internals.children_of(metric):
         if is_text:
@@ -34,7 +29,7 @@ def _adopt(metric: Any) -> None:
 
 def _move(metric: Any, owner: Any) -> None:
     """Gives one metric its value in the store, and adds what it has counted."""
-    counted = [part.get() for part in internals.parts_of(metric)]
+    counted = [_counted(part) for part in internals.parts_of(metric)]
     created = internals.created_of(metric)
     exemplars = [part.get_exemplar() for part in internals.parts_of(metric)]
     if not binding.bind(metric, owner):
@@ -47,3 +42,12 @@ def _move(metric: Any, owner: Any) -> None:
             (part.set if is_gauge else part.inc)(value)
         if exemplar is not None:
             part.set_exemplar(exemplar)
+
+
+def _counted(part: Any) -> float:
+    """Returns what this process alone has counted. A shared store that the metric used before has what all
+    processes have counted there, so it stays there."""
+    if isinstance(part, Cell) and part.record.family.engine.is_shared:
+        return 0.0
+    counted: float = part.get()
+    return counted

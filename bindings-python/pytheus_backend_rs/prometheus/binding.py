@@ -6,10 +6,10 @@ prometheus_client counts by itself. It is logged, and never raised, because prom
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from pytheus_backend_rs import _logging
@@ -23,29 +23,23 @@ _reported: set[str] = set()
 _waiting: list[str] = []
 
 
-class _Making(threading.local):
-    """The metrics whose children a thread is making, the innermost last."""
-
-    def __init__(self) -> None:
-        self.parents: list[Any] = []
-
-
-_making = _Making()
+#: The metrics whose children are being made, the innermost last. Each thread and each greenlet has its own.
+_parents: ContextVar[tuple[Any, ...]] = ContextVar("parents", default=())
 
 
 @contextmanager
 def making_child_of(parent: Any) -> Iterator[None]:
-    """Within: the metrics that this thread makes may be children of `parent`."""
-    _making.parents.append(parent)
+    """Within: the metrics that are made may be children of `parent`."""
+    token = _parents.set((*_parents.get(), parent))
     try:
         yield
     finally:
-        _making.parents.pop()
+        _parents.reset(token)
 
 
 def init(metric: Any) -> None:
     """Gives a new counter, gauge, summary or histogram its value: prometheus_client's `_metric_init`."""
-    parents = _making.parents
+    parents = _parents.get()
     owner = metric
     if internals.label_values(metric) and parents and internals.is_child_of(metric, parents[-1]):
         owner = parents[-1]

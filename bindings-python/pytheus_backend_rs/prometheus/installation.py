@@ -7,14 +7,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytheus_backend_rs import _logging
+from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import BackendError
-from pytheus_backend_rs.prometheus import adoption, binding, internals, removal, scrape, store, texts
+from pytheus_backend_rs.prometheus import (
+    adoption,
+    binding,
+    internals,
+    processes,
+    removal,
+    scrape,
+    store,
+    texts,
+)
 
 #: What was replaced: the object, the name of its attribute, and the original.
 _replaced: list[tuple[Any, str, Any]] = []
 
 
-def install(store: str | os.PathLike[str] | None = None) -> None:
+#: Whether `install` was told which store.
+_is_named = False
+
+
+def install(store: str | os.PathLike[str] | None = None, *, process_metrics: bool = True) -> None:
     """Makes prometheus_client keep its values in a store that all processes of the service share.
 
     `store` is a URL (`shm:///run/shop.shm`, `redis://host`, `memory:`) or the path of a file. Without it, the
@@ -24,11 +38,19 @@ def install(store: str | os.PathLike[str] | None = None) -> None:
 
     Call it before the workers are forked, or at the start of each of them. Metrics that exist are adopted
     with their values: what a worker has inherited when it calls this, it adds to the store. If the store
-    cannot be used, the log says why, and prometheus_client works as it does without this package. A second
-    call does nothing.
+    cannot be used, the log says why, and prometheus_client works as it does without this package.
+
+    A second call does nothing, unless it names a store and no earlier call has: then the metrics move there.
+
+    In shared memory, the metrics `process_*`, `python_gc_*` and `python_info` are those of every process of
+    the service, with the label `pid` where processes cannot be added up. With `process_metrics=False` the
+    store has none, and the collectors of prometheus_client show the process that is scraped.
     """
+    global _is_named
     if _replaced:
-        return
+        if store is None or _is_named:
+            return
+        uninstall()
     try:
         if not internals.is_tested():
             _logging.logger.warning(
@@ -37,11 +59,14 @@ def install(store: str | os.PathLike[str] | None = None) -> None:
                 *internals.TESTED[0],
                 *internals.TESTED[1],
             )
-        _open(store)
+        engine = _open(store)
         for place, name, replacement in _replacements():
             _replaced.append((place, name, place.__dict__[name]))
             setattr(place, name, replacement)
+        _is_named = store is not None
         adoption.adopt_all()
+        if process_metrics:
+            _show_processes(engine)
     except Exception as error:
         uninstall()
         if isinstance(error, BackendError) and isinstance(error, ValueError) and store is not None:
@@ -57,6 +82,7 @@ def uninstall() -> None:
     from now on count in this process."""
     while _replaced:
         setattr(*_replaced.pop())
+    processes.hide(store.engine())
     store.stop_using()
 
 
@@ -68,12 +94,21 @@ def is_installed() -> bool:
 _open = store.use
 
 
+def _show_processes(engine: Engine) -> None:
+    try:
+        processes.show(engine)
+    except Exception as error:
+        _logging.logger.error("the store shows no metrics of the processes: %s", error)
+
+
 def _replacements() -> Iterable[tuple[Any, str, Any]]:
     base = internals.BASE
     for kind in internals.NUMBERS:
         yield kind, "_metric_init", binding.init
     for kind, name in zip(internals.TEXTS, ("info", "state")):
         yield kind, name, _shared(kind.__dict__[name])
+    for kind in internals.PROCESS:
+        yield kind, "collect", scrape.collect_process
     yield base, "labels", _labels(base.labels)
     yield base, "collect", scrape.collect
     yield base, "remove", removal.remove(base.remove)
@@ -81,6 +116,8 @@ def _replacements() -> Iterable[tuple[Any, str, Any]]:
     if "remove_by_labels" in base.__dict__:
         # Since 0.23.
         yield base, "remove_by_labels", removal.remove_by_labels(base.remove_by_labels)
+    if "warnings" in vars(internals.MODULES[0]):
+        yield internals.MODULES[0], "warnings", removal.Warnings()
     yield internals.REGISTRY, "collect", scrape.collect_registry
     yield internals.MULTI_PROCESS, "__init__", _multi_process_init
     yield internals.MULTI_PROCESS, "collect", _multi_process_collect
@@ -92,13 +129,13 @@ def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def labels(self: Any, *labelvalues: Any, **labelkwargs: Any) -> Any:
         child = internals.known_child(self, labelvalues, labelkwargs)
-        if child is not None:
-            return child
-        try:
-            with binding.making_child_of(self):
-                return original(self, *labelvalues, **labelkwargs)
-        finally:
-            binding.deliver()
+        if child is None:
+            try:
+                with binding.making_child_of(self):
+                    child = original(self, *labelvalues, **labelkwargs)
+            finally:
+                binding.deliver()
+        return child
 
     labels.__doc__ = original.__doc__
     return labels

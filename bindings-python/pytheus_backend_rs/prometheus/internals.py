@@ -6,12 +6,20 @@ They are the same in the versions from `TESTED[0]` to `TESTED[1]`.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from prometheus_client import metrics, multiprocess, registry
+from prometheus_client import (
+    gc_collector,
+    metrics,
+    multiprocess,
+    platform_collector,
+    process_collector,
+    registry,
+)
 from prometheus_client.metrics import Counter, Enum, Gauge, Histogram, Info, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
@@ -33,16 +41,32 @@ MULTI_PROCESS: Any = multiprocess.MultiProcessCollector
 _spell: Any = floatToGoString
 MODULES: tuple[Any, ...] = (metrics, multiprocess, registry)
 
+#: The collectors of what the system and Python say about the process.
+PROCESS: dict[type, str] = {
+    process_collector.ProcessCollector: "process",
+    gc_collector.GCCollector: "gc",
+    platform_collector.PlatformCollector: "platform",
+}
+
+#: The attribute in which a metric has its children, by their label values.
+CHILDREN = "_metrics"
+
 #: What the classes do by themselves.
-ORIGINAL_INIT: dict[type, Callable[[Any], None]] = {kind: vars(kind)["_metric_init"] for kind in NUMBERS}
+ORIGINAL_INIT: dict[type, Callable[[Any], None]] = {
+    kind: vars(kind)["_metric_init"] for kind in (*NUMBERS, *TEXTS)
+}
 ORIGINAL_COLLECT: Callable[[Any], Iterable[Metric]] = MetricWrapperBase.collect
+_ORIGINAL_PROCESS_COLLECT: dict[type, Any] = {kind: vars(kind)["collect"] for kind in PROCESS}
 
 
-@functools.lru_cache(maxsize=4096)
-def bound_text(bound: float) -> str:
-    """Returns the bound of a bucket as prometheus_client spells it."""
-    text: str = _spell(bound)
+def spell(number: float) -> str:
+    """Returns a number as prometheus_client spells it."""
+    text: str = _spell(number)
     return text
+
+
+#: Returns the bound of a bucket as prometheus_client spells it.
+bound_text = functools.lru_cache(maxsize=4096)(spell)
 
 
 def version() -> str:
@@ -69,7 +93,7 @@ def type_of(metric: Any) -> str | None:
 
 
 def original_init(metric: Any) -> None:
-    """Gives a metric values in this process, as prometheus_client does."""
+    """Gives a metric values in this process, as prometheus_client does; an info or enum its first value."""
     next(init for kind, init in ORIGINAL_INIT.items() if isinstance(metric, kind))(metric)
 
 
@@ -130,6 +154,14 @@ def is_child_of(metric: Any, parent: Any) -> bool:
     )
 
 
+def all_metrics() -> Iterator[Any]:
+    """Returns the metrics of this process that are no children: those of all registries and of none."""
+    for found in gc.get_objects():
+        # The class of the object, and not `isinstance`: a proxy would load what it stands for.
+        if issubclass(type(found), BASE) and not vars(found).get("_labelvalues", True):
+            yield found
+
+
 def children_of(metric: Any) -> list[tuple[tuple[str, ...], Any]]:
     """Returns label values and metric of each child; of a metric without labels, the metric itself."""
     if not metric._is_parent():
@@ -143,7 +175,7 @@ def known_child(metric: Any, values: tuple[object, ...], named: dict[str, object
 
     Other values are converted to texts by `labels` itself: a text that is also an enum may look like another.
     """
-    children = vars(metric).get("_metrics")
+    children = vars(metric).get(CHILDREN)
     if not children:
         return None
     if named:
@@ -230,6 +262,24 @@ def new_metric(metric: Any) -> Metric:
 def samples_of_child(metric: Any) -> Iterator[Any]:
     """Returns the samples that a metric without children makes by itself."""
     return iter(metric._child_samples())
+
+
+def process_part(collector: Any) -> str | None:
+    """Returns what a collector shows of the process that is scraped, a value of `PROCESS`; None for a
+    collector of another process, with other names, or of another class."""
+    part = PROCESS.get(type(collector))
+    if part == "process":
+        defaults = type(collector).__init__.__defaults__ or ()
+        places = collector._prefix, collector._proc
+        if places != ("process_", "/proc") or collector._pid not in defaults:
+            return None
+    return part
+
+
+def original_collect(collector: Any) -> Iterable[Metric]:
+    """Returns what a collector of `PROCESS` shows by itself."""
+    found: Iterable[Metric] = _ORIGINAL_PROCESS_COLLECT[type(collector)](collector)
+    return found
 
 
 def collectors_of(found: Any) -> tuple[list[Any], Metric | None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pytheus_backend_rs import _snapshot
-from pytheus_backend_rs._engine import Family
+from pytheus_backend_rs import _snapshot, metrics
+from pytheus_backend_rs._engine import Engine, Family
 from pytheus_backend_rs._errors import BackendError, NotFoundError
 from pytheus_backend_rs._text import plain_text
 from pytheus_backend_rs.prometheus import binding, internals, store
@@ -16,8 +17,22 @@ from pytheus_backend_rs.prometheus import binding, internals, store
 _Method = Callable[..., None]
 
 
+class Warnings:
+    """Stands for the module `warnings` in prometheus_client's: without the warning that series cannot be
+    removed in the multi-process mode. A filter would be one of all threads, and of all modules."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
+
+    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
+        """Warns as `warnings.warn` does."""
+        if "multi-process mode yet" not in str(message):
+            warnings.warn(message, category, stacklevel + 1, **more)
+
+
 def reset() -> None:
-    """Empties the store, as between two tests: every metric of this process begins at 0.
+    """Empties the store, as between two tests: every metric of this process begins at 0, infos and enums
+    with their first value.
 
     No other thread may count in the meantime.
     """
@@ -27,13 +42,27 @@ def reset() -> None:
     # Metrics of the last test may be garbage in reference cycles.
     gc.collect()
     engine.clear()
-    for owner in engine.owners():
-        if internals.type_of(owner) not in ("info", "stateset"):
-            for _, child in internals.children_of(owner):
-                record = binding.record_of(child)
-                if record is not None:
-                    record.renew()
+    metrics.renew(engine)
+    for metric in internals.all_metrics():
+        for _, child in internals.children_of(metric):
+            _begin_again(child, engine)
     binding.deliver()
+
+
+def _begin_again(metric: Any, engine: Engine) -> None:
+    """Gives a metric the value with which it was made."""
+    type_ = internals.type_of(metric)
+    if type_ is None:
+        return
+    record = None if type_ in ("info", "stateset") else binding.record_of(metric)
+    if record is None:
+        internals.original_init(metric)
+    elif record.family.engine is engine:
+        record.renew()
+        for part in internals.parts_of(metric):
+            part.set_exemplar(None)
+        if type_ != "gauge":
+            internals.give_created(metric, time.time())
 
 
 def remove(original: _Method) -> _Method:
@@ -42,7 +71,7 @@ def remove(original: _Method) -> _Method:
     def remove(self: Any, *labelvalues: Any) -> None:
         """Remove the given labelset from the metric."""
         before = _children(self)
-        _quietly(original, self, *labelvalues)
+        original(self, *labelvalues)
         values = tuple(str(value) for value in labelvalues)
         _erase(self, values, before.get(values))
 
@@ -55,7 +84,7 @@ def remove_by_labels(original: _Method) -> _Method:
     def remove_by_labels(self: Any, labels: dict[str, str]) -> None:
         """Remove all series whose labelset partially matches the given labels."""
         before = _children(self)
-        _quietly(original, self, labels)
+        original(self, labels)
         if not labels:
             return
         wanted = {name: plain_text(value) for name, value in labels.items()}
@@ -74,20 +103,13 @@ def clear(original: _Method) -> _Method:
     def clear(self: Any) -> None:
         """Remove all labelsets from the metric"""
         before = _children(self)
-        _quietly(original, self)
+        original(self)
         family = _family(self) if internals.is_parent(self) else None
         if family is not None:
             _forget(before.values())
             _try(self, family.clear)
 
     return clear
-
-
-def _quietly(original: _Method, *arguments: Any) -> None:
-    """Calls prometheus_client's method without its warning that the multi-process mode does not remove."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        original(*arguments)
 
 
 def _children(metric: Any) -> dict[tuple[str, ...], Any]:

@@ -7,9 +7,9 @@ that only other processes have.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from pytheus_backend_rs import _snapshot
@@ -17,7 +17,7 @@ from pytheus_backend_rs._engine import Engine, Family
 from pytheus_backend_rs._native import lib
 from pytheus_backend_rs._snapshot import ReadFamily, ReadSeries
 from pytheus_backend_rs._text import plain_text
-from pytheus_backend_rs.prometheus import binding, internals, store, texts
+from pytheus_backend_rs.prometheus import binding, internals, processes, store, texts
 from pytheus_backend_rs.prometheus.internals import Metric, bound_text
 from pytheus_backend_rs.prometheus.values import Cell
 
@@ -25,14 +25,8 @@ from pytheus_backend_rs.prometheus.values import Cell
 Part = tuple[str, dict[str, str], float, Any]
 
 
-class _Reading(threading.local):
-    """What the present scrape of this thread has read, by family."""
-
-    def __init__(self) -> None:
-        self.families: dict[Family, ReadFamily] | None = None
-
-
-_reading = _Reading()
+#: What the present scrape has read, by family. Each thread and each greenlet has its own.
+_reading: ContextVar[dict[Family, ReadFamily] | None] = ContextVar("reading", default=None)
 
 
 def collect(metric: Any) -> Iterable[Metric]:
@@ -47,22 +41,29 @@ def collect(metric: Any) -> Iterable[Metric]:
     return [found]
 
 
+def collect_process(collector: Any) -> Iterable[Metric]:
+    """Returns the metrics of all processes: `collect` of the collectors of `internals.PROCESS`."""
+    families = processes.families_for(collector)
+    if not families:
+        return internals.original_collect(collector)
+    with read_once(families):
+        return [stored_metric(_read_one(family)) for family in families]
+
+
 def collect_registry(registry: Any) -> Iterator[Metric]:
     """Returns the metrics of a registry: `CollectorRegistry.collect`.
 
     Custom collectors run before the store is read, because they may change metrics.
     """
     collectors, target = internals.collectors_of(registry)
-    families = {
-        collector: family
-        for collector in collectors
-        if _is_ours(collector) and (family := _family_to_read(collector)) is not None
-    }
+    families = {collector: read for collector in collectors if (read := families_to_read(collector))}
     others = {
-        id(collector): list(collector.collect()) for collector in collectors if collector not in families
+        id(collector): list(collector.collect())
+        for collector in collectors
+        if collector not in families and not is_ours(collector)
     }
     found = [] if target is None else [target]
-    with _read_once(list(families.values())):
+    with read_once([family for read in families.values() for family in read]):
         for collector in collectors:
             found += others[id(collector)] if id(collector) in others else collector.collect()
     return iter(found)
@@ -74,24 +75,40 @@ def collect_store(engine: Engine) -> list[Metric]:
         families = _snapshot.read(engine, None)
     finally:
         binding.deliver()
-    found = []
-    for family in families:
-        name = internals.shown_name(family.name, family.type_)
-        type_ = "unknown" if family.type_ == "untyped" else family.type_
-        metric = Metric(name, family.help, type_)
-        for one in family.series:
-            # As prometheus_client shows its files: the sum of a histogram first, whatever its bounds are.
-            parts = list(_series_parts(family, one))
-            if family.type_ == "histogram":
-                parts = [part for part in parts if part[0] != "_sum"]
-                parts.insert(0, ("_sum", one.labels, one.values[-1], None))
-            for suffix, labels, value, _ in parts:
-                metric.add_sample(name + suffix, labels, value)
-        found.append(metric)
-    return found
+    return [stored_metric(family) for family in families]
 
 
-def _is_ours(collector: Any) -> bool:
+def stored_metric(family: ReadFamily) -> Metric:
+    """Returns a family of the store, whatever this process has of it."""
+    metric = metric_for(family)
+    name = metric.name
+    for one in family.series:
+        # As prometheus_client shows its files: the sum of a histogram first, whatever its bounds are.
+        parts = list(_series_parts(family, one))
+        if family.type_ == "histogram":
+            parts = [part for part in parts if part[0] != "_sum"]
+            parts.insert(0, ("_sum", one.labels, one.values[-1], None))
+        for suffix, labels, value, _ in parts:
+            metric.add_sample(name + suffix, labels, value)
+    return metric
+
+
+def metric_for(family: ReadFamily) -> Metric:
+    """Returns an empty `Metric` for the samples of a family of the store."""
+    name = internals.shown_name(family.name, family.type_)
+    return Metric(name, family.help, "unknown" if family.type_ == "untyped" else family.type_)
+
+
+def families_to_read(collector: Any) -> list[Family]:
+    """Returns the families that `collect` of a collector reads; none for one that reads no store."""
+    if not is_ours(collector):
+        return processes.families_for(collector)
+    family = _family_to_read(collector)
+    return [] if family is None else [family]
+
+
+def is_ours(collector: Any) -> bool:
+    """Tells whether a collector is a metric of prometheus_client, without a `collect` of its own."""
     return internals.type_of(collector) is not None and type(collector).collect is internals.BASE.collect
 
 
@@ -113,25 +130,31 @@ def _family_to_read(metric: Any) -> Family | None:
 
 
 @contextmanager
-def _read_once(families: list[Family]) -> Iterator[None]:
+def read_once(families: list[Family]) -> Iterator[None]:
     """Within: metrics of these families are collected from one reading, taken now."""
-    outer = _reading.families
+    outer = _reading.get()
+    if outer is not None and all(family in outer for family in families):
+        yield
+        return
     read: dict[Family, ReadFamily] = {}
     by_engine: dict[Engine, list[Family]] = {}
     for family in families:
         by_engine.setdefault(family.engine, []).append(family)
+    token = None
     try:
         for engine, own in by_engine.items():
             read.update(zip(own, _snapshot.read(engine, own)))
-        _reading.families = read
+        token = _reading.set(read)
         yield
     finally:
-        _reading.families = outer
+        if token is not None:
+            _reading.reset(token)
         binding.deliver()
 
 
 def _read_one(family: Family) -> ReadFamily:
-    found = None if _reading.families is None else _reading.families.get(family)
+    reading = _reading.get()
+    found = None if reading is None else reading.get(family)
     return _snapshot.read(family.engine, [family])[0] if found is None else found
 
 
@@ -146,7 +169,9 @@ def _parts(metric: Any, family: ReadFamily) -> Iterator[Part]:
         if family.type_ in ("info", "stateset"):
             is_local = not any(any(one.values) for one in read)
         else:
-            is_local = internals.computes_its_value(child) or (not read and _waits(child, family))
+            is_local = internals.computes_its_value(child) or (
+                not read and counts_alone(child, family.gauge_mode)
+            )
         if is_local:
             for suffix, labels, value, _, exemplar, *_ in internals.samples_of_child(child):
                 yield suffix, {**own, **labels}, value, exemplar
@@ -189,12 +214,12 @@ def _series_parts(family: ReadFamily, series: ReadSeries, child: Any = None) -> 
         yield "_created", labels, _created(series, child), None
 
 
-def _waits(child: Any, family: ReadFamily) -> bool:
+def counts_alone(child: Any, gauge_mode: str | None) -> bool:
     """Tells whether a child without a series counts in this process: the store has refused it, or cannot hold
     it yet. A gauge may have no value of this process yet."""
     record = binding.record_of(child)
     return record is None or (
-        family.gauge_mode is None and not record.is_removed and bool(lib.metric_is_live(record.native[1]))
+        gauge_mode is None and not record.is_removed and bool(lib.metric_is_live(record.native[1]))
     )
 
 
