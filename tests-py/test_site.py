@@ -66,7 +66,7 @@ def site() -> Path:
     """Builds the site as a user does."""
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     done = subprocess.run(
-        ["make", "docs"],
+        ["make", "--silent", "docs"],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
