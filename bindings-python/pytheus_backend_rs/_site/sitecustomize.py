@@ -37,9 +37,8 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)
-            spec: importlib.machinery.ModuleSpec | None
             spec = None if find is None else find(name, path, target)
-            if spec is not None:
+            if isinstance(spec, importlib.machinery.ModuleSpec):
                 if spec.loader is not None:
                     spec.loader = _Loader(spec.loader, self)
                 return spec
