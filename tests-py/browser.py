@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -73,10 +74,14 @@ class Browser:
         self.problems: list[str] = []
         #: The addresses that the page has asked for.
         self.requests: list[str] = []
-        tab = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self._call(f"{domain}.enable")
+        try:
+            tab = self._call("Target.createTarget", url="about:blank")["targetId"]
+            self._session = self._call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self._call(f"{domain}.enable")
+        except BaseException:
+            self.close()
+            raise
 
     def open(self, url: str, width: int, height: int) -> None:
         """Opens a page in a window of this size, and waits until it is loaded. Below 600 it is a phone's."""
@@ -132,6 +137,8 @@ class Browser:
     def _receive(self) -> dict[str, Any]:
         """Returns the next message of the browser, and notes what the page did."""
         while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._answers], [], [], HANG)
+            assert ready, f"the browser has said nothing for {HANG:.0f} s"
             data = os.read(self._answers, 1 << 16)
             assert data, f"the browser ended with {self._process.wait(HANG)}"
             self._unread += data
