@@ -241,19 +241,21 @@ def test_a_second_call_that_names_the_store_moves_the_metrics(tmp_path: Path) ->
         """
         import os, sys
         import pytheus_backend_rs.prometheus as prometheus
-        from prometheus_client import REGISTRY, Counter
+        from prometheus_client import REGISTRY, Counter, Gauge
         prometheus.install()
         counter = Counter("c", "help")
         counter.inc(2)
+        Gauge("build", "help", ["version"], multiprocess_mode="max").labels("1.2").set(7)
         prometheus.install(config["store"])
         prometheus.install()
         counter.inc()
         print(REGISTRY.get_sample_value("c_total"), os.path.exists(config["store"]))
+        print(REGISTRY.get_sample_value("build", {"version": "1.2"}))
         """,
         {"store": str(tmp_path / "metrics.shm")},
         prelude="import json, os\nconfig = json.loads(os.environ['TEST_CONFIG'])\n",
     )
-    assert output == "1.0 True\n"
+    assert output == "1.0 True\n7.0\n"
 
 
 def test_warnings_of_the_program_stay(

@@ -59,6 +59,19 @@ def pids(registry: CollectorRegistry, name: str) -> list[int]:
     return sorted(int(sample.labels["pid"]) for sample in samples if sample.name == name)
 
 
+def test_a_registry_of_the_whole_store_shows_each_process_once(tmp_path: Path) -> None:
+    prometheus.install(str(tmp_path / "metrics.shm"))
+    try:
+        registry = registry_of(PROCESS_COLLECTOR, GC_COLLECTOR, PLATFORM_COLLECTOR)
+        MultiProcessCollector(registry)
+        assert pids(registry, "process_open_fds") == [os.getpid()]
+        names = [metric.name for metric in registry.collect()]
+        assert sorted(names) == sorted(set(names))
+        assert "python_info" in names
+    finally:
+        prometheus.uninstall()
+
+
 def test_a_scrape_shows_every_process_that_lives(tmp_path: Path) -> None:
     store = str(tmp_path / "metrics.shm")
     prometheus.install(store)

@@ -39,7 +39,8 @@ class _Finder(importlib.abc.MetaPathFinder):
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = None if find is None else find(name, path, target)
             if isinstance(spec, importlib.machinery.ModuleSpec):
-                if spec.loader is not None:
+                # Before 3.10 the loader of a zip file has none, and its module is imported as it is.
+                if hasattr(spec.loader, "exec_module"):
                     spec.loader = _Loader(spec.loader, self)
                 return spec
         return None

@@ -29,14 +29,14 @@ def _adopt(metric: Any) -> None:
 
 def _move(metric: Any, owner: Any) -> None:
     """Gives one metric its value in the store, and adds what it has counted."""
-    counted = [_counted(part) for part in internals.parts_of(metric)]
+    is_gauge = internals.type_of(metric) == "gauge"
+    counted = [_counted(part, is_gauge) for part in internals.parts_of(metric)]
     created = internals.created_of(metric)
     exemplars = [part.get_exemplar() for part in internals.parts_of(metric)]
     if not binding.bind(metric, owner):
         return
     if created is not None:
         internals.give_created(metric, created)
-    is_gauge = internals.type_of(metric) == "gauge"
     for part, value, exemplar in zip(internals.parts_of(metric), counted, exemplars):
         if value:
             (part.set if is_gauge else part.inc)(value)
@@ -44,10 +44,10 @@ def _move(metric: Any, owner: Any) -> None:
             part.set_exemplar(exemplar)
 
 
-def _counted(part: Any) -> float:
-    """Returns what this process alone has counted. A shared store that the metric used before has what all
-    processes have counted there, so it stays there."""
-    if isinstance(part, Cell) and part.record.family.engine.is_shared:
+def _counted(part: Any, is_gauge: bool) -> float:
+    """Returns what this process alone has counted, or to what it has set a gauge. A counter in a shared store
+    that the metric used before has what all processes have counted, so that stays there."""
+    if isinstance(part, Cell) and part.record.family.engine.is_shared and not is_gauge:
         return 0.0
     counted: float = part.get()
     return counted

@@ -41,6 +41,7 @@ def install(store: str | os.PathLike[str] | None = None, *, process_metrics: boo
     cannot be used, the log says why, and prometheus_client works as it does without this package.
 
     A second call does nothing, unless it names a store and no earlier call has: then the metrics move there.
+    What counters of a shared store have counted until then stays where it is; they begin again at 0.
 
     In shared memory, the metrics `process_*`, `python_gc_*` and `python_info` are those of every process of
     the service, with the label `pid` where processes cannot be added up. With `process_metrics=False` the

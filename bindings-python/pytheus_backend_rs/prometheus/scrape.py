@@ -56,6 +56,9 @@ def collect_registry(registry: Any) -> Iterator[Metric]:
     Custom collectors run before the store is read, because they may change metrics.
     """
     collectors, target = internals.collectors_of(registry)
+    if any(isinstance(collector, internals.MULTI_PROCESS) for collector in collectors):
+        # It shows the whole store, with the metrics of all processes.
+        collectors = [collector for collector in collectors if not processes.families_for(collector)]
     families = {collector: read for collector in collectors if (read := families_to_read(collector))}
     others = {
         id(collector): list(collector.collect())
