@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from programs import HANG, python_path
+from server_process import ServerProcess
 from waiting import wait_until
 
 CHILDREN = 4
@@ -48,13 +48,12 @@ for name in sorted(os.listdir("written")):
 """
 
 
-class Worker:
+class Worker(ServerProcess):
     """A running worker."""
 
     def __init__(self, directory: Path, source: str, *options: str, **environment: str) -> None:
         self._directory = directory
         self._published = 0
-        self._log = directory / "celery.log"
         command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "prefork"]
         command += ["--concurrency", str(CHILDREN), "--loglevel", "INFO"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *options]
@@ -62,20 +61,7 @@ class Worker:
         for folder in ("queue", "written", "control"):
             (directory / folder).mkdir()
         self._environment = {**os.environ, "PYTHONPATH": python_path(directory), **environment}
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=self._environment,
-            )
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text(encoding="utf-8")
+        super().__init__(command, directory, directory / "celery.log", self._environment)
 
     def run_tasks(self, number: int) -> None:
         """Runs this many tasks more and waits for them."""
@@ -89,16 +75,6 @@ class Worker:
             return done.exists() and done.stat().st_size >= self._published
 
         wait_until(all_are_done, f"{number} tasks are done; see {self._log}", timeout=HANG)
-
-    def stop(self) -> None:
-        """Ends the worker by a warm shutdown."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(HANG) == 0, self.text
-
-    def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @contextlib.contextmanager

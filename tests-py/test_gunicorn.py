@@ -14,7 +14,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from programs import HANG
+from server_process import ServerProcess
 from shared_stores import LAZY, SOURCE, SharedStore
 from waiting import wait_until
 
@@ -44,33 +44,20 @@ def application(environ, start_response):
 """
 
 
-class Gunicorn:
+class Gunicorn(ServerProcess):
     """A running gunicorn on a free port."""
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         (directory / "application.py").write_text(APPLICATION, encoding="utf-8")
-        self._log = directory / "gunicorn.log"
         command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", str(WORKERS)]
         command += ["--bind", "127.0.0.1:0", "--timeout", "600", "--graceful-timeout", "60", "application"]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "TEST_CONFIG": json.dumps(config)},
-            )
+        environment = {**os.environ, "TEST_CONFIG": json.dumps(config)}
+        super().__init__(command, directory, directory / "gunicorn.log", environment)
         try:
             self.port = int(wait_until(self._chosen_port, f"gunicorn listens; see {self._log}"))
         except BaseException:
             self.close()
             raise
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text(encoding="utf-8")
 
     def get(self, path: str) -> tuple[str, str]:
         """Returns the worker that answered, and its answer."""
@@ -123,16 +110,6 @@ class Gunicorn:
         self.process.send_signal(signal.SIGHUP)
         wait_until(lambda: self.text.count("Booting worker") >= before + WORKERS, "new workers have started")
         wait_until(lambda: self.text.count("Worker exiting") >= exits + WORKERS, "the old workers have ended")
-
-    def stop(self) -> None:
-        """Ends gunicorn by SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(HANG) == 0, self.text
-
-    def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
     def _chosen_port(self) -> str:
         assert self.process.poll() is None, self.text

@@ -51,9 +51,10 @@ def test_every_task_is_counted_though_a_child_is_killed(tmp_path: Path, variable
         first = counted()
         assert sum(first.values()) == 200
         assert 1 < len(first) <= CHILDREN
+        celery.run_tasks(200)
+        # When all tasks have ended: Celery may lose those that it gives to a child that is being killed.
         os.kill(int(max(first, key=lambda worker: first[worker])), signal.SIGKILL)
         wait_until(lambda: "SIGKILL" in celery.text, "the worker has noticed")
-        celery.run_tasks(200)
         assert sum(counted().values()) == 400
         celery.stop()
     assert sum(counted().values()) == 400

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from waiting import wait_until
 from web_servers import serving
 
 WORKERS = 4
@@ -211,8 +212,11 @@ def test_every_request_is_counted_by(name: str, has_directory: bool, tmp_path: P
     with serving(framework.command, tmp_path, WORKERS, environment) as server:
         workers = server.two_workers("/who") | server.serve(60, PATH)
         killed = min(workers)
+        # Some middleware counts a request after it has answered.
+        wait_until(lambda: counted(server.get("/metrics")[1], framework) == 60, "60 requests to be counted")
         server.kill(killed)
         workers |= server.serve(40, PATH)
+        wait_until(lambda: counted(server.get("/metrics")[1], framework) >= 100, "100 requests to be counted")
         for _ in range(WORKERS):
             text = server.get("/metrics")[1]
             assert counted(text, framework) == 100, f"{text}\n{server.text}"

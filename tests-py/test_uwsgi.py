@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from http_client import get
 from programs import HANG
+from server_process import ServerProcess
 from shared_stores import SOURCE, SharedStore
 from waiting import wait_until
 
@@ -34,12 +34,11 @@ def application(environ, start_response):
 """
 
 
-class Uwsgi:
+class Uwsgi(ServerProcess):
     """A running uwsgi with two workers."""
 
     def __init__(self, directory: Path, store: SharedStore, options: list[str]) -> None:
         (directory / "application.py").write_text(APPLICATION, encoding="utf-8")
-        self._log = directory / "uwsgi.log"
         self._is_lazy = "--lazy-apps" in options
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
@@ -58,21 +57,8 @@ class Uwsgi:
                 "application",
             ]
             command += ["--home", sys.prefix, *options]
-            with self._log.open("wb") as log:
-                self.process = subprocess.Popen(
-                    command,
-                    cwd=directory,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=[listener.fileno()],
-                    env={**os.environ, "TEST_CONFIG": json.dumps(store.config())},
-                )
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
+            environment = {**os.environ, "TEST_CONFIG": json.dumps(store.config())}
+            super().__init__(command, directory, directory / "uwsgi.log", environment, [listener.fileno()])
 
     def wait_for_workers(self) -> None:
         """Waits until both workers have the application and wait for requests.
@@ -92,11 +78,6 @@ class Uwsgi:
             return has_all and all(map(is_waiting, spawned))
 
         wait_until(are_ready, f"uwsgi has {WORKERS} workers; see {self._log}")
-
-    def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @contextlib.contextmanager

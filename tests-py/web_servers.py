@@ -12,13 +12,13 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from programs import HANG, python_path
+from server_process import ServerProcess
 from waiting import wait_until
 
 SCRIPTS = Path(sys.executable).parent
@@ -48,18 +48,12 @@ async def asgi(scope, receive, send):
 """
 
 
-class WebServer:
-    """A running server."""
+class WebServer(ServerProcess):
+    """A running server of several workers, on a port of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
+    def __init__(self, command: list[str], directory: Path, environment: dict[str, str], port: int) -> None:
+        super().__init__(command, directory, directory / "log", environment)
         self.port = port
-        self._log = log
-
-    @property
-    def text(self) -> str:
-        """What the server has logged."""
-        return self._log.read_text(encoding="utf-8", errors="replace")
 
     def get(self, path: str) -> tuple[str, str]:
         """Returns the worker that answers, and its answer."""
@@ -103,11 +97,13 @@ class WebServer:
 
 
 def _runs(pid: str) -> bool:
+    """Tells whether a process, or a thread of it, has not ended. Its sockets are open until the last one has."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return False
-    return stat.rpartition(") ")[2][0] not in "ZX"
+    return state not in "ZX" or len(threads) > 1
 
 
 @contextlib.contextmanager
@@ -118,29 +114,17 @@ def serving(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program, *arguments = command.format(workers=workers, port=port).split()
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(SCRIPTS / program), *arguments],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PATH": os.pathsep.join([str(SCRIPTS), os.environ["PATH"]]),
-                "PYTHONPATH": python_path(directory),
-                "PYTHONWARNINGS": "ignore",
-                **(environment or {}),
-            },
-        )
-    server = WebServer(process, port, log)
+    variables = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(SCRIPTS), os.environ["PATH"]]),
+        "PYTHONPATH": python_path(directory),
+        "PYTHONWARNINGS": "ignore",
+        **(environment or {}),
+    }
+    server = WebServer([str(SCRIPTS / program), *arguments], directory, variables, port)
     try:
-        wait_until(server.answers, f"{program} answers; see {log}")
+        wait_until(server.answers, f"{program} answers; see {directory / 'log'}")
         yield server
     finally:
         # How servers end is tested elsewhere. What they leave is removed by the next service.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        server.close()
