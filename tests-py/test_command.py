@@ -16,6 +16,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ while True:
     counter.inc(7)
     seconds.observe(0.05)
     time.sleep(0.001)
+"""
+
+#: Of a certification authority whose key is gone.
+CERTIFICATE = """
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARqgAwIBAgITR0w8+0DyLcez6RFJ/QNdvpxIPjAKBggqhkjOPQQDAjAP
+MQ0wCwYDVQQDDAR0ZXN0MCAXDTI2MTEyODExMTgwOFoYDzIxMjYxMTA0MTExODA4
+WjAPMQ0wCwYDVQQDDAR0ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbq2K
+CIqF8gHoPJm6NVkhQao56q1EeqRDjAROBZcbEogqRPHkJzYo0qDWiQiy1ZMqWTsB
+mypo6bHwC6RswypsSqNTMFEwHQYDVR0OBBYEFO2XoD3uMsx69rybDQTiSLj+Bgfj
+MB8GA1UdIwQYMBaAFO2XoD3uMsx69rybDQTiSLj+BgfjMA8GA1UdEwEB/wQFMAMB
+Af8wCgYIKoZIzj0EAwIDSQAwRgIhANYON4WAkshwb+/YP8MwBBDBWQqoF+1FwJ0a
+4gs7H41IAiEAqZH49hT711JfpTebollGT9YcX/4ATNNR4ZTiCqLXno8=
+-----END CERTIFICATE-----
 """
 
 #: A family is there as soon as it has a metric: that with labels comes last.
@@ -618,6 +633,67 @@ def test_serve_awaits_a_server(own_server: Server) -> None:
         own_server.start()
         with counting(store):
             wait_until(lambda: 'path="/"} 3\n' in scrape(url)[1], "the server's values are seen")
+
+
+def test_serve_is_ready_while_the_store_can_be_read(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    with serving(url=store.url) as (_, url):
+        ready = url.replace("/metrics", "/-/ready")
+        status, body = scrape(ready)
+        assert status == 503 and f"there is no metrics file {tmp_path}/metrics" in body
+        with counting(store):
+            assert scrape(ready) == (200, "ready\n")
+
+
+def test_a_probe_of_readiness_reads_no_values_of_a_server(server: Server) -> None:
+    store = redis_store(server)
+    with counting(store), serving(url=store.url) as (_, url):
+        client = server.client()
+        client.expire("level", 1234)
+        assert scrape(url.replace("/metrics", "/-/ready")) == (200, "ready\n")
+        assert 0 < client.ttl("level") <= 1234
+
+
+def test_sighup_opens_the_store_again_and_no_scrape_is_refused(own_server: Server) -> None:
+    store = redis_store(own_server)
+    client = own_server.client()
+
+    def connections() -> set[str]:
+        return {line["id"] for line in client.client_list() if line["name"].startswith("pytheus-backend-rs:")}
+
+    with counting(store) as application, serving("--verbose", url=store.url) as (process, url):
+        wait_until(connections, "the first connection")
+        before = connections()
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            for line in process.stderr:
+                assert scrape(url)[0] == 200
+                if "the store was opened again" in line:
+                    break
+            are_closed = partial(lambda old: connections().isdisjoint(old), before)
+            wait_until(are_closed, "the old connections to be closed")
+            assert scrape(url)[0] == 200
+            before = connections()
+            assert before
+        application.say()
+        wait_until(lambda: 'http_requests_total{path="/"} 4\n' in scrape(url)[1], "later counts are seen")
+
+
+def test_sighup_keeps_the_open_store_if_it_cannot_be_opened_again(own_server: Server, tmp_path: Path) -> None:
+    certificates = tmp_path / "certificates.pem"
+    certificates.write_text(CERTIFICATE)
+    url = f"rediss://127.0.0.1:{own_server.port}?ssl_ca_certs={certificates}"
+    with serving(url=url) as (process, url):
+        certificates.write_text("none")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        while "certificates.pem" not in (line := process.stderr.readline()):
+            assert line
+        assert line.endswith("; what is open stays open\n"), line
+        assert scrape(url.replace("/metrics", "/-/healthy"))[0] == 200
+        process.terminate()
+        assert process.wait(HANG) == 0
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +172,64 @@ def test_sockets_that_cannot_be_served_are_one_sentence_and_exit_code_2(
     assert process.returncode == 2
     assert stderr.splitlines()[-1].startswith("pytheus-backend-rs: systemd has passed ")
     assert reason in stderr
+
+
+#: Gives a program a socket as systemd does, and runs it in its place.
+PASS_SOCKET = """
+import os, socket, sys
+kind, command = sys.argv[1], sys.argv[2:]
+if kind == "connected":
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    passed = listener.accept()[0]
+else:
+    passed = socket.socket(socket.AF_INET, {"udp": socket.SOCK_DGRAM, "unbound": socket.SOCK_STREAM}[kind])
+if kind == "udp":
+    passed.bind(("127.0.0.1", 0))
+# Descriptor 3 may be this very socket.
+passed = os.dup(passed.fileno())
+os.dup2(passed, 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(command[0], command)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("udp", r"a UDP socket \(127\.0\.0\.1:\d+\): expected ListenStream in the socket unit"),
+        ("connected", r"a TCP socket \(127\.0\.0\.1:\d+\) that does not listen, such as a connection"),
+        ("unbound", r"a TCP socket \(0\.0\.0\.0:0\) that does not listen, such as a connection"),
+    ],
+)
+def test_a_socket_that_does_not_listen_is_named(kind: str, reason: str) -> None:
+    command = [side_car(), "serve", "--store=shm:///nothing"]
+    done = run(sys.executable, "-c", PASS_SOCKET, kind, *command)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.match(f"pytheus-backend-rs: systemd has passed {reason}", done.stderr), done.stderr
+
+
+def test_a_reload_opens_the_store_again(tmp_path: Path) -> None:
+    unit = (UNITS / SERVICE).read_text("utf-8")
+    (reload,) = re.findall(r"^ExecReload=(.+)$", unit, re.MULTILINE)
+    command = command_of_unit(SERVICE, LISTEN="127.0.0.1:0")
+    with (
+        file_store(tmp_path / "metrics") as url,
+        subprocess.Popen(
+            [*command, "--verbose", f"--store={url}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            assert process.stdout.readline()
+            assert run(*reload.replace("$MAINPID", str(process.pid)).split()).returncode == 0
+            while "the store was opened again" not in (line := process.stderr.readline()):
+                assert line
+        finally:
+            process.kill()
 
 
 # The check

@@ -64,6 +64,7 @@ fn metrics_are_served_by_get_and_head_with_the_same_headers() {
     }
     // A body would be read as the next answer.
     assert_eq!(client.get("/-/healthy").text(), "ok\n");
+    assert_eq!(client.get("/-/ready").text(), "ready\n");
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn the_landing_page_shows_the_version_and_links_to_each_path() {
     assert!(text.contains(concat!("Version ", env!("CARGO_PKG_VERSION"))), "{text}");
     let links: Vec<&str> =
         text.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-    assert_eq!(links, ["/metrics", "/-/healthy"]);
+    assert_eq!(links, ["/metrics", "/-/healthy", "/-/ready"]);
     for link in links {
         assert_eq!(get(&exporter, link).status, 200, "{link}");
     }
@@ -101,10 +102,10 @@ fn the_landing_page_shows_the_version_and_links_to_each_path() {
 #[test]
 fn other_paths_are_not_found_and_other_methods_not_allowed() {
     let exporter = serve(&memory());
-    for path in ["/metric", "/metrics//", "/favicon.ico", "/-/ready", "//metrics", "/../metrics"] {
+    for path in ["/metric", "/metrics//", "/favicon.ico", "/-/", "//metrics", "/../metrics"] {
         assert_eq!(get(&exporter, path).status, 404, "{path}");
     }
-    for path in ["/", "/metrics", "/metrics/", "/-/healthy"] {
+    for path in ["/", "/metrics", "/metrics/", "/-/healthy", "/-/ready"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
             let mut client = Client::connect(exporter.address());
             client.send(&format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
@@ -531,6 +532,7 @@ fn a_closed_backend_is_503_in_every_store() {
         drop(backend);
         let answer = get(&exporter, "/metrics");
         assert_eq!((answer.status, answer.text()), (503, "the backend is closed\n"), "{url}");
+        assert_eq!(get(&exporter, "/-/ready").text(), answer.text(), "{url}");
         assert_eq!(get(&exporter, "/-/healthy").status, 200);
     }
 }
@@ -552,12 +554,14 @@ fn a_lost_server_is_503_with_the_reason_until_it_is_back() {
         assert_eq!((answer.status, answer.header("content-type")), (503, "text/plain; charset=utf-8"));
         assert!(answer.text().contains(&format!("127.0.0.1:{port}")), "{}", answer.text());
         assert!(!answer.text().contains("cret"), "{}", answer.text());
+        let ready = get(&exporter, "/-/ready");
+        assert_eq!((ready.status, ready.text()), (503, answer.text()));
         assert_eq!(get(&exporter, "/-/healthy").text(), "ok\n");
     }
     let warnings = log_records(Level::Warn, &["a scrape failed", &format!(":{port}")]);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     server.run();
-    wait_until("scrapes work again", || get(&exporter, "/metrics").status == 200);
+    wait_until("scrapes work again", || get(&exporter, "/-/ready").status == 200);
     requests.inc(1.0).unwrap();
     assert!(get(&exporter, "/metrics").text().contains("\nrequests_total "));
 }

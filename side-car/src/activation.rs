@@ -6,9 +6,12 @@
 #![allow(unsafe_code)]
 
 use std::env;
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::process;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::failure::Failure;
 
@@ -31,12 +34,33 @@ pub(crate) fn listener() -> Result<Option<TcpListener>, Failure> {
     }
     // SAFETY: the environment says that systemd has opened this descriptor for this process, and nothing else
     // here uses it.
-    let listener = unsafe { TcpListener::from_raw_fd(FIRST) };
-    match listener.local_addr() {
-        Ok(_) => Ok(Some(listener)),
-        Err(error) => Err(Failure::usage(format!(
-            "systemd has passed a socket that is not one of TCP: expected an address and a port as ListenStream in \
-             the socket unit: {error}"
-        ))),
+    let socket = unsafe { Socket::from_raw_fd(FIRST) };
+    match fault(&socket) {
+        Ok(None) => Ok(Some(socket.into())),
+        Ok(Some(fault)) => Err(Failure::usage(format!("systemd has passed {fault} in the socket unit"))),
+        Err(error) => {
+            Err(Failure::usage(format!("systemd has passed a descriptor that is no socket: {error}")))
+        }
     }
+}
+
+/// Returns what is wrong with a socket, and what the socket unit must say instead.
+fn fault(socket: &Socket) -> io::Result<Option<String>> {
+    let (domain, kind) = (socket.domain()?, socket.r#type()?);
+    let address = socket.local_addr()?.as_socket().map(|address| format!(" ({address})")).unwrap_or_default();
+    let is_of_internet = matches!(domain, Domain::IPV4 | Domain::IPV6);
+    Ok(if kind != Type::STREAM {
+        let name = match kind {
+            Type::DGRAM if is_of_internet => "a UDP socket",
+            Type::DGRAM => "a datagram socket",
+            _ => "a socket that is no stream",
+        };
+        Some(format!("{name}{address}: expected ListenStream"))
+    } else if !is_of_internet {
+        Some("a socket that is not one of TCP: expected an address and a port as ListenStream".to_owned())
+    } else if !socket.is_listener()? {
+        Some(format!("a TCP socket{address} that does not listen, such as a connection: expected Accept=no"))
+    } else {
+        None
+    })
 }

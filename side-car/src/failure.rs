@@ -44,6 +44,11 @@ impl Failure {
         Self::usage(format!("{}; see --help", words.join(" ")))
     }
 
+    /// Adds to the sentence.
+    pub(crate) fn but(self, addition: &str) -> Self {
+        Self { sentence: format!("{}; {addition}", self.sentence), ..self }
+    }
+
     /// Writes the sentence.
     pub(crate) fn tell(&self, output: &mut impl Write) {
         if !self.sentence.is_empty() {

@@ -1,10 +1,14 @@
 //! `serve`: the metrics over HTTP, for Prometheus to scrape.
 //!
-//! The command ends on SIGTERM or SIGINT. It keeps running while the store is unavailable.
+//! The command ends on SIGTERM or SIGINT, and opens the store again on SIGHUP. It keeps running while the store is
+//! unavailable.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-use pytheus_backend_rs::{Exporter, ExporterOptions, process_families};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use pytheus_backend_rs::{Backend, Exporter, ExporterOptions, process_families};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::activation;
@@ -17,8 +21,10 @@ pub(crate) fn command() -> Command {
     let command = Command::new("serve")
         .about("Serve the metrics over HTTP, for Prometheus to scrape")
         .after_help(
-            "It serves /metrics, a landing page at /, and /-/healthy, which says that it runs. A store that is not \
-             there (yet) is 503 with the reason, until it is there. SIGTERM and SIGINT end it, with exit code 0.",
+            "It serves /metrics, a landing page at /, /-/healthy, which says that it runs, and /-/ready, which says \
+             that the store can be read. A store that is not there (yet) is 503 with the reason, until it is there. \
+             SIGHUP opens the store again, with the certificates that are now in the files of its URL; no scrape is \
+             refused meanwhile. SIGTERM and SIGINT end it, with exit code 0.",
         );
     with_common_options(command).arg(
         Arg::new("allowed-host")
@@ -62,40 +68,80 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let listener = activation::listener()?;
+    let activated = activation::listener()?;
     // Before anything else starts, so that an early signal ends the command cleanly too.
-    let mut signals = Signals::new([SIGTERM, SIGINT])
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
-    let backend = store::open(matches, Presence::Awaited)?;
-    if matches.get_flag("process-metrics") {
-        backend.on_collect(|| process_families("pytheus_side_car"))?;
-    }
-    let (address, port) = matches.get_one("listen").cloned().unwrap_or_default();
-    let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
-    let created_samples = matches.get_flag("created-samples");
-    let options = ExporterOptions { address, port, allowed_hosts, created_samples, ..Default::default() };
-    let exporter = match listener {
-        Some(listener) => Exporter::start_on(&backend, listener, options)?,
-        None => Exporter::start(&backend, options)?,
-    };
+    let listener = activated.map_or_else(|| listen(matches), Ok)?;
+    let mut service = Service::start(matches, &listener)?;
+    let address = service.exporter.address();
     // A closed stdout (`Break`) does not keep the command from serving.
-    let _ = print(&format!("serving {} on http://{}/metrics\n", store::shown(matches), exporter.address()))?;
-    signals.forever().next();
-    exporter.stop();
-    Ok(backend.close()?)
+    let _ = print(&format!("serving {} on http://{address}/metrics\n", store::shown(matches)))?;
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        match Service::start(matches, &listener) {
+            Ok(next) => {
+                std::mem::replace(&mut service, next).end()?;
+                log::info!("the store was opened again");
+            }
+            Err(failure) => failure.but("what is open stays open").tell(&mut io::stderr()),
+        }
+    }
+    drop(listener);
+    service.end()
 }
 
-/// Splits `HOST:PORT`.
-fn parse_address(text: &str) -> Result<(String, u16), String> {
+/// An open store and what serves it.
+struct Service {
+    backend: Backend,
+    exporter: Exporter,
+}
+
+impl Service {
+    /// Opens the store and serves it on a copy of the listening socket. Another service may still serve there.
+    fn start(matches: &ArgMatches, listener: &TcpListener) -> Result<Self, Failure> {
+        let backend = store::open(matches, Presence::Awaited)?;
+        if matches.get_flag("process-metrics") {
+            backend.on_collect(|| process_families("pytheus_side_car"))?;
+        }
+        let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
+        let created_samples = matches.get_flag("created-samples");
+        let options = ExporterOptions { allowed_hosts, created_samples, ..Default::default() };
+        let copy = listener.try_clone();
+        let copy =
+            copy.map_err(|error| Failure::failed(format!("cannot copy the listening socket: {error}")))?;
+        let exporter = Exporter::start_on(&backend, copy, options)?;
+        Ok(Self { backend, exporter })
+    }
+
+    /// Answers the requests in flight, and closes the store.
+    fn end(self) -> Result<(), Failure> {
+        self.exporter.stop();
+        Ok(self.backend.close()?)
+    }
+}
+
+fn listen(matches: &ArgMatches) -> Result<TcpListener, Failure> {
+    let Some(address) = matches.get_one::<SocketAddr>("listen") else {
+        return Err(Failure::usage("no address was given: expected --listen"));
+    };
+    TcpListener::bind(address)
+        .map_err(|error| Failure::failed(format!("cannot serve metrics on {address}: {error}")))
+}
+
+/// Reads `HOST:PORT`.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let expected = || "expected HOST:PORT, as in 127.0.0.1:9464, [::1]:9464 or :9464".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
     let port = port.parse().map_err(|_| expected())?;
-    let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    match host {
-        _ if is_bare_ipv6 => Err(expected()),
-        "" => Ok(("0.0.0.0".to_owned(), port)),
-        host => Ok((host.to_owned(), port)),
-    }
+    let host: IpAddr = match host {
+        "" => Ipv4Addr::UNSPECIFIED.into(),
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
+        _ => return text.parse().map_err(|_| expected()),
+    };
+    Ok((host, port).into())
 }
 
 #[cfg(test)]
@@ -104,12 +150,12 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
-        let parsed = |text: &str| parse_address(text).map(|(host, port)| format!("{host} {port}"));
-        assert_eq!(parsed("127.0.0.1:9464").unwrap(), "127.0.0.1 9464");
-        assert_eq!(parsed("[::1]:0").unwrap(), "[::1] 0");
-        assert_eq!(parsed("localhost:80").unwrap(), "localhost 80");
-        assert_eq!(parsed(":9464").unwrap(), "0.0.0.0 9464");
-        for bad in ["", "9464", "127.0.0.1", "host:", "host:x", "host:65536", "::1:9464", "host:-1"] {
+        let parsed = |text: &str| parse_address(text).map(|address| address.to_string());
+        assert_eq!(parsed("127.0.0.1:9464").unwrap(), "127.0.0.1:9464");
+        assert_eq!(parsed("[::1]:0").unwrap(), "[::1]:0");
+        assert_eq!(parsed("localhost:80").unwrap(), "127.0.0.1:80");
+        assert_eq!(parsed(":9464").unwrap(), "0.0.0.0:9464");
+        for bad in ["", "9464", "127.0.0.1", "host:", "host:80", "host:65536", "::1:9464", "127.0.0.1:-1"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

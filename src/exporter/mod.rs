@@ -26,7 +26,7 @@ use crate::model::error::Result;
 
 /// Serves the metrics of a backend over HTTP at `/metrics` (GET and HEAD). There is a landing page at `/`.
 /// `/-/healthy` reports that the exporter runs, whatever the state of the store. If the store cannot be read,
-/// `/metrics` responds with status 503 and the reason.
+/// `/metrics` and `/-/ready` respond with status 503 and the reason.
 ///
 /// It stops when it is dropped, when all backends are closed at once, and when the process ends. In a forked
 /// child it does not serve, and its handle does nothing. A child may start its own exporter.

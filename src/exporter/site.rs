@@ -1,4 +1,4 @@
-//! The pages of the exporter: the metrics, a landing page, and a health check.
+//! The pages of the exporter: the metrics, a landing page, and what probes ask for.
 //!
 //! This file handles paths, methods and pages, not sockets. The metrics come from the [thread that
 //! scrapes](super::scrape), so the exporter's thread never waits for a store.
@@ -15,7 +15,7 @@ use hyper::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::crowd::Crowd;
-use super::scrape::{Request, Scrape, Wanted};
+use super::scrape::{Answer, Request, Scrape, Wanted};
 use crate::exposition::{Format, NameFilter, accepts_gzip};
 use crate::model::error::{Error, ErrorKind};
 
@@ -47,7 +47,7 @@ impl Site {
             return plain(StatusCode::MISDIRECTED_REQUEST, text);
         }
         let path = request.uri().path();
-        if !matches!(path, "/" | "/metrics" | "/metrics/" | "/-/healthy") {
+        if !matches!(path, "/" | "/metrics" | "/metrics/" | "/-/healthy" | "/-/ready") {
             return plain(StatusCode::NOT_FOUND, "not found: the metrics are at /metrics\n".to_owned());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -57,6 +57,7 @@ impl Site {
         match path {
             "/metrics" | "/metrics/" => self.metrics(&request, crowd).await,
             "/-/healthy" => plain(StatusCode::OK, "ok\n".to_owned()),
+            "/-/ready" => self.ready().await,
             _ => reply(StatusCode::OK, HTML, Bytes::from_static(LANDING_PAGE.as_bytes())),
         }
     }
@@ -88,14 +89,22 @@ impl Site {
             names: request.uri().query().and_then(NameFilter::from_query),
             gzip: all_of(headers, &ACCEPT_ENCODING).is_some_and(|accepted| accepts_gzip(&accepted)),
         };
+        self.scrape(wanted).await.map_or_else(|error| failure(&error), metrics)
+    }
+
+    /// Says whether the store can be read. The scrape that finds out shows no family.
+    async fn ready(&self) -> Reply {
+        let wanted = Wanted { format: Format::default(), names: Some(NameFilter::nothing()), gzip: false };
+        let scrape = self.scrape(wanted).await;
+        scrape.map_or_else(|error| failure(&error), |_| plain(StatusCode::OK, "ready\n".to_owned()))
+    }
+
+    async fn scrape(&self, wanted: Wanted) -> Answer {
         let (answer, answers) = oneshot::channel();
         // If the thread has ended, the request is dropped, and waiting for the answer fails.
         let _ = self.scrapes.send(Request { wanted, answer });
-        match answers.await {
-            Ok(Ok(scrape)) => metrics(scrape),
-            Ok(Err(error)) => failure(&error),
-            Err(_) => failure(&Error::new(ErrorKind::Unavailable, "the exporter is stopping")),
-        }
+        let stopping = |_| Err(Error::new(ErrorKind::Unavailable, "the exporter is stopping"));
+        answers.await.unwrap_or_else(stopping)
     }
 }
 
@@ -160,6 +169,7 @@ footer { margin-top: 3rem; opacity: .75; }
 <ul>
 <li><a href="/metrics">Metrics</a> (<code>/metrics</code>)</li>
 <li><a href="/-/healthy">Health</a> (<code>/-/healthy</code>): whether this exporter runs</li>
+<li><a href="/-/ready">Readiness</a> (<code>/-/ready</code>): whether it can read the metrics</li>
 </ul>
 <footer>Version "#,
     env!("CARGO_PKG_VERSION"),

@@ -45,6 +45,11 @@ impl NameFilter {
         let names: BTreeSet<String> = names.collect();
         (!names.is_empty()).then_some(Self(names))
     }
+
+    /// Selects no family.
+    pub(crate) fn nothing() -> Self {
+        Self(BTreeSet::new())
+    }
 }
 
 /// The families that an exposition shows, and whether it shows when their series began. The default is all families,

@@ -68,7 +68,8 @@ pub struct MetricsServer {
 /// The server answers GET and HEAD. `/metrics` has what `metrics_render` shows of all families, in
 /// the format that the client asks for, compressed by gzip if the client accepts it; or 503 and the
 /// reason if the store cannot be read or the backend was closed or freed. `/` has a page for
-/// people. `/-/healthy` is 200 whatever the state of the store.
+/// people. `/-/healthy` is 200 whatever the state of the store, and `/-/ready` is 200 if the store
+/// can be read, and otherwise 503 and the reason.
 ///
 /// The server ends with the process. A forked child does not have it, and may start its own.
 ///
