@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import socket
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -29,3 +31,14 @@ def get(port: int, path: str, headers: dict[str, str] | None = None, method: str
         )
     finally:
         connection.close()
+
+
+def get_at_path(socket_path: Path, path: str) -> tuple[int, str]:
+    """Sends a request to a Unix socket, and returns the status and the text of the answer."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(socket_path))
+        client.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        return response.status, response.read().decode()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from http_client import get_at_path
 from programs import HANG, Program, running
 from redis_server import Server, free_port
 from terminal import Terminal
@@ -228,6 +229,9 @@ def test_a_package_without_its_program_says_so(tmp_path: Path) -> None:
         ("dump", "--store", "shm:///m", "--json", "--format", "text"),
         ("serve", "--store", "shm:///m", "--listen", "nowhere"),
         ("serve", "--store", "shm:///m", "--listen", "127.0.0.1:99999"),
+        ("serve", "--store", "shm:///m", "--listen", "unix:relative"),
+        ("serve", "--store", "shm:///m", "--socket-mode", "rw"),
+        ("dump", "--store", "shm:///m", "--store", "memory:"),
         ("top", "--store", "shm:///m", "--interval", "0"),
         ("top", "--store", "shm:///m", "--count", "0"),
     ],
@@ -368,6 +372,51 @@ def test_dump_prints_json_on_request(store: Store) -> None:
     assert (seconds["count"], seconds["sum"]) == (3, 1.5)
     assert seconds["buckets"] == [{"le": 0.25, "count": 0}, {"le": 1, "count": 3}, {"le": "+Inf", "count": 3}]
     assert [family["name"] for family in json.loads(only.stdout)] == ["level"]
+
+
+def test_dump_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    file = folder / "shop.prom"
+    dump = ("dump", "--store", store.url, "--output", str(file))
+    with counting(store) as application:
+        before_umask = os.umask(0o077)
+        try:
+            done = side_car(*dump)
+        finally:
+            os.umask(before_umask)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert file.read_text("utf-8").splitlines() == METRICS
+        assert file.stat().st_mode & 0o777 == 0o644
+        first = file.stat().st_ino
+        with file.open("r", encoding="utf-8") as reader:
+            application.say()
+            application.line()
+            assert side_car(*dump, "--name", "requests").returncode == 0
+            assert reader.read().splitlines() == METRICS, "a reader of the old file reads all of it"
+        assert file.stat().st_ino != first
+        assert len(file.read_text("utf-8").splitlines()) == 3
+    assert [path.name for path in folder.iterdir()] == ["shop.prom"]
+
+
+def test_a_failed_dump_leaves_the_old_file(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    file = tmp_path / "shop.prom"
+    file.write_text("old\n")
+    # The store is not there.
+    assert side_car("dump", "--store", store.url, "--output", str(file)).returncode == 1
+    with counting(store):
+        for wrong in (tmp_path, tmp_path / "nowhere" / "x.prom", Path("/dev/null")):
+            done = side_car("dump", "--store", store.url, "--output", str(wrong))
+            assert_one_sentence(done, 1, f"cannot write {wrong}: ")
+        # No file may be longer than this.
+        command = [*COMMAND, "dump", "--store", store.url, "--output", str(file)]
+        limited = ["sh", "-c", 'ulimit -f 0; trap "" XFSZ; exec "$@"', "sh", *command]
+        done = subprocess.run(limited, capture_output=True, text=True, timeout=HANG)
+        assert_one_sentence(done, 1, f"cannot write {file}: ")
+    assert file.read_text() == "old\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics", "shop.prom"]
 
 
 def test_a_closed_output_pipe_is_no_failure(tmp_path: Path) -> None:
@@ -694,6 +743,109 @@ def test_sighup_keeps_the_open_store_if_it_cannot_be_opened_again(own_server: Se
         assert scrape(url.replace("/metrics", "/-/healthy"))[0] == 200
         process.terminate()
         assert process.wait(HANG) == 0
+
+
+@contextlib.contextmanager
+def serving_at_a_path(path: Path, *arguments: str, url: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*COMMAND, "serve", "--store", url, "--listen", f"unix:{path}", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"serving {url} on unix:{path}\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serve_listens_at_a_unix_socket_and_removes_it_at_its_end(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    path = tmp_path / "serve.sock"
+    with counting(store), serving_at_a_path(path, url=store.url) as process:
+        assert path.stat().st_mode & 0o777 == 0o660
+        assert get_at_path(path, "/metrics") == (200, "\n".join(METRICS) + "\n")
+        process.send_signal(signal.SIGHUP)
+        assert get_at_path(path, "/-/ready")[0] == 200
+        done = side_car("serve", "--store", store.url, "--listen", f"unix:{path}")
+        assert_one_sentence(done, 1, f"cannot serve metrics on {path}: another process serves there")
+        process.terminate()
+        assert process.wait(HANG) == 0
+    assert not path.exists()
+
+
+def test_serve_replaces_the_socket_of_a_killed_process_and_no_other_file(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    path = tmp_path / "serve.sock"
+    with counting(store):
+        with serving_at_a_path(path, url=store.url) as process:
+            process.kill()
+        assert path.is_socket()
+        with serving_at_a_path(path, "--socket-mode", "0600", url=store.url) as process:
+            assert path.stat().st_mode & 0o777 == 0o600
+            assert get_at_path(path, "/metrics")[0] == 200
+            # What another process has put there stays.
+            path.unlink()
+            path.write_text("mine")
+            process.terminate()
+            assert process.wait(HANG) == 0
+        done = side_car("serve", "--store", store.url, "--listen", f"unix:{path}")
+        assert_one_sentence(done, 1, f"cannot serve metrics on {path}: there is a file that is no socket")
+    assert path.read_text() == "mine"
+
+
+#: Counts once under a name of its own, and stays until its input ends.
+OTHER_APPLICATION = """
+import pytheus_backend_rs
+load_backend(getattr(pytheus_backend_rs, config.pop("class")), config)
+Counter("mails_total", "Mails sent.").inc(2)
+generate_metrics()
+print("counted", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_several_stores_are_one_scrape(server: Server, tmp_path: Path) -> None:
+    one, other = file_store(tmp_path / "metrics"), redis_store(server)
+    stores = ["--store", one.url, "--store", other.url]
+    with counting(one), counting(other, OTHER_APPLICATION):
+        expected = [*METRICS, "# HELP mails_total Mails sent.", "# TYPE mails_total counter", "mails_total 2"]
+        assert side_car("dump", *stores).stdout.splitlines() == expected
+        assert side_car("dump", store=f"{one.url} {other.url}").stdout.splitlines() == expected
+        checked = side_car("check", *stores)
+        assert checked.returncode == 0 and checked.stdout.endswith("\nsound\n"), checked.stdout
+        command = [*COMMAND, "serve", "--listen", "127.0.0.1:0", *stores]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                shown, url = process.stdout.readline().removeprefix("serving ").strip().rsplit(" on ", 1)
+                assert shown == f"{one.url} and {other.url}"
+                assert scrape(url) == (200, "\n".join(expected) + "\n")
+                assert scrape(f"{url}?name[]=mails_total")[1].splitlines() == expected[-3:]
+                # Without one of them, the scrape would not be the whole truth.
+                (tmp_path / "metrics").unlink()
+                status, body = scrape(url)
+                assert status == 503 and "there is no metrics file" in body
+            finally:
+                process.kill()
+
+
+def test_a_name_that_two_stores_have_is_shown_of_the_first_and_an_error_names_both(tmp_path: Path) -> None:
+    one, other = file_store(tmp_path / "one"), file_store(tmp_path / "other")
+    stores = ["--store", one.url, "--store", other.url]
+    with counting(one), counting(other) as application:
+        application.say()
+        application.line()
+        done = side_car("dump", *stores)
+        checked = side_car("check", *stores)
+    assert (done.returncode, done.stdout.splitlines()) == (0, METRICS)
+    clashes = [
+        f'metric family "{name}" of {other.url} is left out of scrapes: {one.url} has this name, too'
+        for name in ("http_request_seconds", "level", "http_requests_total")
+    ]
+    for clash in clashes:
+        assert f"pytheus-backend-rs: error: {clash}" in done.stderr
+        assert f"fault: {clash}" in checked.stdout
+    assert checked.returncode == 1 and checked.stdout.endswith("\nnot sound: 3 faults\n")
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

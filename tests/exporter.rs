@@ -81,6 +81,26 @@ fn a_socket_that_listens_already_is_served_and_clients_that_came_before_are_answ
 }
 
 #[test]
+fn a_unix_socket_is_served() {
+    let file = shared_file::TestFile::new();
+    let path = file.path.with_extension("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let exporter = Exporter::start_on(&memory(), listener, ExporterOptions::default()).unwrap();
+    assert_eq!((exporter.address().to_string(), exporter.port()), ("0.0.0.0:0".to_owned(), 0));
+    for _ in 0..3 {
+        let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        client.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with(REQUESTS), "{answer}");
+    }
+    exporter.stop();
+    let refused = std::os::unix::net::UnixStream::connect(&path).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn the_landing_page_shows_the_version_and_links_to_each_path() {
     let exporter = serve(&memory());
     let page = get(&exporter, "/");

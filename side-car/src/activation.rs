@@ -7,10 +7,10 @@
 
 use std::env;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::process;
 
+use pytheus_backend_rs::Listener;
 use socket2::{Domain, Socket, Type};
 
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ const FIRST: RawFd = 3;
 /// Returns the socket that systemd has passed to this process. `None`: it has passed none.
 ///
 /// Call it once, before anything opens a descriptor.
-pub(crate) fn listener() -> Result<Option<TcpListener>, Failure> {
+pub(crate) fn listener() -> Result<Option<Listener>, Failure> {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     match number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(process::id())) {
         None | Some(0) => return Ok(None),
@@ -36,7 +36,10 @@ pub(crate) fn listener() -> Result<Option<TcpListener>, Failure> {
     // here uses it.
     let socket = unsafe { Socket::from_raw_fd(FIRST) };
     match fault(&socket) {
-        Ok(None) => Ok(Some(socket.into())),
+        Ok(None) if socket.domain().is_ok_and(|domain| domain == Domain::UNIX) => {
+            Ok(Some(Listener::Unix(socket.into())))
+        }
+        Ok(None) => Ok(Some(Listener::Tcp(socket.into()))),
         Ok(Some(fault)) => Err(Failure::usage(format!("systemd has passed {fault} in the socket unit"))),
         Err(error) => {
             Err(Failure::usage(format!("systemd has passed a descriptor that is no socket: {error}")))
@@ -49,6 +52,7 @@ fn fault(socket: &Socket) -> io::Result<Option<String>> {
     let (domain, kind) = (socket.domain()?, socket.r#type()?);
     let address = socket.local_addr()?.as_socket().map(|address| format!(" ({address})")).unwrap_or_default();
     let is_of_internet = matches!(domain, Domain::IPV4 | Domain::IPV6);
+    let kind_of_stream = if is_of_internet { "TCP" } else { "Unix" };
     Ok(if kind != Type::STREAM {
         let name = match kind {
             Type::DGRAM if is_of_internet => "a UDP socket",
@@ -56,10 +60,12 @@ fn fault(socket: &Socket) -> io::Result<Option<String>> {
             _ => "a socket that is no stream",
         };
         Some(format!("{name}{address}: expected ListenStream"))
-    } else if !is_of_internet {
-        Some("a socket that is not one of TCP: expected an address and a port as ListenStream".to_owned())
+    } else if !is_of_internet && domain != Domain::UNIX {
+        Some("a socket that is neither of TCP nor of Unix: expected ListenStream".to_owned())
     } else if !socket.is_listener()? {
-        Some(format!("a TCP socket{address} that does not listen, such as a connection: expected Accept=no"))
+        Some(format!(
+            "a {kind_of_stream} socket{address} that does not listen, such as a connection: expected Accept=no"
+        ))
     } else {
         None
     })

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command, ValueHint};
+use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 use pytheus_backend_rs::{Format, TEXT_CONTENT_TYPE};
 use wildmatch::WildMatch;
 
 use crate::failure::Failure;
 use crate::store::{self, Presence};
-use crate::{json, printable, text, with_common_options};
+use crate::{json, output, printable, text, with_common_options};
 
 pub(crate) fn command() -> Command {
     let format = Arg::new("format")
@@ -25,12 +26,22 @@ pub(crate) fn command() -> Command {
         "Only metric families with this in their name; with * (any text) or ? (any character) the pattern is for \
          the whole name",
     );
+    let output = Arg::new("output")
+        .long("output")
+        .short('o')
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .value_parser(value_parser!(PathBuf))
+        .help(
+            "Write to this file, which is replaced as a whole and readable by all users; a failure leaves the old one. \
+             In the folder of node_exporter's textfile collector its name ends in .prom",
+        );
     let about = "Print the metrics once, as text for Prometheus";
     let json = json::argument(
         "Print a list of the metric families: name, type, help and series, each with its labels and values. A number \
          that is not finite is the text NaN, +Inf or -Inf",
     );
-    with_common_options(Command::new("dump").about(about)).arg(format).arg(name).arg(json)
+    with_common_options(Command::new("dump").about(about)).arg(format).arg(name).arg(json).arg(output)
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -39,14 +50,18 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if let Some(pattern) = text(matches, "name") {
         snapshot.families.retain(|family| matches_name(pattern, family.definition.name()));
     }
-    if json::is_wanted(matches) {
-        return print(&json::line(&json::families(&snapshot))).map(drop);
-    }
     let accepted = match text(matches, "format") {
         Some("openmetrics") => "application/openmetrics-text; version=1.0.0",
         _ => TEXT_CONTENT_TYPE,
     };
-    print(&snapshot.render(Format::negotiate(Some(accepted))).into_text()).map(drop)
+    let text = match json::is_wanted(matches) {
+        true => json::line(&json::families(&snapshot)),
+        false => snapshot.render(Format::negotiate(Some(accepted))).into_text(),
+    };
+    match matches.get_one::<PathBuf>("output") {
+        Some(path) => output::replace(path, &text),
+        None => print(&text).map(drop),
+    }
 }
 
 /// Writes to stdout. If stdout is a terminal, escapes control characters first. Returns `Break` if the reader

@@ -8,7 +8,9 @@ mod check;
 mod dump;
 mod failure;
 mod json;
+mod listen;
 mod migrate;
+mod output;
 #[cfg(test)]
 mod pages;
 mod printable;

@@ -22,8 +22,8 @@ const ENVIRONMENT: &str = "\
 .SH ENVIRONMENT\n\
 .TP\n\
 \\fBPYTHEUS_BACKEND_STORE\\fR\n\
-The URL of the store, if there is no \\fB\\-\\-store\\fR. A URL with a password belongs here, because other users \
-of the machine can read the arguments of a command.\n";
+The URL of the store, or several with spaces between them, if there is no \\fB\\-\\-store\\fR. A URL with a \
+password belongs here, because other users of the machine can read the arguments of a command.\n";
 
 /// Returns the text of each generated file by its path in the crate.
 fn pages() -> BTreeMap<PathBuf, String> {

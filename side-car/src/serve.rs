@@ -4,7 +4,6 @@
 //! unavailable.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use pytheus_backend_rs::{Backend, Exporter, ExporterOptions, process_families};
@@ -14,6 +13,7 @@ use signal_hook::iterator::Signals;
 use crate::activation;
 use crate::dump::print;
 use crate::failure::Failure;
+use crate::listen::{Place, Socket};
 use crate::store::{self, Presence};
 use crate::with_common_options;
 
@@ -59,11 +59,21 @@ pub(crate) fn command() -> Command {
             .value_name("ADDR")
             .value_hint(ValueHint::Other)
             .default_value("127.0.0.1:9464")
-            .value_parser(parse_address)
+            .value_parser(Place::parse)
             .help(
                 "Where to serve: 127.0.0.1:9464, [::1]:9464, localhost:9464, or :9464 for every IPv4 address of the \
-                 machine; port 0 is a free one, which is printed. A socket that systemd passes is used instead",
+                 machine; port 0 is a free one, which is printed. unix:/path is a Unix socket, which replaces one that \
+                 no process serves. A socket that systemd passes is used instead",
             ),
+    )
+    .arg(
+        Arg::new("socket-mode")
+            .long("socket-mode")
+            .value_name("MODE")
+            .value_hint(ValueHint::Other)
+            .default_value("0660")
+            .value_parser(parse_mode)
+            .help("The permissions of the Unix socket, in octal digits: who may write to it may connect"),
     )
 }
 
@@ -72,16 +82,15 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     // Before anything else starts, so that an early signal ends the command cleanly too.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
-    let listener = activated.map_or_else(|| listen(matches), Ok)?;
-    let mut service = Service::start(matches, &listener)?;
-    let address = service.exporter.address();
+    let socket = activated.map_or_else(|| listen(matches), |listener| Ok(listener.into()))?;
+    let mut service = Service::start(matches, &socket)?;
     // A closed stdout (`Break`) does not keep the command from serving.
-    let _ = print(&format!("serving {} on http://{address}/metrics\n", store::shown(matches)))?;
+    let _ = print(&format!("serving {} on {}\n", store::shown(matches), socket.shown()))?;
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
         }
-        match Service::start(matches, &listener) {
+        match Service::start(matches, &socket) {
             Ok(next) => {
                 std::mem::replace(&mut service, next).end()?;
                 log::info!("the store was opened again");
@@ -89,7 +98,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
             Err(failure) => failure.but("what is open stays open").tell(&mut io::stderr()),
         }
     }
-    drop(listener);
+    drop(socket);
     service.end()
 }
 
@@ -101,7 +110,7 @@ struct Service {
 
 impl Service {
     /// Opens the store and serves it on a copy of the listening socket. Another service may still serve there.
-    fn start(matches: &ArgMatches, listener: &TcpListener) -> Result<Self, Failure> {
+    fn start(matches: &ArgMatches, socket: &Socket) -> Result<Self, Failure> {
         let backend = store::open(matches, Presence::Awaited)?;
         if matches.get_flag("process-metrics") {
             backend.on_collect(|| process_families("pytheus_side_car"))?;
@@ -109,7 +118,7 @@ impl Service {
         let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
         let created_samples = matches.get_flag("created-samples");
         let options = ExporterOptions { allowed_hosts, created_samples, ..Default::default() };
-        let copy = listener.try_clone();
+        let copy = socket.try_clone();
         let copy =
             copy.map_err(|error| Failure::failed(format!("cannot copy the listening socket: {error}")))?;
         let exporter = Exporter::start_on(&backend, copy, options)?;
@@ -123,40 +132,14 @@ impl Service {
     }
 }
 
-fn listen(matches: &ArgMatches) -> Result<TcpListener, Failure> {
-    let Some(address) = matches.get_one::<SocketAddr>("listen") else {
-        return Err(Failure::usage("no address was given: expected --listen"));
-    };
-    TcpListener::bind(address)
-        .map_err(|error| Failure::failed(format!("cannot serve metrics on {address}: {error}")))
-}
-
-/// Reads `HOST:PORT`.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let expected = || "expected HOST:PORT, as in 127.0.0.1:9464, [::1]:9464 or :9464".to_owned();
-    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
-    let port = port.parse().map_err(|_| expected())?;
-    let host: IpAddr = match host {
-        "" => Ipv4Addr::UNSPECIFIED.into(),
-        "localhost" => Ipv4Addr::LOCALHOST.into(),
-        _ => return text.parse().map_err(|_| expected()),
-    };
-    Ok((host, port).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_host_and_a_port() {
-        let parsed = |text: &str| parse_address(text).map(|address| address.to_string());
-        assert_eq!(parsed("127.0.0.1:9464").unwrap(), "127.0.0.1:9464");
-        assert_eq!(parsed("[::1]:0").unwrap(), "[::1]:0");
-        assert_eq!(parsed("localhost:80").unwrap(), "127.0.0.1:80");
-        assert_eq!(parsed(":9464").unwrap(), "0.0.0.0:9464");
-        for bad in ["", "9464", "127.0.0.1", "host:", "host:80", "host:65536", "::1:9464", "127.0.0.1:-1"] {
-            assert!(parsed(bad).is_err(), "{bad}");
-        }
+fn listen(matches: &ArgMatches) -> Result<Socket, Failure> {
+    match (matches.get_one("listen"), matches.get_one("socket-mode")) {
+        (Some(place), Some(mode)) => Socket::open(place, *mode),
+        _ => Err(Failure::usage("no address was given: expected --listen")),
     }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "expected octal digits, as in 0660".to_owned())
 }

@@ -1,16 +1,15 @@
-//! The store that a command reads: `--store URL`, or the URL in the environment variable.
+//! The stores that a command reads: `--store URL`, or the URLs in the environment variable. Several are read as one.
 //!
 //! A side-car attaches to a metrics file and never creates one. A long-running command may start before its
 //! store exists.
 
-use clap::{Arg, ArgMatches, ValueHint};
+use clap::{Arg, ArgAction, ArgMatches, ValueHint};
 use pytheus_backend_rs::Backend;
 use url::Url;
 
 use crate::failure::Failure;
-use crate::text;
 
-/// The environment variable with the store URL, used if there is no `--store`.
+/// The environment variable with the store URLs, used if there is no `--store`.
 const VARIABLE: &str = "PYTHEUS_BACKEND_STORE";
 
 /// Whether the store must exist when the command starts.
@@ -21,24 +20,36 @@ pub(crate) enum Presence {
 }
 
 pub(crate) fn argument() -> Arg {
-    Arg::new("store").long("store").short('s').value_name("URL").value_hint(ValueHint::Other).help(
+    let argument = Arg::new("store").long("store").short('s').value_name("URL").action(ArgAction::Append);
+    argument.value_hint(ValueHint::Other).help(
         "Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or \
-         redis+unix:///path of a socket, with options such as key_prefix in the query. Default: what the \
-         environment variable PYTHEUS_BACKEND_STORE says, which is the place for a URL with a password, since \
-         everybody on the machine can see the arguments of a command",
+         redis+unix:///path of a socket, with options such as key_prefix in the query. Repeat it to read several \
+         stores as one, if no two have a metric family of one name. Default: what the environment variable \
+         PYTHEUS_BACKEND_STORE says, one URL or several with spaces between them; it is the place for a URL with a \
+         password, since everybody on the machine can see the arguments of a command",
     )
 }
 
-/// Opens the store that the command line or the environment names.
+/// Opens the stores that the command line or the environment names.
 pub(crate) fn open(matches: &ArgMatches, presence: Presence) -> Result<Backend, Failure> {
-    Ok(Backend::open(&side_car_url(&given(matches)?, presence)?)?)
+    let stores: Vec<(String, String)> = given(matches)?
+        .iter()
+        .map(|given| Ok((shown_url(given), side_car_url(given, presence)?)))
+        .collect::<Result<_, Failure>>()?;
+    Ok(match &stores[..] {
+        [(_, url)] => Backend::open(url)?,
+        _ => Backend::open_together(&stores)?,
+    })
 }
 
-/// Returns the store URL for display, without user, password and options.
+/// Returns the store URLs for display, without users, passwords and options.
 pub(crate) fn shown(matches: &ArgMatches) -> String {
-    let Some(mut url) = given(matches).ok().and_then(|given| Url::parse(&given).ok()) else {
-        return String::new();
-    };
+    let given = given(matches).unwrap_or_default();
+    given.iter().map(|given| shown_url(given)).collect::<Vec<_>>().join(" and ")
+}
+
+fn shown_url(given: &str) -> String {
+    let Ok(mut url) = Url::parse(given) else { return String::new() };
     url.set_query(None);
     url.set_fragment(None);
     // Fails only for a URL that cannot contain a user or password.
@@ -46,12 +57,12 @@ pub(crate) fn shown(matches: &ArgMatches) -> String {
     url.to_string()
 }
 
-fn given(matches: &ArgMatches) -> Result<String, Failure> {
-    if let Some(given) = text(matches, "store") {
-        return Ok(given.to_owned());
+fn given(matches: &ArgMatches) -> Result<Vec<String>, Failure> {
+    if let Some(given) = matches.get_many::<String>("store") {
+        return Ok(given.cloned().collect());
     }
     match std::env::var(VARIABLE) {
-        Ok(given) if !given.is_empty() => Ok(given),
+        Ok(given) if !given.trim().is_empty() => Ok(given.split_whitespace().map(str::to_owned).collect()),
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Failure::usage(format!("the environment variable {VARIABLE} is no text")))
         }

@@ -33,12 +33,14 @@ use crate::model::definition::Definition;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::report::Report;
 use crate::model::sample::{FamilySamples, Snapshot};
+use crate::model::series_ttl::SeriesTtl;
 use crate::model::statistics::{Statistics, Tally};
 use crate::process::clock::deadline_after;
 use crate::process::exit::{self, Phase};
 use crate::process::fork::{self, Rank};
-use crate::store;
+use crate::store::union::UnionStore;
 use crate::store::url::StoreUrl;
+use crate::store::{self, Store};
 
 /// An open store, and the metric families that are declared in it.
 #[derive(Debug, Clone)]
@@ -62,6 +64,35 @@ impl Backend {
         let table = Arc::new(FamilyTable::default());
         let tally = Arc::new(Tally::default());
         let store = store::open::open(url, Arc::clone(&table), Arc::clone(&tally))?;
+        let backend = Self::of_store(store, table, tally, series_ttl)?;
+        if shows_statistics {
+            backend.show_statistics()?;
+        }
+        Ok(backend)
+    }
+
+    /// Opens several stores that are read as one. Nothing can be declared in them. Each has a name, which messages use,
+    /// and a URL as in [`Backend::open`]. A family whose name an earlier store has, too, is left out and logged once;
+    /// [`check`](Self::check) reports it as a fault. If one store cannot be read, a scrape fails.
+    ///
+    /// Returns the errors of [`Backend::open`].
+    pub fn open_together(stores: &[(String, String)]) -> Result<Self> {
+        let table = Arc::new(FamilyTable::default());
+        let tally = Arc::new(Tally::default());
+        let open = |(name, url): &(String, String)| {
+            let store = store::open::open(StoreUrl::parse(url)?, Arc::clone(&table), Arc::clone(&tally))?;
+            Ok((name.clone(), store))
+        };
+        let stores = stores.iter().map(open).collect::<Result<_>>()?;
+        Self::of_store(Box::new(UnionStore::new(stores)), table, tally, None)
+    }
+
+    fn of_store(
+        store: Box<dyn Store>,
+        table: Arc<FamilyTable>,
+        tally: Arc<Tally>,
+        series_ttl: Option<SeriesTtl>,
+    ) -> Result<Self> {
         if series_ttl.is_some() && !store.has_series_ttl() {
             let message = "option \"series_ttl\": series on a Redis server do not end yet";
             return Err(Error::new(ErrorKind::Configuration, message));
@@ -79,11 +110,7 @@ impl Backend {
         });
         fork::register(Rank::Backend, weak(&parts));
         exit::register(Phase::Send, weak(&parts));
-        let backend = Self { parts };
-        if shows_statistics {
-            backend.show_statistics()?;
-        }
-        Ok(backend)
+        Ok(Self { parts })
     }
 
     fn show_statistics(&self) -> Result<()> {

@@ -11,15 +11,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::crowd::Member;
 use super::descriptors::Guarded;
+use super::listener::{ReadWrite, Stream};
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: Guarded<TcpStream>,
+    socket: Guarded<Stream>,
     member: Arc<Member>,
     write_timeout: Duration,
     /// Set at the first write that has to wait, and cleared when the answer is complete. A client that reads
@@ -28,16 +28,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Guarded<TcpStream>, member: Arc<Member>, write_timeout: Duration) -> Self {
+    pub(super) fn new(socket: Guarded<Stream>, member: Arc<Member>, write_timeout: Duration) -> Self {
         Self { socket, member, write_timeout, write_deadline: None }
     }
 
     fn poll_socket<T>(
         &mut self,
         context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut dyn ReadWrite>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let written = write(Pin::new(self.socket.get_mut()?), context);
+        let written = write(self.socket.get_mut()?.as_pin(), context);
         if written.is_ready() {
             return written;
         }
@@ -56,7 +56,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(self.socket.get_mut()?).poll_read(context, buffer)
+        self.socket.get_mut()?.as_pin().poll_read(context, buffer)
     }
 }
 
@@ -90,6 +90,6 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.socket.get_mut()?).poll_shutdown(context)
+        self.socket.get_mut()?.as_pin().poll_shutdown(context)
     }
 }

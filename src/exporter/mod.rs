@@ -8,6 +8,7 @@
 mod connection;
 mod crowd;
 mod descriptors;
+mod listener;
 mod options;
 mod scrape;
 mod server;
@@ -15,9 +16,10 @@ mod site;
 mod threads;
 
 use std::mem;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::listener::Listener;
 pub use self::options::ExporterOptions;
 use self::server::Place;
 use self::threads::Threads;
@@ -60,27 +62,34 @@ impl Exporter {
         Self::start_at(backend, Place::Address(options.check()?), options)
     }
 
-    /// Starts to serve on a socket that listens already, such as one that systemd has opened. The address and
-    /// the port of the options have no effect.
+    /// Starts to serve on a socket that listens already, of TCP or of Unix, such as one that systemd has opened. The
+    /// address and the port of the options have no effect.
     ///
     /// Returns the errors of [`Exporter::start`].
-    pub fn start_on(backend: &Backend, listener: TcpListener, options: ExporterOptions) -> Result<Self> {
+    pub fn start_on(
+        backend: &Backend,
+        listener: impl Into<Listener>,
+        options: ExporterOptions,
+    ) -> Result<Self> {
         options.check()?;
-        Self::start_at(backend, Place::Listener(listener), options)
+        Self::start_at(backend, Place::Listener(listener.into()), options)
     }
 
     fn start_at(backend: &Backend, place: Place, options: ExporterOptions) -> Result<Self> {
         let (threads, address) = Threads::start(backend.clone(), place, options)?;
-        log::info!("serving metrics on http://{address}/metrics");
+        match address.port() {
+            0 => log::info!("serving metrics on a Unix socket"),
+            _ => log::info!("serving metrics on http://{address}/metrics"),
+        }
         Ok(Self { threads, address })
     }
 
-    /// Returns the address at which it listens.
+    /// Returns the address at which it listens. If it listens at a Unix socket, that is `0.0.0.0:0`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns the port at which it listens.
+    /// Returns the port at which it listens, or 0 if it listens at a Unix socket.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

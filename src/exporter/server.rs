@@ -21,7 +21,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -30,6 +29,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::connection::Connection;
 use super::crowd::{Answers, Crowd, Member};
 use super::descriptors::Guarded;
+use super::listener::{Acceptor, Listener, Stream};
 use super::options::ExporterOptions;
 use super::site::Site;
 use crate::process::descriptor::Noted;
@@ -56,14 +56,14 @@ pub(super) enum Place {
     /// An address, at which it opens a socket.
     Address(SocketAddr),
     /// A socket that the program has opened, or has got from systemd.
-    Listener(std::net::TcpListener),
+    Listener(Listener),
 }
 
 impl Place {
-    fn open(self) -> io::Result<std::net::TcpListener> {
+    fn open(self) -> io::Result<Listener> {
         match self {
             Self::Address(address) => listen(address),
-            Self::Listener(listener) => listener.set_nonblocking(true).map(|()| listener),
+            Self::Listener(listener) => listener.set_nonblocking(),
         }
     }
 }
@@ -80,7 +80,7 @@ impl Display for Place {
 /// A listening socket and the runtime that serves it.
 pub(super) struct HttpServer {
     // Fields drop in order: the listener before the runtime with which it is registered.
-    listener: Guarded<TcpListener>,
+    listener: Guarded<Acceptor>,
     runtime: Runtime,
 }
 
@@ -90,14 +90,14 @@ impl HttpServer {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let listener = Guarded::open(|| place.open())?;
         let entered = runtime.enter();
-        let listener = listener.try_map(TcpListener::from_std)?;
+        let listener = listener.try_map(Acceptor::new)?;
         drop(entered);
         Ok(Self { listener, runtime })
     }
 
     /// Returns the address at which it listens, with the port that the system chose.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.get()?.local_addr()
+        self.listener.get()?.address()
     }
 
     /// Returns what identifies the listening socket.
@@ -118,14 +118,14 @@ impl HttpServer {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Connections of the port's previous user may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(Listener::Tcp(socket.into()))
 }
 
 /// The state that the connections of an exporter share.
@@ -139,7 +139,7 @@ struct Shared {
 }
 
 async fn serve(
-    listener: Guarded<TcpListener>,
+    listener: Guarded<Acceptor>,
     site: Site,
     answers: Answers,
     options: &ExporterOptions,
@@ -153,7 +153,7 @@ async fn serve(
         stopping: Notify::new(),
     });
     let mut connections = JoinSet::new();
-    let mut acceptor = Acceptor { listener, pause: None, is_failing: false };
+    let mut door = Door { listener, pause: None, is_failing: false };
     let mut stopped = pin!(stop.notified());
     let mut full = None;
     while let Some(socket) = poll_fn(|context| {
@@ -167,7 +167,7 @@ async fn serve(
             ready!(pause.as_mut().poll(context));
             full = None;
         }
-        acceptor.poll(context).map(Some)
+        door.poll(context).map(Some)
     })
     .await
     {
@@ -178,7 +178,7 @@ async fn serve(
         let connection = Connection::new(socket, Arc::clone(&member), options.write_timeout);
         connections.spawn(converse(connection, member, Arc::clone(&shared)));
     }
-    drop(acceptor);
+    drop(door);
     shared.stop();
     let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
@@ -237,14 +237,14 @@ impl Shared {
 }
 
 /// Accepts connections, and pauses after a failure.
-struct Acceptor {
-    listener: Guarded<TcpListener>,
+struct Door {
+    listener: Guarded<Acceptor>,
     pause: Option<Pin<Box<Sleep>>>,
     is_failing: bool,
 }
 
-impl Acceptor {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Guarded<TcpStream>> {
+impl Door {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Guarded<Stream>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(context));
@@ -267,17 +267,13 @@ impl Acceptor {
         }
     }
 
-    fn accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Guarded<TcpStream>>> {
+    fn accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Guarded<Stream>>> {
         let accepted = Guarded::open(|| match self.listener.get()?.poll_accept(context) {
-            Poll::Ready(result) => result.map(|(socket, _)| socket).map_err(Refusal::Failed),
+            Poll::Ready(result) => result.map_err(Refusal::Failed),
             Poll::Pending => Err(Refusal::NoClient),
         });
         match accepted {
-            Ok(socket) => {
-                // If this fails, answers arrive later.
-                let _ = socket.get().map(|socket| socket.set_nodelay(true));
-                Poll::Ready(Ok(socket))
-            }
+            Ok(socket) => Poll::Ready(Ok(socket)),
             Err(Refusal::Failed(error)) => Poll::Ready(Err(error)),
             Err(Refusal::NoClient) => Poll::Pending,
         }

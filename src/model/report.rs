@@ -26,6 +26,12 @@ impl Report {
         self.faults.is_empty()
     }
 
+    /// Adds the findings of another report.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.facts.extend(other.facts);
+        self.faults.extend(other.faults);
+    }
+
     pub(crate) fn fact(&mut self, finding: impl Into<String>) {
         self.facts.push(finding.into());
     }

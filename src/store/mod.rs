@@ -8,6 +8,7 @@ pub(crate) mod open;
 mod option;
 pub(crate) mod redis;
 pub(crate) mod shared_memory;
+pub(crate) mod union;
 pub(crate) mod url;
 
 use std::collections::HashSet;
