@@ -135,7 +135,7 @@ fuzz: ## Fuzz every parser of foreign bytes, for SECONDS=60 each. Needs cargo-fu
 
 bench: ## Measure calls, scrapes and more beside all peers: a quarter of an hour. QUICK=1: a third. ARGS=--help: more.
 	@scripts/need cargo cc python redis-server
-	@$(MAKE) --silent $(VENV)/package.stamp
+	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	@$(CARGO) build --quiet --release --locked
 	@status=0; $(VENV)/bin/python bench/run.py $(if $(QUICK),--quick) $(ARGS) || status=$$?; \
 		$(PYTHON) bench/readme_table.py; \

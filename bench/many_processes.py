@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import time
 
-from peers import CLIENT_FILES, SHARED
+from peers import CLIENT_FILES, CLIENT_HERE_SHARED, SHARED
 
 TOPIC = "scrape after many processes"
 SERIES = 10_000
-PROCESSES = (1, 10, 50)
+PROCESSES = (1, 10, 100)
 
 
 def measure(rounds) -> None:
-    peers = [peer for peer in rounds.peers if peer.name in (SHARED, CLIENT_FILES)]
+    peers = [peer for peer in rounds.peers if peer.name in (SHARED, CLIENT_FILES, CLIENT_HERE_SHARED)]
     with rounds.processes(__name__, peers) as processes:
         before = 0
         for count in PROCESSES[:-1] if rounds.is_quick else PROCESSES:

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import calls
 import engine_calls
 import growth
+import many_processes
 import scrape
 import series
 from peers import (
     ATOMIC,
     CLIENT,
+    CLIENT_FILES,
+    CLIENT_HERE_SHARED,
     EMPTY_PYTHON,
     PYTHEUS,
     PYTHEUS_REDIS,
@@ -49,6 +52,7 @@ class Result:
 def results(figures) -> list:
     return [
         *_against_peers(figures),
+        *_client_here(figures),
         *_redis(figures),
         *_beside_busy(figures),
         *_from_c(figures),
@@ -63,6 +67,24 @@ def _against_peers(figures):
     for work, peers in BETTER_THAN.items():
         for peer, needed in peers.items():
             yield _faster(figures, work, ATOMIC, peer, needed)
+
+
+#: How many times as fast prometheus_client in shared memory must be as it is by itself, in one process.
+CLIENT_HERE_FASTER = {calls.INC: 8, calls.OBSERVE: 15, calls.LABELS: 8}
+
+
+def _client_here(figures):
+    for work, needed in CLIENT_HERE_FASTER.items():
+        yield _faster(figures, work, CLIENT_HERE_SHARED, CLIENT, needed)
+    ways = f"{CLIENT}: generate_latest", f"{CLIENT_HERE_SHARED}: generate_latest"
+    ratio = figures.ratio(*((scrape.TOPIC, scrape.STALL_SIZE, way) for way in ways))
+    yield _at_least(f"scrape of 38,000 lines: {CLIENT} / {CLIENT_HERE_SHARED}", ratio, 25)
+    ways = f"{CLIENT_FILES}: MultiProcessCollector", f"{CLIENT_HERE_SHARED}: MultiProcessCollector"
+    for count, needed in ((many_processes.PROCESSES[0], 25), (many_processes.PROCESSES[-1], 100)):
+        work = f"{count} processes"
+        ratio = figures.ratio(*((many_processes.TOPIC, work, way) for way in ways))
+        what = f"scrape after {count} processes: {CLIENT_FILES} / {CLIENT_HERE_SHARED}"
+        yield _at_least(what, ratio, needed)
 
 
 def _redis(figures):

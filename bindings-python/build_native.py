@@ -7,7 +7,7 @@ thread or a lock go through small C functions of their own, named `released_…`
 A call that keeps the GIL must never block, never wait for a lock that a thread waiting for the GIL may
 hold, and never call Python.
 
-The callables that need no cffi are a second module in the same library: native_methods.c.
+The callables that need no cffi are a second module in the same library: the files of `CALLABLES`.
 """
 
 import sys
@@ -20,6 +20,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from native_header import BLOCKING, HEADER, Function, read  # noqa: E402
+
+#: In the order in which they use each other.
+CALLABLES = ("series_text.c", "native_methods.c", "client_methods.c")
 
 KEEP_THE_GIL = """
 #include "pytheus_backend_rs.h"
@@ -56,7 +59,7 @@ ffibuilder.set_source(
     "pytheus_backend_rs._native",
     KEEP_THE_GIL
     + "".join(released(function) for function in blocking)
-    + (HERE / "native_methods.c").read_text(encoding="utf-8"),
+    + "".join((HERE / name).read_text(encoding="utf-8") for name in CALLABLES),
     include_dirs=[str(HEADER.parent)],
     # The stable ABI of the oldest CPython that the wheel is for; cffi's default is an older one.
     define_macros=[("Py_LIMITED_API", "0x03090000")],

@@ -718,6 +718,9 @@ static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT, "_callables", NULL, -1, module_functions, NULL, NULL, NULL, NULL,
 };
 
+/* Adds the functions of client_methods.c. */
+static int add_client_functions(PyObject *module);
+
 PyMODINIT_FUNC PyInit__callables(void) {
   static PyMemberDef target_members[] = {
       {"address", T_PYSSIZET, offsetof(Target, metric), READONLY, NULL},
@@ -754,5 +757,7 @@ PyMODINIT_FUNC PyInit__callables(void) {
   target_type = PyType_FromSpec(&spec);
   sampling_target_type = PyType_FromSpec(&sampling_spec);
   if (target_type == NULL || sampling_target_type == NULL) return NULL;
-  return PyModule_Create(&module_definition);
+  PyObject *module = PyModule_Create(&module_definition);
+  if (module != NULL && add_client_functions(module) != 0) Py_CLEAR(module);
+  return module;
 }

@@ -142,11 +142,14 @@ def run(
 
 
 def defined_in_c() -> set[str]:
-    """Returns the names of the functions that native_methods.c gives to Python."""
-    text = (PACKAGE / "native_methods.c").read_text(encoding="utf-8")
-    match = re.search(r"module_functions\[\] = \{(.*?)\n\};", text, re.DOTALL)
-    assert match is not None
-    return set(re.findall(r'\{"(\w+)"', match.group(1)))
+    """Returns the names of the functions that native_methods.c and client_methods.c give to Python."""
+    names: set[str] = set()
+    for file, table in (("native_methods.c", "module_functions"), ("client_methods.c", "client_functions")):
+        text = (PACKAGE / file).read_text(encoding="utf-8")
+        match = re.search(rf"{table}\[\] = \{{(.*?)\n\}};", text, re.DOTALL)
+        assert match is not None
+        names.update(re.findall(r'\{"(\w+)"', match.group(1)))
+    return names
 
 
 def main(variant: str, *arguments: str) -> int:

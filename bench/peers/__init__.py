@@ -24,6 +24,9 @@ V009_MUTEX = "0.0.9, SingleProcessBackend"
 V009_REDIS = "0.0.9, RedisBackend"
 CLIENT = f"prometheus_client {VERSIONS['prometheus_client']}"
 CLIENT_FILES = f"{CLIENT}, multi-process"
+# prometheus_client on this engine.
+CLIENT_HERE = "ours, prometheus_client in memory"
+CLIENT_HERE_SHARED = "ours, prometheus_client in shared memory"
 EMPTY_PYTHON = "floor: an empty Python method"
 EMPTY_C = "floor: a C function that does nothing"
 
@@ -59,6 +62,11 @@ class Peer:
 def _ours(name: str, store: str = "memory") -> Peer:
     options = {"module": "pytheus_backend_rs", "backend": name.rpartition(" ")[2]}
     return Peer(name, "pytheus_api", options, (), "import pytheus.metrics, pytheus_backend_rs", store)
+
+
+def _client_here(name: str, store: str = "memory") -> Peer:
+    imports = "import prometheus_client, pytheus_backend_rs.prometheus"
+    return Peer(name, "client_api", {"is_on_engine": True}, (), imports, store)
 
 
 def _version_009(name: str, against: str, store: str = "memory") -> Peer:
@@ -103,6 +111,8 @@ PEERS = [
         store="folder",
         against=SHARED,
     ),
+    _client_here(CLIENT_HERE),
+    _client_here(CLIENT_HERE_SHARED, "file"),
     Peer(EMPTY_PYTHON, "empty", {"kind": "python"}, is_floor=True),
     Peer(EMPTY_C, "empty", {"kind": "c"}, is_floor=True),
 ]

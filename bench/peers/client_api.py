@@ -1,5 +1,5 @@
-"""The client of prometheus_client, in one process or, with PROMETHEUS_MULTIPROC_DIR, in its multi-process
-mode.
+"""The client of prometheus_client, in one process; with PROMETHEUS_MULTIPROC_DIR, in its multi-process mode; or
+on this project's engine.
 
 Runs in the peer's process.
 """
@@ -12,7 +12,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    generate_latest,
+    exposition,
     make_asgi_app,
     multiprocess,
 )
@@ -23,8 +23,12 @@ IS_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 class Client:
-    def __init__(self, store: dict) -> None:
-        pass
+    def __init__(self, store: dict, is_on_engine: bool = False) -> None:
+        self._is_on_engine = is_on_engine
+        if is_on_engine:
+            import pytheus_backend_rs.prometheus
+
+            pytheus_backend_rs.prometheus.install(store.get("path", "memory:"))
 
     def counter(self, name: str, labels: tuple = ()) -> Counter:
         return Counter(name, "Counted by the benchmark.", labels)
@@ -39,9 +43,12 @@ class Client:
         return HttpMetrics(app, self.histogram)
 
     def scrapes(self) -> dict:
+        ways = {}
         if not IS_MULTIPROCESS:
-            return {"generate_latest": generate_latest}
-        return {"MultiProcessCollector": lambda: generate_latest(self._all_processes())}
+            ways["generate_latest"] = exposition.generate_latest
+        if IS_MULTIPROCESS or self._is_on_engine:
+            ways["MultiProcessCollector"] = lambda: exposition.generate_latest(self._all_processes())
+        return ways
 
     def asgi_scrapes(self) -> dict:
         registry = self._all_processes() if IS_MULTIPROCESS else REGISTRY

@@ -37,6 +37,11 @@ def _load() -> Any:
     return module
 
 
+def is_portable() -> bool:
+    """Tells whether the package has no compiled module."""
+    return bool(callables.__name__.endswith("._portable"))
+
+
 def is_callable_of_engine(value: Any) -> bool:
     """Tells whether this is one of the callables, as opposed to something that the program has put there."""
     return isinstance(value, BuiltinFunctionType) or getattr(value, "__module__", None) == callables.__name__

@@ -280,3 +280,122 @@ def labels(owner: Any, keep: tuple[Any, tuple[str, ...], str, Callable[..., Any]
 
     text = "Returns the child with these labels, and makes it at first use."
     return _looking_like(call, "labels", text, _LABELS_SIGNATURE, keep)
+
+
+def read_series(snapshot_address: int, layouts: tuple[Any, ...]) -> list[list[tuple[Any, ...]]]:
+    """Walks a snapshot, and returns for each of its families the series: labels JSON, when it began, and the
+    values. The function in C also makes the lines of a layout, where there is one."""
+    snapshot = ffi.cast("MetricsSnapshot *", snapshot_address)
+    families: list[list[tuple[Any, ...]]] = [[] for _ in layouts]
+    series, created = ffi.new("MetricsSeries *"), ffi.new("double *")
+    while lib.metrics_snapshot_next(snapshot, series) == _OK:
+        if series.family_index < len(families):
+            lib.metrics_snapshot_created(snapshot, created, ffi.NULL)
+            labels = ffi.string(series.labels).decode()
+            values = ffi.unpack(series.values, series.value_count)
+            families[series.family_index].append((labels, created[0], values))
+    return families
+
+
+def _if_live(operation: Callable[[Any, float], int]) -> Callable[[Any, float], int]:
+    """Makes the operation that leaves a metric which another process has removed to the method of the
+    class."""
+
+    def change(metric: Any, number: float) -> int:
+        result: int = lib.BACKEND_STATUS_NOT_FOUND
+        if lib.metric_is_live(metric):
+            result = operation(metric, number)
+        return result
+
+    return change
+
+
+def _observe_if_live(metric: Any, amount: float) -> int:
+    # prometheus_client adds NaN to the sum and to no bucket.
+    if amount != amount:
+        result: int = lib.BACKEND_STATUS_INVALID_ARGUMENT
+        return result
+    return _if_live(lib.metric_observe)(metric, amount)
+
+
+def _client_method(
+    name: str,
+    operation: Callable[[Any, float], int],
+    text: str,
+    parameter: str = "amount",
+    default: float | None = None,
+    *,
+    has_exemplar: bool = False,
+) -> Callable[[Any, int, Any], Callable[..., Any]]:
+    """Makes the function that binds a method of prometheus_client's classes, as `_change` does for
+    pytheus."""
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [Parameter(parameter, kind, default=Parameter.empty if default is None else default)]
+    if has_exemplar:
+        parameters.append(Parameter("exemplar", kind, default=None))
+    signature = Signature(parameters)
+
+    def bind(owner: Any, address: int, keep: Any) -> Callable[..., Any]:
+        if address == 0:
+            raise ValueError("the address of a metric is 0")
+        metric = ffi.cast("Metric *", address)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if named.keys() == {parameter} and not arguments:
+                number = _number((named[parameter],), {})
+            elif default is not None and not arguments and not named:
+                number = default
+            else:
+                number = None if named else _number(arguments, {})
+            result = None
+            if number is None or operation(metric, number) != _OK:
+                result = getattr(type(owner), name)(owner, *arguments, **named)
+            if _logs_wait[0]:
+                _deliver()
+            return result
+
+        return _looking_like(call, name, text, signature, keep)
+
+    return bind
+
+
+_live_inc = _if_live(lib.metric_inc)
+client_counter_inc = _client_method(
+    "inc", _live_inc, "Increment counter by the given amount.", default=1, has_exemplar=True
+)
+client_gauge_inc = _client_method("inc", _live_inc, "Increment gauge by the given amount.", default=1)
+client_gauge_dec = _client_method(
+    "dec", _if_live(lib.metric_dec), "Decrement gauge by the given amount.", default=1
+)
+client_gauge_set = _client_method("set", _if_live(lib.metric_set), "Set gauge to the given value.", "value")
+client_summary_observe = _client_method("observe", _observe_if_live, "Observe the given amount.")
+client_histogram_observe = _client_method(
+    "observe", _observe_if_live, "Observe the given amount.", has_exemplar=True
+)
+
+_CLIENT_LABELS_SIGNATURE = Signature(
+    [Parameter("labelvalues", Parameter.VAR_POSITIONAL), Parameter("labelkwargs", Parameter.VAR_KEYWORD)]
+)
+
+
+def client_labels(owner: Any, keep: tuple[tuple[str, ...], str]) -> Callable[..., Any]:
+    """Makes a callable from an owner, and (label names, name of the attribute in which it has its
+    children)."""
+    names, attribute = keep
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        values: tuple[Any, ...] | None = arguments
+        if named:
+            is_whole = not arguments and len(named) == len(names) and all(name in named for name in names)
+            values = tuple([named[name] for name in names]) if is_whole else None
+        child = None
+        if values is not None and all(type(value) is str for value in values):
+            child = getattr(owner, attribute).get(values)
+        if child is None:
+            child = type(owner).labels(owner, *arguments, **named)
+        if _logs_wait[0]:
+            _deliver()
+        return child
+
+    text = "Return the child for the given labelset."
+    return _looking_like(call, "labels", text, _CLIENT_LABELS_SIGNATURE, keep)

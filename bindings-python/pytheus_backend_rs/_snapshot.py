@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
-from pytheus_backend_rs._engine import GAUGE_MODES, TYPES, Engine, Family
+from pytheus_backend_rs._callables import callables
+from pytheus_backend_rs._engine import GAUGE_MODES, TYPES, Engine, Family, address
 from pytheus_backend_rs._errors import ErrorSlot
 from pytheus_backend_rs._native import ffi, lib
 
@@ -38,26 +39,50 @@ class ReadFamily(NamedTuple):
     series: list[ReadSeries]
 
 
+#: Which lines a series has: the name of a label that its samples have beside those of the series, or "", and
+#: for each line the index of its value, the name of its sample, and the text of that label. None: no lines.
+Layout = Optional[tuple[str, tuple[tuple[int, str, str], ...]]]
+
+#: A series: its labels JSON, when it began, and its values; or, with a layout and plain labels, these as text
+#: and the lines.
+Entry = tuple[Any, ...]
+
+
 def read(engine: Engine, families: Sequence[Family] | None) -> list[ReadFamily]:
     """Reads families in one go, or all of the store; without the GIL while it waits."""
+    snapshot = take(engine, families)
+    found = families_of(snapshot)
+    for family, entries in zip(found, series_of(snapshot, (None,) * len(found))):
+        family.series.extend(map(series_from, entries))
+    return found
+
+
+def series_from(entry: Entry) -> ReadSeries:
+    """Returns a series that was read without a layout."""
+    labels, created, values = entry
+    return ReadSeries(json.loads(labels), values, created)
+
+
+def take(engine: Engine, families: Sequence[Family] | None) -> Any:
+    """Reads families in one go, or all of the store, without the GIL while it waits. Returns the snapshot."""
     snapshot, error = ffi.new("MetricsSnapshot **"), ErrorSlot()
     pointers, count = ffi.NULL, 0
     if families is not None:
         pointers = ffi.new("MetricFamily *[]", [family.handle for family in families])
         count = len(families)
     error.check(lib.released_metrics_snapshot_new(engine._handle, pointers, count, snapshot, error.pointer))
-    owner = ffi.gc(snapshot[0], lib.metrics_snapshot_free)
-    found = _families(owner)
-    series, created = ffi.new("MetricsSeries *"), ffi.new("double *")
-    while lib.metrics_snapshot_next(owner, series) == lib.BACKEND_STATUS_OK:
-        lib.metrics_snapshot_created(owner, created, ffi.NULL)
-        labels = json.loads(ffi.string(series.labels).decode())
-        values = ffi.unpack(series.values, series.value_count)
-        found[series.family_index].series.append(ReadSeries(labels, values, created[0]))
+    return ffi.gc(snapshot[0], lib.metrics_snapshot_free)
+
+
+def series_of(snapshot: Any, layouts: tuple[Layout, ...]) -> list[list[Entry]]:
+    """Returns the series of each family of a snapshot, sorted by their labels JSON. It can be called once. A
+    family behind the layouts is left out."""
+    found: list[list[Entry]] = callables.read_series(address(snapshot), layouts)
     return found
 
 
-def _families(snapshot: Any) -> list[ReadFamily]:
+def families_of(snapshot: Any) -> list[ReadFamily]:
+    """Returns the families of a snapshot, without their series."""
     found: list[ReadFamily] = []
     family = ffi.new("MetricsSnapshotFamily *")
     family.size = ffi.sizeof("MetricsSnapshotFamily")

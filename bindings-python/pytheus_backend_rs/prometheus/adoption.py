@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from pytheus_backend_rs.prometheus import binding, internals, texts
@@ -10,6 +11,8 @@ from pytheus_backend_rs.prometheus.values import Cell
 
 def adopt_all() -> None:
     """Adopts every metric of prometheus_client in this process: those of all registries and of none."""
+    # Native methods make a cycle of a metric, and garbage is not to be adopted.
+    gc.collect()
     for metric in internals.all_metrics():
         try:
             _adopt(metric)

@@ -57,7 +57,7 @@ def bind(metric: Any, owner: Any) -> bool:
         return False
     try:
         family = family_of(engine, owner)
-        record = Record(family, _labels(metric))
+        record = Record(metric, family, _labels(metric))
     except Exception as error:
         report(metric, error)
         return False

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytheus_backend_rs import _logging
+from pytheus_backend_rs._callables import is_portable
 from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import BackendError
 from pytheus_backend_rs.prometheus import (
     adoption,
     binding,
     internals,
+    native_methods,
     processes,
     removal,
     scrape,
     store,
+    text,
     texts,
 )
 
@@ -120,9 +123,21 @@ def _replacements() -> Iterable[tuple[Any, str, Any]]:
     if "warnings" in vars(internals.MODULES[0]):
         yield internals.MODULES[0], "warnings", removal.Warnings()
     yield internals.REGISTRY, "collect", scrape.collect_registry
+    if not is_portable() and internals.has_short_exponents():
+        yield from _generators()
     yield internals.MULTI_PROCESS, "__init__", _multi_process_init
     yield internals.MULTI_PROCESS, "collect", _multi_process_collect
     yield internals.MODULES[1], "mark_process_dead", _mark_process_dead
+
+
+def _generators() -> Iterable[tuple[Any, str, Any]]:
+    name = "generate_latest"
+    # Programs compare the function of one module with that of the other.
+    of_text = text.generator(internals.TEXT_MODULES[0].generate_latest, is_open_metrics=False)
+    for module in internals.TEXT_MODULES:
+        yield module, name, of_text
+    module = internals.OPEN_METRICS_MODULE
+    yield module, name, text.generator(module.generate_latest, is_open_metrics=True)
 
 
 def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,6 +151,7 @@ def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
                     child = original(self, *labelvalues, **labelkwargs)
             finally:
                 binding.deliver()
+        native_methods.install_labels(self)
         return child
 
     labels.__doc__ = original.__doc__

@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import prometheus_client
 from prometheus_client import (
+    exposition,
     gc_collector,
     metrics,
     multiprocess,
@@ -22,6 +24,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import Counter, Enum, Gauge, Histogram, Info, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.utils import floatToGoString
 
 __all__ = ["Metric"]
@@ -39,7 +42,12 @@ BASE: Any = MetricWrapperBase
 REGISTRY: Any = registry.CollectorRegistry
 MULTI_PROCESS: Any = multiprocess.MultiProcessCollector
 _spell: Any = floatToGoString
+DEFAULT_REGISTRY: Any = registry.REGISTRY
 MODULES: tuple[Any, ...] = (metrics, multiprocess, registry)
+
+#: The modules that have the function `generate_latest`: those of the text, and that of OpenMetrics.
+TEXT_MODULES: tuple[Any, ...] = (prometheus_client, exposition)
+OPEN_METRICS_MODULE: Any = openmetrics_exposition
 
 #: The collectors of what the system and Python say about the process.
 PROCESS: dict[type, str] = {
@@ -63,6 +71,11 @@ def spell(number: float) -> str:
     """Returns a number as prometheus_client spells it."""
     text: str = _spell(number)
     return text
+
+
+def has_short_exponents() -> bool:
+    """Tells whether this version spells large numbers as series_text.c does. Older ones write `1e+010`."""
+    return spell(1e10) == "1e+10"
 
 
 #: Returns the bound of a bucket as prometheus_client spells it.
@@ -90,6 +103,16 @@ def type_of(metric: Any) -> str | None:
             if isinstance(metric, kind):
                 return name
     return None
+
+
+def has_own_method(metric: Any, name: str) -> bool:
+    """Tells whether `metric.name` is a method of prometheus_client, and `labels` that of this package:
+    neither a subclass nor a tool that patches classes has replaced it."""
+    function = getattr(type(metric), name, None)
+    if name == "labels":
+        return function is BASE.labels
+    # The wrapper of a tool may have the name and the module of what it wraps, but not its globals.
+    return getattr(function, "__globals__", None) is vars(metrics)
 
 
 def original_init(metric: Any) -> None:
@@ -280,6 +303,16 @@ def original_collect(collector: Any) -> Iterable[Metric]:
     """Returns what a collector of `PROCESS` shows by itself."""
     found: Iterable[Metric] = _ORIGINAL_PROCESS_COLLECT[type(collector)](collector)
     return found
+
+
+def is_registry(found: Any) -> bool:
+    """Tells whether this is a registry without a `collect` of its own."""
+    return isinstance(found, REGISTRY) and type(found).collect is REGISTRY.collect
+
+
+def is_multi_process(collector: Any) -> bool:
+    """Tells whether a collector shows the whole store."""
+    return type(collector) is MULTI_PROCESS
 
 
 def collectors_of(found: Any) -> tuple[list[Any], Metric | None]:

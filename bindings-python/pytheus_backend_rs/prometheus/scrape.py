@@ -55,10 +55,7 @@ def collect_registry(registry: Any) -> Iterator[Metric]:
 
     Custom collectors run before the store is read, because they may change metrics.
     """
-    collectors, target = internals.collectors_of(registry)
-    if any(isinstance(collector, internals.MULTI_PROCESS) for collector in collectors):
-        # It shows the whole store, with the metrics of all processes.
-        collectors = [collector for collector in collectors if not processes.families_for(collector)]
+    collectors, target = collectors_of(registry)
     families = {collector: read for collector in collectors if (read := families_to_read(collector))}
     others = {
         id(collector): list(collector.collect())
@@ -70,6 +67,15 @@ def collect_registry(registry: Any) -> Iterator[Metric]:
         for collector in collectors:
             found += others[id(collector)] if id(collector) in others else collector.collect()
     return iter(found)
+
+
+def collectors_of(registry: Any) -> tuple[list[Any], Metric | None]:
+    """Returns the collectors of a registry that a scrape asks, and the metric of its target."""
+    collectors, target = internals.collectors_of(registry)
+    if any(isinstance(collector, internals.MULTI_PROCESS) for collector in collectors):
+        # It shows the whole store, with the metrics of all processes.
+        collectors = [collector for collector in collectors if not processes.families_for(collector)]
+    return collectors, target
 
 
 def collect_store(engine: Engine) -> list[Metric]:
@@ -239,3 +245,9 @@ def _exemplars(child: Any, count: int) -> list[Any]:
     parts: Sequence[Any] = () if child is None else internals.parts_of(child)
     found = [part.get_exemplar() if isinstance(part, Cell) else None for part in parts]
     return found if len(found) == count else [None] * count
+
+
+def has_exemplars(child: Any) -> bool:
+    """Tells whether this process has exemplars of a metric."""
+    record = binding.record_of(child)
+    return record is not None and record.has_exemplars

@@ -13,19 +13,23 @@ from pytheus_backend_rs import _logging
 from pytheus_backend_rs._engine import Family, metric_of
 from pytheus_backend_rs._errors import BackendError, ErrorSlot, NotFoundError
 from pytheus_backend_rs._native import ffi, lib
+from pytheus_backend_rs.prometheus import native_methods
 
 
 class Record:
     """The native metric of a metric."""
 
-    __slots__ = ("family", "is_removed", "labels", "native")
+    __slots__ = ("family", "has_exemplars", "is_removed", "labels", "metric", "native")
 
-    def __init__(self, family: Family, labels: dict[str, str]) -> None:
+    def __init__(self, metric: Any, family: Family, labels: dict[str, str]) -> None:
+        self.metric = metric
         self.family = family
         self.labels = labels
         #: Whether this process has removed the metric. What a child that the program has kept counts then is
         #: shown nowhere, as in prometheus_client.
         self.is_removed = False
+        #: Whether one of the cells may have an exemplar.
+        self.has_exemplars = False
         self.bind()
 
     def bind(self) -> None:
@@ -34,6 +38,7 @@ class Record:
         #: The object that keeps the native metric, and its handle. A call holds the pair until it returns:
         #: another thread may make the metric again meanwhile, and the handle is freed with its owner.
         self.native: tuple[Any, Any] = owner, metric_of(owner)
+        native_methods.install(self.metric, self)
 
     def renew(self) -> bool:
         """Makes the metric again if another process has removed it. Returns whether it is there."""
@@ -112,6 +117,7 @@ class Cell:
     def set_exemplar(self, exemplar: Any) -> None:
         """Keeps an exemplar in this process."""
         self._exemplar = exemplar
+        self._record.has_exemplars |= exemplar is not None
 
     def get_exemplar(self) -> Any:
         """Returns the exemplar that this process has kept last."""
