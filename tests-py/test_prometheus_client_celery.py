@@ -55,6 +55,5 @@ def test_every_task_is_counted_though_a_child_is_killed(tmp_path: Path, variable
         # When all tasks have ended: Celery may lose those that it gives to a child that is being killed.
         os.kill(int(max(first, key=lambda worker: first[worker])), signal.SIGKILL)
         wait_until(lambda: "SIGKILL" in celery.text, "the worker has noticed")
-        assert sum(counted().values()) == 400
-        celery.stop()
+    # The worker is killed, too: if the child had the lock of the queue of tasks, no other one would end.
     assert sum(counted().values()) == 400
