@@ -63,6 +63,6 @@ pub use model::labels::Labels;
 pub use model::metric_type::MetricType;
 pub use model::name::NameRule;
 pub use model::native::{Native, NativeHistogram, ZERO_THRESHOLD};
-pub use model::report::Report;
+pub use model::report::{Report, Writer};
 pub use model::sample::{FamilySamples, Series, Snapshot};
 pub use model::statistics::Statistics;

@@ -13,11 +13,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -474,6 +476,83 @@ def test_check_reports_the_server_its_writers_and_the_expiry(server: Server) -> 
     assert f"127.0.0.1:{server.port} answers: a server of version {version}" in done.stdout
     assert re.search(r"^1 writer; the last batch was made \d+ s ago$", done.stdout, re.MULTILINE)
     assert re.search(r"^the first values expire in 12\d\d s", done.stdout, re.MULTILINE)
+
+
+def report_of(store: Store) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(side_car("check", "--json", "--store", store.url).stdout)
+    return report
+
+
+#: Has gauges of its own, and counts.
+APPLICATION_WITH_GAUGES = """
+import pytheus_backend_rs
+from pytheus_backend_rs.process import process_metrics
+load_backend(getattr(pytheus_backend_rs, config.pop("class")), config)
+process_metrics()
+Counter("mails_total", "Mails sent.").inc(2)
+generate_metrics()
+print("counted", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_check_lists_the_processes_that_count(store: Store) -> None:
+    before = int(time.time())
+    with counting(store) as application, serving(url=store.url):
+        (writer,) = report_of(store)["writers"]
+        lines = side_car("check", "--store", store.url).stdout.splitlines()
+        assert (writer["pid"], writer["alive"]) == (application.process.pid, True)
+        # The start of the machine is known to the second.
+        assert before - 2 <= writer["since"] <= time.time() + 2
+        assert report_of(store)["leftovers"] == []
+    (line,) = [line for line in lines if line.startswith("writer: ")]
+    assert re.match(rf"writer: process {application.process.pid}\b.*, alive, began \d+ s ago", line)
+
+
+def test_check_lists_what_killed_processes_have_left_in_a_file(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    with counting(store, APPLICATION_WITH_GAUGES) as living:
+        with counting(store, APPLICATION_WITH_GAUGES) as killed:
+            pids = {living.process.pid, killed.process.pid}
+            report = report_of(store)
+            assert {writer["pid"] for writer in report["writers"] if writer["alive"]} == pids
+            assert (len(report["writers"]), report["leftovers"]) == (2, [])
+            killed.process.kill()
+            killed.process.wait()
+        # Of a process that has ended: a draft, and the guard of the lock.
+        draft = tmp_path / f".pytheus-backend-rs.{killed.process.pid}.abc"
+        draft.touch()
+        os.utime(draft, (1e9, 1e9))
+        (tmp_path / f".pytheus-backend-rs.{living.process.pid}.abc").touch()
+        namespace = os.stat("/proc/self/ns/pid").st_ino & 0x7FFFFF
+        with (tmp_path / "metrics").open("r+b") as file:
+            file.seek(256)
+            file.write((0xA5 << 56 | namespace << 32 | killed.process.pid).to_bytes(8, "little"))
+        report = report_of(store)
+    alive = {writer["pid"]: writer["alive"] for writer in report["writers"]}
+    assert alive == {living.process.pid: True, killed.process.pid: False}
+    series, lock, left = report["leftovers"]
+    assert re.match(rf"\d+ series of process {killed.process.pid}, which has ended", series)
+    assert lock.startswith(f"the lock is held by process {killed.process.pid}, which has ended")
+    assert left.startswith(f"{draft}: the draft of a file")
+    assert (report["sound"], report["faults"]) == (True, [])
+
+
+def test_check_lists_the_entries_of_processes_that_no_longer_write(server: Server) -> None:
+    store = redis_store(server)
+    with counting(store, OTHER_APPLICATION) as killed:
+        killed.process.kill()
+        killed.process.wait()
+    wait_until(lambda: report_of(store)["leftovers"], "the server to note the end")
+    with counting(store, OTHER_APPLICATION) as living:
+        report = report_of(store)
+    alive = {writer["pid"]: writer["alive"] for writer in report["writers"]}
+    assert alive == {killed.process.pid: False, living.process.pid: True}
+    assert all(0 <= time.time() - writer["last_batch"] < HANG for writer in report["writers"])
+    (leftover,) = report["leftovers"]
+    assert leftover.startswith(f"1 entry of process {killed.process.pid}, which is not connected")
+    lines = side_car("check", "--store", store.url).stdout.splitlines()
+    assert f"leftover: {leftover}" in lines and lines[-1] == "sound"
 
 
 def test_check_counts_only_entries_of_writers_as_writers(own_server: Server) -> None:

@@ -40,12 +40,17 @@ impl Usage {
 /// Returns the time at which this process started, in seconds since 1970, if it is known. A process that calls this
 /// twice may get times that differ by a second, because the system may set its clock.
 pub(crate) fn start_time() -> Option<f64> {
-    let boot = fs::read_to_string("/proc/stat").ok()?;
-    let boot: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    Some(boot + Stat::read()?.start_ticks / system(libc::_SC_CLK_TCK))
+    start_time_of("self")
 }
 
-/// The fields of `/proc/self/stat` that are needed.
+/// Returns the same of the process with this number, or of `self`.
+pub(crate) fn start_time_of(process: &str) -> Option<f64> {
+    let boot = fs::read_to_string("/proc/stat").ok()?;
+    let boot: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + Stat::read_of(process)?.start_ticks / system(libc::_SC_CLK_TCK))
+}
+
+/// The fields of `/proc/pid/stat` that are needed.
 struct Stat {
     start_ticks: f64,
     virtual_bytes: f64,
@@ -54,7 +59,11 @@ struct Stat {
 
 impl Stat {
     fn read() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
+        Self::read_of("self")
+    }
+
+    fn read_of(process: &str) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
     }
 
     fn parse(text: &str) -> Option<Self> {

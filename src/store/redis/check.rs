@@ -3,11 +3,13 @@
 //! The store's `check` calls it. It uses a connection of its own and only reads. Unlike a scrape, it does not
 //! even renew the expiry of a key.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use redis::Value;
 
+use super::client_name;
 use super::connection::{LARGE, command, refused};
 use super::epoch;
 use super::layout;
@@ -18,11 +20,12 @@ use super::reply::{concerns_key, describe, pairs};
 use super::route::Route;
 use super::servers::Servers;
 use super::socket::Terms;
+use super::writer;
 use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::model::labels;
 use crate::model::number::parse_number;
-use crate::model::report::{Report, counted};
+use crate::model::report::{Report, Writer, counted};
 use crate::process::clock::since_1970;
 
 /// How many families are read in one exchange. That needs few round trips, and keeps the replies small.
@@ -33,7 +36,7 @@ pub(crate) fn check(options: &RedisOptions) -> Result<Report> {
     let deadline = Instant::now() + options.collect_timeout;
     let connect_by = deadline.min(Instant::now() + options.connect_timeout);
     let route = Servers::new(options, None).open(options, connect_by, None, &mut || {})?;
-    let mut check = Check { options, route, deadline, report: Report::default() };
+    let mut check = Check { options, route, deadline, connected: None, report: Report::default() };
     check.server()?;
     let definitions = check.definitions()?;
     check.families(&definitions)?;
@@ -44,12 +47,17 @@ struct Check<'options> {
     options: &'options RedisOptions,
     route: Route,
     deadline: Instant,
+    /// The processes that are connected, if the server tells.
+    connected: Option<Connected>,
     report: Report,
 }
 
 impl Check<'_> {
     fn server(&mut self) -> Result<()> {
-        let reply = self.ask(&[("INFO", "server")])?.pop().unwrap_or_default();
+        let mut replies = self.ask(&[("INFO", "server"), ("CLIENT", "LIST")])?.into_iter();
+        let (reply, clients) = (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
+        // A node of a cluster knows its own clients only.
+        self.connected = (!self.options.is_cluster()).then(|| Connected::read(&clients)).flatten();
         let version = match &reply {
             Value::ServerError(error) => format!("of unknown version ({})", describe(error)),
             Value::BulkString(bytes) => version(&String::from_utf8_lossy(bytes)),
@@ -113,7 +121,7 @@ impl Check<'_> {
                 }
             }
         }
-        found.tell(&mut self.report, definitions.len());
+        found.tell(&mut self.report, definitions.len(), self.connected.as_ref());
         Ok(())
     }
 
@@ -246,8 +254,51 @@ struct Found {
     without_values: usize,
     without_expiry: usize,
     first_expiry: Option<u64>,
-    /// When each writer made its last batch, in seconds since 1970.
-    writers: BTreeMap<String, u64>,
+    writers: BTreeMap<String, Entries>,
+}
+
+/// The entries of one writer.
+#[derive(Default)]
+struct Entries {
+    /// When it made its last batch, in seconds since 1970.
+    last_batch: u64,
+    count: usize,
+}
+
+/// The processes that are connected to a server, by the names of their connections.
+struct Connected {
+    pids: BTreeSet<u32>,
+    /// Whether every named connection names its process, so that a process without one is not connected.
+    is_complete: bool,
+}
+
+impl Connected {
+    /// Reads the answer to `CLIENT LIST`. Returns `None` if the user may not ask.
+    fn read(reply: &Value) -> Option<Self> {
+        let text = match reply {
+            Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
+            Value::VerbatimString { text, .. } => Cow::Borrowed(text.as_str()),
+            _ => return None,
+        };
+        let names =
+            text.lines().filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("name=")));
+        let mut connected = Self { pids: BTreeSet::new(), is_complete: true };
+        for name in names.filter(|name| !name.is_empty() && !name.starts_with("sentinel-")) {
+            match client_name::pid(name) {
+                Some(pid) => drop(connected.pids.insert(pid)),
+                None => connected.is_complete = false,
+            }
+        }
+        Some(connected)
+    }
+
+    /// Returns whether a process is connected, if that is certain.
+    fn has(&self, pid: u32) -> Option<bool> {
+        match self.pids.contains(&pid) {
+            false if !self.is_complete => None,
+            is_there => Some(is_there),
+        }
+    }
 }
 
 impl Found {
@@ -264,11 +315,12 @@ impl Found {
 
     fn writer(&mut self, (writer, batch): &(String, String)) {
         let time = batch.split(' ').nth(1).and_then(|time| time.parse::<u64>().ok());
-        let latest = self.writers.entry(writer.clone()).or_default();
-        *latest = time.unwrap_or_default().max(*latest);
+        let entries = self.writers.entry(writer.clone()).or_default();
+        entries.last_batch = time.unwrap_or_default().max(entries.last_batch);
+        entries.count += 1;
     }
 
-    fn tell(&self, report: &mut Report, families: usize) {
+    fn tell(&self, report: &mut Report, families: usize, connected: Option<&Connected>) {
         report.fact(counted(self.metrics, "metric"));
         if self.without_values > 0 {
             report.fact(format!("{} of {families} families have no values", self.without_values));
@@ -285,8 +337,21 @@ impl Found {
         let last = self
             .writers
             .values()
+            .map(|entries| entries.last_batch)
             .max()
-            .map(|latest| format!("; the last batch was made {} s ago", now.saturating_sub(*latest)));
+            .map(|latest| format!("; the last batch was made {} s ago", now.saturating_sub(latest)));
         report.fact(counted(self.writers.len(), "writer") + &last.unwrap_or_default());
+        for (id, entries) in &self.writers {
+            let Some((pid, since)) = writer::parse(id) else { continue };
+            let is_alive = connected.and_then(|connected| connected.has(pid));
+            let (since, last_batch) = (Some(since.as_secs()), Some(entries.last_batch));
+            report.writer(Writer { pid, is_alive, since, last_batch, ..Writer::default() });
+            if is_alive == Some(false) {
+                let count = counted(entries.count, "entry");
+                report.leftover(format!(
+                    "{count} of process {pid}, which is not connected: later writers remove what is older than a day"
+                ));
+            }
+        }
     }
 }

@@ -17,6 +17,13 @@ pub(crate) fn client_name() -> String {
     format!("{}:{}:{}", program(&arguments), usable(&host), process::id())
 }
 
+/// Returns the process id at the end of such a name. `None` if the program has chosen another name.
+pub(crate) fn pid(name: &str) -> Option<u32> {
+    let mut parts = name.rsplitn(3, ':');
+    let pid = parts.next()?.parse().ok()?;
+    parts.nth(1).map(|_| pid)
+}
+
 /// Returns the name of the program that was started with these arguments. For an interpreter, that is the
 /// script.
 fn program(arguments: &[String]) -> String {

@@ -157,6 +157,16 @@ fn is_left(value: u64, namespace: u64, has_flock: bool, stalled: Duration) -> bo
         || (has_flock && stalled >= STALL_TIMEOUT)
 }
 
+/// Returns the process that has set the guard, and has ended since, so that no writer is at work.
+pub(super) fn left_by(file: &SharedFile) -> Result<Option<i32>> {
+    // Relaxed: nothing that the guard protects is read.
+    let guard = word(file, file.segment(0)?, 0, GUARD_AT)?.load(Ordering::Relaxed);
+    let is_of_here =
+        guard >> 56 == GUARD_MARK >> 56 && guard & NAMESPACE_BITS == of_namespace(file.namespace());
+    let pid = guard as i32;
+    Ok((is_of_here && has_ended(pid)).then_some(pid))
+}
+
 /// The bits of a guard that stand for the pid namespace.
 const NAMESPACE_BITS: u64 = 0x7f_ffff << 32;
 

@@ -29,6 +29,7 @@ mod store;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod writers;
 
 pub(crate) use self::options::{OPTIONS, SharedMemoryOptions, Start};
 

@@ -53,6 +53,12 @@ pub(super) fn parse(text: &str) -> Option<(u64, &str)> {
     Some((place.parse().ok().filter(|&place| place < PLACES)?, labels))
 }
 
+/// Returns the process id in the cells of a record, if its mode keeps one and its process has written it.
+pub(super) fn pid(mode: GaugeMode, cells: &[f64]) -> Option<u32> {
+    let pid = cells.get(BEHIND_CELL).copied().filter(|_| mode.shows_processes())? as u32;
+    (pid > 0).then_some(pid)
+}
+
 /// Which processes live, as one scrape sees it.
 #[derive(Debug)]
 pub(super) struct Living<'file> {

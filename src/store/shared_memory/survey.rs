@@ -12,9 +12,11 @@ use super::layout::{
     GENERATION_AT, HEADER_SIZE, KIND_DIRECTORY, KIND_FAMILY, KIND_METRIC, KIND_PADDING, KIND_TABLE,
     RECORD_ALIGNMENT, SEGMENT_SIZE, TABLE_CELLS, record_size,
 };
+use super::places;
 use super::record::{
     Record, cells, cells_of, committed, definition_of, is_whole_table, place_at, read, word,
 };
+use super::writers::{self, Owner};
 use crate::cell::last_use;
 use crate::cell::segment::load;
 use crate::model::definition::Definition;
@@ -85,10 +87,12 @@ pub(super) fn survey(file: &SharedFile) -> Result<Report> {
             shown.push(metric);
         }
     }
+    let family_count = families.by_offset.len();
     report_index(file, shown, &mut report)?;
+    writers::report(file, families.owners, &mut report)?;
     report.fact(format!(
         "{}, {}, {}",
-        counted(families.by_offset.len(), "family"),
+        counted(family_count, "family"),
         counted(good, "metric"),
         counted(free, "free record")
     ));
@@ -218,6 +222,8 @@ type Metrics = BTreeMap<String, Record>;
 struct Families {
     by_offset: BTreeMap<u64, (Definition, Metrics)>,
     names: BTreeSet<String>,
+    /// The owners of places.
+    owners: BTreeMap<u64, Owner>,
 }
 
 impl Families {
@@ -245,11 +251,19 @@ impl Families {
         };
         let name = definition.name();
         if definition.mode().is_some() {
-            let is_good = series_of_process(definition, &record).is_some();
-            if !is_good {
+            let Some((mode, place, _)) = series_of_process(definition, &record) else {
                 report.fault(format!("the series of {name:?} at byte {at} is of no process, or damaged"));
+                return Ok(false);
+            };
+            let mut values = vec![0.0; record.cell_count as usize];
+            cells(file.segment(at)?, file, &record)?.read(&mut values);
+            if is_live(file, at, record.generation)? {
+                let owner = self.owners.entry(place).or_default();
+                owner.series += 1;
+                owner.pid = owner.pid.or(places::pid(mode, &values));
+                owner.since = [owner.since, record.created].into_iter().flatten().min();
             }
-            return Ok(is_good);
+            return Ok(true);
         }
         let Some(labels) = labels::decode(&record.text) else {
             report.fault(format!("the labels of the metric of {name:?} at byte {at} cannot be read"));
