@@ -23,6 +23,7 @@ from pytheus.metrics import Summary as PytheusSummary
 from pytheus_backend_rs import (
     ConfigurationError,
     InvalidArgumentError,
+    RedisBackend,
     SharedMemoryBackend,
     SingleProcessBackend,
     WrongTypeError,
@@ -37,13 +38,15 @@ from prometheus_server import Prometheus
 from waiting import wait_until
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-STORES = [SingleProcessBackend, SharedMemoryBackend]
+STORES = [SingleProcessBackend, SharedMemoryBackend, RedisBackend]
 TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
 
 
 @pytest.fixture(params=STORES, ids=lambda backend_class: backend_class.__name__)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, dict[str, Any]]:
     """A class and its configuration."""
+    if request.param is RedisBackend:
+        return request.param, request.getfixturevalue("server").config
     if request.param is SharedMemoryBackend:
         return request.param, {"path": str(tmp_path / "metrics")}
     return request.param, {}
@@ -342,8 +345,14 @@ SERVICE = """
 
 
 @pytest.mark.parametrize("backend_class", STORES[1:], ids=lambda backend_class: backend_class.__name__)
-def test_prometheus_stores_the_exemplars_of_counters_and_buckets(backend_class: Any, tmp_path: Path) -> None:
-    config = {"path": str(tmp_path / "metrics"), "class": backend_class.__name__}
+def test_prometheus_stores_the_exemplars_of_counters_and_buckets(
+    backend_class: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if backend_class is RedisBackend:
+        config: dict[str, Any] = request.getfixturevalue("server").config
+    else:
+        config = {"path": str(tmp_path / "metrics")}
+    config = {**config, "class": backend_class.__name__}
     with running(SERVICE, config) as service:
         traces = json.loads(service.line())
         targets = {"service": int(service.line())}

@@ -291,6 +291,35 @@ fn a_series_that_gets_the_place_of_another_one_shows_nothing_of_it() {
     assert_eq!(exemplars(&backend, 0).len(), 1);
 }
 
+#[test]
+fn a_series_that_has_ended_begins_anew_without_its_exemplars() {
+    let file = TestFile::new();
+    for backend in [memory(), file.open()] {
+        let definition = Definition::new("jobs_total", "", MetricType::Counter, &["a"], &[]).unwrap();
+        let definition = definition.with_exemplars().unwrap().with_series_ttl(1.0).unwrap();
+        let family = backend.declare(definition, &["a"], Lifetime::Backend).unwrap();
+        let job = family.metric(&["x"]).unwrap();
+        let inc = |trace| job.inc_with_exemplar(1.0, &[("trace_id", trace)]).unwrap();
+        let shown = || {
+            let text = without_times(&text(&backend, OPEN_METRICS));
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        inc("first");
+        assert_eq!(shown(), ["jobs_total{a=\"x\"} 1 # {trace_id=\"first\"} 1"]);
+        wait_until("the series has ended", || shown().is_empty());
+        job.inc(1.0).unwrap();
+        assert_eq!(shown(), ["jobs_total{a=\"x\"} 1"], "it has begun anew");
+        wait_until("the slot takes another exemplar", || job.takes_exemplar(1.0));
+        inc("second");
+        assert_eq!(shown(), ["jobs_total{a=\"x\"} 2 # {trace_id=\"second\"} 1"]);
+        wait_until("the series has ended again", || shown().is_empty());
+        assert!(job.takes_exemplar(1.0));
+        inc("third");
+        assert_eq!(shown(), ["jobs_total{a=\"x\"} 1 # {trace_id=\"third\"} 1"], "with its first change");
+    }
+    assert_eq!(file.open().check().unwrap().faults(), [""; 0]);
+}
+
 /// Returns labels that fit each other and the value, so that a mixture of two exemplars shows.
 fn labels_of(number: u64) -> [String; 2] {
     let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -230,7 +230,9 @@ impl Backend {
         let RenderOptions { format, name_prefix, families, foreign, others, names, created_samples } =
             *options;
         let shows_created = format.is_protobuf() || (format.is_open_metrics() && created_samples);
-        let selection = Selection::new(names, name_prefix, format.escaping()).with_created(shows_created);
+        let selection = Selection::new(names, name_prefix, format.escaping())
+            .with_created(shows_created)
+            .with_exemplars(format.is_protobuf() || format.is_open_metrics());
         let snapshot = self.read(families, others, &selection)?;
         let mut foreign = Cow::Borrowed(foreign);
         if families.is_none() {

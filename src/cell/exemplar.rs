@@ -116,11 +116,27 @@ impl<'cells> ExemplarSlot<'cells> {
 #[derive(Debug)]
 pub(crate) struct OwnSlots {
     words: Box<[AtomicU64]>,
+    /// For each slot, the time of the exemplar that was taken last.
+    taken: Box<[AtomicU64]>,
 }
 
 impl OwnSlots {
     pub(crate) fn new(slots: usize) -> Self {
-        Self { words: (0..slots * SLOT_WORDS).map(|_| AtomicU64::new(0)).collect() }
+        let zeros = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self { words: zeros(slots * SLOT_WORDS), taken: zeros(slots) }
+    }
+
+    /// Returns the exemplars that were written since they were last taken, with the numbers of their slots.
+    pub(crate) fn take(&self) -> Vec<(usize, Exemplar)> {
+        let slots = self.slots().zip(&*self.taken).enumerate();
+        let new = slots.filter_map(|(index, (slot, taken))| {
+            // One that is being written comes with the change that follows it.
+            let exemplar = slot.exemplar()?;
+            let time = exemplar.milliseconds();
+            // Relaxed: one thread takes.
+            (taken.swap(time, Ordering::Relaxed) != time).then_some((index, exemplar))
+        });
+        new.collect()
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = ExemplarSlot<'_>> {

@@ -52,26 +52,37 @@ impl NameFilter {
     }
 }
 
-/// The families that an exposition shows, and whether it shows when their series began. The default is all families,
-/// without that.
+/// The families that an exposition shows, and whether it shows when their series began, and their exemplars. The
+/// default is all families, without these.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
     names: Option<NameFilter>,
     name_prefix: Option<String>,
     escaping: Escaping,
     shows_created: bool,
+    shows_exemplars: bool,
 }
 
 impl Selection {
     /// Selects the families that `names` names, as they are named with the prefix and escaping of an exposition.
     pub(crate) fn new(names: Option<&NameFilter>, name_prefix: Option<&str>, escaping: Escaping) -> Self {
         let name_prefix = name_prefix.map(str::to_owned);
-        Self { names: names.cloned(), name_prefix, escaping, shows_created: false }
+        Self { names: names.cloned(), name_prefix, escaping, ..Self::default() }
     }
 
     /// Notes whether the exposition shows when series began.
     pub(crate) fn with_created(self, shows_created: bool) -> Self {
         Self { shows_created, ..self }
+    }
+
+    /// Notes whether the exposition shows exemplars.
+    pub(crate) fn with_exemplars(self, shows_exemplars: bool) -> Self {
+        Self { shows_exemplars, ..self }
+    }
+
+    /// Returns whether the exposition shows exemplars.
+    pub(crate) fn shows_exemplars(&self) -> bool {
+        self.shows_exemplars
     }
 
     /// Returns whether the exposition shows when series began.

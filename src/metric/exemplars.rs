@@ -38,9 +38,7 @@ impl Metric {
         if amount < 0.0 || amount.is_nan() {
             return Err(self.exemplar_error(amount, Refusal::NotAnIncrease));
         }
-        // Before the amount: a store that sends changes takes the exemplar with them.
-        self.keep_exemplar(amount, &labels);
-        self.inc(amount).map_err(|refusal| self.exemplar_error(amount, refusal))
+        self.count_with_exemplar(amount, &labels, || self.inc(amount))
     }
 
     /// Counts `value` in a histogram as [`observe`](Self::observe) does, and keeps it with these labels as an
@@ -48,8 +46,7 @@ impl Metric {
     /// [`inc_with_exemplar`](Self::inc_with_exemplar).
     pub fn observe_with_exemplar(&self, value: f64, labels: &[(&str, &str)]) -> Result<()> {
         let labels = self.check_exemplar(MetricType::Histogram, labels)?;
-        self.keep_exemplar(value, &labels);
-        self.observe(value).map_err(|refusal| self.exemplar_error(value, refusal))
+        self.count_with_exemplar(value, &labels, || self.observe(value))
     }
 
     /// Returns whether an exemplar of `value`, which a program would have to find the labels for, would be kept now.
@@ -57,7 +54,25 @@ impl Metric {
         // Nothing but the time decides in a family with exemplars. The first exemplar has no slot to look at yet.
         self.family.definition.has_exemplars()
             && value.is_finite()
-            && self.with_slot(value, false, |slot, _| slot.is_due(now())).unwrap_or(self.has_no_slots())
+            && self
+                .with_slot(value, false, |slot, _| slot.is_due(now()))
+                .unwrap_or_else(|| self.makes_slots())
+    }
+
+    fn count_with_exemplar(
+        &self,
+        value: f64,
+        labels: &PackedLabels,
+        count: impl FnOnce() -> std::result::Result<(), Refusal>,
+    ) -> Result<()> {
+        // Before the amount: a store that sends changes takes the exemplar with them.
+        let has_slot = self.keep_exemplar(value, labels);
+        count().map_err(|refusal| self.exemplar_error(value, refusal))?;
+        if !has_slot {
+            // The series had ended, and the amount has begun a new one.
+            self.keep_exemplar(value, labels);
+        }
+        Ok(())
     }
 
     fn check_exemplar(&self, metric_type: MetricType, labels: &[(&str, &str)]) -> Result<PackedLabels> {
@@ -85,11 +100,13 @@ impl Metric {
     }
 
     /// Keeps an exemplar, unless the last one is too young. A value that is not finite is no example of a bucket.
-    fn keep_exemplar(&self, value: f64, labels: &PackedLabels) {
-        if value.is_finite() {
-            let held = Held { milliseconds: now(), value: value.to_bits(), labels: labels.words() };
-            self.with_slot(value, true, |slot, is_live| slot.write(&held, is_live));
+    /// Returns `false` if the series has no slots now.
+    fn keep_exemplar(&self, value: f64, labels: &PackedLabels) -> bool {
+        if !value.is_finite() {
+            return true;
         }
+        let held = Held { milliseconds: now(), value: value.to_bits(), labels: labels.words() };
+        self.with_slot(value, true, |slot, is_live| slot.write(&held, is_live)).is_some()
     }
 
     /// Calls `work` with the slot of a value, and a function that says whether it still belongs to the metric. Returns
@@ -117,12 +134,14 @@ impl Metric {
         result
     }
 
-    /// Returns whether the slots are to be made in this process.
-    fn has_no_slots(&self) -> bool {
-        let mut is_in_process = false;
-        self.cells
-            .with_exemplar_place(&mut |place| is_in_process = matches!(place, ExemplarPlace::InProcess));
-        is_in_process && self.own_slots().is_none()
+    /// Returns whether the next exemplar makes slots: in this process, or for a new series in place of one that has
+    /// ended.
+    fn makes_slots(&self) -> bool {
+        let mut makes = None;
+        self.cells.with_exemplar_place(&mut |place| {
+            makes = Some(matches!(place, ExemplarPlace::InProcess) && self.own_slots().is_none());
+        });
+        makes.unwrap_or_else(|| self.is_live())
     }
 
     fn make_own_slots(&self) -> &OwnSlots {
@@ -132,6 +151,12 @@ impl Metric {
 
     fn own_slots(&self) -> Option<&OwnSlots> {
         self.rare.get()?.exemplars.get()
+    }
+
+    /// Returns the exemplars that are new since the last call, with the numbers of their slots: for a store that sends
+    /// changes.
+    pub(crate) fn take_exemplars(&self) -> Vec<(usize, Exemplar)> {
+        self.own_slots().map(OwnSlots::take).unwrap_or_default()
     }
 
     /// Returns the exemplars that this process keeps, or that the file has.

@@ -27,6 +27,12 @@ pub struct Exemplar {
 }
 
 impl Exemplar {
+    /// Makes an exemplar. Returns `None` if the labels or the value are none that a scraper would take.
+    pub(crate) fn new(labels: &[(&str, &str)], value: f64, milliseconds: u64) -> Option<Self> {
+        let labels = PackedLabels::new(labels).ok()?;
+        value.is_finite().then_some(Self { labels, value, milliseconds })
+    }
+
     /// Reads an exemplar from a store: its packed labels, the bits of its value, and its time. Returns `None` if the
     /// labels or the value are none that a scraper would take.
     pub(crate) fn from_words(labels: [u64; LABEL_WORDS], value: u64, milliseconds: u64) -> Option<Self> {

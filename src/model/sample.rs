@@ -185,6 +185,18 @@ impl FamilySamples {
         }
     }
 
+    /// Sets the exemplars of each series: those that `exemplars` returns for its canonical labels.
+    pub(crate) fn set_exemplars_by(&mut self, exemplars: impl Fn(&str) -> Vec<Exemplar>) {
+        let mut start = 0;
+        for (index, &(end, _)) in self.series.iter().enumerate() {
+            let found = exemplars(&self.keys[start..end]);
+            if !found.is_empty() {
+                self.exemplars.insert(index, found);
+            }
+            start = end;
+        }
+    }
+
     /// Removes the last series.
     pub(crate) fn pop(&mut self) {
         self.series.pop();
@@ -258,7 +270,8 @@ impl<'family> Series<'family> {
         self.created.map(|milliseconds| milliseconds.get() as f64 / 1e3)
     }
 
-    /// Returns the exemplars that the series has at present, in no order.
+    /// Returns the exemplars that the series has at present, in no order. A server is asked for them only by a
+    /// rendering that shows them.
     pub fn exemplars(&self) -> &'family [Exemplar] {
         self.exemplars
     }

@@ -55,14 +55,33 @@ local function renew(name)
   return redis.call('EXPIRE', name, expiry)
 end
 
--- The times at which series began. The key is not among KEYS, because a user whose key pattern lacks it may still
--- run the script. Its series then have no such time, so errors are ignored.
+-- The times at which series began, and their exemplars. The key is not among KEYS, because a user whose key pattern
+-- lacks it may still run the script. Its series then have none of these, so errors are ignored.
 local meta = string.gsub(writers, ':writers$', ':meta')
 
--- Returns the field of the time at which the series began whose first value `field` is.
-local function created_field(field)
-  local labels = string.match(field, '^(.*})#sum$') or string.match(field, '^.*}$')
-  return labels and 'created ' .. labels
+-- Returns the labels of the series whose first value `field` is, if the family's series have a time in `meta`.
+local function series_of(field)
+  if created == '0' then return end
+  return string.match(field, '^(.*})#sum$') or string.match(field, '^.*}$')
+end
+
+-- The most exemplars of a series.
+local SLOTS = 4
+
+-- Keeps an exemplar in a field of `meta`, unless a newer one is there. The text begins with its time in milliseconds.
+-- An exemplar is worth no error: the values count without it.
+local function keep_exemplar(field, text)
+  if created == '0' then return end
+  local before = redis.pcall('HGET', meta, field)
+  local time = type(before) == 'string' and tonumber(string.match(before, '^%d+'))
+  if not time or time <= tonumber(string.match(text, '^%d+')) then redis.pcall('HSET', meta, field, text) end
+end
+
+-- Deletes what `meta` has of a series.
+local function forget_series(labels)
+  local fields = { 'created ' .. labels }
+  for slot = 0, SLOTS - 1 do fields[#fields + 1] = 'exemplar ' .. slot .. ' ' .. labels end
+  redis.pcall('HDEL', meta, unpack(fields))
 end
 
 -- Returns an error if this server is a replica. A master that was deposed has the data of the new master. The
@@ -249,8 +268,8 @@ local function change(operation, field, value)
       result[#result + 1] = field .. ': the value was not a number, and was replaced'
     end
     if not current then
-      local began = created ~= '0' and created_field(field)
-      if began then redis.pcall('HSET', meta, began, created) end
+      local labels = series_of(field)
+      if labels then redis.pcall('HSET', meta, 'created ' .. labels, created) end
     end
     value = (old or amount ~= 0) and write((old or 0) + amount) or UNTOUCHED
     if is_hash then return redis.pcall('HSET', key, field, value) end
@@ -294,8 +313,8 @@ local function change(operation, field, value)
     return redis.pcall('SET', key, value)
   end
   if is_hash and operation == 'delete' then
-    local began = created ~= '0' and created_field(field)
-    if began then redis.pcall('HDEL', meta, began) end
+    local labels = series_of(field)
+    if labels then forget_series(labels) end
     return redis.pcall('HDEL', key, field)
   end
   if created ~= '0' then redis.pcall('UNLINK', meta) end
@@ -303,11 +322,17 @@ local function change(operation, field, value)
   return redis.pcall('UNLINK', key)
 end
 
+local has_changed = false
 for index = FIRST, #ARGV, 3 do
-  local reply = change(ARGV[index], ARGV[index + 1], ARGV[index + 2])
-  if type(reply) == 'table' and reply.err then
-    if index == FIRST then return redis.error_reply(reply.err) end
-    result[#result + 1] = ARGV[index + 1] .. ': ' .. ARGV[index] .. ' was refused: ' .. reply.err
+  if ARGV[index] == 'exemplar' then
+    keep_exemplar(ARGV[index + 1], ARGV[index + 2])
+  else
+    local reply = change(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+    if type(reply) == 'table' and reply.err then
+      if not has_changed then return redis.error_reply(reply.err) end
+      result[#result + 1] = ARGV[index + 1] .. ': ' .. ARGV[index] .. ' was refused: ' .. reply.err
+    end
+    has_changed = true
   end
 end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])

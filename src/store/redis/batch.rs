@@ -17,8 +17,10 @@ use once_cell::sync::Lazy;
 use redis::{Arg, Cmd, Script};
 
 use super::connection::command;
+use super::exemplar_field;
 use super::native_field;
 use crate::metric::Metric;
+use crate::model::exemplar::Exemplar;
 use crate::model::native::{Native, NativeHistogram};
 
 /// The most operations in one batch. It bounds how long one script call occupies the server.
@@ -29,6 +31,9 @@ const NATIVE_WEIGHT: usize = 20;
 
 /// About how many bytes of a request a bucket of a native histogram takes.
 const BYTES_OF_BUCKET: usize = 8;
+
+/// About how many bytes of a request an exemplar takes at most.
+const BYTES_OF_EXEMPLAR: usize = 200;
 
 /// From this number of writers on, the script sweeps out entries of dead processes for each new writer.
 const WRITERS_BEFORE_SWEEP: u64 = 128;
@@ -76,6 +81,12 @@ pub(crate) enum Operation {
         added: Box<(Native, NativeHistogram)>,
         metric: Weak<Metric>,
     },
+    /// Keeps an exemplar, unless the server has a newer one in this field. The field is none of the values.
+    Exemplar {
+        field: String,
+        exemplar: Box<Exemplar>,
+        metric: Weak<Metric>,
+    },
     Delete {
         field: String,
     },
@@ -101,9 +112,10 @@ impl Operation {
     /// Returns the metric that the change comes from.
     pub(crate) fn metric(&self) -> Option<&Weak<Metric>> {
         match self {
-            Self::Add { metric, .. } | Self::Set { metric, .. } | Self::AddNative { metric, .. } => {
-                Some(metric)
-            }
+            Self::Add { metric, .. }
+            | Self::Set { metric, .. }
+            | Self::AddNative { metric, .. }
+            | Self::Exemplar { metric, .. } => Some(metric),
             Self::Delete { .. } | Self::Clear | Self::Restore { .. } | Self::Replay { .. } => None,
         }
     }
@@ -114,6 +126,7 @@ impl Operation {
             Self::Add { field, .. }
             | Self::Set { field, .. }
             | Self::AddNative { field, .. }
+            | Self::Exemplar { field, .. }
             | Self::Delete { field }
             | Self::Restore { field, .. }
             | Self::Replay { field, .. } => Some(field),
@@ -123,11 +136,12 @@ impl Operation {
 
     /// Returns about how many bytes the operation takes in the request, beside a number.
     pub(crate) fn size(&self) -> usize {
-        let buckets = match self {
-            Self::AddNative { added, .. } => added.1.buckets().count(),
+        let value = match self {
+            Self::AddNative { added, .. } => BYTES_OF_BUCKET * added.1.buckets().count(),
+            Self::Exemplar { .. } => BYTES_OF_EXEMPLAR,
             _ => 0,
         };
-        self.field().map_or(0, str::len) + BYTES_OF_BUCKET * buckets
+        self.field().map_or(0, str::len) + value
     }
 
     /// Returns about how many additions of numbers take the server as long.
@@ -205,6 +219,9 @@ impl Batch {
                 Operation::AddNative { field, added, .. } => {
                     let (native, added) = &**added;
                     command.arg("native").arg(field).arg(native_field::format_addition(*native, added))
+                }
+                Operation::Exemplar { field, exemplar, .. } => {
+                    command.arg("exemplar").arg(field).arg(exemplar_field::format(exemplar))
                 }
                 Operation::Delete { field } => command.arg("delete").arg(field).arg(""),
                 Operation::Clear => command.arg("clear").arg("").arg(""),

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::created_times::CreatedTimes;
 use super::layout;
 use super::outline::Outline;
+use super::series_meta::SeriesMeta;
 use super::tracking::Changes;
 use crate::model::definition::Definition;
 use crate::model::sample::FamilySamples;
@@ -25,8 +25,8 @@ const UNUSED_READS: u64 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     entries: HashMap<String, Entry>,
-    /// When the series of families began, by the keys that hold these times, and the last read that used them.
-    created: HashMap<String, (Arc<CreatedTimes>, u64)>,
+    /// What the keys hold that say when the series of families began, and the last read that used it.
+    meta: HashMap<String, (Arc<SeriesMeta>, u64)>,
     /// About how many bytes the entries take.
     size: usize,
     /// How many reads there have been.
@@ -75,7 +75,7 @@ impl Cache {
             entry.values.take_if(|values| values.until <= now);
             reads - entry.used_in <= UNUSED_READS
         });
-        self.retain_created(|_, used_in| reads - used_in <= UNUSED_READS);
+        self.retain_meta(|_, used_in| reads - used_in <= UNUSED_READS);
     }
 
     /// Forgets the values of the families that have changed.
@@ -85,7 +85,7 @@ impl Cache {
                 entry.values.take_if(|_| concern_family(changes, key));
                 true
             });
-            self.retain_created(|key, _| !changes.concern(key));
+            self.retain_meta(|key, _| !changes.concern(key));
         }
     }
 
@@ -118,29 +118,29 @@ impl Cache {
         }
     }
 
-    /// Returns when the series of a family began, by the key that holds these times.
-    pub(crate) fn created(&mut self, key: &str) -> Option<Arc<CreatedTimes>> {
-        let (times, used_in) = self.created.get_mut(key)?;
+    /// Returns when the series of a family began, and their exemplars, by the key that holds them.
+    pub(crate) fn meta(&mut self, key: &str) -> Option<Arc<SeriesMeta>> {
+        let (meta, used_in) = self.meta.get_mut(key)?;
         *used_in = self.reads;
-        Some(Arc::clone(times))
+        Some(Arc::clone(meta))
     }
 
-    /// Keeps when the series of a family began, if there is room.
-    pub(crate) fn put_created(&mut self, key: &str, times: Arc<CreatedTimes>) {
-        if self.size + times.size() <= MAX_SIZE {
-            self.size += times.size();
-            if let Some((before, _)) = self.created.insert(key.to_owned(), (times, self.reads)) {
+    /// Keeps what the key holds that says when the series of a family began, if there is room.
+    pub(crate) fn put_meta(&mut self, key: &str, meta: Arc<SeriesMeta>) {
+        if self.size + meta.size() <= MAX_SIZE {
+            self.size += meta.size();
+            if let Some((before, _)) = self.meta.insert(key.to_owned(), (meta, self.reads)) {
                 self.size -= before.size();
             }
         }
     }
 
-    fn retain_created(&mut self, keeps: impl Fn(&str, u64) -> bool) {
+    fn retain_meta(&mut self, keeps: impl Fn(&str, u64) -> bool) {
         let total = &mut self.size;
-        self.created.retain(|key, (times, used_in)| {
+        self.meta.retain(|key, (meta, used_in)| {
             let is_kept = keeps(key, *used_in);
             if !is_kept {
-                *total -= times.size();
+                *total -= meta.size();
             }
             is_kept
         });

@@ -15,8 +15,8 @@ mod check;
 mod client_name;
 mod cluster;
 mod connection;
-mod created_times;
 mod epoch;
+mod exemplar_field;
 mod found;
 pub(crate) mod frames;
 mod gauges;
@@ -48,6 +48,7 @@ mod route;
 mod runtime;
 mod sender;
 mod sentinel;
+mod series_meta;
 mod servers;
 mod session;
 mod shared;
@@ -181,12 +182,6 @@ impl Store for RedisStore {
     }
 
     fn declared(&self, family: &Arc<Family>) {
-        if family.definition.has_exemplars() {
-            log::warn!(
-                "metric family {:?} shows no exemplars: a server keeps none",
-                family.definition.name()
-            );
-        }
         // If there are no threads yet, they find the family in the table when they start.
         let _ = self.push(Event::Declared(Box::new(family.definition.clone())));
     }

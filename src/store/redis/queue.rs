@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, MAX_OPERATIONS, Operation, Target, WRITER_RETENTION};
 use super::epoch;
+use super::exemplar_field;
 use super::gauges::{ConfirmedGauges, restoring_add};
 use super::layout;
 use super::link::ServerRun;
@@ -485,6 +486,13 @@ fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tall
         let field = layout::field(definition, &metric.key, cell);
         let added = Box::new((native, NativeHistogram::merged(native, zeros, words.into_iter())));
         operations.push_back(Operation::AddNative { field, added, metric: Arc::downgrade(metric) });
+    }
+    if definition.has_exemplars() && !cells.is_removed() {
+        operations.extend(metric.take_exemplars().into_iter().map(|(slot, exemplar)| Operation::Exemplar {
+            field: exemplar_field::name(slot, &metric.key),
+            exemplar: Box::new(exemplar),
+            metric: Arc::downgrade(metric),
+        }));
     }
     has_changes
 }

@@ -15,7 +15,6 @@ use redis::{Cmd, Value};
 use super::assembly::assemble;
 use super::cache::CachedFamily;
 use super::connection::{Reply, command, refused};
-use super::created_times::CreatedTimes;
 use super::epoch::KnownEpochs;
 use super::found::Found;
 use super::layout;
@@ -26,6 +25,7 @@ use super::question::{Reading, Wanted};
 use super::refused_keys::RefusedKeys;
 use super::reply::{concerns_key, describe, pairs, text};
 use super::request::{Answer, Groups, Request, Values};
+use super::series_meta::SeriesMeta;
 use super::session::{LISTED_AT_ONCE, Session, scan};
 use super::shared::Shared;
 use crate::exposition::Selection;
@@ -125,23 +125,29 @@ impl Reader {
         let families =
             families.map(|(samples, definition)| samples.unwrap_or_else(|| FamilySamples::new(definition)));
         let mut families: Vec<FamilySamples> = families.collect();
-        if selection.shows_created() {
-            self.read_created(&mut families, deadline)?;
-        }
+        self.read_meta(&mut families, selection, deadline)?;
         Ok(Snapshot { families })
     }
 
-    /// Reads when the series of these families began, unless that has not changed since it was last read.
-    fn read_created(&mut self, families: &mut [FamilySamples], deadline: Instant) -> Result<()> {
+    /// Reads what the selected exposition shows beside the values: when the series of these families began, and their
+    /// exemplars. What has not changed since it was last read is not read again.
+    fn read_meta(
+        &mut self,
+        families: &mut [FamilySamples],
+        selection: &Selection,
+        deadline: Instant,
+    ) -> Result<()> {
         let mut unread = Vec::new();
         for (index, family) in families.iter_mut().enumerate() {
             let definition = &family.definition;
-            if !definition.metric_type().is_cumulative() || family.series().len() == 0 {
+            let shows_created = selection.shows_created() && definition.metric_type().is_cumulative();
+            let shows_exemplars = selection.shows_exemplars() && definition.has_exemplars();
+            if !(shows_created || shows_exemplars) || family.series().len() == 0 {
                 continue;
             }
             let key = layout::meta_key(&layout::family_key(self.shared.prefix(), definition.name()));
-            match self.session.cache().and_then(|cache| cache.created(&key)) {
-                Some(times) => family.set_created(|labels| times.get(labels)),
+            match self.session.cache().and_then(|cache| cache.meta(&key)) {
+                Some(meta) => show(family, &meta, selection),
                 None => unread.push((index, key)),
             }
         }
@@ -155,12 +161,12 @@ impl Reader {
         let firsts = self.session.read_values(&groups, deadline)?;
         for ((index, key), first) in unread.into_iter().zip(firsts) {
             let Some(pairs) = self.session.list(&key, Some((first, place)), deadline)? else { continue };
-            let times = Arc::new(CreatedTimes::new(&pairs));
-            families[index].set_created(|labels| times.get(labels));
+            let meta = Arc::new(SeriesMeta::new(&pairs));
+            show(&mut families[index], &meta, selection);
             if self.session.is_tracked(&key)
                 && let Some(cache) = self.session.cache()
             {
-                cache.put_created(&key, times);
+                cache.put_meta(&key, meta);
             }
         }
         Ok(())
@@ -491,6 +497,16 @@ impl Reader {
             Found { values, epoch, is_lost, ttl: ttl.into_value() }
         });
         Ok(found.collect())
+    }
+}
+
+/// Gives the series of a family what the exposition shows beside their values.
+fn show(family: &mut FamilySamples, meta: &SeriesMeta, selection: &Selection) {
+    if selection.shows_created() {
+        family.set_created(|labels| meta.created(labels));
+    }
+    if selection.shows_exemplars() && family.definition.has_exemplars() {
+        family.set_exemplars_by(|labels| meta.exemplars(labels));
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{MAX_OPERATIONS, Operation};
 use super::gauges::restoring_add;
+use crate::model::exemplar::Exemplar;
 use crate::model::native::{Native, NativeHistogram};
 
 /// The most bytes of field names in one replayed batch.
@@ -72,6 +73,7 @@ enum Change {
     AddToGauge(f64),
     Set(f64),
     AddNative(Box<(Native, NativeHistogram)>),
+    Exemplar(Box<Exemplar>),
     Delete,
     Clear,
     /// A value, and the time of its last change. It is rare, and must not make the others larger.
@@ -85,6 +87,7 @@ impl Change {
             Self::AddNative(added) => {
                 size_of_val(&**added) + added.1.buckets().count() * size_of::<(i32, u64)>()
             }
+            Self::Exemplar(exemplar) => size_of_val(&**exemplar),
             Self::Restore(restored) => size_of_val(&**restored),
             _ => 0,
         }
@@ -235,6 +238,7 @@ impl Names {
             Operation::Add { amount, is_gauge: true, .. } => Change::AddToGauge(amount),
             Operation::Set { value, .. } => Change::Set(value),
             Operation::AddNative { ref added, .. } => Change::AddNative(added.clone()),
+            Operation::Exemplar { ref exemplar, .. } => Change::Exemplar(exemplar.clone()),
             Operation::Delete { .. } => Change::Delete,
             Operation::Clear => Change::Clear,
             Operation::Restore { value, at, .. } => Change::Restore(Box::new((value, at))),
@@ -315,6 +319,10 @@ impl<'log> Merged<'log> {
             Change::Add(amount) | Change::AddToGauge(amount) => field.add(name, *amount),
             Change::Set(value) => field.set(name, *value),
             Change::AddNative(added) => field.add_native(name, added),
+            Change::Exemplar(exemplar) => {
+                let (field_name, exemplar, metric) = (name.to_string(), exemplar.clone(), Weak::new());
+                field.operations = vec![Operation::Exemplar { field: field_name, exemplar, metric }];
+            }
             Change::Restore(restored) => {
                 let (value, at) = **restored;
                 field.operations.push(Operation::Restore { field: name.to_string(), value, at });
@@ -391,6 +399,7 @@ mod tests {
             Operation::AddNative { field, added, .. } => {
                 format!("{field}+{}", native_field::format(&added.1))
             }
+            Operation::Exemplar { field, exemplar, .. } => format!("{field}:{}", exemplar.value()),
             Operation::Set { .. } => panic!("a plain set would overwrite a later one of another process"),
         }
     }
@@ -415,6 +424,20 @@ mod tests {
             repeated(&log, 0),
             (3, 3, vec!["-h#native".to_owned(), "h#native+2;2;1:6;1:1".to_owned()])
         );
+    }
+
+    #[test]
+    fn the_last_exemplar_of_a_field_is_sent_again() {
+        let exemplar = |value| Operation::Exemplar {
+            field: "exemplar 0 {}".to_owned(),
+            exemplar: Box::new(Exemplar::new(&[("a", "b")], value, 1).unwrap()),
+            metric: Weak::new(),
+        };
+        let mut log = ReplayLog::default();
+        log.push(1, &[add("{}", 1.0), exemplar(1.0)], vec![]);
+        log.push(2, &[exemplar(2.0)], vec![]);
+        assert_eq!(repeated(&log, 0), (2, 2, vec!["exemplar 0 {}:2".to_owned(), "{}+1".to_owned()]));
+        assert_eq!(repeated(&log, 1), (2, 1, vec!["exemplar 0 {}:2".to_owned()]));
     }
 
     #[test]
