@@ -170,6 +170,12 @@ typedef struct {
 } MetricsSeries;
 
 typedef struct {
+  const char *labels;
+  double value;
+  double timestamp;
+} MetricsExemplar;
+
+typedef struct {
   size_t size;
   const char *name;
   const char *help;
@@ -306,6 +312,13 @@ BackendStatus metric_observe_with_exemplar(const Metric *metric,
                                            size_t label_count,
                                            BackendError **error);
 
+BackendStatus metric_keep_exemplar(const Metric *metric,
+                                   double value,
+                                   const char *const *label_names,
+                                   const char *const *label_values,
+                                   size_t label_count,
+                                   BackendError **error);
+
 int32_t metric_takes_exemplar(const Metric *metric, double value);
 
 BackendStatus metric_unobserve(const Metric *metric, double value);
@@ -377,6 +390,11 @@ BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *se
 BackendStatus metrics_snapshot_created(const MetricsSnapshot *snapshot,
                                        double *created,
                                        BackendError **error);
+
+BackendStatus metrics_snapshot_exemplar(const MetricsSnapshot *snapshot,
+                                        size_t index,
+                                        MetricsExemplar *exemplar,
+                                        BackendError **error);
 
 BackendStatus metrics_snapshot_family(const MetricsSnapshot *snapshot,
                                       size_t index,

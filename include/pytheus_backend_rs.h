@@ -763,6 +763,25 @@ typedef struct {
 } MetricsSeries;
 
 /**
+ * An exemplar of a series in a snapshot. Its pointer lives as long as the snapshot. This struct
+ * never grows.
+ */
+typedef struct {
+  /**
+   * Its labels: a compact JSON object of strings, sorted by label name.
+   */
+  const char *labels;
+  /**
+   * The observed value, or the amount that was added to a counter.
+   */
+  double value;
+  /**
+   * When that was, in seconds since 1970.
+   */
+  double timestamp;
+} MetricsExemplar;
+
+/**
  * The definition of a family of a snapshot. Its pointers live as long as the snapshot. Set `size`
  * to `sizeof(MetricsSnapshotFamily)` first: later versions may add fields behind the last.
  */
@@ -1347,6 +1366,23 @@ BackendStatus metric_observe_with_exemplar(const Metric *metric,
                                            BackendError **error);
 
 /**
+ * Keeps `value` as an exemplar like `metric_inc_with_exemplar` and `metric_observe_with_exemplar`,
+ * and counts nothing: for client libraries that count in a call of its own. It never waits for a
+ * store.
+ *
+ * BACKEND_STATUS_INVALID_ARGUMENT: there are no labels, or they are too long; a name is invalid or
+ * given twice; a text is not UTF-8.
+ * BACKEND_STATUS_WRONG_TYPE: the family of the metric is declared without `exemplars` in
+ * MetricFamilyOptions.
+ */
+BackendStatus metric_keep_exemplar(const Metric *metric,
+                                   double value,
+                                   const char *const *label_names,
+                                   const char *const *label_values,
+                                   size_t label_count,
+                                   BackendError **error);
+
+/**
  * Returns 1 if an exemplar of `value` would be kept now, and 0 if it would be dropped: because the
  * last one is younger than a tenth of a second, or because the metric keeps none. A program asks
  * before it looks for labels that take time to find.
@@ -1589,6 +1625,17 @@ BackendStatus metrics_snapshot_next(MetricsSnapshot *snapshot, MetricsSeries *se
 BackendStatus metrics_snapshot_created(const MetricsSnapshot *snapshot,
                                        double *created,
                                        BackendError **error);
+
+/**
+ * Writes the exemplar `index`, from 0 on, of the series that `metrics_snapshot_next` wrote last to
+ * `*exemplar`. They are in no order.
+ *
+ * BACKEND_STATUS_NOT_FOUND: no series was written yet, or it has no more exemplars.
+ */
+BackendStatus metrics_snapshot_exemplar(const MetricsSnapshot *snapshot,
+                                        size_t index,
+                                        MetricsExemplar *exemplar,
+                                        BackendError **error);
 
 /**
  * Fills `*family`, whose `size` the program has set, with the definition of the family `index` of

@@ -366,6 +366,43 @@ static void a_family_keeps_exemplars_if_it_is_told_to(void) {
   backend_free(backend);
 }
 
+static void an_exemplar_is_kept_without_counting(void) {
+  Backend *backend = open_backend("memory:");
+  MetricFamilyOptions options = options_for(METRIC_TYPE_COUNTER, "jobs_total");
+  options.exemplars = METRIC_EXEMPLARS_KEPT;
+  MetricFamily *family = declare(backend, &options);
+  Metric *metric = make_metric(family, NULL);
+  const char *const names[] = {"trace_id", "span_id"}, *const values[] = {"a", "b"};
+  CHECK_OK(metric_keep_exemplar(metric, 2.5, names, values, 2, &error));
+  double value = 1;
+  CHECK_OK(metric_get(metric, &value, &error));
+  CHECK(value == 0);
+  MetricsSnapshot *snapshot = NULL;
+  CHECK_OK(metrics_snapshot_new(backend, NULL, 0, &snapshot, &error));
+  MetricsExemplar exemplar;
+  CHECK_ERROR(BACKEND_STATUS_NOT_FOUND, "no series was written yet",
+              metrics_snapshot_exemplar(snapshot, 0, &exemplar, &error));
+  MetricsSeries series;
+  CHECK(metrics_snapshot_next(snapshot, &series) == BACKEND_STATUS_OK);
+  CHECK_OK(metrics_snapshot_exemplar(snapshot, 0, &exemplar, &error));
+  CHECK(strcmp(exemplar.labels, "{\"span_id\":\"b\",\"trace_id\":\"a\"}") == 0);
+  CHECK(exemplar.value == 2.5 && exemplar.timestamp > 1.7e9);
+  CHECK_ERROR(BACKEND_STATUS_NOT_FOUND, "no exemplar 1",
+              metrics_snapshot_exemplar(snapshot, 1, &exemplar, &error));
+  metrics_snapshot_free(snapshot);
+  metric_free(metric);
+  metric_family_free(family);
+  options.exemplars = METRIC_EXEMPLARS_NONE;
+  options.name = "plain_total";
+  family = declare(backend, &options);
+  metric = make_metric(family, NULL);
+  CHECK_ERROR(BACKEND_STATUS_WRONG_TYPE, "declared without exemplars",
+              metric_keep_exemplar(metric, 2.5, names, values, 2, &error));
+  metric_free(metric);
+  metric_family_free(family);
+  backend_free(backend);
+}
+
 static void a_process_shows_itself(void) {
   Backend *backend = open_backend("memory:");
   CHECK_ERROR(BACKEND_STATUS_INVALID_ARGUMENT, "a b_process", backend_process_metrics(backend, "a b", &error));
@@ -593,6 +630,7 @@ int main(void) {
   CHECK_RUN(a_state_set_has_its_declared_states);
   CHECK_RUN(a_gauge_with_a_mode_shows_the_processes);
   CHECK_RUN(a_family_keeps_exemplars_if_it_is_told_to);
+  CHECK_RUN(an_exemplar_is_kept_without_counting);
   CHECK_RUN(a_process_shows_itself);
   CHECK_RUN(a_native_histogram_needs_no_bounds);
   CHECK_RUN(a_mistake_in_the_options_of_native_buckets_is_named);

@@ -44,6 +44,9 @@ OPTIONAL = {
 #: The structs that the library fills.
 FILLED = ("BackendStatistics", "MetricsSnapshotFamily")
 
+#: Those that have no size, because they never grow.
+FIXED = ("MetricsSeries", "MetricsExemplar")
+
 #: What keeps arguments alive.
 kept: list[Any] = []
 
@@ -109,7 +112,8 @@ def metric_type_for(function: str) -> int:
         return int(lib.METRIC_TYPE_GAUGE_HISTOGRAM)
     if function.endswith("_state"):
         return int(lib.METRIC_TYPE_STATE_SET)
-    return int(lib.METRIC_TYPE_COUNTER if function.startswith("metric_inc") else lib.METRIC_TYPE_GAUGE)
+    is_counter = function.startswith("metric_inc") or function == "metric_keep_exemplar"
+    return int(lib.METRIC_TYPE_COUNTER if is_counter else lib.METRIC_TYPE_GAUGE)
 
 
 def handle(kind: str, function: str) -> Any:
@@ -131,7 +135,7 @@ def handle(kind: str, function: str) -> Any:
         type_ = lib.METRIC_TYPE_INFO if function == "metric_family_set_info" else lib.METRIC_TYPE_GAUGE
         return family(backend, type_, b"label")
     if kind == "Metric":
-        exemplars = int(function.endswith("_with_exemplar"))
+        exemplars = int(function.endswith(("_with_exemplar", "_keep_exemplar")))
         declared = family(backend, metric_type_for(function), exemplars=exemplars)
         return made("Metric", lib.metric_new, declared, ffi.NULL, 0)
     if kind == "MetricsSnapshot":
@@ -183,8 +187,8 @@ def valid(function: Function, parameter: Variable) -> Any:
         return keep(ffi.new(f"{name} **", ffi.cast(f"{name} *", UNTOUCHED)))
     if name in header.handles:
         return handle(name, function.name)
-    if name == "MetricsSeries":
-        return keep(ffi.new("MetricsSeries *"))
+    if name in FIXED:
+        return keep(ffi.new(f"{name} *"))
     if name in header.structs:
         return options_for(name)
     if kind == "char*":
@@ -242,7 +246,7 @@ def invalid(function: Function, parameter: Variable) -> Iterator[Invalid]:
     if parameter.type.endswith("*") and name != "error" and (function.name, name) not in OPTIONAL:
         yield Invalid(name, ffi.NULL, name, NULL_POINTER)
     kind = parameter.type.replace("const ", "").rstrip(" *")
-    if kind in header.structs and kind not in ("MetricsSeries", *FILLED):
+    if kind in header.structs and kind not in (*FIXED, *FILLED):
         for field, value, status in invalid_fields(kind):
             if field == "family_count":
                 # Without families their number has no meaning.

@@ -28,6 +28,7 @@ from pytheus_backend_rs import (
     SingleProcessBackend,
     WrongTypeError,
     _exemplars,
+    _snapshot,
     generate_metrics,
     metrics,
 )
@@ -237,6 +238,19 @@ def test_a_span_that_is_not_sampled_is_no_exemplar() -> None:
             counter.inc()
             histogram.observe(1.5)
     assert exemplars() == {}
+
+
+def test_an_exemplar_of_a_value_that_was_counted_is_kept_and_read(store: tuple[Any, dict[str, Any]]) -> None:
+    """What an adapter for a client library needs that counts first."""
+    load_backend(*store)
+    counter = metrics.Counter("own_total", exemplars=True)
+    counter.inc(2)
+    _exemplars.count("keep", counter._handle, 2, TRACE)
+    [family] = _snapshot.read(counter._family.engine, None)
+    [series] = family.series
+    [exemplar] = series.exemplars
+    assert (series.values, exemplar.labels, exemplar.value) == ([2], TRACE, 2)
+    assert exemplar.timestamp > 1.7e9
 
 
 def test_a_family_without_the_option_looks_for_no_span(

@@ -25,7 +25,11 @@ _LOOKS_IN_VAIN = 16
 #: In nanoseconds.
 _INTERVAL = 1_000_000
 
-_COUNT = {"inc": lib.metric_inc_with_exemplar, "observe": lib.metric_observe_with_exemplar}
+_COUNT = {
+    "inc": lib.metric_inc_with_exemplar,
+    "observe": lib.metric_observe_with_exemplar,
+    "keep": lib.metric_keep_exemplar,
+}
 
 
 def inc(bound: tuple[int, Any], value: float = 1.0, *, exemplar: Mapping[str, str] | None = None) -> None:
@@ -49,7 +53,8 @@ def _call(name: str, bound: tuple[int, Any], value: float, exemplar: Mapping[str
 
 
 def count(name: str, metric: Any, value: float, exemplar: Any) -> None:
-    """Adds `value` to a counter (`inc`) or counts it in a histogram (`observe`), with an exemplar.
+    """Adds `value` to a counter (`inc`) or counts it in a histogram (`observe`), with an exemplar; or keeps
+    the exemplar of a value that was counted (`keep`).
 
     Raises `InvalidArgumentError` if the labels cannot be shown, `WrongTypeError` if the family keeps no
     exemplars, and `TypeError` if they are not texts by name. Nothing is counted then.

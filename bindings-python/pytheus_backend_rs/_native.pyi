@@ -68,6 +68,11 @@ class MetricsSeries:
     values: Pointer[float]
     value_count: int
 
+class MetricsExemplar:
+    labels: Pointer[bytes]
+    value: float
+    timestamp: float
+
 class MetricsSnapshotFamily:
     size: int
     name: Pointer[bytes]
@@ -268,6 +273,16 @@ class Lib:
         error: Pointer[BackendError],
         /,
     ) -> int: ...
+    def metric_keep_exemplar(
+        self,
+        metric: Metric,
+        value: float,
+        label_names: Pointer[Pointer[bytes]],
+        label_values: Pointer[Pointer[bytes]],
+        label_count: int,
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
     def metric_takes_exemplar(self, metric: Metric, value: float, /) -> int: ...
     def metric_unobserve(self, metric: Metric, value: float, /) -> int: ...
     def metric_set_state(self, metric: Metric, state: bytes | Pointer[bytes], is_on: int, /) -> int: ...
@@ -357,6 +372,14 @@ class Lib:
         self,
         snapshot: MetricsSnapshot,
         created: Pointer[float],
+        error: Pointer[BackendError],
+        /,
+    ) -> int: ...
+    def metrics_snapshot_exemplar(
+        self,
+        snapshot: MetricsSnapshot,
+        index: int,
+        exemplar: MetricsExemplar,
         error: Pointer[BackendError],
         /,
     ) -> int: ...
@@ -658,6 +681,13 @@ class FFI:
     @overload
     def new(
         self,
+        c_type: Literal["MetricsExemplar *"],
+        init: Mapping[str, Any] = ...,
+        /,
+    ) -> MetricsExemplar: ...
+    @overload
+    def new(
+        self,
         c_type: Literal["MetricsSnapshotFamily *"],
         init: Mapping[str, Any] = ...,
         /,
@@ -735,6 +765,7 @@ class FFI:
         "MetricFamilyOptions",
         "MetricsRenderOptions",
         "MetricsSeries",
+        "MetricsExemplar",
         "MetricsSnapshotFamily",
         "MetricsForeignFamily",
         "MetricsForeignSample",

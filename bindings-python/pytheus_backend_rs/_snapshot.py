@@ -15,6 +15,15 @@ _TYPE_NAMES = {number: name for name, number in TYPES.items()}
 _MODE_NAMES = {number: name for name, number in GAUGE_MODES.items()}
 
 
+class ReadExemplar(NamedTuple):
+    """An exemplar of a series."""
+
+    labels: dict[str, str]
+    value: float
+    #: In seconds since 1970.
+    timestamp: float
+
+
 class ReadSeries(NamedTuple):
     """The values of one metric, as `_engine.Series` has them."""
 
@@ -22,6 +31,8 @@ class ReadSeries(NamedTuple):
     values: list[float]
     #: When the series began, in seconds since 1970; 0 if the store does not know it.
     created: float
+    #: In no order.
+    exemplars: list[ReadExemplar]
 
 
 class ReadFamily(NamedTuple):
@@ -52,15 +63,20 @@ def read(engine: Engine, families: Sequence[Family] | None) -> list[ReadFamily]:
     """Reads families in one go, or all of the store; without the GIL while it waits."""
     snapshot = take(engine, families)
     found = families_of(snapshot)
-    for family, entries in zip(found, series_of(snapshot, (None,) * len(found))):
-        family.series.extend(map(series_from, entries))
+    series, created = ffi.new("MetricsSeries *"), ffi.new("double *")
+    while lib.metrics_snapshot_next(snapshot, series) == lib.BACKEND_STATUS_OK:
+        lib.metrics_snapshot_created(snapshot, created, ffi.NULL)
+        labels = json.loads(ffi.string(series.labels).decode())
+        values = ffi.unpack(series.values, series.value_count)
+        read_series = ReadSeries(labels, values, created[0], _exemplars(snapshot))
+        found[series.family_index].series.append(read_series)
     return found
 
 
 def series_from(entry: Entry) -> ReadSeries:
-    """Returns a series that was read without a layout."""
+    """Returns a series that was read without a layout, and without its exemplars."""
     labels, created, values = entry
-    return ReadSeries(json.loads(labels), values, created)
+    return ReadSeries(json.loads(labels), values, created, [])
 
 
 def take(engine: Engine, families: Sequence[Family] | None) -> Any:
@@ -78,6 +94,16 @@ def series_of(snapshot: Any, layouts: tuple[Layout, ...]) -> list[list[Entry]]:
     """Returns the series of each family of a snapshot, sorted by their labels JSON. It can be called once. A
     family behind the layouts is left out."""
     found: list[list[Entry]] = callables.read_series(address(snapshot), layouts)
+    return found
+
+
+def _exemplars(snapshot: Any) -> list[ReadExemplar]:
+    """Returns the exemplars of the series that was read last."""
+    found: list[ReadExemplar] = []
+    one = ffi.new("MetricsExemplar *")
+    while lib.metrics_snapshot_exemplar(snapshot, len(found), one, ffi.NULL) == lib.BACKEND_STATUS_OK:
+        labels = json.loads(ffi.string(one.labels).decode())
+        found.append(ReadExemplar(labels, one.value, one.timestamp))
     return found
 
 

@@ -204,7 +204,7 @@ impl Backend {
     ///
     /// A scrape shows every change that happened before it in this process.
     pub fn collect(&self, families: Option<&[MetricFamily]>) -> Result<Snapshot> {
-        self.read(families, Others::None, &Selection::default())
+        self.read(families, Others::None, &Selection::default().with_exemplars(true))
     }
 
     /// Renders all families as Prometheus text 0.0.4.

@@ -187,6 +187,31 @@ pub unsafe extern "C" fn metric_observe_with_exemplar(
     unsafe { guard(error, observe) }
 }
 
+/// Keeps `value` as an exemplar like `metric_inc_with_exemplar` and `metric_observe_with_exemplar`,
+/// and counts nothing: for client libraries that count in a call of its own. It never waits for a
+/// store.
+///
+/// BACKEND_STATUS_INVALID_ARGUMENT: there are no labels, or they are too long; a name is invalid or
+/// given twice; a text is not UTF-8.
+/// BACKEND_STATUS_WRONG_TYPE: the family of the metric is declared without `exemplars` in
+/// MetricFamilyOptions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metric_keep_exemplar(
+    metric: *const Metric,
+    value: f64,
+    label_names: *const *const c_char,
+    label_values: *const *const c_char,
+    label_count: usize,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    // SAFETY: the program's promises.
+    let labels = || unsafe { exemplar_labels(label_names, label_values, label_count) };
+    // SAFETY: the program's promises.
+    let keep = || Ok(unsafe { borrow(metric, "metric") }?.keep_exemplar(value, &labels()?)?);
+    // SAFETY: the program's promises.
+    unsafe { guard(error, keep) }
+}
+
 /// Returns 1 if an exemplar of `value` would be kept now, and 0 if it would be dropped: because the
 /// last one is younger than a tenth of a second, or because the metric keeps none. A program asks
 /// before it looks for labels that take time to find.

@@ -16,6 +16,8 @@ use super::string::to_c_string;
 use crate::backend::Backend;
 use crate::backend::MetricFamily;
 use crate::model::definition::Definition;
+use crate::model::exemplar::Exemplar;
+use crate::model::labels;
 use crate::model::sample::Snapshot;
 
 /// The values of some metric families at one time, which the program walks series by series.
@@ -35,6 +37,14 @@ struct OwnedSeries {
     labels: CString,
     values: Vec<f64>,
     created: f64,
+    exemplars: Vec<OwnedExemplar>,
+}
+
+#[derive(Debug)]
+struct OwnedExemplar {
+    labels: CString,
+    value: f64,
+    timestamp: f64,
 }
 
 #[derive(Debug)]
@@ -67,6 +77,19 @@ pub struct MetricsSeries {
     pub values: *const f64,
     /// The number of values.
     pub value_count: usize,
+}
+
+/// An exemplar of a series in a snapshot. Its pointer lives as long as the snapshot. This struct
+/// never grows.
+#[repr(C)]
+#[derive(Debug)]
+pub struct MetricsExemplar {
+    /// Its labels: a compact JSON object of strings, sorted by label name.
+    pub labels: *const c_char,
+    /// The observed value, or the amount that was added to a counter.
+    pub value: f64,
+    /// When that was, in seconds since 1970.
+    pub timestamp: f64,
 }
 
 /// The definition of a family of a snapshot. Its pointers live as long as the snapshot. Set `size`
@@ -162,13 +185,32 @@ pub unsafe extern "C" fn metrics_snapshot_created(
 ) -> BackendStatus {
     let find = || {
         // SAFETY: the program's promises.
-        let snapshot = unsafe { borrow(snapshot, "snapshot") }?;
-        let last = snapshot.next.checked_sub(1).and_then(|last| snapshot.series.get(last));
-        last.map(|series| series.created)
-            .ok_or_else(|| Failure::not_found("no series was written yet".into()))
+        Ok(unsafe { borrow(snapshot, "snapshot") }?.last()?.created)
     };
     // SAFETY: the program's promises.
     unsafe { guard_value(created, "created", error, find) }
+}
+
+/// Writes the exemplar `index`, from 0 on, of the series that `metrics_snapshot_next` wrote last to
+/// `*exemplar`. They are in no order.
+///
+/// BACKEND_STATUS_NOT_FOUND: no series was written yet, or it has no more exemplars.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn metrics_snapshot_exemplar(
+    snapshot: *const MetricsSnapshot,
+    index: usize,
+    exemplar: *mut MetricsExemplar,
+    error: *mut *mut BackendError,
+) -> BackendStatus {
+    let find = || {
+        // SAFETY: the program's promises.
+        let found = unsafe { borrow(snapshot, "snapshot") }?.last()?.exemplars.get(index);
+        let found = found.ok_or_else(|| Failure::not_found(format!("the series has no exemplar {index}")))?;
+        let OwnedExemplar { labels, value, timestamp } = found;
+        Ok(MetricsExemplar { labels: labels.as_ptr(), value: *value, timestamp: *timestamp })
+    };
+    // SAFETY: the program's promises.
+    unsafe { guard_value(exemplar, "exemplar", error, find) }
 }
 
 /// Fills `*family`, whose `size` the program has set, with the definition of the family `index` of
@@ -202,6 +244,14 @@ pub unsafe extern "C" fn metrics_snapshot_free(snapshot: *mut MetricsSnapshot) {
     unsafe { free(snapshot) }
 }
 
+impl MetricsSnapshot {
+    /// Returns the series that was written last.
+    fn last(&self) -> Result<&OwnedSeries, Failure> {
+        let last = self.next.checked_sub(1).and_then(|last| self.series.get(last));
+        last.ok_or_else(|| Failure::not_found("no series was written yet".into()))
+    }
+}
+
 impl From<Snapshot> for MetricsSnapshot {
     fn from(snapshot: Snapshot) -> Self {
         let mut series = Vec::new();
@@ -212,6 +262,7 @@ impl From<Snapshot> for MetricsSnapshot {
                 labels: to_c_string(one.key().to_owned()),
                 values: one.values(&family.definition),
                 created: one.created().unwrap_or_default(),
+                exemplars: one.exemplars().iter().map(OwnedExemplar::new).collect(),
             }));
         }
         let families = snapshot.families.iter().map(|family| OwnedFamily::new(&family.definition)).collect();
@@ -248,6 +299,17 @@ impl OwnedFamily {
             state_count: self.states.len(),
             metric_type: self.metric_type,
             gauge_mode: self.gauge_mode,
+        }
+    }
+}
+
+impl OwnedExemplar {
+    fn new(exemplar: &Exemplar) -> Self {
+        let own = exemplar.labels().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            labels: to_c_string(labels::encode(&own.collect())),
+            value: exemplar.value(),
+            timestamp: exemplar.milliseconds() as f64 / 1e3,
         }
     }
 }

@@ -49,6 +49,15 @@ impl Metric {
         self.count_with_exemplar(value, &labels, || self.observe(value))
     }
 
+    /// Keeps an exemplar of `value` as [`inc_with_exemplar`](Self::inc_with_exemplar) does, and counts nothing: for a
+    /// program that has counted `value` itself.
+    pub fn keep_exemplar(&self, value: f64, labels: &[(&str, &str)]) -> Result<()> {
+        let labels = self.check_exemplar(self.metric_type(), labels)?;
+        self.write_exemplar(value, &labels);
+        self.changed();
+        Ok(())
+    }
+
     /// Returns whether an exemplar of `value`, which a program would have to find the labels for, would be kept now.
     pub fn takes_exemplar(&self, value: f64) -> bool {
         // Nothing but the time decides in a family with exemplars. The first exemplar has no slot to look at yet.
@@ -66,11 +75,11 @@ impl Metric {
         count: impl FnOnce() -> std::result::Result<(), Refusal>,
     ) -> Result<()> {
         // Before the amount: a store that sends changes takes the exemplar with them.
-        let has_slot = self.keep_exemplar(value, labels);
+        let has_slot = self.write_exemplar(value, labels);
         count().map_err(|refusal| self.exemplar_error(value, refusal))?;
         if !has_slot {
             // The series had ended, and the amount has begun a new one.
-            self.keep_exemplar(value, labels);
+            self.write_exemplar(value, labels);
         }
         Ok(())
     }
@@ -101,7 +110,7 @@ impl Metric {
 
     /// Keeps an exemplar, unless the last one is too young. A value that is not finite is no example of a bucket.
     /// Returns `false` if the series has no slots now.
-    fn keep_exemplar(&self, value: f64, labels: &PackedLabels) -> bool {
+    fn write_exemplar(&self, value: f64, labels: &PackedLabels) -> bool {
         if !value.is_finite() {
             return true;
         }

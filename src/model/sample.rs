@@ -270,8 +270,7 @@ impl<'family> Series<'family> {
         self.created.map(|milliseconds| milliseconds.get() as f64 / 1e3)
     }
 
-    /// Returns the exemplars that the series has at present, in no order. A server is asked for them only by a
-    /// rendering that shows them.
+    /// Returns the exemplars that the series has at present, in no order.
     pub fn exemplars(&self) -> &'family [Exemplar] {
         self.exemplars
     }
