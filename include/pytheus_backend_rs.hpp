@@ -395,7 +395,12 @@ struct Native {
   std::size_t size = 0;
 };
 
-/** An open store. */
+/**
+ * An open store.
+ *
+ * `series_ttl`, the last argument of each declaration, says after how many seconds without use a
+ * series ends: see MetricFamilyOptions. 0: what the store's option says, INFINITY: never.
+ */
 class Backend {
  public:
   /** Opens the store that `url` names: see backend_new. */
@@ -413,57 +418,63 @@ class Backend {
   /** Declares a family of counters. `exemplars`: whether its series keep exemplars. */
   Family<Counter> counter(const std::string &name, const std::string &help,
                           std::initializer_list<std::string_view> label_names = {},
-                          MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
-    return Family<Counter>(declare(METRIC_TYPE_COUNTER, name, help, label_names, {}, {}, nullptr,
-                                   METRIC_GAUGE_MODE_SHARED, exemplars));
+                          MetricExemplars exemplars = METRIC_EXEMPLARS_NONE,
+                          double series_ttl = 0) {
+    return Family<Counter>(declare(METRIC_TYPE_COUNTER, name, help, label_names, {}, series_ttl, {},
+                                   nullptr, METRIC_GAUGE_MODE_SHARED, exemplars));
   }
   /** Declares a family of gauges. `mode`: whether every process has its own value. */
   Family<Gauge> gauge(const std::string &name, const std::string &help,
                       std::initializer_list<std::string_view> label_names = {},
-                      MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED) {
+                      MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED, double series_ttl = 0) {
     return Family<Gauge>(
-        declare(METRIC_TYPE_GAUGE, name, help, label_names, {}, {}, nullptr, mode));
+        declare(METRIC_TYPE_GAUGE, name, help, label_names, {}, series_ttl, {}, nullptr, mode));
   }
   /** Declares a family of summaries. */
   Family<Summary> summary(const std::string &name, const std::string &help,
-                          std::initializer_list<std::string_view> label_names = {}) {
-    return Family<Summary>(declare(METRIC_TYPE_SUMMARY, name, help, label_names, {}));
+                          std::initializer_list<std::string_view> label_names = {},
+                          double series_ttl = 0) {
+    return Family<Summary>(declare(METRIC_TYPE_SUMMARY, name, help, label_names, {}, series_ttl));
   }
   /** Declares a family of histograms. No buckets: the default ones of MetricFamilyOptions. */
   Family<Histogram> histogram(const std::string &name, const std::string &help,
                               std::initializer_list<std::string_view> label_names = {},
                               const std::vector<double> &buckets = {},
-                              MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
-    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets, {},
-                                     nullptr, METRIC_GAUGE_MODE_SHARED, exemplars));
+                              MetricExemplars exemplars = METRIC_EXEMPLARS_NONE,
+                              double series_ttl = 0) {
+    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets,
+                                     series_ttl, {}, nullptr, METRIC_GAUGE_MODE_SHARED, exemplars));
   }
   /** Declares a family of histograms with native buckets. `buckets`: classic ones beside them. */
   Family<Histogram> native_histogram(const std::string &name, const std::string &help,
                                      std::initializer_list<std::string_view> label_names = {},
                                      const Native &native = Native(),
                                      const std::vector<double> &buckets = {},
-                                     MetricExemplars exemplars = METRIC_EXEMPLARS_NONE) {
-    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets, {},
-                                     &native, METRIC_GAUGE_MODE_SHARED, exemplars));
+                                     MetricExemplars exemplars = METRIC_EXEMPLARS_NONE,
+                                     double series_ttl = 0) {
+    return Family<Histogram>(declare(METRIC_TYPE_HISTOGRAM, name, help, label_names, buckets,
+                                     series_ttl, {}, &native, METRIC_GAUGE_MODE_SHARED, exemplars));
   }
   /** Declares a family of gauge histograms. No buckets: the default ones of MetricFamilyOptions. */
   Family<GaugeHistogram> gauge_histogram(const std::string &name, const std::string &help,
                                          std::initializer_list<std::string_view> label_names = {},
-                                         const std::vector<double> &buckets = {}) {
+                                         const std::vector<double> &buckets = {},
+                                         double series_ttl = 0) {
     return Family<GaugeHistogram>(
-        declare(METRIC_TYPE_GAUGE_HISTOGRAM, name, help, label_names, buckets));
+        declare(METRIC_TYPE_GAUGE_HISTOGRAM, name, help, label_names, buckets, series_ttl));
   }
   /** Declares a family of state sets. */
   Family<StateSet> state_set(const std::string &name, const std::string &help,
                              std::initializer_list<std::string_view> states,
-                             std::initializer_list<std::string_view> label_names = {}) {
+                             std::initializer_list<std::string_view> label_names = {},
+                             double series_ttl = 0) {
     return Family<StateSet>(
-        declare(METRIC_TYPE_STATE_SET, name, help, label_names, {}, states));
+        declare(METRIC_TYPE_STATE_SET, name, help, label_names, {}, series_ttl, states));
   }
   /** Declares a family of infos. */
   Info info(const std::string &name, const std::string &help,
-            std::initializer_list<std::string_view> label_names = {}) {
-    return Info(declare(METRIC_TYPE_INFO, name, help, label_names, {}));
+            std::initializer_list<std::string_view> label_names = {}, double series_ttl = 0) {
+    return Info(declare(METRIC_TYPE_INFO, name, help, label_names, {}, series_ttl));
   }
 
   /** Renders all families, or those that the parameters `name[]` of an HTTP query name, in the format that an
@@ -520,7 +531,7 @@ class Backend {
   detail::Handle<::MetricFamily> declare(MetricType type, const std::string &name,
                                          const std::string &help,
                                          std::initializer_list<std::string_view> label_names,
-                                         const std::vector<double> &buckets,
+                                         const std::vector<double> &buckets, double series_ttl,
                                          std::initializer_list<std::string_view> state_names = {},
                                          const Native *native = nullptr,
                                          MetricGaugeMode mode = METRIC_GAUGE_MODE_SHARED,
@@ -539,6 +550,7 @@ class Backend {
     options.state_count = states.size();
     options.gauge_mode = static_cast<std::int32_t>(mode);
     options.exemplars = static_cast<std::int32_t>(exemplars);
+    options.series_ttl = series_ttl;
     if (native != nullptr) {
       options.native = buckets.empty() ? METRIC_NATIVE_ALONE : METRIC_NATIVE_BOTH;
       options.native_resolution = native->resolution;

@@ -1,7 +1,10 @@
 // The C++ classes over the C interface.
+#include <chrono>
 #include <cmath>
 #include <iostream>
+#include <limits>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -71,6 +74,27 @@ void gauges_with_a_mode() {
   check(jobs.value() == 3, "a gauge with a mode is set");
   check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "pid",
                [&] { backend.gauge("wrong", "", {"pid"}, METRIC_GAUGE_MODE_ALL); });
+}
+
+void series_that_end() {
+  pytheus::Backend backend("memory:?series_ttl=1");
+  const double endless = std::numeric_limits<double>::infinity();
+  backend.counter("kept_total", "", {}, METRIC_EXEMPLARS_NONE, endless).with().inc();
+  backend.histogram("ended", "", {}, {1}, METRIC_EXEMPLARS_NONE, 2).with().observe(1);
+  backend.gauge("ended_too", "").with().set(1);
+  std::string text;
+  const auto is_gone = [&](const char *series) { return text.find(series) == std::string::npos; };
+  for (int tries = 0; tries < 3000; tries++) {
+    text = backend.render().text;
+    if (is_gone("\nended_sum ") && is_gone("\nended_too ")) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  check(is_gone("\nended_sum ") && is_gone("\nended_too "), text);
+  check(text.find("kept_total 1") != std::string::npos, text);
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "from 1 to",
+               [&] { backend.summary("wrong", "", {}, 1.5); });
+  check_throws(BACKEND_STATUS_INVALID_ARGUMENT, "from 1 to",
+               [&] { backend.state_set("wrong", "", {"on"}, {}, -1); });
 }
 
 void exemplars() {
@@ -185,6 +209,7 @@ int main() {
   gauges_with_a_mode();
   exemplars();
   native_histograms();
+  series_that_end();
   infos_state_sets_and_gauge_histograms();
   a_timer_observes_its_lifetime();
   failures_are_exceptions();

@@ -12,12 +12,14 @@ from pytheus.metrics import Counter as PytheusCounter
 from pytheus_backend_rs import (
     ConfigurationError,
     InvalidArgumentError,
+    RedisBackend,
     SharedMemoryBackend,
     SingleProcessBackend,
     generate_metrics,
 )
 from pytheus_backend_rs.metrics import Counter, Gauge, Histogram, Info, StateSet
 
+from redis_server import Server
 from waiting import wait_until
 
 
@@ -34,6 +36,19 @@ def test_a_kept_metric_begins_a_new_series(kind: Any, tmp_path: Path) -> None:
     wait_until(lambda: not shown("ttl_total"), "the series has ended")
     counter.inc(2)
     assert shown("ttl_total") == ['ttl_total{a="x"} 2']
+
+
+def test_a_series_on_a_server_ends(server: Server) -> None:
+    load_backend(RedisBackend, {**server.config, "metric_ttls": {"short_total": 1}})
+    counter = Counter("ttl_total", labels=["a"], series_ttl=1).labels("x")
+    short = PytheusCounter("short_total", "", required_labels=["a"]).labels({"a": "x"})
+    counter.inc(5)
+    short.inc(5)
+    wait_until(lambda: not shown("ttl_total") and not shown("short_total"), "the series have ended")
+    counter.inc(2)
+    short.inc(3)
+    assert shown("ttl_total") == ['ttl_total{a="x"} 2']
+    assert shown("short_total") == ['short_total{a="x"} 3']
 
 
 def test_a_metric_of_pytheus_begins_a_new_series(tmp_path: Path) -> None:

@@ -93,10 +93,6 @@ impl Backend {
         tally: Arc<Tally>,
         series_ttl: Option<SeriesTtl>,
     ) -> Result<Self> {
-        if series_ttl.is_some() && !store.has_series_ttl() {
-            let message = "option \"series_ttl\": series on a Redis server do not end yet";
-            return Err(Error::new(ErrorKind::Configuration, message));
-        }
         let parts = Arc::new(BackendParts {
             store,
             table,
@@ -182,11 +178,6 @@ impl Backend {
         lifetime: Lifetime,
     ) -> Result<MetricFamily> {
         let definition = definition.or_series_ttl(self.parts.series_ttl);
-        if definition.series_ttl().is_some() && !self.parts.store.has_series_ttl() {
-            let what = format!("{} {:?}", definition.metric_type().name(), definition.name());
-            let message = format!("{what}: series_ttl: series on a Redis server do not end yet");
-            return Err(Error::new(ErrorKind::InvalidArgument, message));
-        }
         let shared = self.parts.store.names_are_shared();
         match self.parts.store.admit(&definition) {
             // The store gets the family together with its first metric, once it accepts that metric.

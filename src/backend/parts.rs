@@ -76,9 +76,7 @@ impl BackendParts {
     /// fails because of the store: see [`held_back`](super::held_back).
     pub(super) fn metric(&self, family: &Arc<Family>, key: &str) -> Result<Arc<Metric>> {
         if let Some(known) = self.table.metric(family, key) {
-            if let Some(cells) = known.cells.expiring() {
-                cells.touch();
-            }
+            known.touch();
             if known.cells.is_held_back() && !self.held_back.has_just_refused() {
                 self.offer_held_back();
             }

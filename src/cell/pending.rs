@@ -14,6 +14,7 @@
 //! be read `Relaxed`. `tests/loom_pending.rs` tries every interleaving.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool as Flag, AtomicU32};
 
 use crate::cell::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::cell::gathered::{Change, Gathered};
@@ -38,6 +39,10 @@ pub(crate) struct PendingCells {
     is_new: AtomicBool,
     /// Whether the metric was removed. Its changes are then discarded.
     removed: AtomicBool,
+    /// Whether the store must be told that the program has looked the metric up.
+    is_touched: Flag,
+    /// The second of the last use that the store is told of, if the series ends when it is not used.
+    told: AtomicU32,
     queue: Queue,
 }
 
@@ -49,6 +54,8 @@ impl PendingCells {
             state: AtomicU8::new(CLEAN),
             is_new: AtomicBool::new(true),
             removed: AtomicBool::new(false),
+            is_touched: Flag::new(false),
+            told: AtomicU32::new(0),
             queue,
         }
     }
@@ -80,6 +87,25 @@ impl PendingCells {
     /// Replaces the states of a state set by `next(states)`, where `states` are those that this process knows.
     pub(crate) fn update(&self, next: impl Fn(f64) -> f64) {
         self.gathered.update(next);
+    }
+
+    /// Has the next [`take`](Self::take) tell the store that the metric is used at the second `now`, also if nothing
+    /// has changed, unless the store was told so less than `grain` seconds ago. Returns whether it will.
+    pub(crate) fn note_use(&self, grain: u32, now: u32) -> bool {
+        let told = self.told.load(Ordering::Relaxed);
+        let is_due = now.saturating_sub(told) >= grain.max(1)
+            && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_due {
+            // As a change of a cell: see the top of this file.
+            self.is_touched.swap(true, Ordering::AcqRel);
+        }
+        is_due
+    }
+
+    /// Returns whether this process has not used the metric for more than `ttl` seconds, at the second `now`.
+    pub(crate) fn is_unused(&self, ttl: u32, grain: u32, now: u32) -> bool {
+        let unused = now.saturating_sub(self.told.load(Ordering::Relaxed));
+        !self.is_dirty() && unused > ttl.saturating_add(grain.max(1))
     }
 
     /// Queues the metric, unless it is queued. Call it after the change.
@@ -124,8 +150,10 @@ impl PendingCells {
         if self.state.swap(CLEAN, Ordering::AcqRel) == CLEAN || self.removed.load(Ordering::Acquire) {
             return Vec::new();
         }
-        // "Add 0" tells the store about a new metric, so that a scrape shows it before its first change.
-        let is_new = self.is_new.swap(false, Ordering::Relaxed);
+        // "Add 0" tells the store about a new metric, so that a scrape shows it before its first change, and about one
+        // that is used.
+        let is_new =
+            self.is_new.swap(false, Ordering::Relaxed) | self.is_touched.swap(false, Ordering::AcqRel);
         let worth_sending = |&(index, change): &(usize, Change)| match change {
             Change::Add(amount) => amount != 0.0 || (is_new && index == 0),
             Change::Set(_) | Change::Word(_) => true,
@@ -154,13 +182,14 @@ impl PendingCells {
     pub(crate) fn discard(&self) {
         self.gathered.discard();
         self.is_new.store(false, Ordering::Relaxed);
+        self.is_touched.store(false, Ordering::Relaxed);
         self.state.store(CLEAN, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for PendingCells {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { gathered, state, is_new, removed, queue: _ } = self;
+        let Self { gathered, state, is_new, removed, is_touched: _, told: _, queue: _ } = self;
         let mut debug = formatter.debug_struct("PendingCells");
         debug.field("gathered", gathered).field("state", state);
         debug.field("is_new", is_new).field("removed", removed).finish_non_exhaustive()

@@ -24,7 +24,8 @@ use crate::model::labels::{self, Labels};
 use crate::model::metric_type::MetricType;
 use crate::model::number::format_number;
 use crate::model::sample::{Milliseconds, Series, at_least_zero};
-use crate::process::clock::since_1970;
+use crate::model::series_ttl::grain;
+use crate::process::clock::{since_1970, uptime};
 
 /// Why an operation did nothing. It carries no text, so that a refusal costs no more than the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +141,35 @@ impl Metric {
         match self.cells.expiring() {
             Some(cells) => cells.created(),
             None => self.created,
+        }
+    }
+
+    /// Notes that the program has looked the metric up, which is use of a series that ends.
+    pub(crate) fn touch(&self) {
+        match &self.cells {
+            Cells::Expiring(cells) => cells.touch(),
+            Cells::Pending(cells) => {
+                if let Some(ttl) = self.family.definition.series_ttl()
+                    && cells.note_use(grain(ttl), uptime())
+                {
+                    cells.mark_dirty();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the series has ended because it was not used. On a server, whether this process has not used it for as
+    /// long.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.cells {
+            Cells::Expiring(cells) => cells.expire(),
+            Cells::Pending(cells) => self
+                .family
+                .definition
+                .series_ttl()
+                .is_some_and(|ttl| cells.is_unused(ttl, grain(ttl), uptime())),
+            _ => false,
         }
     }
 

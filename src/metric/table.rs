@@ -76,8 +76,7 @@ impl Entry<Metric> {
         let Some(metric) = self.get() else { return false };
         // One reference is the table's, and one was made here.
         let is_handle_held = || !matches!(self, Self::Kept(_)) || Arc::strong_count(&metric) > 2;
-        metric.cells.is_live()
-            && metric.cells.expiring().is_none_or(|cells| is_handle_held() || !cells.expire())
+        metric.cells.is_live() && (is_handle_held() || !metric.is_over())
     }
 }
 

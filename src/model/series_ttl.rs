@@ -39,6 +39,12 @@ impl SeriesTtl {
     }
 }
 
+/// Returns once in how many seconds the use of a series is noted on a server, if it ends after `ttl` seconds without
+/// use.
+pub(crate) fn grain(ttl: u32) -> u32 {
+    ttl / 16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,11 +39,6 @@ pub(crate) trait Store: Debug + Send + Sync {
         true
     }
 
-    /// Returns whether a series may end when no process uses it.
-    fn has_series_ttl(&self) -> bool {
-        true
-    }
-
     /// Refuses a family that cannot be declared: an incompatible family has its name, or the store has no
     /// room.
     fn admit(&self, _definition: &Definition) -> Result<()> {

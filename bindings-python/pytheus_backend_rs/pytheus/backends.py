@@ -479,7 +479,7 @@ class RedisBackend(_SharedBackend):
     - `exemplars` (False): whether counters and histograms keep exemplars; or a list of their names
     - `gauge_modes`: the gauges of which every process has its own value: a dict of their names and modes
       (not in Redis)
-    - `metric_ttls`: the metrics whose series end, and after how many seconds: a dict (not in Redis)
+    - `metric_ttls`: the metrics whose series end, and after how many seconds: a dict
     """
 
     _STORE = "redis"

@@ -2,12 +2,14 @@
 -- ARGV: writer, batch number, expiry in seconds (0: never), "hash" or "string", unix time, writer retention
 -- in seconds, writers before a sweep, epoch, base (the number of the last batch of this writer that the server
 -- must have), when a series of this batch began, in milliseconds (0: the family's series have no such time);
--- then triples of operation, field, value. Without KEYS it does nothing, which the store uses to
--- find out whether scripts may run.
+-- then triples of operation, field, value. If the series of the family end, the first triple is "ttl", the parts
+-- of a series behind its labels, and the seconds. Without KEYS it does nothing, which the store uses to find out
+-- whether scripts may run.
 --
--- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. A remark
--- names a field whose value was not a number and was replaced, or a change that was refused. {2, epoch,
--- adopted} means that nothing was applied, because the family has another epoch. If there was none, a new one
+-- Returns {0} for a batch that was applied before, and {1, remarks...} for one that was applied now. If the series end,
+-- {second, fields...} precedes the remarks: that of this server's clock, and the fields of gauges that had no value
+-- before the batch added to them. A remark names a field whose value was not a number and was replaced, or a change
+-- that was refused. {2, epoch, adopted} means that nothing was applied, because the family has another epoch. If there was none, a new one
 -- begins. "adopted" is present if the key had values before. {2} answers a question (a batch without changes)
 -- if there is no epoch. {3, number} means that nothing was applied, because the last batch of this writer here
 -- is not the base, but this number (-1: there is none). A server that came back with older data, or a replica
@@ -59,9 +61,8 @@ end
 -- lacks it may still run the script. Its series then have none of these, so errors are ignored.
 local meta = string.gsub(writers, ':writers$', ':meta')
 
--- Returns the labels of the series whose first value `field` is, if the family's series have a time in `meta`.
+-- Returns the labels of the series whose first value `field` is.
 local function series_of(field)
-  if created == '0' then return end
   return string.match(field, '^(.*})#sum$') or string.match(field, '^.*}$')
 end
 
@@ -79,7 +80,7 @@ end
 
 -- Deletes what `meta` has of a series.
 local function forget_series(labels)
-  local fields = { 'created ' .. labels }
+  local fields = { 'created ' .. labels, 'used ' .. labels }
   for slot = 0, SLOTS - 1 do fields[#fields + 1] = 'exemplar ' .. slot .. ' ' .. labels end
   redis.pcall('HDEL', meta, unpack(fields))
 end
@@ -93,7 +94,7 @@ local function refusal_of_replica()
   end
 end
 
-local entries = redis.pcall('HMGET', writers, 'epoch', writer)
+local entries = redis.pcall('HMGET', writers, 'epoch', writer, 'ttl')
 if entries.err then -- of another type
   return redis.error_reply('WRITERS ' .. entries.err)
 end
@@ -253,10 +254,115 @@ local function add_native(native, added, size, lowest)
   while native.size > size and native.schema > lowest do lower(native, native.schema - 1) end
 end
 
+-- After how many seconds without use the series of this family end, and the parts of a series. A writer that declares
+-- nothing follows those that do, as long as there are some: the field "ttl" of the writers' key also has the cursor of
+-- the search for series that have ended, and when a writer that declares a time last searched.
+local declares = ARGV[FIRST] == 'ttl'
+local ttl, parts, cursor, searched = string.match(entries[3] or '', '^(%d+) (.-)(%d+) (%d+)$')
+local now, grain, limit
+if declares or ttl then
+  local time = redis.pcall('TIME')
+  now = tonumber(time[1] or ARGV[5])
+  if declares then parts, ttl = ARGV[FIRST + 1], ARGV[FIRST + 2] end
+  ttl = tonumber(ttl)
+  -- The last use is noted once in so many seconds. Writers tell of look-ups as rarely.
+  grain = math.floor(ttl / 16)
+  limit = ttl + 2 * grain
+  -- 0: the slot of the family is being moved, and {name}:meta may not be here yet.
+  if ttl == 0 or not declares and now - tonumber(searched) > limit then ttl = nil end
+end
+
+-- Deletes all that there is of a series. Returns an error if there is one.
+local function end_series(labels)
+  local fields = {}
+  for part in string.gmatch(parts, '%S+') do fields[#fields + 1] = labels .. part end
+  if not fields[1] then fields[1] = labels end
+  for from = 1, #fields, 1000 do
+    local reply
+    if is_hash then
+      reply = redis.pcall('HDEL', key, unpack(fields, from, math.min(from + 999, #fields)))
+    else
+      reply = redis.pcall('DEL', key)
+    end
+    if type(reply) == 'table' then return reply end
+  end
+  forget_series(labels)
+end
+
+-- Notes that a series is used, and begins it anew if it was unused for too long. Returns false if the change belongs to
+-- a series that has ended since, which only a change can that is sent again, or an error.
+--
+-- The field "used <labels>" has the seconds of the last use and of the beginning, by the clock of this server.
+local made, uses = {}, {}
+local function use(field)
+  local labels = string.match(field, '^.*}')
+  if not labels then return true end
+  if uses[labels] ~= nil then return uses[labels] end
+  local text = redis.pcall('HGET', meta, 'used ' .. labels)
+  if type(text) == 'table' then return true end -- the user may not read it
+  local first, last = now, now
+  if made[labels] then first, last = math.min(made[labels][1], now), math.min(made[labels][2], now) end
+  local used, began = string.match(text or '', '^(%d+) (%d+)$')
+  local noted = tonumber(used)
+  if noted then
+    -- The clock of another server may have been ahead.
+    used, began = math.min(noted, now), math.min(tonumber(began), now)
+    if last + limit < began then
+      uses[labels] = false
+      return false
+    end
+    if first - used > limit then
+      local refusal = end_series(labels)
+      if refusal then return refusal end
+      noted = nil
+    end
+  end
+  if not noted then used, began = last, first end
+  if not noted or noted > now or last - used >= math.max(grain, 1) or first < began then
+    local times = string.format('%d %d', math.max(used, last), math.min(began, first))
+    redis.pcall('HSET', meta, 'used ' .. labels, times)
+  end
+  uses[labels] = true
+  return true
+end
+
+-- Ends series that were unused for too long: at most 100 in a second, and fewer than that are looked at if the series
+-- are few. A search through all of them takes about half of the time after which they end.
+local function search()
+  local length = redis.pcall('HLEN', meta)
+  if type(length) == 'table' then return end
+  local count = math.max(64, math.min(1000, math.ceil(2 * length / ttl)))
+  local found = redis.pcall('HSCAN', meta, cursor or '0', 'MATCH', 'used *', 'COUNT', count)
+  local ended = 0
+  for index = 1, #(found[2] or {}), 2 do
+    local used = tonumber(string.match(found[2][index + 1], '^%d+'))
+    if used and now - used > limit and ended < 100 then
+      end_series(string.sub(found[2][index], #'used ' + 1))
+      ended = ended + 1
+    end
+  end
+  -- If there are more of them here, the next search begins here, too.
+  if ended < 100 then cursor = found[1] end
+  local all = parts == '' and '' or parts .. ' '
+  redis.pcall('HSET', writers, 'ttl', string.format('%d %s%s %d', ttl, all, cursor or '0', now))
+end
+
 -- One change. Errors are returned, not raised.
 local result = {1}
+if ttl then result[2] = {now} end
 local function change(operation, field, value)
   local current
+  if operation == 'made' then
+    -- The seconds in which a server has applied the following changes of the series before: the first, and the last.
+    local labels = string.match(field, '^.*}')
+    local first, last = string.match(value, '^(%d+) (%d+)$')
+    made[labels], uses[labels] = { tonumber(first), tonumber(last) }, nil
+    return true
+  end
+  if ttl and operation ~= 'delete' and operation ~= 'clear' then
+    local is_used = use(field)
+    if is_used ~= true then return is_used or true end
+  end
   if operation == 'add' or operation == 'restore' or operation == 'replay' or operation == 'native' then
     if is_hash then current = redis.pcall('HGET', key, field) else current = redis.pcall('GET', key) end
     if type(current) == 'table' then return current end
@@ -268,8 +374,9 @@ local function change(operation, field, value)
       result[#result + 1] = field .. ': the value was not a number, and was replaced'
     end
     if not current then
-      local labels = series_of(field)
+      local labels = created ~= '0' and series_of(field)
       if labels then redis.pcall('HSET', meta, 'created ' .. labels, created) end
+      if ttl and created == '0' then result[2][#result[2] + 1] = field end
     end
     value = (old or amount ~= 0) and write((old or 0) + amount) or UNTOUCHED
     if is_hash then return redis.pcall('HSET', key, field, value) end
@@ -313,32 +420,38 @@ local function change(operation, field, value)
     return redis.pcall('SET', key, value)
   end
   if is_hash and operation == 'delete' then
-    local labels = series_of(field)
-    if labels then forget_series(labels) end
+    local labels = (created ~= '0' or ttl) and series_of(field)
+    if labels then
+      forget_series(labels)
+      uses[labels] = nil
+    end
     return redis.pcall('HDEL', key, field)
   end
-  if created ~= '0' then redis.pcall('UNLINK', meta) end
+  if created ~= '0' or ttl then redis.pcall('UNLINK', meta) end
+  uses = {}
   -- The server frees a large hash in the background.
   return redis.pcall('UNLINK', key)
 end
 
 local has_changed = false
-for index = FIRST, #ARGV, 3 do
-  if ARGV[index] == 'exemplar' then
+for index = declares and FIRST + 3 or FIRST, #ARGV, 3 do
+  local operation = ARGV[index]
+  if operation == 'exemplar' then
     keep_exemplar(ARGV[index + 1], ARGV[index + 2])
   else
-    local reply = change(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+    local reply = change(operation, ARGV[index + 1], ARGV[index + 2])
     if type(reply) == 'table' and reply.err then
       if not has_changed then return redis.error_reply(reply.err) end
-      result[#result + 1] = ARGV[index + 1] .. ': ' .. ARGV[index] .. ' was refused: ' .. reply.err
+      result[#result + 1] = ARGV[index + 1] .. ': ' .. operation .. ' was refused: ' .. reply.err
     end
-    has_changed = true
+    has_changed = has_changed or operation ~= 'made'
   end
 end
+if declares and ttl and now ~= tonumber(searched) then search() end
 redis.call('HSET', writers, writer, ARGV[2] .. ' ' .. ARGV[5])
 if not is_kept then
   renew(key)
-  if created ~= '0' then
+  if created ~= '0' or ttl then
     if expiry == '0' then redis.pcall('PERSIST', meta) else redis.pcall('EXPIRE', meta, expiry) end
   end
 end
@@ -353,7 +466,7 @@ if type(count) == 'number' and count >= tonumber(ARGV[7]) then
   for index = 1, #some, 2 do
     local last = tonumber(string.match(some[index + 1], '(%d+)$'))
     local is_old = not last or last + tonumber(ARGV[6]) < tonumber(ARGV[5])
-    if is_old and some[index] ~= 'epoch' then redis.pcall('HDEL', writers, some[index]) end
+    if is_old and some[index] ~= 'epoch' and some[index] ~= 'ttl' then redis.pcall('HDEL', writers, some[index]) end
   end
 end
 return result

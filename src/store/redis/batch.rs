@@ -17,6 +17,7 @@ use once_cell::sync::Lazy;
 use redis::{Arg, Cmd, Script};
 
 use super::connection::command;
+use super::ending::Ending;
 use super::exemplar_field;
 use super::native_field;
 use crate::metric::Metric;
@@ -99,6 +100,13 @@ pub(crate) enum Operation {
         value: f64,
         at: u64,
     },
+    /// Says in which seconds a server has applied the following operations on this series before: the first and the
+    /// last.
+    Made {
+        field: String,
+        first: u64,
+        last: u64,
+    },
     /// Sets a gauge again that this process has set before, unless another process has set it since. `before`
     /// is the value that the gauge had before, as far as this process knows.
     Replay {
@@ -116,7 +124,11 @@ impl Operation {
             | Self::Set { metric, .. }
             | Self::AddNative { metric, .. }
             | Self::Exemplar { metric, .. } => Some(metric),
-            Self::Delete { .. } | Self::Clear | Self::Restore { .. } | Self::Replay { .. } => None,
+            Self::Delete { .. }
+            | Self::Clear
+            | Self::Restore { .. }
+            | Self::Made { .. }
+            | Self::Replay { .. } => None,
         }
     }
 
@@ -129,6 +141,7 @@ impl Operation {
             | Self::Exemplar { field, .. }
             | Self::Delete { field }
             | Self::Restore { field, .. }
+            | Self::Made { field, .. }
             | Self::Replay { field, .. } => Some(field),
             Self::Clear => None,
         }
@@ -158,6 +171,8 @@ pub(crate) struct Target<'target> {
     pub(crate) is_hash: bool,
     /// Whether the server notes when a series began.
     pub(crate) has_created_times: bool,
+    /// When the series of the family end, if they do.
+    pub(crate) ending: Option<&'target Ending>,
     pub(crate) writer: &'target str,
     /// In seconds. 0: the key does not expire.
     pub(crate) expire_key_time: u64,
@@ -207,6 +222,9 @@ impl Batch {
             .arg(target.epoch)
             .arg(target.base)
             .arg(if target.has_created_times { made_at / 1_000 } else { 0 });
+        if let Some(ending) = target.ending.filter(|_| !operations.is_empty()) {
+            command.arg(TTL).arg(ending.parts()).arg(ending.seconds());
+        }
         for operation in &operations {
             // Rust's exponent form is the shortest text that reads back, and Lua reads it.
             match operation {
@@ -227,6 +245,9 @@ impl Batch {
                 Operation::Clear => command.arg("clear").arg("").arg(""),
                 Operation::Restore { field, value, at } => {
                     command.arg("restore").arg(field).arg(format!("{value:e} {at}"))
+                }
+                Operation::Made { field, first, last } => {
+                    command.arg("made").arg(field).arg(format!("{first} {last}"))
                 }
                 Operation::Replay { field, value, before } => {
                     command.arg("replay").arg(field).arg(format!("{value:e} {before:e}"))
@@ -280,26 +301,44 @@ impl Batch {
         self.made_at
     }
 }
+
+/// The operation that comes first if the series of the family end. It has the parts of a series, and the seconds.
+const TTL: &str = "ttl";
+
 /// Where a batch says when its series began: behind the name of the command, the digest of the script, the number of
 /// keys, two keys and nine arguments.
 const CREATED_AT: usize = 14;
 
-/// Returns the batch without the time at which its series began. `None` if the command is no batch.
+/// Returns the batch without the time at which its series began, and for a family whose series do not end. `None` if
+/// the command is no batch.
 ///
 /// The node that is about to get a slot may have the family already and its times not yet. Times that the script wrote
 /// there would be in the way of those that come, and the slot could not be moved any further.
-pub(crate) fn without_created_times(command: &Cmd) -> Option<Cmd> {
+pub(crate) fn without_times(command: &Cmd) -> Option<Cmd> {
     let mut arguments = command.args_iter();
     if !matches!(arguments.next(), Some(Arg::Simple(b"EVALSHA"))) {
         return None;
     }
     let mut batch = redis::cmd("EVALSHA");
-    for (index, argument) in arguments.enumerate() {
-        match argument {
-            Arg::Simple(_) if index + 1 == CREATED_AT => batch.arg(0),
-            Arg::Simple(text) => batch.arg(text),
-            _ => return None,
-        };
+    let mut texts = Vec::new();
+    for argument in arguments {
+        let Arg::Simple(text) = argument else { return None };
+        texts.push(text);
+    }
+    let (head, mut operations) = texts.split_at_checked(CREATED_AT)?;
+    for text in &head[..CREATED_AT - 1] {
+        batch.arg(*text);
+    }
+    batch.arg(0);
+    if !operations.is_empty() {
+        if operations[0] == TTL.as_bytes() {
+            operations = operations.get(3..).unwrap_or_default();
+        }
+        // Other writers of the family may have said that its series end.
+        batch.arg(TTL).arg("").arg(0);
+    }
+    for text in operations {
+        batch.arg(*text);
     }
     Some(batch)
 }

@@ -115,7 +115,9 @@ impl Check<'_> {
                 if let Some(writers) = self.accept(writers_key, writers)? {
                     let entries = self.pairs(writers_key, writers);
                     // The script keeps other fields beside the entries of writers.
-                    let is_writer = |name: &str| name != epoch::FIELD && !name.starts_with("restored ");
+                    let is_writer = |name: &str| {
+                        ![epoch::FIELD, layout::TTL_FIELD].contains(&name) && !name.starts_with("restored ")
+                    };
                     let writers = entries.iter().filter(|(name, _)| is_writer(name));
                     writers.for_each(|entry| found.writer(entry));
                 }

@@ -73,6 +73,11 @@ impl ConfirmedGauges {
         }
     }
 
+    /// Forgets a gauge, because its series has ended on the server and begins again.
+    pub(crate) fn forget(&mut self, metric: &Weak<Metric>) {
+        self.by_address.remove(&metric.as_ptr().addr());
+    }
+
     /// Forgets all gauges.
     pub(crate) fn clear(&mut self) {
         self.by_address.clear();
@@ -149,6 +154,16 @@ mod tests {
         assert_eq!(after(&[add(&gauge, 1.0), add(&gauge, 0.0), add(&gauge, 2.0)], false), "+3");
         assert_eq!(after(&[add(&gauge, 1.0), add(&gauge, 2.0)], true), "+0", "it is there already");
         assert_eq!(after(&[], false), "+0");
+    }
+
+    #[test]
+    fn a_gauge_whose_series_has_ended_begins_anew() {
+        let gauge = gauge();
+        let mut gauges = ConfirmedGauges::default();
+        gauges.note(&set(&gauge, 7.0), 10);
+        gauges.forget(&Arc::downgrade(&gauge));
+        gauges.note(&add(&gauge, 1.0), 20);
+        assert_eq!(restored(&gauges, &gauge, false), "+1");
     }
 
     #[test]

@@ -22,6 +22,10 @@ const WRITERS_SUFFIX: &str = "}:writers";
 const META_SUFFIX: &str = "}:meta";
 /// The beginning of a field that says when the series began whose labels JSON follows.
 const CREATED: &str = "created ";
+/// The beginning of a field that says when the series was last used whose labels JSON follows.
+const USED: &str = "used ";
+/// The field of a writers' key that says when the series of the family end.
+pub(crate) const TTL_FIELD: &str = "ttl";
 
 /// Returns the key that holds the values of the family `name`.
 pub(crate) fn family_key(prefix: Option<&str>, name: &str) -> String {
@@ -44,6 +48,21 @@ pub(crate) fn meta_key(family_key: &str) -> String {
 /// Reads a field of the [`meta_key`]: returns the labels JSON of a series, and when it began.
 pub(crate) fn parse_created<'field>(field: &'field str, value: &str) -> Option<(&'field str, Milliseconds)> {
     Some((field.strip_prefix(CREATED)?, value.parse().ok()?))
+}
+
+/// Reads a field of the [`meta_key`]: returns the labels JSON of a series, and the second of its last use.
+pub(crate) fn parse_used<'field>(field: &'field str, value: &str) -> Option<(&'field str, u64)> {
+    Some((field.strip_prefix(USED)?, parse_used_value(value)?))
+}
+
+/// Reads the second of the last use of a series. The second of its beginning follows.
+pub(crate) fn parse_used_value(value: &str) -> Option<u64> {
+    value.split(' ').next()?.parse().ok()
+}
+
+/// Returns the field that says when the series with these labels was last used.
+pub(crate) fn used_field(labels: &str) -> String {
+    format!("{USED}{labels}")
 }
 
 /// Returns the key that holds the definitions of all families.
@@ -167,6 +186,8 @@ mod tests {
         assert_eq!(meta_key("app-size"), "{app-size}:meta");
         assert_eq!(parse_created("created {}", "17"), Milliseconds::new(17).map(|time| ("{}", time)));
         assert_eq!([parse_created("created {}", "x"), parse_created("used {}", "17")], [None, None]);
+        assert_eq!(parse_used(&used_field("{}"), "17 4"), Some(("{}", 17)));
+        assert_eq!([parse_used("used {}", "x"), parse_used("created {}", "17")], [None, None]);
         assert_eq!(definitions_key(Some("app")), "app-pytheus:families");
         assert!(!is_hash(&definition(MetricType::Counter, &[], &[])));
         assert!(is_hash(&definition(MetricType::Counter, &["a"], &[])));

@@ -15,6 +15,7 @@ mod check;
 mod client_name;
 mod cluster;
 mod connection;
+mod ending;
 mod epoch;
 mod exemplar_field;
 mod found;
@@ -168,10 +169,6 @@ impl Store for RedisStore {
     }
 
     fn has_modes(&self) -> bool {
-        false
-    }
-
-    fn has_series_ttl(&self) -> bool {
         false
     }
 

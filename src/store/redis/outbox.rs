@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Target};
+use super::ending::Answer;
 use super::epoch::KnownEpochs;
 use super::layout;
 use super::link::ServerRun;
@@ -101,11 +102,13 @@ impl Outbox {
                 let epoch = epochs.get(key);
                 let asks = epoch.is_some() && queue.must_ask(server);
                 let writers_key = queue.writers_key.clone();
+                let ending = queue.ending.clone();
                 let target = Target {
                     key,
                     writers_key: &writers_key,
                     is_hash: queue.is_hash,
                     has_created_times: queue.has_created_times,
+                    ending: ending.as_deref(),
                     writer,
                     expire_key_time: shared.options.expire_key_time,
                     epoch: epoch.as_deref().unwrap_or_default(),
@@ -139,11 +142,18 @@ impl Outbox {
         repetitions
     }
 
-    /// Notes that the key's batch is confirmed. `keeps` says whether it goes to the replay log. Returns what
-    /// was confirmed, and whether the key had been refused before.
-    pub(crate) fn confirm(&mut self, key: &str, server: &ServerRun, keeps: bool) -> (Answered, bool) {
+    /// Notes that the key's batch is confirmed. `keeps` says whether it goes to the replay log, and
+    /// `answer` what the server says of series that end. Returns what was confirmed, and whether the key had been
+    /// refused before.
+    pub(crate) fn confirm(
+        &mut self,
+        key: &str,
+        server: &ServerRun,
+        keeps: bool,
+        answer: Option<Answer>,
+    ) -> (Answered, bool) {
         match self.queues.get_mut(key) {
-            Some(queue) => queue.confirm(server, keeps),
+            Some(queue) => queue.confirm(server, keeps, answer),
             None => (Answered::Question, false),
         }
     }
@@ -306,6 +316,7 @@ impl Outbox {
         // A new family may have taken the name of an earlier one.
         queue.is_hash = layout::is_hash(&family.definition);
         queue.has_created_times = family.definition.metric_type().is_cumulative();
+        queue.note_ending(family);
         queue
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, MAX_OPERATIONS, Operation, Target, WRITER_RETENTION};
+use super::ending::{Answer, Ending};
 use super::epoch;
 use super::exemplar_field;
 use super::gauges::{ConfirmedGauges, restoring_add};
@@ -26,8 +27,9 @@ use crate::metric::family::Family;
 use crate::model::definition::Definition;
 use crate::model::definition::VALUE_CELL;
 use crate::model::native::{BucketWord, NativeHistogram};
+use crate::model::series_ttl::grain;
 use crate::model::statistics::Tally;
-use crate::process::clock::since_1970;
+use crate::process::clock::{since_1970, uptime};
 
 /// How long a key that was refused waits before it is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -46,6 +48,10 @@ pub(crate) struct Queue {
     pub(crate) is_hash: bool,
     /// Whether the server notes when a series began.
     pub(crate) has_created_times: bool,
+    /// When the series of the family end, if they do.
+    pub(crate) ending: Option<Arc<Ending>>,
+    /// The id of the family that says so.
+    ending_of: Option<u64>,
     in_flight: Option<Batch>,
     /// The number of the last batch that the server has, as far as known. 0: none in this epoch.
     base: u64,
@@ -118,6 +124,8 @@ impl Queue {
             writers_key: layout::writers_key(key),
             is_hash: false,
             has_created_times: false,
+            ending: None,
+            ending_of: None,
             in_flight: None,
             base: 0,
             log: ReplayLog::default(),
@@ -133,6 +141,13 @@ impl Queue {
             confirmed: None,
             is_suspected: false,
             is_used: false,
+        }
+    }
+
+    /// Notes when the series end of the family whose metrics change now.
+    pub(crate) fn note_ending(&mut self, family: &Family) {
+        if self.ending_of.replace(family.id) != Some(family.id) {
+            self.ending = Ending::of(&family.definition).map(Arc::new);
         }
     }
 
@@ -227,7 +242,7 @@ impl Queue {
     /// A server that lacks batches gets those of the replay log first. If the log has none of them, the batch
     /// in flight is put on top of what the server has.
     pub(crate) fn fill(&mut self, target: &Target<'_>, asks: bool, number: &mut u64, tally: &Tally) {
-        if let Some(repetition) = self.log.repeat_after(self.base) {
+        if let Some(repetition) = self.log.repeat_after(self.base, target.ending.map(Ending::seconds)) {
             let Repetition { number, operations, batches } = repetition;
             let mut batch = Batch::new(target, number, unix_micros(), operations, 0);
             batch.repeats = batches;
@@ -287,9 +302,14 @@ impl Queue {
     }
 
     /// Notes that the server has applied the outgoing batch, or that it still has everything. `keeps` says
-    /// whether the batch goes to the replay log. Returns what was confirmed, and whether the key had been
-    /// refused before.
-    pub(crate) fn confirm(&mut self, server: &ServerRun, keeps: bool) -> (Answered, bool) {
+    /// whether the batch goes to the replay log, and `answer` what the server says of series that end. Returns what
+    /// was confirmed, and whether the key had been refused before.
+    pub(crate) fn confirm(
+        &mut self,
+        server: &ServerRun,
+        keeps: bool,
+        answer: Option<Answer>,
+    ) -> (Answered, bool) {
         self.is_suspected = false;
         let batch = self.replay.take().or_else(|| self.in_flight.take());
         let is_question = batch.as_ref().is_none_or(Batch::is_question);
@@ -303,22 +323,32 @@ impl Queue {
             self.taken_metrics = 0;
         }
         let answered = match batch {
-            Some(batch) if !is_question => self.note_applied(batch, keeps),
+            Some(batch) if !is_question => self.note_applied(batch, keeps, answer),
             _ => Answered::Question,
         };
         (answered, self.refused.take().is_some())
     }
 
-    fn note_applied(&mut self, batch: Batch, keeps: bool) -> Answered {
+    fn note_applied(&mut self, batch: Batch, keeps: bool, answer: Option<Answer>) -> Answered {
         self.base = batch.number();
         if batch.repeats > 0 {
             return Answered::Replay(batch.repeats);
         }
         let (number, made_at, changes) = (batch.number(), batch.made_at(), batch.changes());
         let count = changes.len();
-        let before = changes.iter().filter_map(|change| self.gauges.note(change, made_at)).collect();
+        let Answer { second, mut begun } = answer.unwrap_or_default();
+        let note = |change: &Operation| {
+            if let Operation::Add { field, metric, .. } = change
+                && begun.remove(field)
+            {
+                self.gauges.forget(metric);
+            }
+            self.gauges.note(change, made_at)
+        };
+        let before = changes.iter().filter_map(note).collect();
         if keeps {
             self.log.push(number, batch.operations(), before);
+            second.into_iter().for_each(|second| self.log.note_second(second));
         } else {
             self.log.skip(number);
         }
@@ -458,9 +488,12 @@ fn is_removed(metric: &Metric) -> bool {
 /// Takes the changes that a metric has gathered, as operations. Returns `false` if there are none.
 fn take_changes(metric: &Arc<Metric>, operations: &mut VecDeque<Operation>, tally: &Tally) -> bool {
     let Cells::Pending(cells) = &metric.cells else { return false };
+    let definition = &metric.family.definition;
+    if let Some(ttl) = definition.series_ttl() {
+        cells.note_use(grain(ttl), uptime());
+    }
     let changes = cells.take();
     let has_changes = !changes.is_empty();
-    let definition = &metric.family.definition;
     tally.taken_from(definition.name());
     let native_cell = native_field::cell(definition);
     let (mut zeros, mut words) = (0, Vec::new());

@@ -15,6 +15,7 @@ use redis::{Cmd, Value};
 use super::assembly::assemble;
 use super::cache::CachedFamily;
 use super::connection::{Reply, command, refused};
+use super::ending;
 use super::epoch::KnownEpochs;
 use super::found::Found;
 use super::layout;
@@ -44,6 +45,9 @@ pub(crate) struct Reader {
     refused_keys: Arc<RefusedKeys>,
     epochs: Arc<KnownEpochs>,
 }
+
+/// What the server has of the series of a family, and the index of the family among those that are read.
+type MetaOf = (usize, Arc<SeriesMeta>);
 
 /// How the values of a family are read. If one way fails, the next one is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,10 @@ impl Reader {
         definitions.extend(others);
         let mut families = self.read_families(&definitions, deadline)?;
         for (family, samples) in own.iter().zip(&mut families) {
-            if let Some(samples) = samples {
+            // A series that this process knows may have ended.
+            if let Some(samples) = samples
+                && family.definition.series_ttl().is_none()
+            {
                 let known = self.shared.table.metrics(family);
                 samples.add_missing(known.iter().map(|metric| &*metric.key));
             }
@@ -137,22 +144,34 @@ impl Reader {
         selection: &Selection,
         deadline: Instant,
     ) -> Result<()> {
-        let mut unread = Vec::new();
-        for (index, family) in families.iter_mut().enumerate() {
+        let mut keys = Vec::new();
+        for (index, family) in families.iter().enumerate() {
             let definition = &family.definition;
             let shows_created = selection.shows_created() && definition.metric_type().is_cumulative();
             let shows_exemplars = selection.shows_exemplars() && definition.has_exemplars();
-            if !(shows_created || shows_exemplars) || family.series().len() == 0 {
-                continue;
+            if (shows_created || shows_exemplars) && family.series().len() > 0 {
+                let key = layout::family_key(self.shared.prefix(), definition.name());
+                keys.push((index, layout::meta_key(&key)));
             }
-            let key = layout::meta_key(&layout::family_key(self.shared.prefix(), definition.name()));
+        }
+        for (index, meta) in self.list_meta(keys, deadline)? {
+            show(&mut families[index], &meta, selection);
+        }
+        Ok(())
+    }
+
+    /// Reads what these keys hold, unless it has not changed since it was last read. Leaves out a key that the user may
+    /// not list.
+    fn list_meta(&mut self, keys: Vec<(usize, String)>, deadline: Instant) -> Result<Vec<MetaOf>> {
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
+        for (index, key) in keys {
             match self.session.cache().and_then(|cache| cache.meta(&key)) {
-                Some(meta) => show(family, &meta, selection),
+                Some(meta) => found.push((index, meta)),
                 None => unread.push((index, key)),
             }
         }
         if unread.is_empty() {
-            return Ok(());
+            return Ok(found);
         }
         let place = self.session.place();
         let firsts: Vec<Cmd> = unread.iter().map(|(_, key)| scan(key, "0")).collect();
@@ -162,14 +181,14 @@ impl Reader {
         for ((index, key), first) in unread.into_iter().zip(firsts) {
             let Some(pairs) = self.session.list(&key, Some((first, place)), deadline)? else { continue };
             let meta = Arc::new(SeriesMeta::new(&pairs));
-            show(&mut families[index], &meta, selection);
+            found.push((index, Arc::clone(&meta)));
             if self.session.is_tracked(&key)
                 && let Some(cache) = self.session.cache()
             {
                 cache.put_meta(&key, meta);
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Reads the selected families of this process in the order of declaration, then those of others by name.
@@ -218,6 +237,8 @@ impl Reader {
         let keys: Vec<String> =
             definitions.iter().map(|definition| layout::family_key(prefix, definition.name())).collect();
         let lengths = self.hear_changes(definitions, &keys, deadline)?;
+        // Before the values: those of a series that has ended must not be shown as those of one that begins meanwhile.
+        let (now, used) = self.read_used(definitions, &keys, deadline)?;
         let mut families: Vec<Option<FamilySamples>> =
             definitions.iter().zip(&keys).map(|(definition, key)| self.unchanged(key, definition)).collect();
         let mut unread: Vec<usize> = (0..keys.len()).filter(|&index| families[index].is_none()).collect();
@@ -246,7 +267,45 @@ impl Reader {
             }
             unread = again;
         }
+        for (index, meta) in used {
+            if let Some(family) = &mut families[index] {
+                ending::hide_ended(&meta, family, now);
+            }
+        }
         Ok(families)
+    }
+
+    /// Reads when the series were last used of those families whose series end, and what else the server has of them.
+    /// Also returns the present second of the server's clock, if there are such families.
+    fn read_used(
+        &mut self,
+        definitions: &[Definition],
+        keys: &[String],
+        deadline: Instant,
+    ) -> Result<(u64, Vec<MetaOf>)> {
+        let ends = |(index, key): (usize, &String)| {
+            definitions[index].series_ttl().map(|_| (index, layout::meta_key(key)))
+        };
+        // If the user may not list the times, the series are shown until a writer ends them.
+        let used = self.list_meta(keys.iter().enumerate().filter_map(ends).collect(), deadline)?;
+        if used.is_empty() {
+            return Ok((0, used));
+        }
+        let mut time = self.session.exchange(&[redis::cmd("TIME")], deadline)?;
+        Ok((ending::second_of(time.pop().unwrap_or_default()), used))
+    }
+
+    /// Returns whether the series of a metric has ended.
+    fn has_ended(&mut self, metric: &Metric, key: &str, deadline: Instant) -> Result<bool> {
+        let definition = &metric.family.definition;
+        if definition.series_ttl().is_none() {
+            return Ok(false);
+        }
+        let used = command("HGET", &[&layout::meta_key(key), &layout::used_field(&metric.key)]);
+        let mut replies = self.session.exchange(&[used, redis::cmd("TIME")], deadline)?;
+        let now = ending::second_of(replies.pop().unwrap_or_default());
+        let used = replies.pop().and_then(text);
+        Ok(used.is_some_and(|used| ending::has_ended(definition, &used, now)))
     }
 
     /// Lets the server tell which families have changed: its answer comes after the notice of every earlier
@@ -368,6 +427,8 @@ impl Reader {
         for cell in 0..field_count {
             get.arg(layout::field(definition, &metric.key, cell));
         }
+        // Before the values, as in a scrape.
+        let has_ended = self.has_ended(metric, &key, deadline)?;
         let is_hash = layout::is_hash(definition);
         let single = command("GET", &[&key]);
         let (first, other) = if is_hash { (get, single) } else { (single, get) };
@@ -394,6 +455,9 @@ impl Reader {
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
         let mut cells = vec![0.0; definition.cell_count()];
+        if has_ended {
+            return Ok(cells);
+        }
         for (cell, value) in values.into_iter().enumerate().filter(|(_, value)| *value != Value::Nil) {
             let text = text(value).unwrap_or_default();
             let value = FieldValue::parse(definition, cell, &text).ok_or_else(|| {

@@ -13,6 +13,7 @@ use super::batch::{MAX_OPERATIONS, Operation};
 use super::gauges::restoring_add;
 use crate::model::exemplar::Exemplar;
 use crate::model::native::{Native, NativeHistogram};
+use crate::process::clock::since_1970;
 
 /// The most bytes of field names in one replayed batch.
 const MAX_REPLAY_BYTES: usize = 1 << 20;
@@ -55,6 +56,8 @@ struct Entry {
     /// process knows.
     before: Box<[f64]>,
     confirmed_at: Instant,
+    /// The second in which the server has applied it, by the server's clock if that is known.
+    second: u64,
     is_replicated: bool,
     bytes: usize,
 }
@@ -124,7 +127,16 @@ impl ReplayLog {
         let bytes = size_of::<Entry>() + size_of_val(&*operations) + size_of_val(&*before) + boxed;
         self.bytes += bytes;
         let (confirmed_at, is_replicated) = (Instant::now(), false);
-        self.entries.push_back(Entry { number, operations, before, confirmed_at, is_replicated, bytes });
+        let second = since_1970().as_secs();
+        let entry = Entry { number, operations, before, confirmed_at, second, is_replicated, bytes };
+        self.entries.push_back(entry);
+    }
+
+    /// Notes in which second the server has applied the last batch, by the server's clock.
+    pub(crate) fn note_second(&mut self, second: u64) {
+        if let Some(last) = self.entries.back_mut() {
+            last.second = second;
+        }
     }
 
     /// Notes that a batch was confirmed and is not kept.
@@ -211,17 +223,21 @@ impl ReplayLog {
 
     /// Merges the batches after `number` into one, as many of them as fit. Returns `None` if there are none.
     ///
+    /// If the series of the family end when they are unused for `ttl` seconds, the operations say when they were made.
+    /// Those of a series that this process has not used in between for longer stay apart.
+    ///
     /// Many processes may do this at once after a failover. So a field that has changed in each of a hundred
     /// batches is one operation, and not a hundred.
-    pub(crate) fn repeat_after(&self, number: u64) -> Option<Repetition> {
-        let mut merged = Merged::default();
+    pub(crate) fn repeat_after(&self, number: u64, ttl: Option<u32>) -> Option<Repetition> {
+        let mut merged = Merged { ttl, ..Merged::default() };
         let mut repetition = None;
         for entry in self.entries.iter().filter(|entry| entry.number > number) {
             if repetition.is_some() && !merged.has_room_for(&entry.operations) {
                 break;
             }
             let mut before = entry.before.iter().copied();
-            entry.operations.iter().for_each(|operation| merged.add(operation, &mut before));
+            let at = entry.second;
+            entry.operations.iter().for_each(|operation| merged.add(operation, at, &mut before));
             let batches = repetition.map_or(1, |(_, batches)| batches + 1);
             repetition = Some((entry.number, batches));
         }
@@ -242,7 +258,7 @@ impl Names {
             Operation::Delete { .. } => Change::Delete,
             Operation::Clear => Change::Clear,
             Operation::Restore { value, at, .. } => Change::Restore(Box::new((value, at))),
-            Operation::Replay { .. } => return None,
+            Operation::Made { .. } | Operation::Replay { .. } => return None,
         };
         Some(Logged { name: self.shared(operation.field().unwrap_or_default()), change })
     }
@@ -281,6 +297,8 @@ struct Merged<'log> {
     /// Fields are independent of each other.
     fields: BTreeMap<&'log str, MergedField>,
     bytes: usize,
+    /// After how many seconds without use the series end, if they do.
+    ttl: Option<u32>,
 }
 
 /// The operations of one field, in order.
@@ -289,6 +307,10 @@ struct MergedField {
     operations: Vec<Operation>,
     /// The value that the gauge had before the first of them, if it is one.
     before: Option<f64>,
+    /// In which seconds a server has applied the first and the last of them, if the series ends.
+    made: Option<(u64, u64)>,
+    /// The operations before, after which the series may have ended.
+    earlier: Vec<Operation>,
 }
 
 impl<'log> Merged<'log> {
@@ -299,8 +321,14 @@ impl<'log> Merged<'log> {
         self.fields.len() + count <= MAX_OPERATIONS && self.bytes + bytes <= MAX_REPLAY_BYTES
     }
 
-    /// Adds an operation. `before` yields the values that gauges had before.
-    fn add(&mut self, Logged { name, change }: &'log Logged, before: &mut impl Iterator<Item = f64>) {
+    /// Adds an operation that a server has applied in the second `at`. `before` yields the values that gauges had
+    /// before.
+    fn add(
+        &mut self,
+        Logged { name, change }: &'log Logged,
+        at: u64,
+        before: &mut impl Iterator<Item = f64>,
+    ) {
         if matches!(change, Change::Clear) {
             self.is_cleared = true;
             self.fields.clear();
@@ -311,6 +339,9 @@ impl<'log> Merged<'log> {
             *bytes += name.len();
             MergedField::default()
         });
+        if let Some(ttl) = self.ttl.filter(|_| !matches!(change, Change::Exemplar(_))) {
+            field.note_second(name, at, ttl);
+        }
         if matches!(change, Change::AddToGauge(_) | Change::Set(_)) {
             let before = before.next();
             field.before = field.before.or(before);
@@ -328,6 +359,8 @@ impl<'log> Merged<'log> {
                 field.operations.push(Operation::Restore { field: name.to_string(), value, at });
             }
             Change::Delete | Change::Clear => {
+                field.earlier.clear();
+                field.made = field.made.map(|_| (at, at));
                 field.operations = vec![Operation::Delete { field: name.to_string() }];
             }
         }
@@ -335,12 +368,37 @@ impl<'log> Merged<'log> {
 
     fn into_operations(self) -> Vec<Operation> {
         let clear = self.is_cleared.then_some(Operation::Clear);
-        let changes = self.fields.into_values().flat_map(|field| field.operations);
+        let changes = self.fields.into_iter().flat_map(|(name, field)| field.into_operations(name));
         clear.into_iter().chain(changes).collect()
     }
 }
 
 impl MergedField {
+    /// Notes that a server has applied the next operation in the second `at`.
+    fn note_second(&mut self, name: &str, at: u64, ttl: u32) {
+        match &mut self.made {
+            Some((_, last)) if at.saturating_sub(*last) <= u64::from(ttl) => *last = at.max(*last),
+            _ => {
+                self.put_apart(name);
+                self.made = Some((at, at));
+            }
+        }
+    }
+
+    /// Puts the operations so far before those that follow, after which the series may have ended.
+    fn put_apart(&mut self, name: &str) {
+        if let Some((first, last)) = self.made.take() {
+            self.earlier.push(Operation::Made { field: name.to_owned(), first, last });
+        }
+        self.earlier.append(&mut self.operations);
+        self.before = None;
+    }
+
+    fn into_operations(mut self, name: &str) -> Vec<Operation> {
+        self.put_apart(name);
+        self.earlier
+    }
+
     fn add(&mut self, name: &str, more: f64) {
         match self.operations.last_mut() {
             Some(Operation::Add { amount, .. }) => *amount += more,
@@ -400,12 +458,13 @@ mod tests {
                 format!("{field}+{}", native_field::format(&added.1))
             }
             Operation::Exemplar { field, exemplar, .. } => format!("{field}:{}", exemplar.value()),
+            Operation::Made { field, first, last } => format!("{field} from {first} to {last}"),
             Operation::Set { .. } => panic!("a plain set would overwrite a later one of another process"),
         }
     }
 
     fn repeated(log: &ReplayLog, after: u64) -> (u64, usize, Vec<String>) {
-        let repetition = log.repeat_after(after).unwrap();
+        let repetition = log.repeat_after(after, None).unwrap();
         (repetition.number, repetition.batches, repetition.operations.iter().map(shown).collect())
     }
 
@@ -448,7 +507,7 @@ mod tests {
         log.push(9, &[add("a", 100.0), add("c", 4.0)], Vec::new());
         assert_eq!(repeated(&log, 0), (9, 3, vec!["a+111".into(), "b+2".into(), "c+4".into()]));
         assert_eq!(repeated(&log, 2), (9, 2, vec!["a+110".into(), "c+4".into()]));
-        assert!(log.repeat_after(9).is_none());
+        assert!(log.repeat_after(9, None).is_none());
         assert_eq!(log.operations_after(5), 2);
     }
 
@@ -477,6 +536,34 @@ mod tests {
     }
 
     #[test]
+    fn changes_before_and_after_a_series_may_have_ended_stay_apart() {
+        let mut log = ReplayLog::default();
+        let changes: [(u64, &[Operation]); 4] = [
+            (100, &[add("a", 5.0), set("g", 7.0)]),
+            (160, &[add("a", 1.0)]),
+            (221, &[add("a", 2.0), set("g", 8.0)]),
+            (222, &[delete("a"), add("a", 3.0)]),
+        ];
+        for (number, (second, operations)) in (1..).zip(changes) {
+            log.push(number, operations, vec![0.0; operations.len()]);
+            log.note_second(second);
+        }
+        let repeated = |after, ttl| -> Vec<String> {
+            log.repeat_after(after, Some(ttl)).unwrap().operations.iter().map(shown).collect()
+        };
+        let of_gauge = ["g from 100 to 100", "g=7 after 0", "g from 221 to 221", "g=8 after 0"];
+        let whole = repeated(0, 60);
+        assert_eq!(whole, [&["a from 222 to 222", "-a", "a+3"][..], &of_gauge].concat());
+        log.entries.pop_back();
+        let repeated = |after, ttl| -> Vec<String> {
+            log.repeat_after(after, Some(ttl)).unwrap().operations.iter().map(shown).collect()
+        };
+        let of_counter = ["a from 100 to 160", "a+6", "a from 221 to 221", "a+2"];
+        assert_eq!(repeated(0, 60), [&of_counter[..], &of_gauge].concat());
+        assert_eq!(repeated(1, 61), ["a from 160 to 221", "a+3", "g from 221 to 221", "g=8 after 0"]);
+    }
+
+    #[test]
     fn a_repetition_holds_whole_batches_as_long_as_there_is_room() {
         let mut log = ReplayLog::default();
         let many = |from: usize| -> Vec<Operation> {
@@ -485,9 +572,9 @@ mod tests {
         log.push(1, &many(0), Vec::new());
         log.push(2, &many(0), Vec::new());
         log.push(3, &many(1_000), Vec::new());
-        let first = log.repeat_after(0).unwrap();
+        let first = log.repeat_after(0, None).unwrap();
         assert_eq!((first.number, first.batches, first.operations.len()), (2, 2, 600));
-        let second = log.repeat_after(first.number).unwrap();
+        let second = log.repeat_after(first.number, None).unwrap();
         assert_eq!((second.number, second.batches, second.operations.len()), (3, 1, 600));
     }
 
@@ -531,7 +618,7 @@ mod tests {
         assert!(!log.note_server(4));
         assert!(log.note_server(3));
         assert!(!log.note_server(3), "it was reported");
-        assert_eq!(log.repeat_after(3).map(|repetition| repetition.number), Some(6));
+        assert_eq!(log.repeat_after(3, None).map(|repetition| repetition.number), Some(6));
     }
 
     #[test]

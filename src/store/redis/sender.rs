@@ -16,6 +16,7 @@ use super::announcer::Values;
 use super::backlog::Backlog;
 use super::batch;
 use super::connection::{command, refused};
+use super::ending;
 use super::layout;
 use super::link::{Link, ServerRun};
 use super::message::Loss;
@@ -345,7 +346,9 @@ impl BatchSender {
         match reply {
             Value::Array(parts) if matches!(parts[..], [Value::Int(0 | 1), ..]) => {
                 let keeps = self.shared.options.replay_log > 0 && !self.replication.safety().is_immediate();
-                let (answered, was_refused) = outbox.confirm(key, server, keeps);
+                let answer = parts.get(1).and_then(ending::Answer::new);
+                let remarks = &parts[1 + usize::from(answer.is_some())..];
+                let (answered, was_refused) = outbox.confirm(key, server, keeps, answer);
                 if was_refused {
                     log::info!("Redis key {key:?} is accepted again");
                 }
@@ -357,7 +360,7 @@ impl BatchSender {
                 if answered != Answered::Question && matches!(parts[..], [Value::Int(1), ..]) {
                     self.link.note_applied(key);
                 }
-                self.log_remarks(key, &parts[1..]);
+                self.log_remarks(key, remarks);
                 Ok(())
             }
             Value::Array(parts)
@@ -504,7 +507,9 @@ impl BatchSender {
         for family in self.shared.table.live_families() {
             let key = layout::family_key(self.shared.prefix(), family.definition.name());
             if let Some(known) = metrics.get_mut(&key) {
-                known.extend(self.shared.table.metrics(&family));
+                // Series that have ended are not to come back.
+                let metrics = self.shared.table.metrics(&family).into_iter();
+                known.extend(metrics.filter(|metric| !metric.is_over()));
             }
         }
         for (key, metrics) in metrics {

@@ -324,7 +324,7 @@ impl Cluster {
         let node = self.index_of(&to.node);
         self.moving.insert(to.slot);
         self.detours += 1;
-        let without_times = batch::without_created_times(asking);
+        let without_times = batch::without_times(asking);
         let asking = without_times.as_ref().unwrap_or(asking);
         let commands = [&batch::load_script(), &redis::cmd("ASKING"), asking];
         let mut outcome = self.exchange_with(node, options, &commands[1..], terms);
