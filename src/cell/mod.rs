@@ -27,6 +27,7 @@ pub(crate) mod segment;
 pub(crate) mod shared;
 pub(crate) mod stripe_memory;
 pub(crate) mod stripes;
+pub(crate) mod turn;
 pub(crate) mod value;
 
 #[cfg(test)]

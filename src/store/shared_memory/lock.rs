@@ -19,6 +19,7 @@ use super::errors::failed;
 use super::file::SharedFile;
 use super::layout::{GUARD_AT, GUARD_MARK, GUARD_WITH_FLOCK, TURNS_AT};
 use super::record::word;
+use crate::cell::turn;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::process::service::has_ended;
 
@@ -41,6 +42,8 @@ pub(super) struct FileLock<'file> {
     guard: &'file AtomicU64,
     turns: &'file AtomicU64,
     has_flock: bool,
+    /// The number of the turn before this one, if it has ended as it should.
+    last_turn: Option<u64>,
 }
 
 impl<'file> FileLock<'file> {
@@ -70,11 +73,10 @@ impl<'file> FileLock<'file> {
             }
             let may_enter =
                 has_flock || !file.has_own_flock() || file.has_outsider() || stalled >= OUTSIDER_TIMEOUT;
-            if may_enter && enter(guard, file.namespace(), has_flock, stalled) {
+            if may_enter && let Some(was_free) = enter(guard, file.namespace(), has_flock, stalled) {
                 file.set_outsider(!has_flock);
-                let lock = Self { file, guard, turns, has_flock };
-                lock.show_progress();
-                return Ok(lock);
+                let last_turn = Some(turn::begin(turns)).filter(|_| was_free);
+                return Ok(Self { file, guard, turns, has_flock, last_turn });
             }
             if has_flock {
                 unlock(file);
@@ -93,11 +95,21 @@ impl<'file> FileLock<'file> {
     }
 }
 
+/// Returns the number of the last turn, or `None` if a writer is at work. See [`turn::last_ended`].
+pub(super) fn last_turn(file: &SharedFile) -> Result<Option<u64>> {
+    let header = file.segment(0)?;
+    Ok(turn::last_ended(word(file, header, 0, TURNS_AT)?, word(file, header, 0, GUARD_AT)?))
+}
+
 impl FileLock<'_> {
     /// Shows the processes that wait that this one makes progress, as long work under the lock must.
     pub(super) fn show_progress(&self) {
-        // Relaxed: see `take`.
-        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        turn::begin(self.turns);
+    }
+
+    /// Returns whether no process has changed the file since [`last_turn`] has returned `turn`.
+    pub(super) fn follows(&self, turn: Option<u64>) -> bool {
+        turn.is_some() && turn == self.last_turn
     }
 }
 
@@ -128,15 +140,18 @@ fn unlock(file: &SharedFile) {
     }
 }
 
-/// Sets the guard if it is free, or if the process that has set it is gone.
-fn enter(guard: &AtomicU64, namespace: u64, has_flock: bool, stalled: Duration) -> bool {
+/// Sets the guard if it is free, or if the process that has set it is gone. Returns whether it was free, or `None` if it
+/// was not set.
+fn enter(guard: &AtomicU64, namespace: u64, has_flock: bool, stalled: Duration) -> Option<bool> {
     let pid = getpid().as_raw_nonzero().get() as u64;
     let with_flock = if has_flock { GUARD_WITH_FLOCK } else { 0 };
     let own = GUARD_MARK | with_flock | of_namespace(namespace) | pid;
     let current = guard.load(Ordering::Relaxed);
+    let may_set = current == 0 || is_left(current, namespace, has_flock, stalled);
     // Acquire: this writer sees what the last one has written.
-    (current == 0 || is_left(current, namespace, has_flock, stalled))
-        && guard.compare_exchange(current, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    let is_set =
+        may_set && guard.compare_exchange(current, own, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    is_set.then_some(current == 0)
 }
 
 /// Returns whether the process that has set the guard to `value` is gone, so that no writer is at work.

@@ -342,14 +342,18 @@ pub(super) fn kind_and_size(file: &SharedFile, segment: &Arc<Segment>, offset: u
     Ok(makes_sense.then_some(kind_and_size))
 }
 
-/// Returns the committed end. Fails if it makes no sense, or if the file is shorter.
-pub(super) fn committed(file: &SharedFile) -> Result<u64> {
-    // Check the length before the first read, because reading bytes that were cut off raises SIGBUS.
+/// Returns the length of the file. Fails if its header was cut off: reading what was cut off raises SIGBUS.
+pub(super) fn checked_length(file: &SharedFile) -> Result<u64> {
     let length = file.length()?;
     if length < SEGMENT_SIZE {
         file.check_length(SEGMENT_SIZE)?;
     }
-    committed_within(file, length)
+    Ok(length)
+}
+
+/// Returns the committed end. Fails if it makes no sense, or if the file is shorter.
+pub(super) fn committed(file: &SharedFile) -> Result<u64> {
+    committed_within(file, checked_length(file)?)
 }
 
 /// Returns the committed end of a file that was found to have `length` bytes a moment ago.

@@ -14,13 +14,16 @@ use super::entry::Entry;
 use super::errors::{failed, unusable};
 use super::file::SharedFile;
 use super::index::{Attempt, Index, Trouble};
-use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_METRIC, SEGMENT_SIZE};
-use super::lock::FileLock;
+use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_FAMILY, KIND_METRIC};
+use super::lock::{FileLock, last_turn};
 use super::place_locks::{self, PLACES};
 use super::places::{self, Inheritance};
-use super::record::{Contents, Record, committed, committed_within, expire, live_records, put, word};
+use super::record::{
+    Contents, Record, checked_length, committed, committed_within, expire, live_records, put, word,
+};
 use crate::cell::last_use;
 use crate::cell::segment::load;
+use crate::model::definition::Definition;
 use crate::model::error::Result;
 use crate::process::clock::uptime;
 
@@ -40,9 +43,9 @@ pub(super) fn is_out_of_quarantine(word: u64) -> bool {
 #[derive(Debug)]
 pub(super) struct Records {
     file: Arc<SharedFile>,
-    /// Where the families are that this process has used, by their hash. Each new series needs its family,
-    /// and families are never removed.
-    families: HashMap<u64, u64>,
+    /// The families that this process has used, by their names: the definition, and the place and the text of the
+    /// record. Each new series needs its family, and families are never removed.
+    families: HashMap<String, (Definition, u64, String)>,
     /// The place of this process, with the descriptor that locks it: see [`places`].
     place: Option<(u64, FileDescriptor)>,
     /// Whether this work may wait for the lock of the file.
@@ -60,60 +63,68 @@ impl Records {
         self.may_wait = may_wait;
     }
 
-    /// Returns the record with these contents. Appends it if there is none.
+    /// Returns the length of the file: see [`checked_length`].
+    pub(super) fn checked_length(&self) -> Result<u64> {
+        checked_length(&self.file)
+    }
+
+    /// Returns the record of a family that this process has used, or `None` if it has not used this definition yet.
+    /// `length` is that of the file.
+    pub(super) fn known_family(&self, length: u64, definition: &Definition) -> Result<Option<Record>> {
+        let Some((_, offset, text)) =
+            self.families.get(definition.name()).filter(|(known, ..)| known == definition)
+        else {
+            return Ok(None);
+        };
+        let record = Index::new(&self.file, committed_within(&self.file, length)?).record_at(*offset)?;
+        // A damaged record is not that of the family any more.
+        Ok(record.filter(|record| record.kind == KIND_FAMILY && record.text == *text))
+    }
+
+    /// Notes that this process uses a family, which has this record.
+    pub(super) fn know_family(&mut self, definition: &Definition, record: &Record) {
+        let known = (definition.clone(), record.offset, record.text.clone());
+        self.families.insert(definition.name().to_owned(), known);
+    }
+
+    /// Returns the record with these contents. Appends it if there is none. `length` is that of the file.
     ///
     /// `choose` sees records that may have the same hash, if none of them has exactly these contents. It may
     /// return one of them to use instead, or refuse.
     pub(super) fn find_or_append(
-        &mut self,
+        &self,
+        length: u64,
         wanted: &Contents<'_>,
         choose: impl Fn(Vec<Record>) -> Result<Option<Record>>,
     ) -> Result<Record> {
-        let hash = wanted.hash(&self.file);
-        let select =
-            |mut records: Vec<Record>| match records.iter().position(|record| wanted.are_those_of(record)) {
-                Some(found) => Ok(Some(records.swap_remove(found))),
-                None => choose(records),
-            };
-        if wanted.kind == KIND_METRIC {
-            return self.find_or_append_hashed(wanted, hash, select);
-        }
-        if let Some(&offset) = self.families.get(&hash) {
-            let known = Index::new(&self.file, committed(&self.file)?).record_at(offset)?;
-            if let Some(record) = select(known.into_iter().collect())? {
-                return Ok(record);
-            }
-        }
-        let record = self.find_or_append_hashed(wanted, hash, select)?;
-        self.families.insert(hash, record.offset);
-        Ok(record)
-    }
-
-    fn find_or_append_hashed(
-        &self,
-        wanted: &Contents<'_>,
-        hash: u64,
-        select: impl Fn(Vec<Record>) -> Result<Option<Record>>,
-    ) -> Result<Record> {
         let file = &*self.file;
+        let hash = wanted.hash(file);
         let size = wanted.size(file)?;
         let find = |index: &Index<'_>| -> Attempt<(Option<Record>, Option<u64>)> {
-            let (records, empty) = index.candidates(hash)?;
-            Ok((select(records)?, empty))
+            let (mut records, empty) = index.candidates(hash)?;
+            let found = match records.iter().position(|record| wanted.are_those_of(record)) {
+                Some(found) => Some(records.swap_remove(found)),
+                None => choose(records)?,
+            };
+            Ok((found, empty))
         };
-        // Most look-ups of a record that exists need no lock. What is found is right. A miss is not, and
-        // neither is a damaged index, which may be one that another process is building.
-        let end = committed(file)?;
-        match find(&Index::new(file, end)) {
+        // Most look-ups of a record that exists need no lock. What is found is right. A miss is right if no writer was
+        // at work meanwhile, so the turn is read first. A damaged index may be one that another process is building.
+        let turn = last_turn(file)?;
+        let missed = match find(&Index::new(file, committed_within(file, length)?)) {
             Ok((Some(record), _)) => return Ok(record),
-            Ok((None, _)) | Err(Trouble::Index(_)) => {}
+            Ok((None, empty)) => Some(empty),
+            Err(Trouble::Index(_)) => None,
             Err(Trouble::Other(error)) => return Err(error),
-        }
-        self.with_lock_from(end, |index| {
-            let (found, empty) = find(index)?;
-            if let Some(record) = found {
-                return Ok(record);
-            }
+        };
+        self.with_lock_within(length, |index, lock| {
+            let empty = match missed {
+                Some(empty) if lock.is_some_and(|lock| lock.follows(turn)) => empty,
+                _ => match find(index)? {
+                    (Some(record), _) => return Ok(record),
+                    (None, empty) => empty,
+                },
+            };
             let slot = match empty {
                 Some(slot) => slot,
                 None => index.empty_slot(hash)?,
@@ -257,17 +268,21 @@ impl Records {
 
     /// Calls `work` with the lock and a sound index. If `work` finds the index damaged, builds the index
     /// anew and calls it again.
-    fn with_lock<T>(&self, work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
-        // Checks the length of the file, which taking the lock needs.
-        self.with_lock_from(committed(&self.file)?, work)
+    fn with_lock<T>(&self, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
+        self.with_lock_within(self.checked_length()?, |index, _| work(index))
     }
 
-    /// Does the same, after the length of the file was checked up to the committed end `end`.
-    fn with_lock_from<T>(&self, end: u64, mut work: impl FnMut(&mut Index<'_>) -> Attempt<T>) -> Result<T> {
+    /// Does the same for a file that was found to have `length` bytes a moment ago. `work` also gets the lock, if the
+    /// index is still the one that was there before it.
+    fn with_lock_within<T>(
+        &self,
+        length: u64,
+        mut work: impl FnMut(&mut Index<'_>, Option<&FileLock<'_>>) -> Attempt<T>,
+    ) -> Result<T> {
         let file = &*self.file;
         let lock = FileLock::take(file, self.may_wait)?;
-        let mut index = Index::new(file, committed_within(file, end.next_multiple_of(SEGMENT_SIZE))?);
-        match index.settle().and_then(|()| work(&mut index)) {
+        let mut index = Index::new(file, committed_within(file, length)?);
+        match index.settle().and_then(|()| work(&mut index, Some(&lock))) {
             Ok(done) => return Ok(done),
             Err(Trouble::Other(error)) => return Err(error),
             Err(Trouble::Index(_)) => {}
@@ -278,7 +293,7 @@ impl Records {
             // A full file may have no room for an index. What is in it is found all the same.
             Err(error) => Index::absent(file, committed(file)?, error),
         };
-        work(&mut index).map_err(|trouble| index.error(trouble))
+        work(&mut index, None).map_err(|trouble| index.error(trouble))
     }
 
     /// Prepares the records for a forked child.

@@ -151,8 +151,11 @@ impl SharedMemoryStore {
         Ok(records)
     }
 
-    /// Returns the family's record. Appends it if the file has no family of that name.
-    fn family_record(&self, records: &mut Records, definition: &Definition) -> Result<Record> {
+    /// Returns the family's record. Appends it if the file, which has `length` bytes, has no family of that name.
+    fn family_record(&self, records: &mut Records, length: u64, definition: &Definition) -> Result<Record> {
+        if let Some(record) = records.known_family(length, definition)? {
+            return Ok(record);
+        }
         if definition.name().contains('\n') {
             let reason = "a metrics file cannot hold a name with a line feed";
             let message = format!("metric name {:?}: {reason}", definition.name());
@@ -168,7 +171,9 @@ impl SharedMemoryStore {
             ends: false,
             text: &text,
         };
-        records.find_or_append(&wanted, |records| known_family(records, definition))
+        let record = records.find_or_append(length, &wanted, |records| known_family(records, definition))?;
+        records.know_family(definition, &record);
+        Ok(record)
     }
 
     /// Returns the cells of the metric with the labels `key`, and after how many seconds without use its series ends.
@@ -180,7 +185,8 @@ impl SharedMemoryStore {
         key: &str,
         created: Option<Milliseconds>,
     ) -> Result<(Cells, Option<u32>)> {
-        let family_record = self.family_record(&mut records, definition)?;
+        let length = records.checked_length()?;
+        let family_record = self.family_record(&mut records, length, definition)?;
         if let Some(mode) = definition.mode() {
             let cells = self.cells_of_process(&mut records, &family_record, definition, mode, key)?;
             return Ok((cells, None));
@@ -192,7 +198,7 @@ impl SharedMemoryStore {
         let contents = metric_record(&family_record, definition, key);
         let wanted = Contents { created: created.or_else(now), ends: ttl.is_some(), ..contents };
         loop {
-            let record = records.find_or_append(&wanted, |_| Ok(None))?;
+            let record = records.find_or_append(length, &wanted, |_| Ok(None))?;
             let segment = self.file.writable_segment(record.offset)?;
             if let Some(ttl) = ttl
                 && !touch(&self.file, &record, ttl)?
@@ -226,7 +232,7 @@ impl SharedMemoryStore {
             ends: false,
             text: &text,
         };
-        let record = records.find_or_append(&wanted, |_| Ok(None))?;
+        let record = records.find_or_append(records.checked_length()?, &wanted, |_| Ok(None))?;
         let segment = self.file.writable_segment(record.offset)?;
         let cells = cells_of(definition, segment, &self.file, &record)?;
         places::begin(mode, &cells);
@@ -236,7 +242,8 @@ impl SharedMemoryStore {
     /// Removes the series with the labels `key`. Returns whether the file had it.
     fn remove(&self, definition: &Definition, key: &str) -> Result<bool> {
         let mut records = self.lock();
-        let family = self.family_record(&mut records, definition)?;
+        let length = records.checked_length()?;
+        let family = self.family_record(&mut records, length, definition)?;
         match definition.mode() {
             // Every process may have a record.
             Some(_) => records.remove_all(family.offset, |record| {
@@ -256,7 +263,9 @@ impl Store for SharedMemoryStore {
     }
 
     fn admit(&self, definition: &Definition) -> Result<()> {
-        match self.family_record(&mut self.lock(), definition) {
+        let mut records = self.lock();
+        let length = records.checked_length()?;
+        match self.family_record(&mut records, length, definition) {
             // A definition that is too large is no mistake of the program, and neither is a long label value.
             Err(error) if error.kind() == ErrorKind::InvalidArgument && !definition.name().contains('\n') => {
                 Err(Error::new(ErrorKind::Store, error.message()))
@@ -310,7 +319,8 @@ impl Store for SharedMemoryStore {
 
     fn cleared(&self, family: &Arc<Family>, _: Vec<Arc<Metric>>) -> Result<()> {
         let mut records = self.lock();
-        let family = self.family_record(&mut records, &family.definition)?;
+        let length = records.checked_length()?;
+        let family = self.family_record(&mut records, length, &family.definition)?;
         records.remove_all(family.offset, |_| true).map(drop)
     }
 

@@ -1,5 +1,6 @@
 //! Writers that are killed before each of their stores, and the number of records that a look-up reads.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::Entry;
 use super::file::SharedFile;
 use super::index::Index;
-use super::layout::{FAMILY_AT, FREE_LISTS, FREE_LISTS_AT, INDEX_STATE_AT, KIND_FAMILY, KIND_METRIC};
+use super::layout::{
+    FAMILY_AT, FREE_LISTS, FREE_LISTS_AT, GUARD_AT, GUARD_MARK, GUARD_WITH_FLOCK, INDEX_STATE_AT,
+    KIND_FAMILY, KIND_METRIC,
+};
 use super::options::SharedMemoryOptions;
 use super::outline::LastOutline;
 use super::places;
@@ -67,10 +71,15 @@ fn family(records: &mut Records, name: &str) -> Result<Record> {
         ends: false,
         text: &text,
     };
-    records.find_or_append(&wanted, |_| Ok(None))
+    records.find_or_append(records.checked_length()?, &wanted, |_| Ok(None))
 }
 
 fn metric(records: &mut Records, family: &Record, value: &str) -> Result<Record> {
+    metric_after(records, family, value, || ())
+}
+
+/// Does the same, and calls `missed` when a look has not found the series.
+fn metric_after(records: &Records, family: &Record, value: &str, missed: impl Fn()) -> Result<Record> {
     let text = format!("{{\"a\":\"{value}\"}}");
     let wanted = Contents {
         kind: KIND_METRIC,
@@ -81,7 +90,10 @@ fn metric(records: &mut Records, family: &Record, value: &str) -> Result<Record>
         ends: false,
         text: &text,
     };
-    records.find_or_append(&wanted, |_| Ok(None))
+    records.find_or_append(records.checked_length()?, &wanted, |_| {
+        missed();
+        Ok(None)
+    })
 }
 
 fn remove(records: &mut Records, family: &Record, value: &str) -> Result<bool> {
@@ -299,6 +311,52 @@ fn the_records_that_a_look_up_reads_do_not_grow_with_the_file() {
 }
 
 #[test]
+fn a_series_that_another_process_has_made_meanwhile_is_found() {
+    let folder = Folder::new();
+    let path = folder.path("metrics");
+    let (file, mut records) = open(&path);
+    let (_, other) = open(&path);
+    let hits = family(&mut records, "hits").unwrap();
+    for is_removed in [false, true] {
+        let made = Cell::new(None);
+        let looks = Cell::new(0);
+        let value = format!("{is_removed}");
+        let found = metric_after(&records, &hits, &value, || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 1 {
+                made.set(Some(metric_after(&other, &hits, &value, || ()).unwrap().offset));
+                if is_removed {
+                    assert!(remove(&mut open(&path).1, &hits, &value).unwrap());
+                }
+            }
+        });
+        // A removed record is free, and so it is taken again.
+        assert_eq!(Some(found.unwrap().offset), made.get());
+        assert_eq!(looks.get(), if is_removed { 2 } else { 1 });
+        assert_sound(&file);
+    }
+    // Nobody was there meanwhile, so one look is enough.
+    let looks = Cell::new(0);
+    metric_after(&records, &hits, "alone", || looks.set(looks.get() + 1)).unwrap();
+    assert_eq!(looks.get(), 1);
+}
+
+#[test]
+fn a_writer_looks_again_behind_one_that_was_killed() {
+    let folder = Folder::new();
+    let (file, mut records) = open(&folder.path("metrics"));
+    let hits = family(&mut records, "hits").unwrap();
+    // The guard of a killed process stays. Here the `flock` is released, as the kernel would do.
+    let header = file.segment(0).unwrap();
+    let guard = word(&file, header, 0, GUARD_AT).unwrap();
+    guard.store(GUARD_MARK | GUARD_WITH_FLOCK | 1, Ordering::Relaxed);
+    let looks = Cell::new(0);
+    metric_after(&records, &hits, "after", || looks.set(looks.get() + 1)).unwrap();
+    assert_eq!(looks.get(), 2);
+    assert_sound(&file);
+}
+
+#[test]
 fn a_free_record_is_found_among_many_sizes() {
     let folder = Folder::new();
     let (file, mut records) = open(&folder.path("metrics"));
@@ -333,7 +391,7 @@ fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Re
         ends: false,
         text: &text,
     };
-    let family = records.find_or_append(&wanted, |_| Ok(None))?;
+    let family = records.find_or_append(records.checked_length()?, &wanted, |_| Ok(None))?;
     let mode = GaugeMode::from_name(mode).unwrap();
     let text = places::text(records.place()?, "{}");
     let cell_count = places::cell_count(mode);
@@ -346,7 +404,7 @@ fn gauge(records: &mut Records, file: &SharedFile, mode: &str, value: f64) -> Re
         ends: false,
         text: &text,
     };
-    let record = records.find_or_append(&wanted, |_| Ok(None))?;
+    let record = records.find_or_append(records.checked_length()?, &wanted, |_| Ok(None))?;
     let cells = super::record::cells(file.writable_segment(record.offset)?, file, &record)?;
     cells.set(0, value);
     if mode.shows_processes() {
