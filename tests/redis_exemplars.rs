@@ -18,10 +18,13 @@ fn jobs(backend: &Backend) -> MetricFamily {
     backend.declare(definition.with_exemplars().unwrap(), &["a"], Lifetime::Backend).unwrap()
 }
 
-fn times(backend: &Backend) -> Arc<Metric> {
+fn all_times(backend: &Backend) -> MetricFamily {
     let definition = Definition::new("times", "", MetricType::Histogram, &[], &[1.0, 2.0, 4.0]).unwrap();
-    let family = backend.declare(definition.with_exemplars().unwrap(), &[], Lifetime::Backend).unwrap();
-    family.metric(&[]).unwrap()
+    backend.declare(definition.with_exemplars().unwrap(), &[], Lifetime::Backend).unwrap()
+}
+
+fn times(backend: &Backend) -> Arc<Metric> {
+    all_times(backend).metric(&[]).unwrap()
 }
 
 fn text(backend: &Backend) -> String {
@@ -121,6 +124,38 @@ fn exemplars_stand_beside_the_created_times_and_go_with_their_series() {
     family.clear().unwrap();
     flush(&backend);
     assert!(!keys(&server).contains("{jobs_total}:meta"));
+}
+
+#[test]
+fn an_exemplar_of_a_series_that_another_process_has_removed_is_dropped() {
+    let server = Server::start();
+    let (first, second) = (open(&server, ""), open(&server, ""));
+    let (job, times) = (jobs(&first).metric(&["x"]).unwrap(), times(&first));
+    let keep = |trace: &str| {
+        for metric in [&job, &times] {
+            wait_until("the slot takes another exemplar", || metric.takes_exemplar(1.0));
+            metric.keep_exemplar(1.0, &[("trace_id", trace)]).unwrap();
+        }
+        flush(&first);
+    };
+    let kept = || {
+        let metas = ["{jobs_total}:meta", "{times}:meta"].map(|key| hash(&server, key));
+        metas.map(|meta| meta.keys().filter(|field| field.starts_with("exemplar ")).count())
+    };
+    keep("a");
+    assert_eq!(kept(), [1, 1], "the series are there, though nothing was counted");
+    let of_second = jobs(&second);
+    of_second.metric(&["x"]).unwrap();
+    of_second.remove(&["x"]).unwrap();
+    all_times(&second).clear().unwrap();
+    flush(&second);
+    assert_eq!(kept(), [0, 0]);
+    keep("b");
+    assert_eq!(kept(), [0, 0]);
+    job.inc(1.0).unwrap();
+    times.observe(1.0).unwrap();
+    keep("c");
+    assert_eq!(kept(), [1, 1], "the series have begun again");
 }
 
 #[test]

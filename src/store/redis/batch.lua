@@ -69,15 +69,6 @@ end
 -- The most exemplars of a series.
 local SLOTS = 4
 
--- Keeps an exemplar in a field of `meta`, unless a newer one is there. The text begins with its time in milliseconds.
--- An exemplar is worth no error: the values count without it.
-local function keep_exemplar(field, text)
-  if created == '0' then return end
-  local before = redis.pcall('HGET', meta, field)
-  local time = type(before) == 'string' and tonumber(string.match(before, '^%d+'))
-  if not time or time <= tonumber(string.match(text, '^%d+')) then redis.pcall('HSET', meta, field, text) end
-end
-
 -- Deletes what `meta` has of a series.
 local function forget_series(labels)
   local fields = { 'created ' .. labels, 'used ' .. labels }
@@ -324,6 +315,23 @@ local function use(field)
   end
   uses[labels] = true
   return true
+end
+
+-- Keeps an exemplar in a field of `meta`, unless a newer one is there, or the series is not: another process may have
+-- removed it. The text begins with the time in milliseconds. An exemplar is worth no error: the values count without it.
+local function keep_exemplar(field, text)
+  if created == '0' then return end
+  local labels = string.match(field, '{.*}$')
+  local value
+  if is_hash then
+    value = redis.pcall('HGET', key, labels) or redis.pcall('HGET', key, labels .. '#sum')
+  else
+    value = redis.pcall('GET', key)
+  end
+  if not value then return end
+  local before = redis.pcall('HGET', meta, field)
+  local time = type(before) == 'string' and tonumber(string.match(before, '^%d+'))
+  if not time or time <= tonumber(string.match(text, '^%d+')) then redis.pcall('HSET', meta, field, text) end
 end
 
 -- Ends series that were unused for too long: at most 100 in a second, and fewer than that are looked at if the series

@@ -369,7 +369,10 @@ impl<'log> Merged<'log> {
     fn into_operations(self) -> Vec<Operation> {
         let clear = self.is_cleared.then_some(Operation::Clear);
         let changes = self.fields.into_iter().flat_map(|(name, field)| field.into_operations(name));
-        clear.into_iter().chain(changes).collect()
+        // The server keeps exemplars of series that are there.
+        let (exemplars, changes): (Vec<_>, Vec<_>) =
+            changes.partition(|change| matches!(change, Operation::Exemplar { .. }));
+        clear.into_iter().chain(changes).chain(exemplars).collect()
     }
 }
 
@@ -495,7 +498,7 @@ mod tests {
         let mut log = ReplayLog::default();
         log.push(1, &[add("{}", 1.0), exemplar(1.0)], vec![]);
         log.push(2, &[exemplar(2.0)], vec![]);
-        assert_eq!(repeated(&log, 0), (2, 2, vec!["exemplar 0 {}:2".to_owned(), "{}+1".to_owned()]));
+        assert_eq!(repeated(&log, 0), (2, 2, vec!["{}+1".to_owned(), "exemplar 0 {}:2".to_owned()]));
         assert_eq!(repeated(&log, 1), (2, 1, vec!["exemplar 0 {}:2".to_owned()]));
     }
 
