@@ -138,32 +138,39 @@ static int append_labels(Buffer *buffer, const char *json, const char *extra, si
 
 /* What `read_series` needs for one series after the other. */
 typedef struct {
-  Buffer labels, lines;
+  Buffer labels, lines, created;
 } Texts;
 
-/* Appends one line of a series. `part` is (index of the value, name of the sample, text of the extra label). */
-static int append_line(Texts *texts, size_t split, const MetricsSeries *series, PyObject *part) {
-  Buffer *labels = &texts->labels, *lines = &texts->lines;
-  Py_ssize_t name_length, extra_length;
-  size_t index = PyLong_AsSize_t(PyTuple_GetItem(part, 0));
-  const char *name = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(part, 1), &name_length);
-  const char *extra = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(part, 2), &extra_length);
-  if (name == NULL || extra == NULL) return 0;
-  if (index >= series->value_count) {
-    PyErr_SetString(PyExc_IndexError, "the series has no such value");
-    return 0;
-  }
-  if (!append(lines, name, (size_t)name_length)) return 0;
+/* Appends one line: the name of the sample, the labels with `extra` at `split`, and a value. */
+static int append_sample(Buffer *lines, PyObject *name_text, const Buffer *labels, size_t split, const char *extra,
+                         size_t extra_length, double value) {
+  Py_ssize_t name_length;
+  const char *name = PyUnicode_AsUTF8AndSize(name_text, &name_length);
+  if (name == NULL || !append(lines, name, (size_t)name_length)) return 0;
   if (labels->length > 0 || extra_length > 0) {
     size_t behind = labels->length - split;
     /* The comma before the label behind the extra one is part of the labels, unless that is the first. */
     int needs_comma = behind > 0 && split == 0 && extra_length > 0;
     if (!append(lines, "{", 1) || !append(lines, labels->data, split)) return 0;
     if (extra_length > 0 && split > 0 && !append(lines, ",", 1)) return 0;
-    if (!append(lines, extra, (size_t)extra_length) || (needs_comma && !append(lines, ",", 1))) return 0;
+    if (!append(lines, extra, extra_length) || (needs_comma && !append(lines, ",", 1))) return 0;
     if (!append(lines, labels->data + split, behind) || !append(lines, "}", 1)) return 0;
   }
-  return append(lines, " ", 1) && append_number(lines, series->values[index]) && append(lines, "\n", 1);
+  return append(lines, " ", 1) && append_number(lines, value) && append(lines, "\n", 1);
+}
+
+/* Appends the line of one value. `part` is (index of the value, name of the sample, text of the extra label). */
+static int append_line(Texts *texts, size_t split, const MetricsSeries *series, PyObject *part) {
+  size_t index = PyLong_AsSize_t(PyTuple_GetItem(part, 0));
+  Py_ssize_t extra_length;
+  const char *extra = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(part, 2), &extra_length);
+  if (extra == NULL) return 0;
+  if (index >= series->value_count) {
+    PyErr_SetString(PyExc_IndexError, "the series has no such value");
+    return 0;
+  }
+  return append_sample(&texts->lines, PyTuple_GetItem(part, 1), &texts->labels, split, extra, (size_t)extra_length,
+                       series->values[index]);
 }
 
 static PyObject *text_of(const Buffer *buffer) {
@@ -185,9 +192,9 @@ static PyObject *list_of(const double *values, size_t count) {
 
 /* Returns a series as a tuple: see `read_series`. */
 static PyObject *series_entry(Texts *texts, const MetricsSeries *series, double created, PyObject *layout) {
-  texts->labels.length = texts->lines.length = 0;
+  texts->labels.length = texts->lines.length = texts->created.length = 0;
   if (layout != Py_None) {
-    PyObject *parts = PyTuple_GetItem(layout, 1);
+    PyObject *parts = PyTuple_GetItem(layout, 1), *created_name = PyTuple_GetItem(layout, 2);
     const char *extra = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(layout, 0), NULL);
     size_t split = 0;
     if (extra == NULL) return NULL;
@@ -196,7 +203,12 @@ static PyObject *series_entry(Texts *texts, const MetricsSeries *series, double 
       for (Py_ssize_t i = 0; i < count; i++) {
         if (!append_line(texts, split, series, PyTuple_GetItem(parts, i))) return NULL;
       }
-      return Py_BuildValue("(sdNN)", series->labels, created, text_of(&texts->labels), text_of(&texts->lines));
+      if (created_name != Py_None && created != 0 &&
+          !append_sample(&texts->created, created_name, &texts->labels, split, "", 0, created)) {
+        return NULL;
+      }
+      return Py_BuildValue("(sdNNN)", series->labels, created, text_of(&texts->labels), text_of(&texts->lines),
+                           text_of(&texts->created));
     }
     if (PyErr_Occurred()) return NULL;
   }
@@ -205,9 +217,10 @@ static PyObject *series_entry(Texts *texts, const MetricsSeries *series, double 
 }
 
 /* Walks a snapshot, from (its address, a tuple with the layout of each family), and returns a list with a list of the
- * series of each family. A layout is None, or (name of an extra label, tuple of the parts of `append_line`). A series is
- * (labels JSON, when it began, list of the values) without a layout, or if its labels are not plain; otherwise (labels
- * JSON, when it began, labels as text, lines as prometheus_client spells them). */
+ * series of each family. A layout is None, or (name of an extra label, tuple of the parts of `append_line`, None or the
+ * name of the sample that says when the series began). A series is (labels JSON, when it began, list of the values)
+ * without a layout, or if its labels are not plain; otherwise (labels JSON, when it began, labels as text, lines as
+ * prometheus_client spells them, the line that says when it began or an empty text). */
 static PyObject *read_series(PyObject *module, PyObject *arguments) {
   PyObject *address, *layouts;
   (void)module;
@@ -224,7 +237,7 @@ static PyObject *read_series(PyObject *module, PyObject *arguments) {
       PyList_SetItem(families, i, list);
     }
   }
-  Texts texts = {{NULL, 0, 0}, {NULL, 0, 0}};
+  Texts texts = {{NULL, 0, 0}, {NULL, 0, 0}, {NULL, 0, 0}};
   MetricsSeries series;
   while (families != NULL && metrics_snapshot_next(snapshot, &series) == BACKEND_STATUS_OK) {
     double created = 0;
@@ -238,5 +251,6 @@ static PyObject *read_series(PyObject *module, PyObject *arguments) {
   }
   free_buffer(&texts.labels);
   free_buffer(&texts.lines);
+  free_buffer(&texts.created);
   return families;
 }

@@ -50,12 +50,13 @@ class ReadFamily(NamedTuple):
     series: list[ReadSeries]
 
 
-#: Which lines a series has: the name of a label that its samples have beside those of the series, or "", and
-#: for each line the index of its value, the name of its sample, and the text of that label. None: no lines.
-Layout = Optional[tuple[str, tuple[tuple[int, str, str], ...]]]
+#: Which lines a series has: the name of a label that its samples have beside those of the series, or ""; for
+#: each line the index of its value, the name of its sample, and the text of that label; and the name of the
+#: sample that says when the series began, or None. None: no lines.
+Layout = Optional[tuple[str, tuple[tuple[int, str, str], ...], Optional[str]]]
 
-#: A series: its labels JSON, when it began, and its values; or, with a layout and plain labels, these as text
-#: and the lines.
+#: A series: its labels JSON, when it began, and its values; or, with a layout and plain labels, these as
+#: text, the lines, and the line that says when it began.
 Entry = tuple[Any, ...]
 
 

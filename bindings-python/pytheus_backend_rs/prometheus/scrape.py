@@ -245,9 +245,3 @@ def _exemplars(child: Any, count: int) -> list[Any]:
     parts: Sequence[Any] = () if child is None else internals.parts_of(child)
     found = [part.get_exemplar() if isinstance(part, Cell) else None for part in parts]
     return found if len(found) == count else [None] * count
-
-
-def has_exemplars(child: Any) -> bool:
-    """Tells whether this process has exemplars of a metric."""
-    record = binding.record_of(child)
-    return record is not None and record.has_exemplars

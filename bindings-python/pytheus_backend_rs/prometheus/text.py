@@ -21,6 +21,7 @@ from pytheus_backend_rs._snapshot import Entry, Layout, ReadFamily
 from pytheus_backend_rs._text import plain_text
 from pytheus_backend_rs.prometheus import binding, internals, scrape, store
 from pytheus_backend_rs.prometheus.internals import Metric, bound_text
+from pytheus_backend_rs.prometheus.values import with_exemplars
 
 #: The types whose series have lines of numbers alone.
 _TYPES = ("counter", "gauge", "untyped", "summary", "histogram")
@@ -126,16 +127,18 @@ def _read_plain(families: dict[Any, Family]) -> dict[Any, list[Entry]]:
 def _layout_of(family: Family) -> Layout:
     definition = family.definition
     name = internals.shown_name(definition.name, definition.type_)
-    return _layout(name, definition.type_, definition.bounds, has_sum_first=False)
+    return _layout(name, definition.type_, definition.bounds, is_of_registry=True)
 
 
 @functools.lru_cache(maxsize=4096)
-def _layout(name: str, type_: str, bounds: tuple[float, ...], has_sum_first: bool) -> Layout:
-    """Returns which values of a series have lines, in the order of prometheus_client."""
+def _layout(name: str, type_: str, bounds: tuple[float, ...], is_of_registry: bool) -> Layout:
+    """Returns which values of a series have lines, in the order of prometheus_client: that of a metric of a
+    registry, or that of `MultiProcessCollector`, which has the sum first and no `_created`."""
+    created = f"{name}_created" if is_of_registry and type_ in _CREATED_TYPES else None
     if type_ == "counter":
-        return "", ((0, f"{name}_total", ""),)
+        return "", ((0, f"{name}_total", ""),), created
     if type_ == "summary":
-        return "", ((0, f"{name}_count", ""), (1, f"{name}_sum", ""))
+        return "", ((0, f"{name}_count", ""), (1, f"{name}_sum", "")), created
     if type_ == "histogram":
         buckets = tuple(
             [
@@ -145,12 +148,12 @@ def _layout(name: str, type_: str, bounds: tuple[float, ...], has_sum_first: boo
         )
         count = (len(buckets), f"{name}_count", "")
         total = (len(buckets) + 1, f"{name}_sum", "")
-        if has_sum_first:
-            return "le", (total, *buckets, count)
+        if not is_of_registry:
+            return "le", (total, *buckets, count), created
         # A sum of values below 0 may fall, so prometheus_client does not show it.
         has_sum = not bounds or bounds[0] >= 0
-        return "le", (*buckets, count, total) if has_sum else (*buckets, count)
-    return "", ((0, name, ""),)
+        return "le", (*buckets, count, total) if has_sum else (*buckets, count), created
+    return "", ((0, name, ""),), created
 
 
 def _head(metric: Metric, is_open_metrics: bool, suffix: str | None = None) -> str:
@@ -172,21 +175,23 @@ def _head(metric: Metric, is_open_metrics: bool, suffix: str | None = None) -> s
 
 def _own_text(metric: Any, family: Family, entries: Sequence[Entry], is_open_metrics: bool) -> str | None:
     """Returns the text of a metric of a registry; None if some of its samples are not plain."""
-    if not all(len(entry) == 4 for entry in entries):
+    is_plain = not is_open_metrics or family not in with_exemplars
+    if not is_plain or not all(len(entry) == 5 for entry in entries):
         return None
     names = internals.label_names(metric)
     known = _values.get(family, {})
-    present: dict[str, tuple[str | None, ...]] = {}
+    if len(known) > 2 * len(entries):
+        # Most of them have been removed.
+        known = {}
+    _values[family] = known
     by_values: dict[tuple[str | None, ...], list[Entry]] = {}
     for entry in entries:
         key = entry[0]
         values = known.get(key)
         if values is None:
             labels = json.loads(key)
-            values = tuple([labels.get(name) for name in names])
-        present[key] = values
+            values = known[key] = tuple([labels.get(name) for name in names])
         by_values.setdefault(values, []).append(entry)
-    _values[family] = present
     found, is_shared = internals.new_metric(metric), family.engine.is_shared
     has_created = family.definition.type_ in _CREATED_TYPES and internals.shows_created()
     head = _head(found, is_open_metrics)
@@ -194,21 +199,26 @@ def _own_text(metric: Any, family: Family, entries: Sequence[Entry], is_open_met
     created: list[str] = []
     behind = lines if is_open_metrics else created
     for values, child in internals.children_of(metric):
-        if internals.computes_its_value(child) or (is_open_metrics and scrape.has_exemplars(child)):
+        if internals.computes_its_value(child):
             return None
-        read = by_values.pop(tuple(map(plain_text, values)), None)
+        # The texts in the store are plain, so values that are found there are, too.
+        read = by_values.pop(values, None) or by_values.pop(tuple(map(plain_text, values)), None)
         if read is None and scrape.counts_alone(child, family.definition.gauge_mode):
             return None
         for one in read or ():
             lines.append(one[3])
             if has_created:
-                began = one[1] if is_shared and one[1] else internals.created_of(child) or one[1]
-                labels = f"{{{one[2]}}}" if one[2] else ""
-                behind.append(f"{found.name}_created{labels} {internals.spell(began)}\n")
+                behind.append(one[4] if is_shared and one[4] else _created_line(found.name, one, child))
     lines += [one[3] for read in by_values.values() for one in read]
     if created:
         created.insert(0, _head(found, is_open_metrics, "_created"))
     return "".join([head, *lines, *created])
+
+
+def _created_line(name: str, entry: Entry, child: Any) -> str:
+    """Returns the line that says when a series began, if this process knows it better than the store."""
+    labels = f"{{{entry[2]}}}" if entry[2] else ""
+    return f"{name}_created{labels} {internals.spell(internals.created_of(child) or entry[1])}\n"
 
 
 def _store_text(
@@ -223,7 +233,7 @@ def _store_text(
         if layout is None:
             family.series.extend(map(_snapshot.series_from, entries))
             pieces.append(foreign([scrape.stored_metric(family)]))
-        elif all(len(entry) == 4 for entry in entries):
+        elif all(len(entry) == 5 for entry in entries):
             pieces.append(_head(scrape.metric_for(family), is_open_metrics))
             pieces += [entry[3] for entry in entries]
         else:
@@ -235,4 +245,4 @@ def _store_layout(family: ReadFamily) -> Layout:
     if family.type_ not in _TYPES or not _plain(family.name):
         return None
     name = internals.shown_name(family.name, family.type_)
-    return _layout(name, family.type_, tuple(family.bounds), has_sum_first=True)
+    return _layout(name, family.type_, tuple(family.bounds), is_of_registry=False)

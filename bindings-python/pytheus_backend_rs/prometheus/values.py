@@ -7,6 +7,7 @@ objects of one metric share a `Record`, so a program that changes the sum and a 
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from pytheus_backend_rs import _logging
@@ -15,11 +16,14 @@ from pytheus_backend_rs._errors import BackendError, ErrorSlot, NotFoundError
 from pytheus_backend_rs._native import ffi, lib
 from pytheus_backend_rs.prometheus import native_methods
 
+#: The families of which a metric may have an exemplar in this process.
+with_exemplars: weakref.WeakSet[Family] = weakref.WeakSet()
+
 
 class Record:
     """The native metric of a metric."""
 
-    __slots__ = ("family", "has_exemplars", "is_removed", "labels", "metric", "native")
+    __slots__ = ("family", "is_removed", "labels", "metric", "native")
 
     def __init__(self, metric: Any, family: Family, labels: dict[str, str]) -> None:
         self.metric = metric
@@ -28,8 +32,6 @@ class Record:
         #: Whether this process has removed the metric. What a child that the program has kept counts then is
         #: shown nowhere, as in prometheus_client.
         self.is_removed = False
-        #: Whether one of the cells may have an exemplar.
-        self.has_exemplars = False
         self.bind()
 
     def bind(self) -> None:
@@ -117,7 +119,8 @@ class Cell:
     def set_exemplar(self, exemplar: Any) -> None:
         """Keeps an exemplar in this process."""
         self._exemplar = exemplar
-        self._record.has_exemplars |= exemplar is not None
+        if exemplar is not None:
+            with_exemplars.add(self._record.family)
 
     def get_exemplar(self) -> Any:
         """Returns the exemplar that this process has kept last."""
