@@ -18,7 +18,8 @@ from pytheus_backend_rs import (
 )
 from pytheus_backend_rs.process import process_metrics
 
-from programs import running
+from programs import run_program, running
+from redis_server import Server
 from waiting import wait_until
 
 #: A service that is forked, as gunicorn with --preload forks its workers.
@@ -126,3 +127,28 @@ def test_it_needs_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_engine, "_finders", [])
     with pytest.raises(ConfigurationError, match="load_backend"):
         process_metrics()
+
+
+def test_a_backend_has_one_prefix(tmp_path: Path) -> None:
+    config = {"path": str(tmp_path / "metrics")}
+    load_backend(SharedMemoryBackend, config)
+    process_metrics("shop")
+    process_metrics("shop")
+    with pytest.raises(ConfigurationError, match="prefix 'shop' already"):
+        process_metrics()
+    assert samples("shop_")['shop_python_gc_collections_total{generation="2"}'] >= 0
+    assert not samples()
+
+
+def test_two_prefixes_of_keys_are_two_stores(server: Server) -> None:
+    run_program(
+        """
+        from pytheus_backend_rs import RedisBackend, generate_metrics
+        from pytheus_backend_rs.process import process_metrics
+        for key_prefix in ("first", "second"):
+            load_backend(RedisBackend, {**config, "key_prefix": key_prefix})
+            process_metrics()
+            assert "process_cpu_seconds_total" in generate_metrics()
+        """,
+        server.config,
+    )

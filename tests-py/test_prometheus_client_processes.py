@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
-from pytheus_backend_rs import prometheus
+from pytheus.backends import load_backend
+from pytheus_backend_rs import SharedMemoryBackend, prometheus
+from pytheus_backend_rs.process import process_metrics
 
 from programs import running
 from redis_server import Server
@@ -102,6 +104,41 @@ def test_a_scrape_shows_every_process_that_lives(tmp_path: Path) -> None:
             sample for metric in own.collect() for sample in metric.samples if metric.name == "python_info"
         ]
         assert [sample.value for sample in info] == [1]
+    finally:
+        prometheus.uninstall()
+
+
+def test_a_reset_store_shows_the_process_again(tmp_path: Path) -> None:
+    prometheus.install(str(tmp_path / "metrics.shm"))
+    try:
+        registry = registry_of(PROCESS_COLLECTOR, PLATFORM_COLLECTOR)
+
+        def shown() -> dict[str, float]:
+            samples = [sample for metric in registry.collect() for sample in metric.samples]
+            return {sample.name: sample.value for sample in samples}
+
+        before = shown()
+        prometheus.reset()
+        after = shown()
+        assert after["python_info"] == 1
+        name = "process_start_time_seconds"
+        assert after[name] == before[name] > 1e9
+    finally:
+        prometheus.uninstall()
+
+
+def test_pytheus_shows_them_by_names_of_its_own(tmp_path: Path) -> None:
+    store = tmp_path / "metrics.shm"
+    prometheus.install(str(store))
+    try:
+        load_backend(SharedMemoryBackend, {"path": str(store)})
+        process_metrics("shop")
+        everything = CollectorRegistry()
+        MultiProcessCollector(everything)
+        for name in ("process_open_fds", "shop_process_open_fds"):
+            assert pids(everything, name) == [os.getpid()]
+        info = [metric.name for metric in everything.collect() if metric.name.endswith("python_info")]
+        assert sorted(info) == ["python_info", "shop_python_info"]
     finally:
         prometheus.uninstall()
 

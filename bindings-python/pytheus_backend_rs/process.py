@@ -15,7 +15,7 @@ import os
 import platform
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pytheus_backend_rs import _engine
 from pytheus_backend_rs._engine import Definition, Engine, Family
@@ -45,8 +45,8 @@ _GAUGES = (
     ("process_max_fds", "Descriptors that the process may have open."),
 )
 
-#: What follows this process for each store.
-_followers: dict[object, Follower] = {}
+#: What follows this process, by the store and the prefix.
+_followers: dict[tuple[object, str], Follower] = {}
 
 
 def process_metrics(prefix: str = "") -> None:
@@ -62,10 +62,11 @@ def process_metrics(prefix: str = "") -> None:
       `python_gc_collections_total` count for all processes, by `generation`.
     - `python_info` names the Python version.
 
-    `prefix` begins all names: `shop_process_open_fds`. The counts of the garbage collector are exact. The
-    other figures are those of the moment in the process that is scraped. Another process updates its own at
-    a fork, at its end, and when it collects garbage and they are five seconds old. A program without garbage
-    collection can call this again to update them.
+    `prefix` begins all names: `shop_process_open_fds`. A backend has one prefix: another one is a
+    `ConfigurationError`. The counts of the garbage collector are exact. The other figures are those of the
+    moment in the process that is scraped. Another process updates its own at a fork, at its end, and when it
+    collects garbage and they are five seconds old. A program without garbage collection can call this again
+    to update them.
     """
     engine = _engine.loaded_engine()
     if engine is None:
@@ -76,13 +77,18 @@ def process_metrics(prefix: str = "") -> None:
 def follow(engine: Engine, prefix: str) -> Follower:
     """Shows this process in the store of an engine, or updates what is shown. Another engine may have the
     same store open and show it already."""
-    place = _place(engine)
-    follower = _followers.get(place)
+    for (_, other), known in _followers.items():
+        if other != prefix and known.engine is engine:
+            raise ConfigurationError(
+                f"this backend shows the processes with the prefix {other!r} already: expected the same one"
+            )
+    key = _place(engine), prefix
+    follower = _followers.get(key)
     if follower is None or follower.engine.is_closed:
         if follower is not None:
             follower.stop()
         engine.process_metrics(prefix)
-        follower = _followers[place] = Follower(engine, f"{prefix}_" if prefix else "")
+        follower = _followers[key] = Follower(engine, f"{prefix}_" if prefix else "")
     else:
         follower.refresh()
     return follower
@@ -90,17 +96,26 @@ def follow(engine: Engine, prefix: str) -> Follower:
 
 def unfollow(engine: Engine) -> None:
     """Ends what `follow` has begun with this engine. The store goes on showing what it has."""
-    place = _place(engine)
-    follower = _followers.get(place)
-    if follower is not None and follower.engine is engine:
-        del _followers[place]
-        follower.stop()
+    for key, follower in list(_followers.items()):
+        if follower.engine is engine:
+            del _followers[key]
+            follower.stop()
+
+
+def show_again(engine: Engine) -> None:
+    """Shows this process again, after the engine was cleared."""
+    for follower in _followers.values():
+        if follower.engine is engine:
+            follower.show()
 
 
 def _place(engine: Engine) -> object:
     """Returns the same for engines that have one store open."""
     url = urlsplit(engine.url)
-    return id(engine) if url.scheme == "memory" else url._replace(query="")
+    options = parse_qs(url.query)
+    # The other options do not say which store it is.
+    parts = tuple(options.get(name, [""])[-1] for name in ("db", "key_prefix"))
+    return id(engine) if url.scheme == "memory" else (url._replace(query=""), parts)
 
 
 class Follower:
@@ -117,8 +132,9 @@ class Follower:
         version = platform.python_version_tuple()
         names = ("implementation", "major", "minor", "patchlevel", "version")
         info = Gauge.of_engine(engine, f"{prefix}python_info", "The Python of the service.", names)
-        info.labels(platform.python_implementation(), *version, platform.python_version()).set(1)
         self._info = info
+        self._shown_info = info.labels(platform.python_implementation(), *version, platform.python_version())
+        self._shown_info.set(1)
         self._counters = [
             (key, Counter.of_engine(engine, f"{prefix}{name}", text, ["generation"]))
             for name, text, key in _COUNTERS
@@ -164,6 +180,11 @@ class Follower:
         # A program whose forks skip Python's hooks, as those of uwsgi do, has another process id.
         if time.monotonic() >= self._due or os.getpid() != self._pid:
             self.refresh()
+
+    def show(self) -> None:
+        """Shows what a cleared store has no more."""
+        self._shown_info.set(1)
+        self.refresh()
 
     def refresh(self) -> None:
         """Updates the figures of this process."""

@@ -4,7 +4,7 @@
 //! gauges of each living process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::exposition::ForeignFamily;
 use crate::metric::Metric;
@@ -60,8 +60,8 @@ pub(super) struct ProcessMetrics {
     gauges: Vec<Arc<Family>>,
     /// The processor time that the counter has of this process, in microseconds.
     shown: AtomicU64,
-    /// Whether the start time is set.
-    has_started: AtomicBool,
+    /// When the process started, as the bits of a number; 0 before it is known.
+    started: AtomicU64,
 }
 
 impl ProcessMetrics {
@@ -82,7 +82,7 @@ impl ProcessMetrics {
                 .map(|figure| gauge(figure.name, figure.help))
                 .collect::<Result<_>>()?,
             shown: AtomicU64::new(0),
-            has_started: AtomicBool::new(false),
+            started: AtomicU64::new(0),
         })
     }
 
@@ -109,10 +109,7 @@ impl ProcessMetrics {
         {
             let _ = cpu.inc((now - before) as f64 / 1e6);
         }
-        // Only once, because the system may set its clock.
-        if !self.has_started.swap(true, Ordering::Relaxed)
-            && let (Some(family), Some(start)) = (&self.start, start_time())
-        {
+        if let (Some(family), Some(start)) = (&self.start, self.start_time()) {
             set(family, start);
         }
         for (family, figure) in self.gauges.iter().zip(&FIGURES) {
@@ -122,10 +119,22 @@ impl ProcessMetrics {
         }
     }
 
+    /// Reads the start time once, because the system may set its clock. It is shown again and again, because the store
+    /// may be cleared.
+    fn start_time(&self) -> Option<f64> {
+        let known = self.started.load(Ordering::Relaxed);
+        if known != 0 {
+            return Some(f64::from_bits(known));
+        }
+        let start = start_time()?;
+        self.started.store(start.to_bits(), Ordering::Relaxed);
+        Some(start)
+    }
+
     /// Resets what is shown in a forked child, whose processor time starts at zero.
     pub(super) fn forked(&self) {
         self.shown.store(0, Ordering::Relaxed);
-        self.has_started.store(false, Ordering::Relaxed);
+        self.started.store(0, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pytheus_backend_rs import _snapshot, metrics
+from pytheus_backend_rs import _snapshot, metrics, process
 from pytheus_backend_rs._engine import Engine, Family
 from pytheus_backend_rs._errors import BackendError, NotFoundError
 from pytheus_backend_rs._text import plain_text
@@ -43,6 +43,7 @@ def reset() -> None:
     gc.collect()
     engine.clear()
     metrics.renew(engine)
+    process.show_again(engine)
     for metric in internals.all_metrics():
         for _, child in internals.children_of(metric):
             _begin_again(child, engine)
