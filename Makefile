@@ -85,7 +85,7 @@ test-cinstall: ## Compare what `cargo cinstall` installs with what `make install
 COMPILING := test_wheel.py test_installed_library.py test_docs.py test_examples.py test_containers.py
 
 test-python: ## Test the Python wheel where no compiler is to be found, and run pytheus' own tests with each backend.
-	@scripts/need cargo cc python redis-server prometheus pkg-config binutils curl systemd
+	@scripts/need cargo cc python redis-server prometheus pkg-config binutils curl systemd openssl
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	scripts/without-compilers $(VENV)/bin/python -m pytest tests-py
 	$(VENV)/bin/python -m pytest $(addprefix tests-py/,$(COMPILING))
@@ -93,7 +93,7 @@ test-python: ## Test the Python wheel where no compiler is to be found, and run 
 test-python-system: ## Run the Python tests with an extension that is linked with an installed library.
 test-python-pure: ## Run the Python tests with an installed library and no extension: cffi's ABI mode.
 test-python-system test-python-pure: test-python-%:
-	@scripts/need cargo cc python redis-server prometheus pkg-config binutils curl systemd
+	@scripts/need cargo cc python redis-server prometheus pkg-config binutils curl systemd openssl
 	@$(MAKE) --silent $(VENV)/package.stamp $(VENV)/tests.stamp
 	$(VENV)/bin/python tests-py/package_variants.py $* tests-py
 

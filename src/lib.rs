@@ -49,7 +49,9 @@ mod store;
 mod rust_page {}
 
 pub use backend::{Backend, MetricFamily, Others, RenderOptions, process_families};
-pub use exporter::{Exporter, ExporterOptions, Listener};
+pub use exporter::{
+    ClientCertificates, Exporter, ExporterOptions, ExporterTls, Guard, Listener, TlsVersions,
+};
 pub use exposition::{
     Escaping, ForeignFamily, Format, NameFilter, Rendered, TEXT_CONTENT_TYPE, accepts_gzip, render_text,
 };

@@ -22,7 +22,7 @@ class Prometheus:
     """Scrapes each of `targets` (job name and port) on /metrics, every second.
 
     `flags` are further arguments of the command. `names` are the families that it asks for, by default all.
-    `rules` are files with rules, which it evaluates every second.
+    `rules` are files with rules, which it evaluates every second. `access` is what each job says of TLS and passwords.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class Prometheus:
         flags: Sequence[str] = (),
         names: Sequence[str] = (),
         rules: Sequence[Path] = (),
+        access: dict[str, Any] | None = None,
     ) -> None:
         jobs = [
             {
                 "job_name": job,
                 "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
                 "params": {"name[]": names},
+                **(access or {}),
             }
             for job, port in targets.items()
         ]

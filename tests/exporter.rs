@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::Level;
 use pytheus_backend_rs::{
-    Backend, Definition, ErrorKind, Exporter, ExporterOptions, Lifetime, MetricType, NameRule,
+    Backend, Definition, ErrorKind, Exporter, ExporterOptions, Guard, Lifetime, MetricType, NameRule,
 };
 use support::http::{Client, wait_until_free};
 use support::*;
@@ -98,6 +98,21 @@ fn a_unix_socket_is_served() {
     let refused = std::os::unix::net::UnixStream::connect(&path).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_guard_decides_which_requests_are_answered() {
+    let guard = Guard::new(|authorization| authorization == Some("Bearer secret"));
+    let options = ExporterOptions { guard: Some(guard), ..ExporterOptions::default() };
+    let exporter = Exporter::start(&memory(), options).unwrap();
+    let mut client = Client::connect(exporter.address());
+    for path in ["/metrics", "/", "/-/healthy", "/nowhere"] {
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let refused = client.answer();
+        assert_eq!((refused.status, refused.header("www-authenticate")), (401, "Basic"), "{path}");
+    }
+    client.send("GET /metrics HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer secret\r\n\r\n");
+    assert_eq!(client.answer().text(), REQUESTS);
 }
 
 #[test]

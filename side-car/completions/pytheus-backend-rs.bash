@@ -188,7 +188,7 @@ _pytheus-backend-rs() {
             return 0
             ;;
         pytheus__backend__rs__serve)
-            opts="-s -v -l -h --store --verbose --allowed-host --created-samples --process-metrics --listen --socket-mode --help"
+            opts="-s -v -l -h --store --verbose --allowed-host --created-samples --process-metrics --listen --socket-mode --web.config.file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -230,6 +230,21 @@ _pytheus-backend-rs() {
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --web.config.file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;

@@ -85,11 +85,13 @@ impl Socket {
     }
 
     /// Returns the URL of the metrics, or `unix:` and the path of the socket.
-    pub(crate) fn shown(&self) -> String {
+    pub(crate) fn shown(&self, is_tls: bool) -> String {
+        let scheme = if is_tls { "https" } else { "http" };
         match &self.listener {
-            Listener::Tcp(listener) => {
-                listener.local_addr().map(|address| format!("http://{address}/metrics")).unwrap_or_default()
-            }
+            Listener::Tcp(listener) => listener
+                .local_addr()
+                .map(|address| format!("{scheme}://{address}/metrics"))
+                .unwrap_or_default(),
             Listener::Unix(listener) => {
                 let address = listener.local_addr();
                 let path = address.ok().and_then(|address| address.as_pathname().map(Path::to_owned));

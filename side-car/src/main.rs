@@ -20,6 +20,8 @@ mod serve;
 mod store;
 mod table;
 mod top;
+mod users;
+mod web_config;
 
 use std::io::{self, Write};
 use std::panic;

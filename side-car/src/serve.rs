@@ -4,8 +4,9 @@
 //! unavailable.
 
 use std::io;
+use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use pytheus_backend_rs::{Backend, Exporter, ExporterOptions, process_families};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -15,6 +16,7 @@ use crate::dump::print;
 use crate::failure::Failure;
 use crate::listen::{Place, Socket};
 use crate::store::{self, Presence};
+use crate::web_config::WebConfig;
 use crate::with_common_options;
 
 pub(crate) fn command() -> Command {
@@ -23,8 +25,8 @@ pub(crate) fn command() -> Command {
         .after_help(
             "It serves /metrics, a landing page at /, /-/healthy, which says that it runs, and /-/ready, which says \
              that the store can be read. A store that is not there (yet) is 503 with the reason, until it is there. \
-             SIGHUP opens the store again, with the certificates that are now in the files of its URL; no scrape is \
-             refused meanwhile. SIGTERM and SIGINT end it, with exit code 0.",
+             SIGHUP reads the web configuration and opens the store again, with the certificates that are now in their \
+             files; no scrape is refused meanwhile. SIGTERM and SIGINT end it, with exit code 0.",
         );
     with_common_options(command).arg(
         Arg::new("allowed-host")
@@ -75,6 +77,17 @@ pub(crate) fn command() -> Command {
             .value_parser(parse_mode)
             .help("The permissions of the Unix socket, in octal digits: who may write to it may connect"),
     )
+    .arg(
+        Arg::new("web-config")
+            .long("web.config.file")
+            .value_name("FILE")
+            .value_hint(ValueHint::FilePath)
+            .value_parser(value_parser!(PathBuf))
+            .help(
+                "TLS and basic authentication, in the format of the web configuration of Prometheus' exporters: \
+                 tls_server_config and basic_auth_users",
+            ),
+    )
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -85,7 +98,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let socket = activated.map_or_else(|| listen(matches), |listener| Ok(listener.into()))?;
     let mut service = Service::start(matches, &socket)?;
     // A closed stdout (`Break`) does not keep the command from serving.
-    let _ = print(&format!("serving {} on {}\n", store::shown(matches), socket.shown()))?;
+    let _ = print(&format!("serving {} on {}\n", store::shown(matches), socket.shown(service.is_tls)))?;
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
@@ -106,6 +119,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 struct Service {
     backend: Backend,
     exporter: Exporter,
+    is_tls: bool,
 }
 
 impl Service {
@@ -117,12 +131,15 @@ impl Service {
         }
         let allowed_hosts = matches.get_many("allowed-host").into_iter().flatten().cloned().collect();
         let created_samples = matches.get_flag("created-samples");
-        let options = ExporterOptions { allowed_hosts, created_samples, ..Default::default() };
+        let web = matches.get_one::<PathBuf>("web-config").map(|path| WebConfig::read(path)).transpose()?;
+        let WebConfig { tls, guard } = web.unwrap_or_default();
+        let is_tls = tls.is_some();
+        let options = ExporterOptions { allowed_hosts, created_samples, tls, guard, ..Default::default() };
         let copy = socket.try_clone();
         let copy =
             copy.map_err(|error| Failure::failed(format!("cannot copy the listening socket: {error}")))?;
         let exporter = Exporter::start_on(&backend, copy, options)?;
-        Ok(Self { backend, exporter })
+        Ok(Self { backend, exporter, is_tls })
     }
 
     /// Answers the requests in flight, and closes the store.

@@ -8,21 +8,25 @@
 mod connection;
 mod crowd;
 mod descriptors;
+mod guard;
 mod listener;
 mod options;
 mod scrape;
 mod server;
 mod site;
 mod threads;
+mod tls;
 
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::guard::Guard;
 pub use self::listener::Listener;
 pub use self::options::ExporterOptions;
 use self::server::Place;
 use self::threads::Threads;
+pub use self::tls::{ClientCertificates, ExporterTls, TlsVersions};
 use crate::backend::Backend;
 use crate::model::error::Result;
 

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::guard::Guard;
+use super::tls::ExporterTls;
 use crate::model::error::{Error, ErrorKind, Result};
 
 /// Ten days: longer than any client needs, and small enough to be added to any `Instant`.
@@ -34,6 +36,10 @@ pub struct ExporterOptions {
     pub allowed_hosts: Vec<String>,
     /// Whether OpenMetrics has samples `_created`: see [`RenderOptions`](crate::RenderOptions).
     pub created_samples: bool,
+    /// TLS, if the exporter is to speak it. A client that speaks plain HTTP is then disconnected.
+    pub tls: Option<ExporterTls>,
+    /// Decides which requests are answered. `None` answers all.
+    pub guard: Option<Guard>,
 }
 
 impl Default for ExporterOptions {
@@ -47,6 +53,8 @@ impl Default for ExporterOptions {
             write_timeout: Duration::from_secs(30),
             allowed_hosts: Vec::new(),
             created_samples: false,
+            tls: None,
+            guard: None,
         }
     }
 }

@@ -21,10 +21,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::connection::Connection;
 use super::crowd::{Answers, Crowd, Member};
@@ -32,6 +34,7 @@ use super::descriptors::Guarded;
 use super::listener::{Acceptor, Listener, Stream};
 use super::options::ExporterOptions;
 use super::site::Site;
+use super::tls::ExporterTls;
 use crate::process::descriptor::Noted;
 
 /// How long requests in flight have to be answered when the exporter stops.
@@ -131,6 +134,8 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
 /// The state that the connections of an exporter share.
 struct Shared {
     site: Site,
+    tls: Option<TlsAcceptor>,
+    read_timeout: Duration,
     http: http1::Builder,
     crowd: Crowd,
     is_stopping: AtomicBool,
@@ -147,6 +152,8 @@ async fn serve(
 ) {
     let shared = Arc::new(Shared {
         site,
+        tls: options.tls.as_ref().map(ExporterTls::acceptor),
+        read_timeout: options.read_timeout,
         http: http(options),
         crowd: Crowd::new(answers),
         is_stopping: AtomicBool::new(false),
@@ -197,8 +204,23 @@ fn http(options: &ExporterOptions) -> http1::Builder {
     http
 }
 
-/// Speaks HTTP on a connection until it ends or has to make room for another one.
+/// Serves a connection until it ends or has to make room for another one.
 async fn converse(connection: Connection, member: Arc<Member>, shared: Arc<Shared>) {
+    let Some(tls) = &shared.tls else { return speak(connection, member, shared).await };
+    let mut handshake = pin!(timeout(shared.read_timeout, tls.accept(connection)));
+    let mut closing = pin!(member.closing());
+    let stream = poll_fn(|context| match closing.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => handshake.as_mut().poll(context).map(Some),
+    });
+    // An error is ignored: the client is too slow, does not speak TLS, or has shown no good certificate.
+    if let Some(Ok(Ok(stream))) = stream.await {
+        speak(stream, Arc::clone(&member), Arc::clone(&shared)).await;
+    }
+}
+
+/// Speaks HTTP on a connection.
+async fn speak(connection: impl AsyncRead + AsyncWrite + Unpin, member: Arc<Member>, shared: Arc<Shared>) {
     let service = service_fn(|request| {
         let (shared, member) = (&shared, &member);
         async move {

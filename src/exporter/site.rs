@@ -7,14 +7,16 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use http_body_util::Full;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap,
-    HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::crowd::Crowd;
+use super::guard::Guard;
+use super::options::ExporterOptions;
 use super::scrape::{Answer, Request, Scrape, Wanted};
 use crate::exposition::{Format, NameFilter, accepts_gzip};
 use crate::model::error::{Error, ErrorKind};
@@ -30,14 +32,14 @@ pub(super) struct Site {
     scrapes: Sender<Request>,
     /// In lower case. Empty means every host.
     allowed_hosts: Vec<String>,
+    guard: Option<Guard>,
 }
 
 impl Site {
-    /// Creates the pages. `scrapes` sends requests to the thread that scrapes. For `allowed_hosts` see
-    /// [`ExporterOptions`](crate::ExporterOptions).
-    pub(super) fn new(scrapes: Sender<Request>, allowed_hosts: &[String]) -> Self {
-        let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Self { scrapes, allowed_hosts }
+    /// Creates the pages. `scrapes` sends requests to the thread that scrapes.
+    pub(super) fn new(scrapes: Sender<Request>, options: &ExporterOptions) -> Self {
+        let allowed_hosts = options.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        Self { scrapes, allowed_hosts, guard: options.guard.clone() }
     }
 
     /// Answers a request. HEAD gets the same answer as GET; hyper omits the body.
@@ -45,6 +47,13 @@ impl Site {
         if !self.allows_host(&request) {
             let text = "this host name is not in allowed_hosts of the exporter\n".to_owned();
             return plain(StatusCode::MISDIRECTED_REQUEST, text);
+        }
+        if let Some(guard) = &self.guard {
+            let authorization = request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+            if !guard.allows(authorization) {
+                let reply = plain(StatusCode::UNAUTHORIZED, "unauthorized\n".to_owned());
+                return with(reply, WWW_AUTHENTICATE, "Basic");
+            }
         }
         let path = request.uri().path();
         if !matches!(path, "/" | "/metrics" | "/metrics/" | "/-/healthy" | "/-/ready") {

@@ -84,7 +84,7 @@ impl Threads {
             Ok((address, http)) => {
                 let _ = threads.listener.set(http.noted());
                 let _ = opened.send(Ok(address));
-                let site = Site::new(requests, &options.allowed_hosts);
+                let site = Site::new(requests, &options);
                 http.serve(site, counted, &options, &threads.stop);
             }
             Err(error) => {

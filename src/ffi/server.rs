@@ -135,7 +135,7 @@ impl MetricsServeOptions {
         let hosts = allowed_hosts.unwrap_or_default().split(',').map(str::trim);
         let default = ExporterOptions::default();
         Ok(ExporterOptions {
-            address: address.map_or(default.address, str::to_owned),
+            address: address.map_or(default.address.clone(), str::to_owned),
             port: self.port,
             name_prefix: name_prefix.map(str::to_owned),
             max_connections: match self.max_connections {
@@ -146,6 +146,7 @@ impl MetricsServeOptions {
             write_timeout: timeout("write_timeout", self.write_timeout, default.write_timeout)?,
             allowed_hosts: hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
             created_samples: MetricsCreatedSamples::choose(self.created_samples)?,
+            ..default
         })
     }
 }
