@@ -143,7 +143,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         for name, (config, url) in stores.items():
             service = stack.enter_context(running(SERVICE, config))
             targets[f"pytheus-{name}"] = int(service.line())
-            done = run(SCRIPT, name, textfile, side_car(), PYTHEUS_BACKEND_STORE=url)
+            done = run(SCRIPT, name, textfile, side_car(), PYTHEUS_BACKEND_RS_STORE=url)
             assert done.returncode == 0, done.stderr
         serve = ["serve", "--store", redis, "--listen", "127.0.0.1:0", "--process-metrics"]
         targets["pytheus-side-car"] = stack.enter_context(serving(serve))

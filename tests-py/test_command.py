@@ -124,9 +124,9 @@ def redis_store(server: Server) -> Store:
 
 def side_car(*arguments: str, store: str | None = None) -> subprocess.CompletedProcess[str]:
     """Runs it to its end; `store` is for the environment."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHEUS_BACKEND_STORE"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHEUS_BACKEND_RS_STORE"}
     if store is not None:
-        environment["PYTHEUS_BACKEND_STORE"] = store
+        environment["PYTHEUS_BACKEND_RS_STORE"] = store
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=HANG, env=environment
     )
@@ -184,7 +184,7 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], code: int, *part
 def test_help_says_what_a_command_does_and_what_it_needs(command: str) -> None:
     done = side_car(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for part in ("--store <URL>", "PYTHEUS_BACKEND_STORE", "shm:///path", "redis://", "password"):
+    for part in ("--store <URL>", "PYTHEUS_BACKEND_RS_STORE", "shm:///path", "redis://", "password"):
         assert part in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
 
@@ -226,7 +226,7 @@ def test_a_package_without_its_program_says_so(tmp_path: Path) -> None:
         ("dump", "--bogus"),
         ("dump", "--store", "mysql://h"),
         ("dump", "--store", "redis://h?bogus=1"),
-        ("dump", "--store", "no url"),
+        ("dump", "--store", "no:url"),
         ("dump", "--store", "memory:"),
         ("dump", "--store", "shm:///m", "--json", "--format", "text"),
         ("serve", "--store", "shm:///m", "--listen", "nowhere"),

@@ -182,7 +182,7 @@ def test_the_container_serves_the_store_of_its_environment(tmp_path: Path) -> No
     command, option, address = json.loads(line)
     assert option in options_of(command) and ["EXPOSE", address.removeprefix(":")] in instructions()
     arguments = [command, option, "127.0.0.1:0"]
-    with serving(arguments, PYTHEUS_BACKEND_STORE=f"shm://{tmp_path}/metrics") as port:
+    with serving(arguments, PYTHEUS_BACKEND_RS_STORE=f"shm://{tmp_path}/metrics") as port:
         assert get(port, "/-/healthy").status == 200
 
 

@@ -89,7 +89,7 @@ def test_systemd_makes_the_user_of_the_service() -> None:
 def test_the_settings_are_those_that_the_units_read() -> None:
     lines = (UNITS / "shop.conf").read_text("utf-8").splitlines()
     settings = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
-    assert settings.keys() == {"PYTHEUS_BACKEND_STORE", "LISTEN"}
+    assert settings.keys() == {"PYTHEUS_BACKEND_RS_STORE", "LISTEN"}
     assert f"Environment=LISTEN={settings['LISTEN']}\n" in (UNITS / SERVICE).read_text("utf-8")
     assert f"ListenStream={settings['LISTEN']}\n" in (UNITS / "pytheus-backend-rs@.socket").read_text("utf-8")
 
@@ -103,7 +103,7 @@ def test_the_service_serves_the_store_of_its_settings(tmp_path: Path) -> None:
     assert {argument for argument in arguments if argument.startswith("--")} <= options_of("serve")
     with (
         file_store(tmp_path / "metrics") as url,
-        serving(arguments, PYTHEUS_BACKEND_STORE=url) as port,
+        serving(arguments, PYTHEUS_BACKEND_RS_STORE=url) as port,
     ):
         text = get(port, "/metrics").text
     assert 'http_requests_total{path="/"} 1\n' in text
@@ -117,7 +117,7 @@ def activated(*sockets: str, store: str) -> Iterator[subprocess.Popen[str]]:
     command = command_of_unit(SERVICE, LISTEN="127.0.0.1:1")
     listen = [f"--listen={place}" for place in sockets]
     process = subprocess.Popen(
-        ["systemd-socket-activate", *listen, f"--setenv=PYTHEUS_BACKEND_STORE={store}", *command],
+        ["systemd-socket-activate", *listen, f"--setenv=PYTHEUS_BACKEND_RS_STORE={store}", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -244,7 +244,7 @@ def checked(folder: Path, store: str) -> dict[str, float]:
     command = command_of_unit(CHECK)
     assert command[2] == "/var/lib/prometheus/node-exporter"
     command[2] = str(folder)
-    done = run(*command, PYTHEUS_BACKEND_STORE=store)
+    done = run(*command, PYTHEUS_BACKEND_RS_STORE=store)
     assert done.returncode == 0, done.stderr
     # No draft is left.
     assert [file.name for file in folder.iterdir()] == ["pytheus-store-shop.prom"]
@@ -292,6 +292,6 @@ def test_a_check_of_a_server_tells_no_size(server: Server, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["", "a b", 'a"b', "../a"])
 def test_a_name_that_is_no_label_and_no_file_is_refused(tmp_path: Path, name: str) -> None:
-    done = run(SCRIPT, name, tmp_path, side_car(), PYTHEUS_BACKEND_STORE="shm:///nothing")
+    done = run(SCRIPT, name, tmp_path, side_car(), PYTHEUS_BACKEND_RS_STORE="shm:///nothing")
     assert done.returncode == 2 and "expected letters" in done.stderr
     assert list(tmp_path.iterdir()) == []

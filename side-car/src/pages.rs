@@ -21,7 +21,7 @@ const DATE: &str = "2026-11-28";
 const ENVIRONMENT: &str = "\
 .SH ENVIRONMENT\n\
 .TP\n\
-\\fBPYTHEUS_BACKEND_STORE\\fR\n\
+\\fBPYTHEUS_BACKEND_RS_STORE\\fR\n\
 The URL of the store, or several with spaces between them, if there is no \\fB\\-\\-store\\fR. A URL with a \
 password belongs here, because other users of the machine can read the arguments of a command.\n";
 

@@ -10,7 +10,7 @@ use url::Url;
 use crate::failure::Failure;
 
 /// The environment variable with the store URLs, used if there is no `--store`.
-const VARIABLE: &str = "PYTHEUS_BACKEND_STORE";
+const VARIABLE: &str = "PYTHEUS_BACKEND_RS_STORE";
 
 /// Whether the store must exist when the command starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub(crate) enum Presence {
 pub(crate) fn argument() -> Arg {
     let argument = Arg::new("store").long("store").short('s').value_name("URL").action(ArgAction::Append);
     argument.value_hint(ValueHint::Other).help(
-        "Where the values are: shm:///path of a metrics file, redis://[user[:password]@]host[:port][/db], or \
+        "Where the values are: the path of a metrics file, or shm:///path, redis://[user[:password]@]host[:port][/db], or \
          redis+unix:///path of a socket, with options such as key_prefix in the query. Repeat it to read several \
          stores as one, if no two have a metric family of one name. Default: what the environment variable \
-         PYTHEUS_BACKEND_STORE says, one URL or several with spaces between them; it is the place for a URL with a \
+         PYTHEUS_BACKEND_RS_STORE says, one URL or several with spaces between them; it is the place for a URL with a \
          password, since everybody on the machine can see the arguments of a command",
     )
 }
@@ -49,7 +49,7 @@ pub(crate) fn shown(matches: &ArgMatches) -> String {
 }
 
 fn shown_url(given: &str) -> String {
-    let Ok(mut url) = Url::parse(given) else { return String::new() };
+    let Ok(mut url) = Url::parse(&url_of(given)) else { return String::new() };
     url.set_query(None);
     url.set_fragment(None);
     // Fails only for a URL that cannot contain a user or password.
@@ -72,10 +72,23 @@ fn given(matches: &ArgMatches) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// Returns the URL of a store that was given as a URL or as the path of a metrics file. A path has no colon before its
+/// first slash.
+fn url_of(given: &str) -> String {
+    let is_path = !given.split('/').next().unwrap_or_default().contains(':');
+    match (std::path::absolute(given), Url::parse("shm:///")) {
+        (Ok(path), Ok(mut url)) if is_path && !given.is_empty() => {
+            url.set_path(&path.to_string_lossy());
+            url.into()
+        }
+        _ => given.to_owned(),
+    }
+}
+
 /// Returns the URL with which the side-car opens the store.
 fn side_car_url(given: &str, presence: Presence) -> Result<String, Failure> {
     // The engine reports why the text is not a URL.
-    let Ok(mut url) = Url::parse(given) else { return Ok(given.to_owned()) };
+    let Ok(mut url) = Url::parse(&url_of(given)) else { return Ok(given.to_owned()) };
     let option =
         |name: &str| url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned());
     let (start, required, read_only) = (option("start"), option("required"), option("read_only"));
@@ -121,6 +134,19 @@ mod tests {
 
     fn url(given: &str, presence: Presence) -> String {
         side_car_url(given, presence).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_that_of_a_metrics_file() {
+        assert_eq!(
+            url("/dev/shm/my metrics?#", Presence::Required),
+            "shm:///dev/shm/my%20metrics%3F%23?start=attach"
+        );
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(url_of("metrics.shm"), format!("shm://{}/metrics.shm", here.display()));
+        for given in ["memory:", "redis://h", "shm:", "shm:///m", "", "C:/m"] {
+            assert_eq!(url_of(given), given);
+        }
     }
 
     #[test]
