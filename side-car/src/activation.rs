@@ -11,7 +11,7 @@ use std::os::fd::{FromRawFd, RawFd};
 use std::process;
 
 use pytheus_backend_rs::Listener;
-use socket2::{Domain, Socket, Type};
+use socket2::{Socket, Type};
 
 use crate::failure::Failure;
 
@@ -36,7 +36,7 @@ pub(crate) fn listener() -> Result<Option<Listener>, Failure> {
     // here uses it.
     let socket = unsafe { Socket::from_raw_fd(FIRST) };
     match fault(&socket) {
-        Ok(None) if socket.domain().is_ok_and(|domain| domain == Domain::UNIX) => {
+        Ok(None) if socket.local_addr().is_ok_and(|address| address.is_unix()) => {
             Ok(Some(Listener::Unix(socket.into())))
         }
         Ok(None) => Ok(Some(Listener::Tcp(socket.into()))),
@@ -49,9 +49,9 @@ pub(crate) fn listener() -> Result<Option<Listener>, Failure> {
 
 /// Returns what is wrong with a socket, and what the socket unit must say instead.
 fn fault(socket: &Socket) -> io::Result<Option<String>> {
-    let (domain, kind) = (socket.domain()?, socket.r#type()?);
-    let address = socket.local_addr()?.as_socket().map(|address| format!(" ({address})")).unwrap_or_default();
-    let is_of_internet = matches!(domain, Domain::IPV4 | Domain::IPV6);
+    let (local, kind) = (socket.local_addr()?, socket.r#type()?);
+    let address = local.as_socket().map(|address| format!(" ({address})")).unwrap_or_default();
+    let is_of_internet = local.as_socket().is_some();
     let kind_of_stream = if is_of_internet { "TCP" } else { "Unix" };
     Ok(if kind != Type::STREAM {
         let name = match kind {
@@ -60,13 +60,24 @@ fn fault(socket: &Socket) -> io::Result<Option<String>> {
             _ => "a socket that is no stream",
         };
         Some(format!("{name}{address}: expected ListenStream"))
-    } else if !is_of_internet && domain != Domain::UNIX {
+    } else if !is_of_internet && !local.is_unix() {
         Some("a socket that is neither of TCP nor of Unix: expected ListenStream".to_owned())
-    } else if !socket.is_listener()? {
+    } else if !listens(socket)? {
         Some(format!(
             "a {kind_of_stream} socket{address} that does not listen, such as a connection: expected Accept=no"
         ))
     } else {
         None
     })
+}
+
+#[cfg(target_os = "linux")]
+fn listens(socket: &Socket) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// There is no systemd elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn listens(_: &Socket) -> io::Result<bool> {
+    Ok(true)
 }

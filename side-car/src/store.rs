@@ -49,7 +49,12 @@ pub(crate) fn shown(matches: &ArgMatches) -> String {
 }
 
 fn shown_url(given: &str) -> String {
-    let Ok(mut url) = Url::parse(&url_of(given)) else { return String::new() };
+    let Ok(mut url) = Url::parse(&url_of(given)) else {
+        // The parser knows no URL with several hosts, as of Sentinel and Cluster.
+        let (scheme, rest) = given.split_once("://").unwrap_or_default();
+        let hosts = rest.rsplit('@').next().unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
+        return format!("{scheme}://{hosts}");
+    };
     url.set_query(None);
     url.set_fragment(None);
     // Fails only for a URL that cannot contain a user or password.
@@ -178,6 +183,14 @@ mod tests {
             url("redis://h?required=true", Presence::Awaited),
             "redis://h?required=true&read_only=true"
         );
+    }
+
+    #[test]
+    fn a_url_is_shown_without_user_password_and_options() {
+        assert_eq!(shown_url("redis://u:p%40@h:1/2?key_prefix=a"), "redis://h:1/2");
+        assert_eq!(shown_url("redis-cluster://u:p@a:1,b:2?key_prefix=c"), "redis-cluster://a:1,b:2");
+        assert_eq!(shown_url("redis-sentinel://a:1,b:2/master"), "redis-sentinel://a:1,b:2/master");
+        assert_eq!(shown_url("shm:///m"), "shm:///m");
     }
 
     #[test]
