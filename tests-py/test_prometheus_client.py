@@ -13,6 +13,7 @@ import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary, metrics
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from pytheus_backend_rs import prometheus
 
 from programs import run_program
@@ -388,5 +389,58 @@ def test_the_environment_names_the_store(
         Counter("c", "help", registry=CollectorRegistry()).inc()
         assert (tmp_path / "metrics.shm").exists()
         assert [path.name for path in tmp_path.glob("*.db")] == []
+    finally:
+        prometheus.uninstall()
+
+
+@pytest.mark.parametrize("where", ["memory", "file", "redis"])
+def test_a_store_that_keeps_exemplars_shows_those_of_all_processes(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    store = store_named(where, request, tmp_path)
+    prometheus.install(store, exemplars=["c_total", "h"])
+    try:
+        registry = CollectorRegistry()
+        counter = Counter("c", "help", ["a"], registry=registry)
+        histogram = Histogram("h", "help", ["a"], buckets=[1, 2], registry=registry)
+        without = Counter("without", "help", ["a"], registry=registry)
+        counter.labels("x").inc(3, {"trace": "counter"})
+        histogram.labels("x").observe(1, {"trace": "bound"})
+        # The store has no room for it.
+        histogram.labels("x").observe(1.5, {"long": "\u20ac" * 100})
+        without.labels("x").inc(1, {"trace": "without"})
+        expected = {
+            ("c_total", "x", ""): {"trace": "counter"},
+            ("h_bucket", "x", "1.0"): {"trace": "bound"},
+            ("h_bucket", "x", "2.0"): {"long": "\u20ac" * 100},
+            ("without_total", "x", ""): {"trace": "without"},
+        }
+        if where != "memory":
+            run_program(
+                """
+                import pytheus_backend_rs.prometheus
+                from prometheus_client import Counter, Histogram
+                pytheus_backend_rs.prometheus.install(config["store"], exemplars=True)
+                Counter("c", "help", ["a"]).labels("y").inc(2, {"trace": "theirs"})
+                Histogram("h", "help", ["a"], buckets=[1, 2]).labels("x").observe(9, {"trace": "theirs"})
+                """,
+                {"store": store},
+                prelude="import json, os\nconfig = json.loads(os.environ['TEST_CONFIG'])\n",
+            )
+            expected["c_total", "y", ""] = expected["h_bucket", "x", "+Inf"] = {"trace": "theirs"}
+
+        def shown() -> dict[tuple[str, str, str], dict[str, str]]:
+            samples = [sample for metric in registry.collect() for sample in metric.samples]
+            return {
+                (one.name, one.labels["a"], one.labels.get("le", "")): one.exemplar.labels
+                for one in samples
+                if one.exemplar is not None
+            }
+
+        assert shown() == expected
+        text = openmetrics_exposition.generate_latest(registry).decode()
+        assert text.count(" # {") == len(expected)
+        prometheus.reset()
+        assert shown() == {}
     finally:
         prometheus.uninstall()

@@ -71,8 +71,9 @@ def family_of(engine: Engine, owner: Any) -> Family:
     if family is None:
         type_ = internals.type_of(owner)
         assert type_ is not None
-        definition = Definition(**internals.family_of(owner, type_), utf8=True)
-        family = engine.family(owner, definition)
+        parts = internals.family_of(owner, type_)
+        exemplars = type_ in ("counter", "histogram") and engine.keeps_exemplars(parts["name"])
+        family = engine.family(owner, Definition(**parts, utf8=True, exemplars=exemplars))
     return family
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pytheus_backend_rs import _logging
+from pytheus_backend_rs import _config, _logging
 from pytheus_backend_rs._callables import is_portable
 from pytheus_backend_rs._engine import Engine
 from pytheus_backend_rs._errors import BackendError
@@ -31,7 +31,12 @@ _replaced: list[tuple[Any, str, Any]] = []
 _is_named = False
 
 
-def install(store: str | os.PathLike[str] | None = None, *, process_metrics: bool = True) -> None:
+def install(
+    store: str | os.PathLike[str] | None = None,
+    *,
+    process_metrics: bool = True,
+    exemplars: bool | Sequence[str] = False,
+) -> None:
     """Makes prometheus_client keep its values in a store that all processes of the service share.
 
     `store` is a URL (`shm:///run/shop.shm`, `redis://host`, `memory:`) or the path of a file. Without it, the
@@ -49,8 +54,13 @@ def install(store: str | os.PathLike[str] | None = None, *, process_metrics: boo
     In shared memory, the metrics `process_*`, `python_gc_*` and `python_info` are those of every process of
     the service, with the label `pid` where processes cannot be added up. With `process_metrics=False` the
     store has none, and the collectors of prometheus_client show the process that is scraped.
+
+    With `exemplars=True`, the store keeps the exemplars of counters and histograms, and a scrape of a
+    registry shows those of all processes. A list has the names of the metrics whose exemplars it keeps
+    (`requests_total`). The exemplars of other metrics stay in each process.
     """
     global _is_named
+    keeps_exemplars = _config.exemplars({"exemplars": exemplars})
     if _replaced:
         if store is None or _is_named:
             return
@@ -64,6 +74,7 @@ def install(store: str | os.PathLike[str] | None = None, *, process_metrics: boo
                 *internals.TESTED[1],
             )
         engine = _open(store)
+        engine.keeps_exemplars = keeps_exemplars
         for place, name, replacement in _replacements():
             _replaced.append((place, name, place.__dict__[name]))
             setattr(place, name, replacement)

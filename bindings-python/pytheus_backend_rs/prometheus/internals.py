@@ -25,9 +25,10 @@ from prometheus_client import (
 from prometheus_client.metrics import Counter, Enum, Gauge, Histogram, Info, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-__all__ = ["Metric"]
+__all__ = ["Exemplar", "Metric"]
 
 #: The oldest and the newest version that are tested.
 TESTED = ((0, 17), (0, 26))

@@ -7,6 +7,7 @@ that only other processes have.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from pytheus_backend_rs._native import lib
 from pytheus_backend_rs._snapshot import ReadFamily, ReadSeries
 from pytheus_backend_rs._text import plain_text
 from pytheus_backend_rs.prometheus import binding, internals, processes, store, texts
-from pytheus_backend_rs.prometheus.internals import Metric, bound_text
+from pytheus_backend_rs.prometheus.internals import Exemplar, Metric, bound_text
 from pytheus_backend_rs.prometheus.values import Cell
 
 #: A suffix, labels, value and exemplar.
@@ -197,7 +198,7 @@ def _series_parts(family: ReadFamily, series: ReadSeries, child: Any = None) -> 
     exemplars and the time of creation."""
     labels, values, type_ = series.labels, series.values, family.type_
     if type_ == "counter":
-        yield "_total", labels, values[0], _exemplars(child, 1)[0]
+        yield "_total", labels, values[0], _exemplars([math.inf], series, child)[-1]
     elif type_ == "info":
         yield "_info", labels, 1.0, None
     elif type_ == "stateset":
@@ -209,8 +210,8 @@ def _series_parts(family: ReadFamily, series: ReadSeries, child: Any = None) -> 
         yield "_sum", labels, values[1], None
     elif type_ in ("histogram", "gaugehistogram"):
         bounds = [*family.bounds, math.inf]
-        exemplars = _exemplars(child, 1 + len(bounds))
-        for bound, value, exemplar in zip(bounds, values, exemplars[1:]):
+        exemplars = _exemplars(bounds, series, child)
+        for bound, value, exemplar in zip(bounds, values, exemplars):
             yield "_bucket", {**labels, "le": bound_text(bound)}, value, exemplar
         count, total = values[-2:]
         gauge = "g" if type_ == "gaugehistogram" else ""
@@ -240,8 +241,13 @@ def _created(series: ReadSeries, child: Any) -> float:
     return series.created if own is None or (is_shared and series.created) else own
 
 
-def _exemplars(child: Any, count: int) -> list[Any]:
-    """Returns the exemplar of each value of a metric."""
-    parts: Sequence[Any] = () if child is None else internals.parts_of(child)
+def _exemplars(bounds: Sequence[float], series: ReadSeries, child: Any) -> list[Any]:
+    """Returns the exemplar of each bucket, or of a counter: the newest one in the store, or that of this
+    process."""
+    parts: Sequence[Any] = () if child is None else internals.parts_of(child)[-len(bounds) :]
     found = [part.get_exemplar() if isinstance(part, Cell) else None for part in parts]
-    return found if len(found) == count else [None] * count
+    if len(found) != len(bounds):
+        found = [None] * len(bounds)
+    for one in sorted(series.exemplars, key=lambda exemplar: exemplar.timestamp):
+        found[bisect_left(bounds, one.value)] = Exemplar(*one)
+    return found

@@ -82,7 +82,7 @@ def _pieces(
     others: dict[Any, list[Family]] = {}
     for collector in collectors:
         families = scrape.families_to_read(collector)
-        if scrape.is_ours(collector) and families and _is_plain(families[0]):
+        if scrape.is_ours(collector) and families and _is_plain(families[0], is_open_metrics):
             plain[collector] = families[0]
         else:
             others[collector] = families
@@ -106,8 +106,10 @@ def _pieces(
     return pieces
 
 
-def _is_plain(family: Family) -> bool:
+def _is_plain(family: Family, is_open_metrics: bool) -> bool:
     definition = family.definition
+    if is_open_metrics and (definition.exemplars or family in with_exemplars):
+        return False
     return definition.type_ in _TYPES and all(map(_plain, (definition.name, *definition.label_names)))
 
 
@@ -175,8 +177,7 @@ def _head(metric: Metric, is_open_metrics: bool, suffix: str | None = None) -> s
 
 def _own_text(metric: Any, family: Family, entries: Sequence[Entry], is_open_metrics: bool) -> str | None:
     """Returns the text of a metric of a registry; None if some of its samples are not plain."""
-    is_plain = not is_open_metrics or family not in with_exemplars
-    if not is_plain or not all(len(entry) == 5 for entry in entries):
+    if not all(len(entry) == 5 for entry in entries):
         return None
     names = internals.label_names(metric)
     known = _values.get(family, {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from pytheus_backend_rs import _logging
+from pytheus_backend_rs import _exemplars, _logging
 from pytheus_backend_rs._engine import Family, metric_of
 from pytheus_backend_rs._errors import BackendError, ErrorSlot, NotFoundError
 from pytheus_backend_rs._native import ffi, lib
@@ -117,10 +117,23 @@ class Cell:
         return value[0]
 
     def set_exemplar(self, exemplar: Any) -> None:
-        """Keeps an exemplar in this process."""
+        """Keeps an exemplar: in the store, if the family has exemplars there and the store takes this one;
+        otherwise in this process."""
         self._exemplar = exemplar
-        if exemplar is not None:
-            with_exemplars.add(self._record.family)
+        family = self._record.family
+        if exemplar is None:
+            return
+        if family.definition.exemplars:
+            native = self._record.native
+            try:
+                _exemplars.count("keep", native[1], exemplar.value, exemplar.labels)
+            except (BackendError, TypeError, OverflowError):
+                # The store has stricter rules for labels.
+                pass
+            else:
+                self._exemplar = None
+                return
+        with_exemplars.add(family)
 
     def get_exemplar(self) -> Any:
         """Returns the exemplar that this process has kept last."""
