@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from waiting import wait_until
-from web_servers import serving
+from web_servers import WebServer, serving
 
 WORKERS = 4
 PATH = "/hello"
@@ -201,6 +201,17 @@ def counted(text: str, framework: Framework) -> float:
     )
 
 
+def scrape(server: WebServer, framework: Framework) -> str:
+    """Returns what a worker shows that has answered a request. A worker shows what its registry has, and
+    starlette_exporter registers its metrics at the first request."""
+
+    def shown() -> str | None:
+        text = server.get("/metrics")[1]
+        return text if counted(text, framework) else None
+
+    return wait_until(shown, "a worker shows requests") or ""
+
+
 @pytest.mark.parametrize(("name", "has_directory"), CASES)
 def test_every_request_is_counted_by(name: str, has_directory: bool, tmp_path: Path) -> None:
     framework, environment = FRAMEWORKS[name], {}
@@ -218,7 +229,7 @@ def test_every_request_is_counted_by(name: str, has_directory: bool, tmp_path: P
         workers |= server.serve(40, PATH)
         wait_until(lambda: counted(server.get("/metrics")[1], framework) >= 100, "100 requests to be counted")
         for _ in range(WORKERS):
-            text = server.get("/metrics")[1]
+            text = scrape(server, framework)
             assert counted(text, framework) == 100, f"{text}\n{server.text}"
             shown = processes(text)
             assert workers - {killed} <= shown and killed not in shown, f"{killed} of {workers}: {shown}"
