@@ -24,7 +24,7 @@ from waiting import wait_until
 COMMAND = [sys.executable, "-m", "pytheus_backend_rs"]
 
 
-COMMANDS = ["serve", "dump", "top", "check", "migrate"]
+COMMANDS = ["serve", "dump", "top", "check", "migrate", "push"]
 
 
 #: Counts three requests, and one more for each line that it reads. Each is an observation of 0.5, too.

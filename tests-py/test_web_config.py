@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import make_authority, make_certificate
 from http_client import get
 from operators_kit import KIT, run, side_car
 from programs import HANG, running
@@ -46,27 +47,12 @@ def store(tmp_path: Path) -> Iterator[str]:
         yield f"shm://{path}"
 
 
-def openssl(folder: Path, *arguments: str) -> None:
-    done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, timeout=HANG)
-    assert done.returncode == 0, done.stderr
-
-
-def make_certificate(folder: Path, name: str) -> None:
-    """Writes a certificate and its key, signed by the authority in the folder."""
-    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"]
-    openssl(folder, "req", *options, "-subj", f"/CN={name}", "-out", f"{name}.csr")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:false\n")
-    signer = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san"]
-    openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signer, "-out", f"{name}.crt")
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Returns a folder with certificates of a server and of a client, and of their authority."""
     folder = tmp_path / "web"
     folder.mkdir()
-    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key"]
-    openssl(folder, "req", "-x509", *options, "-subj", "/CN=authority", "-days", "2", "-out", "ca.crt")
+    make_authority(folder)
     make_certificate(folder, "server")
     make_certificate(folder, "client")
     return folder

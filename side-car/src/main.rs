@@ -14,6 +14,7 @@ mod output;
 #[cfg(test)]
 mod pages;
 mod printable;
+mod push;
 mod rates;
 mod screen;
 mod serve;
@@ -63,6 +64,7 @@ fn run() -> Result<(), Failure> {
         "dump" => dump::run(matches),
         "top" => top::run(matches),
         "migrate" => migrate::run(matches),
+        "push" => push::run(matches),
         _ => check::run(matches),
     }
 }
@@ -73,7 +75,7 @@ fn command() -> Command {
         .about("Looks at the metrics of a service from outside: in its shared-memory file, or on its Redis server.")
         .after_help(
             "Exit codes: 0 done, 1 failed (or not sound, for check), 2 not understood.\n\
-             Only migrate changes the store; but on Redis a scrape (serve, dump, top) renews the expiry of what it reads.",
+             Only migrate changes the store; but on Redis a scrape (serve, dump, top, push) renews the expiry of what it reads.",
         )
         .max_term_width(100)
         .subcommand_required(true)
@@ -83,6 +85,7 @@ fn command() -> Command {
         .subcommand(top::command())
         .subcommand(check::command())
         .subcommand(migrate::command())
+        .subcommand(push::command())
 }
 
 /// Adds the options that all commands share.
@@ -143,6 +146,7 @@ mod tests {
             &["top", "--interval=redis://:s3cret@h"],
             &["serve", "--listen", "u:s3cret@h"],
             &["redis://:s3cret@h"],
+            &["push", "--job", "j", "--label", "http://:s3cret@h"],
             &["dump", "--format", "s3cret@h"],
         ] {
             let line: Vec<String> = [NAME].iter().chain(line).map(|&argument| argument.to_owned()).collect();
