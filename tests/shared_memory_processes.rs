@@ -245,8 +245,9 @@ fn processes_killed_while_creating_and_removing_metrics_leave_a_sound_file() {
         wait_until("the process goes on", || rounds.get(slot) >= before + more);
         let pause = Duration::from_micros(random.below(300));
         std::thread::sleep(pause);
-        let old = std::mem::replace(&mut children[slot], start(slot));
-        old.kill();
+        // First, because both would make and remove the same metrics.
+        children.remove(slot).kill();
+        children.insert(slot, start(slot));
         if kill % 6 == 0 {
             file.open().collect(None).unwrap();
         }
