@@ -146,6 +146,22 @@ fn a_child_leaves_what_was_held_back_before_the_fork_to_its_parent() {
 }
 
 #[test]
+fn removing_a_metric_that_is_held_back_removes_the_series_of_other_processes() {
+    let file = TestFile::new();
+    let backend = small(&file);
+    let fillers = labelled(&backend, "fillers_total");
+    fill_up(&fillers, &file);
+    fillers.metric(&["x"]).unwrap().inc(1.0).unwrap();
+    assert_eq!(backend.statistics().metrics_held_back, 2);
+    let other = file.open();
+    let of_other = labelled(&other, "fillers_total");
+    of_other.clear().unwrap();
+    of_other.metric(&["x"]).unwrap().inc(2.0).unwrap();
+    fillers.remove(&["x"]).unwrap();
+    assert_eq!(lines(&other, "fillers_total{a=\"x\""), [""; 0]);
+}
+
+#[test]
 fn a_metric_that_is_removed_while_it_is_held_back_never_reaches_the_store() {
     let file = TestFile::new();
     let backend = small(&file);

@@ -176,7 +176,15 @@ impl BackendParts {
     fn removed(&self, metric: &Arc<Metric>) -> Result<()> {
         // Either a thread that offers the metric to the store sees that it is removed, or this thread sees that it was
         // stored.
-        if metric.cells.remove() { self.store.removed(metric) } else { Ok(()) }
+        let is_stored = metric.cells.remove();
+        match self.store.removed(metric) {
+            // Another process may have a series with these labels, which the store could not remove either.
+            Err(error) if !is_stored => {
+                log::debug!("a metric that the store never had is removed: {error}");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Removes the metric of `family` with the canonical labels `key`.
