@@ -288,6 +288,45 @@ fn a_file_that_only_a_side_car_scrapes_does_not_grow() {
     drop(first);
 }
 
+#[test]
+fn the_first_change_after_an_end_looks_for_few_other_series() {
+    let file = TestFile::new();
+    let (backend, other) = (file.open(), file.open());
+    let counter = family(&backend, MetricType::Counter, 1.0).metric(&["x"]).unwrap();
+    let others = family(&other, MetricType::Counter, 1.0);
+    let _unused = others.metric(&["unused"]).unwrap();
+    let last_use = |label: &str| {
+        let of_label = |record: &RawRecord| record.text == format!(r#"{{"a":"{label}"}}"#);
+        file.word(records(&file).into_iter().find(of_label).unwrap().offset + LAST_USE_AT)
+    };
+    let mut number = 0;
+    age(&file, &records(&file)[1], 100);
+    wait_until("new series make other processes look for all that have ended", || {
+        others.metric(&[&number.to_string()]).unwrap();
+        number += 1;
+        last_use("unused") & BURIED > 0
+    });
+    let _fresh = others.metric(&["fresh"]).unwrap();
+    for record in records(&file) {
+        if [r#"{"a":"x"}"#, r#"{"a":"fresh"}"#].contains(&record.text.as_str()) {
+            age(&file, &record, 50);
+        }
+    }
+    counter.inc(1.0).unwrap();
+    assert_eq!(last_use("fresh") & BURIED, 0, "a change does not look at the whole file");
+    // Yet the file does not grow if nothing else happens.
+    for _ in 0..500 {
+        for record in records(&file) {
+            let word = file.word(record.offset + LAST_USE_AT);
+            if word & BURIED > 0 || record.text == r#"{"a":"x"}"# {
+                age(&file, &record, 70);
+            }
+        }
+        counter.inc(1.0).unwrap();
+    }
+    assert!(records(&file).len() < 200 + number, "{} records", records(&file).len());
+}
+
 /// Declares a family whose series end after `ttl` seconds, or whose series do not end.
 fn counters(backend: &Backend, ttl: Option<f64>) -> MetricFamily {
     family(backend, MetricType::Counter, ttl.unwrap_or(f64::INFINITY))

@@ -317,17 +317,27 @@ pub(super) fn is_whole_table(file: &SharedFile, place: Place) -> Result<bool> {
 
 /// Returns all live records, in the order of the file.
 pub(super) fn live_records(file: &SharedFile) -> Result<Vec<Record>> {
+    Ok(live_records_from(file, HEADER_SIZE, usize::MAX)?.0)
+}
+
+/// Returns the live records among so many from `offset` on, and where the next one is: at the beginning of the file if
+/// there is none.
+pub(super) fn live_records_from(
+    file: &SharedFile,
+    mut offset: u64,
+    most: usize,
+) -> Result<(Vec<Record>, u64)> {
     let end = committed(file)?;
-    let mut records = Vec::new();
-    let mut offset = HEADER_SIZE;
-    while offset < end {
+    let (mut records, mut count) = (Vec::new(), 0);
+    while offset < end && count < most {
         let (place, next) = place_at(file, offset, end)?;
         if let Some(place) = place {
             records.extend(read(file, place)?);
         }
         offset = next;
+        count += 1;
     }
-    Ok(records)
+    Ok((records, if offset < end { offset } else { HEADER_SIZE }))
 }
 
 /// Returns the kind and size of the record at `offset`, or `None` if no record begins there.

@@ -14,12 +14,13 @@ use super::entry::Entry;
 use super::errors::{failed, unusable};
 use super::file::SharedFile;
 use super::index::{Attempt, Index, Trouble};
-use super::layout::{GENERATION_AT, KIND_AND_SIZE_AT, KIND_FAMILY, KIND_METRIC};
+use super::layout::{GENERATION_AT, HEADER_SIZE, KIND_AND_SIZE_AT, KIND_FAMILY, KIND_METRIC};
 use super::lock::{FileLock, last_turn};
 use super::place_locks::{self, PLACES};
 use super::places::{self, Inheritance};
 use super::record::{
-    Contents, Record, checked_length, committed, committed_within, expire, live_records, put, word,
+    Contents, Record, checked_length, committed, committed_within, expire, live_records, live_records_from,
+    put, word,
 };
 use crate::cell::last_use;
 use crate::cell::segment::load;
@@ -30,6 +31,9 @@ use crate::process::clock::uptime;
 /// How many seconds the record of a series that has ended stays as it is. A thread that was suspended in the middle of a
 /// change meanwhile finds that the series has ended. Later it might change the record of another series.
 const QUARANTINE: u32 = 60;
+
+/// How many records a change looks at that begins a series anew.
+const LOOKED_AT_ONCE: usize = 64;
 
 /// Returns whether a record with this word of the last use may be freed.
 pub(super) fn is_out_of_quarantine(word: u64) -> bool {
@@ -50,17 +54,24 @@ pub(super) struct Records {
     place: Option<(u64, FileDescriptor)>,
     /// Whether this work may wait for the lock of the file.
     may_wait: bool,
+    /// Where [`free_some`](Self::free_some) goes on.
+    next: u64,
 }
 
 impl Records {
     pub(super) fn new(file: Arc<SharedFile>) -> Self {
-        Self { file, families: HashMap::new(), place: None, may_wait: true }
+        Self { file, families: HashMap::new(), place: None, may_wait: true, next: HEADER_SIZE }
     }
 
     /// Says whether the work that follows may wait for the lock of the file. If not, it fails with
     /// [`ErrorKind::Timeout`](crate::ErrorKind) when another process has the lock.
     pub(super) fn may_wait(&mut self, may_wait: bool) {
         self.may_wait = may_wait;
+    }
+
+    /// Whether it may wait.
+    pub(super) fn waits(&self) -> bool {
+        self.may_wait
     }
 
     /// Returns the length of the file: see [`checked_length`].
@@ -193,11 +204,24 @@ impl Records {
                 ended.push(record);
             }
         }
+        self.free_ended(&ended)
+    }
+
+    /// Frees some of the records whose series have ended [`QUARANTINE`] seconds ago. Each call looks at the next few
+    /// records of the file.
+    pub(super) fn free_some(&mut self) -> Result<()> {
+        let (mut records, next) = live_records_from(&self.file, self.next, LOOKED_AT_ONCE)?;
+        self.next = next;
+        records.retain(|record| record.kind == KIND_METRIC && is_out_of_quarantine(record.last_use));
+        self.free_ended(&records)
+    }
+
+    fn free_ended(&self, ended: &[Record]) -> Result<()> {
         if ended.is_empty() {
             return Ok(());
         }
         self.with_lock(|index| {
-            for record in &ended {
+            for record in ended {
                 let segment = self.file.writable_segment(record.offset)?;
                 let generation = word(&self.file, segment, record.offset, GENERATION_AT)?;
                 // Another process may have freed it.

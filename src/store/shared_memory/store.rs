@@ -109,15 +109,20 @@ impl SharedMemoryStore {
     }
 
     /// Makes room for a new series of a family whose series end: ends those that were unused for too long. A file that
-    /// only a side-car scrapes would otherwise grow.
+    /// only a side-car scrapes would otherwise grow. A change that begins a series anew does not look at the whole file.
     fn make_room(&self, records: &mut Records, ttl: u32) {
         let now = uptime();
         let last = self.swept.load(Ordering::Relaxed);
-        if now.saturating_sub(last) > ttl.max(1) || last > now {
+        let made = if !records.waits() {
+            records.free_some()
+        } else if now.saturating_sub(last) > ttl.max(1) || last > now {
             self.swept.store(now, Ordering::Relaxed);
-            if let Err(error) = self.sweep(records) {
-                log::debug!("series that have ended stay in the metrics file: {error}");
-            }
+            self.sweep(records)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = made {
+            log::debug!("series that have ended stay in the metrics file: {error}");
         }
     }
 
