@@ -124,6 +124,18 @@ def test_dump_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["shop.prom"]
 
 
+def test_dump_replaces_the_file_behind_a_symbolic_link(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "metrics")
+    (tmp_path / "real").mkdir()
+    file, link = tmp_path / "real" / "shop.prom", tmp_path / "shop.prom"
+    file.write_text("old")
+    link.symlink_to(file)
+    with counting(store):
+        assert side_car("dump", "--store", store.url, "--output", str(link)).returncode == 0
+    assert link.is_symlink() and file.read_text("utf-8").splitlines() == METRICS
+    assert [path.name for path in file.parent.iterdir()] == ["shop.prom"]
+
+
 def test_a_failed_dump_leaves_the_old_file(tmp_path: Path) -> None:
     store = file_store(tmp_path / "metrics")
     file = tmp_path / "shop.prom"

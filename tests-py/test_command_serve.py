@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import urllib.error
 import urllib.request
 from functools import partial
@@ -228,6 +230,26 @@ def test_serve_replaces_the_socket_of_a_killed_process_and_no_other_file(tmp_pat
         done = side_car("serve", "--store", store.url, "--listen", f"unix:{path}")
         assert_one_sentence(done, 1, f"cannot serve metrics on {path}: there is a file that is no socket")
     assert path.read_text() == "mine"
+
+
+def test_serve_does_not_wait_for_a_process_that_takes_no_connections(tmp_path: Path) -> None:
+    path = tmp_path / "serve.sock"
+    with contextlib.ExitStack() as open_sockets:
+
+        def unix_socket() -> socket.socket:
+            return open_sockets.enter_context(socket.socket(socket.AF_UNIX))
+
+        busy = unix_socket()
+        busy.bind(str(path))
+        busy.listen(0)
+        with pytest.raises(BlockingIOError):
+            while True:
+                client = unix_socket()
+                client.setblocking(False)
+                client.connect(str(path))
+        done = side_car("serve", "--store", f"shm://{tmp_path}/metrics", "--listen", f"unix:{path}")
+    assert_one_sentence(done, 1, f"cannot serve metrics on {path}: another process serves there")
+    assert path.is_socket()
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

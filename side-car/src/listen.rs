@@ -4,15 +4,18 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use pytheus_backend_rs::Listener;
+use socket2::{Domain, SockAddr, Type};
 
 use crate::failure::Failure;
 
 const EXPECTED: &str =
     "expected HOST:PORT, as in 127.0.0.1:9464, [::1]:9464 or :9464, or unix: and an absolute path";
+
+/// How many connections may wait to be accepted: as many as for a port.
+const BACKLOG: i32 = 128;
 
 /// A place that a command line can name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +73,14 @@ impl Socket {
 
     fn open_at(path: &Path, mode: u32) -> io::Result<Self> {
         remove_stale(path)?;
-        let listener = Listener::Unix(UnixListener::bind(path)?);
-        let socket = Self { listener, made: Some((path.to_owned(), identity(path)?)) };
+        let socket = unix_socket()?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let made = Some((path.to_owned(), identity(path)?));
+        let opened = Self { listener: Listener::Unix(socket.try_clone()?.into()), made };
+        // Nobody can connect before it listens.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        Ok(socket)
+        socket.listen(BACKLOG)?;
+        Ok(opened)
     }
 
     /// Returns a copy of the socket. Clients that connect get to either.
@@ -126,11 +133,18 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::other("another process serves there")),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
+    let socket = unix_socket()?;
+    // A process that takes no connections must not keep this one waiting.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?).map_err(|error| (error.kind(), error)) {
+        Ok(()) | Err((io::ErrorKind::WouldBlock, _)) => Err(io::Error::other("another process serves there")),
+        Err((io::ErrorKind::ConnectionRefused, _)) => fs::remove_file(path),
+        Err((_, error)) => Err(error),
     }
+}
+
+fn unix_socket() -> io::Result<socket2::Socket> {
+    socket2::Socket::new(Domain::UNIX, Type::STREAM, None)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ fn write_beside(path: &Path, content: &str) -> io::Result<()> {
         return Err(io::Error::other("it is no regular file"));
     }
     path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // To rename over a symbolic link would replace the link, and leave the file behind it.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // It does not end in .prom, so node_exporter does not read it.
     let draft = path.with_file_name(format!(".pytheus-backend-rs.{}.{:x}", process::id(), time.as_nanos()));
@@ -33,9 +35,11 @@ fn write_beside(path: &Path, content: &str) -> io::Result<()> {
         let _ = fs::remove_file(&draft);
         return written;
     }
-    // The new name must survive a crash of the machine, too.
+    // The new name should survive a crash of the machine, too. The file is replaced, so it is no failure if this cannot be
+    // had: the user may not read the folder, or the file system does not know it.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 fn write(draft: &Path, content: &str) -> io::Result<()> {

@@ -105,7 +105,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         match Service::start(matches, &socket) {
             Ok(next) => {
-                std::mem::replace(&mut service, next).end()?;
+                if let Err(failure) = std::mem::replace(&mut service, next).end() {
+                    failure.but("the store is open again").tell(&mut io::stderr());
+                }
                 log::info!("the store was opened again");
             }
             Err(failure) => failure.but("what is open stays open").tell(&mut io::stderr()),

@@ -328,7 +328,7 @@ local function keep_exemplar(field, text)
   else
     value = redis.pcall('GET', key)
   end
-  if not value then return end
+  if not value or uses[labels] == false then return end
   local before = redis.pcall('HGET', meta, field)
   local time = type(before) == 'string' and tonumber(string.match(before, '^%d+'))
   if not time or time <= tonumber(string.match(text, '^%d+')) then redis.pcall('HSET', meta, field, text) end
