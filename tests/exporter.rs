@@ -116,6 +116,35 @@ fn a_guard_decides_which_requests_are_answered() {
 }
 
 #[test]
+fn a_slow_guard_keeps_nobody_waiting_whom_it_knows() {
+    let (let_go, held) = crossbeam_channel::bounded::<()>(0);
+    let guard = Guard::slow(
+        |authorization| (authorization != Some("slow")).then_some(authorization == Some("known")),
+        move |_| {
+            // An error means that the test is over.
+            let _ = held.recv();
+            true
+        },
+    );
+    let options = ExporterOptions { guard: Some(guard), ..ExporterOptions::default() };
+    let exporter = Exporter::start(&memory(), options).unwrap();
+    let ask = |who: &str| {
+        let mut client = Client::connect(exporter.address());
+        client.send(&format!("GET /metrics HTTP/1.1\r\nHost: test\r\nAuthorization: {who}\r\n\r\n"));
+        client
+    };
+    // One question is being answered, and 8 wait. Which of the clients is refused is not said.
+    let mut slow: Vec<Client> = (0..10).map(|_| ask("slow")).collect();
+    assert_eq!(ask("known").answer().text(), REQUESTS);
+    assert_eq!(ask("nobody").answer().status, 401);
+    drop(let_go);
+    let statuses: Vec<u16> = slow.iter_mut().map(|client| client.answer().status).collect();
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert!((1..=2).contains(&refused), "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10 - refused, "{statuses:?}");
+}
+
+#[test]
 fn the_landing_page_shows_the_version_and_links_to_each_path() {
     let exporter = serve(&memory());
     let page = get(&exporter, "/");

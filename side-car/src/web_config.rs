@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pytheus_backend_rs::{ClientCertificates, ExporterTls, Guard, TlsVersions};
 use yaml_rust2::yaml::Hash;
@@ -42,7 +43,11 @@ impl WebConfig {
         let tls = sections.section("tls_server_config")?.map(|section| tls(&section)).transpose()?.flatten();
         let users = sections.section("basic_auth_users")?.map(|section| users(&section)).transpose()?;
         let users = users.filter(|users| !users.is_empty());
-        let guard = users.map(|users| Guard::new(move |header| users.allow(header)));
+        let guard = users.map(|users| {
+            let users = Arc::new(users);
+            let asked = Arc::clone(&users);
+            Guard::slow(move |header| users.known(header), move |header| asked.allow(header))
+        });
         Ok(Self { tls, guard })
     }
 }
@@ -67,9 +72,10 @@ fn tls(section: &Section<'_>) -> Result<Option<ExporterTls>, String> {
         "VerifyClientCertIfGiven" => Some(false),
         "RequireAndVerifyClientCert" => Some(true),
         _ => {
-            return Err("client_auth_type: expected NoClientCert, VerifyClientCertIfGiven or \
-                        RequireAndVerifyClientCert"
-                .to_owned());
+            return Err(format!(
+                "client_auth_type is {auth_type:?}: expected NoClientCert, VerifyClientCertIfGiven or \
+                 RequireAndVerifyClientCert"
+            ));
         }
     };
     let clients = match (&authorities, are_required) {
@@ -164,7 +170,7 @@ impl<'file> Section<'file> {
             None => Ok(None),
             Some("TLS12") => Ok(Some(12)),
             Some("TLS13") => Ok(Some(13)),
-            Some(_) => Err(format!("{key}: expected TLS12 or TLS13")),
+            Some(other) => Err(format!("{key} is {other:?}: expected TLS12 or TLS13")),
         }
     }
 }
@@ -180,10 +186,13 @@ mod tests {
             ("tls_server_config: {cert_file: x}", "cert_file /nowhere/x: No such file"),
             ("tls_server_config: {cert: x}", "needs key_file"),
             ("tls_server_config: {client_auth_type: RequireAndVerifyClientCert}", "needs client_ca_file"),
-            ("tls_server_config: {client_auth_type: RequireAnyClientCert}", "client_auth_type: expected"),
+            (
+                "tls_server_config: {client_auth_type: RequireAnyClientCert}",
+                "client_auth_type is \"RequireAnyClientCert\": expected",
+            ),
             ("tls_server_config: {client_ca: x}", "client_ca_file needs client_auth_type"),
             ("tls_server_config: {cipher_suites: [x]}", "cipher_suites is not supported"),
-            ("tls_server_config: {min_version: TLS10}", "min_version: expected TLS12 or TLS13"),
+            ("tls_server_config: {min_version: TLS10}", "min_version is \"TLS10\": expected TLS12 or TLS13"),
             ("tls_server_config: {min_version: TLS13, max_version: TLS12}", "min_version is above"),
             ("tls_server_config: {cert: x, cert_file: y}", "exclude each other"),
             ("tls_server_config: x", "expected keys and values"),

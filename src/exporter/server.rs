@@ -25,8 +25,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::crowd::{Answers, Crowd, Member};
@@ -207,16 +209,30 @@ fn http(options: &ExporterOptions) -> http1::Builder {
 /// Serves a connection until it ends or has to make room for another one.
 async fn converse(connection: Connection, member: Arc<Member>, shared: Arc<Shared>) {
     let Some(tls) = &shared.tls else { return speak(connection, member, shared).await };
+    // An error is ignored: the client is too slow, does not speak TLS, or has shown no good certificate.
+    if let Some(Ok(Ok(stream))) = shake_hands(tls, connection, &member, &shared).await {
+        speak(stream, member, shared).await;
+    }
+}
+
+/// Makes a TLS connection. `None`: the exporter stops, or the connection has to make room.
+///
+/// A function of its own, so that nothing of it waits for the end of the connection while [`speak`] does: a member
+/// tells only one.
+async fn shake_hands(
+    tls: &TlsAcceptor,
+    connection: Connection,
+    member: &Member,
+    shared: &Shared,
+) -> Option<Result<io::Result<TlsStream<Connection>>, Elapsed>> {
     let mut handshake = pin!(timeout(shared.read_timeout, tls.accept(connection)));
     let mut closing = pin!(member.closing());
-    let stream = poll_fn(|context| match closing.as_mut().poll(context) {
-        Poll::Ready(()) => Poll::Ready(None),
-        Poll::Pending => handshake.as_mut().poll(context).map(Some),
+    let mut stopping = pin!(shared.stopping.notified());
+    let stream = poll_fn(|context| {
+        let is_over = closing.as_mut().poll(context).is_ready() || stopping.as_mut().poll(context).is_ready();
+        if is_over { Poll::Ready(None) } else { handshake.as_mut().poll(context).map(Some) }
     });
-    // An error is ignored: the client is too slow, does not speak TLS, or has shown no good certificate.
-    if let Some(Ok(Ok(stream))) = stream.await {
-        speak(stream, Arc::clone(&member), Arc::clone(&shared)).await;
-    }
+    stream.await
 }
 
 /// Speaks HTTP on a connection.

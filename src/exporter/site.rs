@@ -15,7 +15,7 @@ use hyper::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::crowd::Crowd;
-use super::guard::Guard;
+use super::guard::{Guard, Question};
 use super::options::ExporterOptions;
 use super::scrape::{Answer, Request, Scrape, Wanted};
 use crate::exposition::{Format, NameFilter, accepts_gzip};
@@ -33,13 +33,18 @@ pub(super) struct Site {
     /// In lower case. Empty means every host.
     allowed_hosts: Vec<String>,
     guard: Option<Guard>,
+    questions: Sender<Question>,
 }
 
 impl Site {
-    /// Creates the pages. `scrapes` sends requests to the thread that scrapes.
-    pub(super) fn new(scrapes: Sender<Request>, options: &ExporterOptions) -> Self {
+    /// Creates the pages. `scrapes` sends requests to the thread that scrapes, and `questions` to that of the guard.
+    pub(super) fn new(
+        scrapes: Sender<Request>,
+        questions: Sender<Question>,
+        options: &ExporterOptions,
+    ) -> Self {
         let allowed_hosts = options.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Self { scrapes, allowed_hosts, guard: options.guard.clone() }
+        Self { scrapes, allowed_hosts, guard: options.guard.clone(), questions }
     }
 
     /// Answers a request. HEAD gets the same answer as GET; hyper omits the body.
@@ -50,9 +55,17 @@ impl Site {
         }
         if let Some(guard) = &self.guard {
             let authorization = request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-            if !guard.allows(authorization) {
-                let reply = plain(StatusCode::UNAUTHORIZED, "unauthorized\n".to_owned());
-                return with(reply, WWW_AUTHENTICATE, "Basic");
+            let verdict = match guard.known(authorization) {
+                Some(is_allowed) => Ok(is_allowed),
+                None => self.ask_guard(authorization.map(str::to_owned)).await,
+            };
+            match verdict {
+                Ok(true) => {}
+                Ok(false) => {
+                    let reply = plain(StatusCode::UNAUTHORIZED, "unauthorized\n".to_owned());
+                    return with(reply, WWW_AUTHENTICATE, "Basic");
+                }
+                Err(error) => return failure(&error),
             }
         }
         let path = request.uri().path();
@@ -106,6 +119,16 @@ impl Site {
         let wanted = Wanted { format: Format::default(), names: Some(NameFilter::nothing()), gzip: false };
         let scrape = self.scrape(wanted).await;
         scrape.map_or_else(|error| failure(&error), |_| plain(StatusCode::OK, "ready\n".to_owned()))
+    }
+
+    /// Asks the thread that decides about requests.
+    async fn ask_guard(&self, authorization: Option<String>) -> Result<bool, Error> {
+        let unavailable = |message| Error::new(ErrorKind::Unavailable, message);
+        let (answer, answers) = oneshot::channel();
+        let question = Question { authorization, answer };
+        // A queue without an end would keep a client with the right password waiting behind those that guess it.
+        self.questions.try_send(question).map_err(|_| unavailable("too many clients wait to be let in"))?;
+        answers.await.map_err(|_| unavailable("the exporter is stopping"))
     }
 
     async fn scrape(&self, wanted: Wanted) -> Answer {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::crowd::Answers;
 use super::descriptors;
+use super::guard::{Guard, MOST_QUESTIONS};
 use super::options::ExporterOptions;
 use super::scrape::{self, Presentation};
 use super::server::{HttpServer, Place};
@@ -76,6 +77,10 @@ impl Threads {
         let (requests, waiting) = unbounded();
         let answers = Answers::default();
         let counted = answers.clone();
+        let (questions, asked) = bounded(MOST_QUESTIONS);
+        if let Some(guard) = options.guard.clone().filter(Guard::is_slow) {
+            self.spawn("exporter-guard", move || guard.answer_questions(&asked)).map_err(refused)?;
+        }
         let (opened, address_or_error) = bounded(1);
         let threads = Arc::clone(self);
         let (name_prefix, created_samples) = (options.name_prefix.clone(), options.created_samples);
@@ -84,7 +89,7 @@ impl Threads {
             Ok((address, http)) => {
                 let _ = threads.listener.set(http.noted());
                 let _ = opened.send(Ok(address));
-                let site = Site::new(requests, &options);
+                let site = Site::new(requests, questions, &options);
                 http.serve(site, counted, &options, &threads.stop);
             }
             Err(error) => {
