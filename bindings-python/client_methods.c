@@ -1,6 +1,6 @@
-/* The callables for prometheus_client: `inc`, `dec`, `set`, `observe` and `labels` on the instances of its classes. They
- * leave to the methods of the classes what those of native_methods.c leave to theirs, and a metric that another process
- * has removed: the method of the class makes it again.
+/* The callables for prometheus_client: `inc`, `dec`, `set`, `observe` and `labels` on the instances of its classes.
+ * Calls that are not plain, and calls on a metric that another process has removed, go to the method of the class. It
+ * makes a removed metric again.
  *
  * build_native.py puts this file behind native_methods.c, whose objects it uses.
  */

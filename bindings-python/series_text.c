@@ -110,8 +110,8 @@ static const char *append_value(Buffer *buffer, const char *json) {
   }
 }
 
-/* Appends labels JSON as a scrape has labels, without braces: `a="x",b="y"`. Writes to `*split` where in the text the
- * label `extra` belongs. Returns 0 if it cannot: see `append_value`; names must be those that text needs no quotes for. */
+/* Appends labels JSON as a scrape has labels, without braces: `a="x",b="y"`. Sets `*split` to the offset at which
+ * the label `extra` sorts. Returns 0 if a name needs quotes, or a value has an escape that `append_value` does not know. */
 static int append_labels(Buffer *buffer, const char *json, const char *extra, size_t *split) {
   int is_split = 0;
   if (*json++ != '{') return 0;

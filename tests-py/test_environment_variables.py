@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from pytheus_backend_rs import ConfigurationError
+from pytheus_backend_rs.prometheus.store import url_of
+
 from programs import HANG
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +54,13 @@ def test_the_page_names_every_variable() -> None:
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
     assert named == read_by_the_sources()
     assert "PYTHEUS_BACKEND_RS_STORE" in named
+
+
+def test_a_service_refuses_several_stores_and_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHEUS_BACKEND_RS_STORE", "redis://:secret@one redis://two")
+    with pytest.raises(ConfigurationError, match="PYTHEUS_BACKEND_RS_STORE has a space") as raised:
+        url_of(None)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_service_and_the_side_car_read_one_variable(tmp_path: Path) -> None:

@@ -409,7 +409,11 @@ def test_a_store_that_keeps_exemplars_shows_those_of_all_processes(
         # The store has no room for it.
         histogram.labels("x").observe(1.5, {"long": "\u20ac" * 100})
         without.labels("x").inc(1, {"trace": "without"})
+        # Of two, the newer one is shown, wherever it is.
+        histogram.labels("z").observe(1, {"trace": "older"})
+        histogram.labels("z").observe(1, {"long": "\u20ac" * 100})
         expected = {
+            ("h_bucket", "z", "1.0"): {"long": "\u20ac" * 100},
             ("c_total", "x", ""): {"trace": "counter"},
             ("h_bucket", "x", "1.0"): {"trace": "bound"},
             ("h_bucket", "x", "2.0"): {"long": "\u20ac" * 100},

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Summary
+from prometheus_client.metrics import MetricWrapperBase
 from pytheus_backend_rs import prometheus
 from pytheus_backend_rs._callables import is_callable_of_engine
 
@@ -115,6 +116,42 @@ def test_methods_of_the_program_stay(registry: CollectorRegistry) -> None:
         Counter("d", "help", registry=registry).inc(3)
     inc.assert_called_once()
     assert registry.get_sample_value("d_total") == 0
+
+
+def test_each_call_goes_through_a_patch_of_labels(registry: CollectorRegistry) -> None:
+    original = MetricWrapperBase.labels
+    with mock.patch.object(MetricWrapperBase, "labels", autospec=True, side_effect=original) as labels:
+        counter = Counter("c", "help", ["a"], registry=registry)
+        for _ in range(3):
+            counter.labels("x").inc()
+        assert labels.call_count == 3
+    assert registry.get_sample_value("c_total", {"a": "x"}) == 3
+
+
+def test_a_function_that_the_program_puts_on_a_metric_stays(registry: CollectorRegistry) -> None:
+    gauge = Gauge("g", "help", registry=registry)
+    values: list[float] = []
+    gauge.set = values.append  # type: ignore[assignment]
+    prometheus.reset()
+    gauge.set(3)
+    assert values == [3]
+
+
+def test_a_metric_that_is_made_anew_after_uninstall_counts_in_this_process(tmp_path: Path) -> None:
+    prometheus.uninstall()
+    prometheus.install(tmp_path / "metrics.shm")
+    counter = Counter("c", "help", registry=None)
+    parent = Counter("p", "help", ["a"], registry=None)
+    counter.inc(5)
+    parent.labels("x").inc(5)
+    prometheus.uninstall()
+    assert "inc" not in vars(counter) and "labels" not in vars(parent)
+    for metric in (counter, parent.labels("x")):
+        metric.inc()
+        assert metric._value.get() == 6
+        metric._metric_init()
+        metric.inc()
+        assert metric._value.get() == 1
 
 
 def test_a_metric_that_another_process_has_removed_is_native_again(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def is_portable() -> bool:
 
 def is_callable_of_engine(value: Any) -> bool:
     """Tells whether this is one of the callables, as opposed to something that the program has put there."""
-    return isinstance(value, BuiltinFunctionType) or getattr(value, "__module__", None) == callables.__name__
+    if isinstance(value, BuiltinFunctionType):
+        return type(value.__self__).__module__ == __name__
+    return bool(getattr(value, "__module__", None) == callables.__name__)
 
 
 _abi.check(_native.ffi, _native.lib)

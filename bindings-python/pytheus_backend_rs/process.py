@@ -77,7 +77,7 @@ def process_metrics(prefix: str = "") -> None:
 def follow(engine: Engine, prefix: str) -> Follower:
     """Shows this process in the store of an engine, or updates what is shown. Another engine may have the
     same store open and show it already."""
-    for (_, other), known in _followers.items():
+    for (_, other), known in list(_followers.items()):
         if other != prefix and known.engine is engine:
             raise ConfigurationError(
                 f"this backend shows the processes with the prefix {other!r} already: expected the same one"
@@ -104,7 +104,7 @@ def unfollow(engine: Engine) -> None:
 
 def show_again(engine: Engine) -> None:
     """Shows this process again, after the engine was cleared."""
-    for follower in _followers.values():
+    for follower in list(_followers.values()):
         if follower.engine is engine:
             follower.show()
 

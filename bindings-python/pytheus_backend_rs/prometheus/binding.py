@@ -15,7 +15,7 @@ from typing import Any
 from pytheus_backend_rs import _logging
 from pytheus_backend_rs._engine import Definition, Engine, Family
 from pytheus_backend_rs._text import plain_text
-from pytheus_backend_rs.prometheus import internals, store
+from pytheus_backend_rs.prometheus import internals, native_methods, store
 from pytheus_backend_rs.prometheus.values import Cell, Record
 
 #: What was logged before, and what is to be logged.
@@ -44,6 +44,7 @@ def init(metric: Any) -> None:
     if internals.label_values(metric) and parents and internals.is_child_of(metric, parents[-1]):
         owner = parents[-1]
     if not bind(metric, owner):
+        native_methods.remove(metric)
         internals.original_init(metric)
     if not parents:
         deliver()

@@ -93,8 +93,13 @@ def install(
 
 
 def uninstall() -> None:
-    """Undoes `install`, as after a test. Metrics that exist keep counting in the store; those that are made
-    from now on count in this process."""
+    """Undoes `install`, as after a test. Metrics that exist keep counting in the store, by the methods of
+    prometheus_client; those that are made from now on count in this process."""
+    if _replaced:
+        for metric in internals.all_metrics():
+            native_methods.remove(metric)
+            for _, child in internals.children_of(metric):
+                native_methods.remove(child)
     while _replaced:
         setattr(*_replaced.pop())
     processes.hide(store.engine())
@@ -152,17 +157,21 @@ def _generators() -> Iterable[tuple[Any, str, Any]]:
 
 
 def _labels(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes the method that finds or makes a child."""
+    """Makes the method that finds or makes a child. If a tool has patched that of prometheus_client, before
+    `install` or since, each call goes through its patch."""
+    is_original = internals.is_original(original)
 
     def labels(self: Any, *labelvalues: Any, **labelkwargs: Any) -> Any:
-        child = internals.known_child(self, labelvalues, labelkwargs)
+        is_plain = is_original and getattr(type(self), "labels", None) is labels
+        child = internals.known_child(self, labelvalues, labelkwargs) if is_plain else None
         if child is None:
             try:
                 with binding.making_child_of(self):
                     child = original(self, *labelvalues, **labelkwargs)
             finally:
                 binding.deliver()
-        native_methods.install_labels(self)
+        if is_plain:
+            native_methods.install_labels(self)
         return child
 
     labels.__doc__ = original.__doc__

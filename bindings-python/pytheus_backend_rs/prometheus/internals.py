@@ -107,11 +107,13 @@ def type_of(metric: Any) -> str | None:
 
 
 def has_own_method(metric: Any, name: str) -> bool:
-    """Tells whether `metric.name` is a method of prometheus_client, and `labels` that of this package:
-    neither a subclass nor a tool that patches classes has replaced it."""
-    function = getattr(type(metric), name, None)
-    if name == "labels":
-        return function is BASE.labels
+    """Tells whether `metric.name` is a method of prometheus_client: neither a subclass nor a tool that
+    patches classes has replaced it."""
+    return is_original(getattr(type(metric), name, None))
+
+
+def is_original(function: Any) -> bool:
+    """Tells whether this is a function of prometheus_client's metrics."""
     # The wrapper of a tool may have the name and the module of what it wraps, but not its globals.
     return getattr(function, "__globals__", None) is vars(metrics)
 

@@ -45,9 +45,16 @@ def install(metric: Any, record: Record) -> None:
 
 def install_labels(metric: Any) -> None:
     """Puts the method that finds a child on a metric that has children."""
-    if "labels" not in vars(metric) and internals.has_own_method(metric, "labels"):
+    if "labels" not in vars(metric):
         keep = (internals.label_names(metric), internals.CHILDREN)
         vars(metric)["labels"] = callables.client_labels(metric, keep)
+
+
+def remove(metric: Any) -> None:
+    """Takes the native methods of a metric away."""
+    for name in ("inc", "dec", "set", "observe", "labels"):
+        if is_callable_of_engine(vars(metric).get(name)):
+            del vars(metric)[name]
 
 
 def _is_free(metric: Any, name: str) -> bool:

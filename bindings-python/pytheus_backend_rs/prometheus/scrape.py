@@ -242,12 +242,15 @@ def _created(series: ReadSeries, child: Any) -> float:
 
 
 def _exemplars(bounds: Sequence[float], series: ReadSeries, child: Any) -> list[Any]:
-    """Returns the exemplar of each bucket, or of a counter: the newest one in the store, or that of this
-    process."""
+    """Returns the exemplar of each bucket, or of a counter: the newest one of those in the store and that of
+    this process. The store does not take each: one in a tenth of a second, and four for all buckets."""
     parts: Sequence[Any] = () if child is None else internals.parts_of(child)[-len(bounds) :]
     found = [part.get_exemplar() if isinstance(part, Cell) else None for part in parts]
     if len(found) != len(bounds):
         found = [None] * len(bounds)
     for one in sorted(series.exemplars, key=lambda exemplar: exemplar.timestamp):
-        found[bisect_left(bounds, one.value)] = Exemplar(*one)
+        place = bisect_left(bounds, one.value)
+        own = found[place]
+        if own is None or (own.timestamp or 0) <= one.timestamp:
+            found[place] = Exemplar(*one)
     return found

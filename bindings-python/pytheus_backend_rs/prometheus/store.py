@@ -10,6 +10,7 @@ import os
 
 from pytheus_backend_rs import _config, _engine, _logging
 from pytheus_backend_rs._engine import Engine
+from pytheus_backend_rs._errors import ConfigurationError
 
 #: The environment variable that names the store.
 VARIABLE = "PYTHEUS_BACKEND_RS_STORE"
@@ -52,6 +53,12 @@ def url_of(store: str | os.PathLike[str] | None) -> str:
         os.makedirs(folder, exist_ok=True)
         return _config.shared_memory_url({"path": os.path.join(folder, "metrics.shm")})
     text = os.fspath(named)
+    if store is None and len(text.split()) > 1:
+        # The side-car takes several. The text may hold a password, so it is not shown.
+        raise ConfigurationError(
+            f"{VARIABLE} has a space in it: expected one store, a URL or the path of a file; in a URL a "
+            "space is %20"
+        )
     if ":" not in text.partition("/")[0]:
         return _config.shared_memory_url({"path": text})
     if text == "shm:":

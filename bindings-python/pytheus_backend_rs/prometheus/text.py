@@ -76,7 +76,8 @@ def _pieces(
     registry: Any, engine: Engine, foreign: Callable[[Iterable[Metric]], str], is_open_metrics: bool
 ) -> list[str]:
     """Returns the text of each collector of a registry. Custom collectors run before the store is read,
-    because they may change metrics."""
+    because they may change metrics. The store is read twice if there are families whose text is made in C and
+    others, so a scrape may show the others a moment later."""
     collectors, target = scrape.collectors_of(registry)
     plain: dict[Any, Family] = {}
     others: dict[Any, list[Family]] = {}

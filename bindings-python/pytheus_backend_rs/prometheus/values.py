@@ -16,7 +16,7 @@ from pytheus_backend_rs._errors import BackendError, ErrorSlot, NotFoundError
 from pytheus_backend_rs._native import ffi, lib
 from pytheus_backend_rs.prometheus import native_methods
 
-#: The families of which a metric may have an exemplar in this process.
+#: The families without exemplars in the store of which a metric may have one in this process.
 with_exemplars: weakref.WeakSet[Family] = weakref.WeakSet()
 
 
@@ -117,23 +117,20 @@ class Cell:
         return value[0]
 
     def set_exemplar(self, exemplar: Any) -> None:
-        """Keeps an exemplar: in the store, if the family has exemplars there and the store takes this one;
-        otherwise in this process."""
+        """Keeps an exemplar in this process, and in the store if the family has exemplars there."""
         self._exemplar = exemplar
         family = self._record.family
         if exemplar is None:
             return
-        if family.definition.exemplars:
-            native = self._record.native
-            try:
-                _exemplars.count("keep", native[1], exemplar.value, exemplar.labels)
-            except (BackendError, TypeError, OverflowError):
-                # The store has stricter rules for labels.
-                pass
-            else:
-                self._exemplar = None
-                return
-        with_exemplars.add(family)
+        if not family.definition.exemplars:
+            with_exemplars.add(family)
+            return
+        native = self._record.native
+        try:
+            _exemplars.count("keep", native[1], exemplar.value, exemplar.labels)
+        except (BackendError, TypeError, OverflowError):
+            # The store has stricter rules for labels.
+            pass
 
     def get_exemplar(self) -> Any:
         """Returns the exemplar that this process has kept last."""
