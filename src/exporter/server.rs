@@ -227,7 +227,7 @@ async fn shake_hands(
 ) -> Option<Result<io::Result<TlsStream<Connection>>, Elapsed>> {
     let mut handshake = pin!(timeout(shared.read_timeout, tls.accept(connection)));
     let mut closing = pin!(member.closing());
-    let mut stopping = pin!(shared.stopping.notified());
+    let mut stopping = pin!(shared.until_stop());
     let stream = poll_fn(|context| {
         let is_over = closing.as_mut().poll(context).is_ready() || stopping.as_mut().poll(context).is_ready();
         if is_over { Poll::Ready(None) } else { handshake.as_mut().poll(context).map(Some) }
@@ -250,7 +250,7 @@ async fn speak(connection: impl AsyncRead + AsyncWrite + Unpin, member: Arc<Memb
         }
     });
     let mut conversation = pin!(shared.http.serve_connection(TokioIo::new(connection), service));
-    let mut stopping = pin!(shared.stopping.notified());
+    let mut stopping = pin!(shared.until_stop());
     let mut is_stopping = false;
     let mut closing = pin!(member.closing());
     let end = poll_fn(|context| {
@@ -271,6 +271,15 @@ impl Shared {
     fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
         self.stopping.notify_waiters();
+    }
+
+    /// Resolves when the exporter stops, or has stopped before.
+    async fn until_stop(&self) {
+        // It hears of a stop from here on, so one that comes after the look is heard.
+        let told = self.stopping.notified();
+        if !self.is_stopping.load(Ordering::Relaxed) {
+            told.await;
+        }
     }
 }
 
