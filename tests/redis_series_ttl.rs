@@ -441,6 +441,25 @@ fn a_loss_brings_no_series_back_that_has_ended() {
 }
 
 #[test]
+fn a_gauge_that_was_only_added_to_is_restored_after_each_loss() {
+    let mut server = Server::start();
+    let backend = open(&server, "");
+    let gauges = family(&backend, MetricType::Gauge, &["a"], 60.0);
+    let added = gauges.metric(&["added"]).unwrap();
+    added.inc(10.0).unwrap();
+    flush(&backend);
+    for expected in [11, 12] {
+        server.lose_data();
+        added.inc(1.0).unwrap();
+        let line = format!("\ngauge{{a=\"added\"}} {expected}\n");
+        wait_until("the gauge is restored", || {
+            added.inc(0.0).unwrap();
+            backend.collect_text().is_ok_and(|text| text.contains(&line))
+        });
+    }
+}
+
+#[test]
 fn a_series_that_ended_before_a_failover_does_not_come_back_with_old_counts() {
     let mut servers = Replicas::start();
     let backend = Backend::open(&servers.front.url("")).unwrap();

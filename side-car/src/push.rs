@@ -108,7 +108,8 @@ impl Gateway {
 
     fn new(given: &str, labels: impl Iterator<Item = (String, String)>) -> Option<Self> {
         let mut url = Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-        let credentials = (!url.username().is_empty()).then(|| {
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        let credentials = has_credentials.then(|| {
             let password = url.password().unwrap_or_default();
             percent_decode_str(&format!("{}:{password}", url.username())).collect()
         });
@@ -118,8 +119,8 @@ impl Gateway {
         let mut path = url.path_segments_mut().ok()?;
         path.pop_if_empty().push("metrics");
         for (name, value) in labels {
-            // A server may resolve these segments, or split them at the slash.
-            if matches!(value.as_str(), "" | "." | "..") || value.contains('/') {
+            // A server may resolve these segments, or split them at the slash. A URL leaves the characters out.
+            if matches!(value.as_str(), "" | "." | "..") || value.contains(['/', '\t', '\n', '\r']) {
                 let encoded = URL_SAFE_NO_PAD.encode(&value);
                 let encoded = if encoded.is_empty() { "=".to_owned() } else { encoded };
                 path.push(&format!("{name}@base64")).push(&encoded);
@@ -135,12 +136,17 @@ impl Gateway {
 fn agent(gateway: &Gateway, ca_certs: Option<&PathBuf>) -> Result<Agent, Failure> {
     let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     if gateway.url.scheme() == "https" {
-        let certificates = match ca_certs {
-            Some(file) => CertificateDer::pem_file_iter(file)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| Failure::usage(format!("--ca-certs {}: {error}", file.display())))?,
-            None => rustls_native_certs::load_native_certs().certs,
-        };
+        let certificates =
+            match ca_certs {
+                Some(file) => CertificateDer::pem_file_iter(file)
+                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                    .map_err(|error| error.to_string())
+                    .and_then(|found| {
+                        if found.is_empty() { Err("it has no certificate".to_owned()) } else { Ok(found) }
+                    })
+                    .map_err(|error| Failure::usage(format!("--ca-certs {}: {error}", file.display())))?,
+                None => rustls_native_certs::load_native_certs().certs,
+            };
         let roots = certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned());
         tls = tls.root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()));
     }
@@ -175,6 +181,7 @@ mod tests {
         };
         assert_eq!(url("http://h:9091", &[("job", "a b")]), "http://h:9091/metrics/job/a%20b");
         assert_eq!(url("https://h/base/?x#y", &[("job", "ü%")]), "https://h/base/metrics/job/%C3%BC%25");
+        assert_eq!(url("http://h", &[("job", "a\tb\n")]), "http://h/metrics/job@base64/YQliCg");
         assert_eq!(
             url("http://h", &[("job", "x"), ("path", "/a?"), ("up", ".."), ("none", "")]),
             "http://h/metrics/job/x/path@base64/L2E_/up@base64/Li4/none@base64/="
@@ -186,6 +193,11 @@ mod tests {
         let gateway = Gateway::new("https://ann:p%40ss@h", std::iter::empty()).unwrap();
         assert_eq!(gateway.url.as_str(), "https://h/metrics");
         assert_eq!(gateway.credentials.unwrap(), b"ann:p@ss");
+        let gateway = Gateway::new("https://:secret@h", std::iter::empty()).unwrap();
+        assert_eq!(
+            (gateway.url.as_str(), gateway.credentials.unwrap()),
+            ("https://h/metrics", b":secret".to_vec())
+        );
         for bad in ["h:9091", "ftp://h", "", "//h"] {
             assert!(Gateway::new(bad, std::iter::empty()).is_none(), "{bad}");
         }

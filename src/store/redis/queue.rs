@@ -337,6 +337,11 @@ impl Queue {
         let (number, made_at, changes) = (batch.number(), batch.made_at(), batch.changes());
         let count = changes.len();
         let Answer { second, mut begun } = answer.unwrap_or_default();
+        // A gauge that this batch has restored begins there with the value that this process knows.
+        let restoring = batch.operations().len() - count;
+        for restored in batch.operations()[..restoring].iter().filter_map(Operation::field) {
+            begun.remove(restored);
+        }
         let note = |change: &Operation| {
             if let Operation::Add { field, metric, .. } = change
                 && begun.remove(field)
