@@ -178,8 +178,9 @@ impl BackendParts {
         // stored.
         let is_stored = metric.cells.remove();
         match self.store.removed(metric) {
-            // Another process may have a series with these labels, which the store could not remove either.
-            Err(error) if !is_stored => {
+            // Another process may have a series with these labels, so a store that is locked is an error. A full one is
+            // why this process has none, and nobody can have a series of a family that it does not hold.
+            Err(error) if !is_stored && error.kind() != ErrorKind::Timeout => {
                 log::debug!("a metric that the store never had is removed: {error}");
                 Ok(())
             }

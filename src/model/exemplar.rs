@@ -15,8 +15,8 @@ pub(crate) const MAX_CHARACTERS: usize = 128;
 pub(crate) const LABEL_WORDS: usize = 20;
 const MAX_BYTES: usize = LABEL_WORDS * 8;
 
-/// The slots of a histogram. The bounds of the buckets decide which slot a value belongs to.
-const HISTOGRAM_SLOTS: usize = 4;
+/// The slots of a histogram, which has the most. The bounds of the buckets decide which slot a value belongs to.
+pub(crate) const HISTOGRAM_SLOTS: usize = 4;
 
 /// An observation of a series.
 #[derive(Debug, Clone, PartialEq)]

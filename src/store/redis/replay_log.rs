@@ -10,8 +10,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::batch::{MAX_OPERATIONS, Operation};
+use super::exemplar_field;
 use super::gauges::restoring_add;
-use crate::model::exemplar::Exemplar;
+use crate::model::exemplar::{Exemplar, HISTOGRAM_SLOTS};
 use crate::model::native::{Native, NativeHistogram};
 use crate::process::clock::since_1970;
 
@@ -294,8 +295,11 @@ impl Names {
 #[derive(Debug, Default)]
 struct Merged<'log> {
     is_cleared: bool,
-    /// Fields are independent of each other.
+    /// Fields are independent of each other, but all of a series end together.
     fields: BTreeMap<&'log str, MergedField>,
+    /// In which seconds a server has applied the first and the last operation of each series since it may have ended
+    /// last, if series end.
+    made: BTreeMap<&'log str, (u64, u64)>,
     bytes: usize,
     /// After how many seconds without use the series end, if they do.
     ttl: Option<u32>,
@@ -307,8 +311,6 @@ struct MergedField {
     operations: Vec<Operation>,
     /// The value that the gauge had before the first of them, if it is one.
     before: Option<f64>,
-    /// In which seconds a server has applied the first and the last of them, if the series ends.
-    made: Option<(u64, u64)>,
     /// The operations before, after which the series may have ended.
     earlier: Vec<Operation>,
 }
@@ -332,16 +334,26 @@ impl<'log> Merged<'log> {
         if matches!(change, Change::Clear) {
             self.is_cleared = true;
             self.fields.clear();
+            self.made.clear();
             return;
+        }
+        if let Some(ttl) = self.ttl.filter(|_| !matches!(change, Change::Exemplar(_))) {
+            self.note_second(series_of(name), at, ttl);
+        }
+        if matches!(change, Change::Delete) {
+            let series = series_of(name);
+            if let Some(made) = self.made.get_mut(series) {
+                *made = (at, at);
+            }
+            for slot in 0..HISTOGRAM_SLOTS {
+                self.fields.remove(exemplar_field::name(slot, series).as_str());
+            }
         }
         let bytes = &mut self.bytes;
         let field = self.fields.entry(name).or_insert_with(|| {
             *bytes += name.len();
             MergedField::default()
         });
-        if let Some(ttl) = self.ttl.filter(|_| !matches!(change, Change::Exemplar(_))) {
-            field.note_second(name, at, ttl);
-        }
         if matches!(change, Change::AddToGauge(_) | Change::Set(_)) {
             let before = before.next();
             field.before = field.before.or(before);
@@ -360,15 +372,33 @@ impl<'log> Merged<'log> {
             }
             Change::Delete | Change::Clear => {
                 field.earlier.clear();
-                field.made = field.made.map(|_| (at, at));
                 field.operations = vec![Operation::Delete { field: name.to_string() }];
             }
         }
     }
 
+    /// Notes that a server has applied the next operation of a series in the second `at`. If the series may have ended
+    /// before, what came until then is put apart.
+    fn note_second(&mut self, series: &'log str, at: u64, ttl: u32) {
+        let made = self.made.entry(series).or_insert((at, at));
+        if at.saturating_sub(made.1) <= u64::from(ttl) {
+            made.1 = at.max(made.1);
+            return;
+        }
+        let before = std::mem::replace(made, (at, at));
+        let of_series = self.fields.range_mut(series..).take_while(|(name, _)| name.starts_with(series));
+        for (name, field) in of_series.filter(|(name, _)| series_of(name) == series) {
+            field.put_apart(name, Some(before));
+        }
+    }
+
     fn into_operations(self) -> Vec<Operation> {
         let clear = self.is_cleared.then_some(Operation::Clear);
-        let changes = self.fields.into_iter().flat_map(|(name, field)| field.into_operations(name));
+        let made = self.made;
+        let changes = self.fields.into_iter().flat_map(|(name, mut field)| {
+            field.put_apart(name, made.get(series_of(name)).copied());
+            field.earlier
+        });
         // The server keeps exemplars of series that are there.
         let (exemplars, changes): (Vec<_>, Vec<_>) =
             changes.partition(|change| matches!(change, Operation::Exemplar { .. }));
@@ -376,30 +406,20 @@ impl<'log> Merged<'log> {
     }
 }
 
-impl MergedField {
-    /// Notes that a server has applied the next operation in the second `at`.
-    fn note_second(&mut self, name: &str, at: u64, ttl: u32) {
-        match &mut self.made {
-            Some((_, last)) if at.saturating_sub(*last) <= u64::from(ttl) => *last = at.max(*last),
-            _ => {
-                self.put_apart(name);
-                self.made = Some((at, at));
-            }
-        }
-    }
+/// Returns the labels of a field: all that stands before the part of a histogram.
+fn series_of(field: &str) -> &str {
+    field.rfind('}').map_or(field, |end| &field[..=end])
+}
 
-    /// Puts the operations so far before those that follow, after which the series may have ended.
-    fn put_apart(&mut self, name: &str) {
-        if let Some((first, last)) = self.made.take() {
+impl MergedField {
+    /// Puts the operations so far before those that follow, after which the series may have ended. `made`: in which
+    /// seconds a server has applied the first and the last operation of the series.
+    fn put_apart(&mut self, name: &str, made: Option<(u64, u64)>) {
+        if let Some((first, last)) = made.filter(|_| !self.operations.is_empty()) {
             self.earlier.push(Operation::Made { field: name.to_owned(), first, last });
         }
         self.earlier.append(&mut self.operations);
         self.before = None;
-    }
-
-    fn into_operations(mut self, name: &str) -> Vec<Operation> {
-        self.put_apart(name);
-        self.earlier
     }
 
     fn add(&mut self, name: &str, more: f64) {
@@ -564,6 +584,49 @@ mod tests {
         let of_counter = ["a from 100 to 160", "a+6", "a from 221 to 221", "a+2"];
         assert_eq!(repeated(0, 60), [&of_counter[..], &of_gauge].concat());
         assert_eq!(repeated(1, 61), ["a from 160 to 221", "a+3", "g from 221 to 221", "g=8 after 0"]);
+    }
+
+    #[test]
+    fn the_fields_of_a_series_are_put_apart_together() {
+        let repeated = |seconds: [u64; 3]| -> Vec<String> {
+            let mut log = ReplayLog::default();
+            let (rare, total) = ("{}#le=+Inf", "{}#sum");
+            let batches = [[rare, total], ["{}#le=1", total], [rare, total]];
+            for (number, (fields, second)) in (1..).zip(batches.into_iter().zip(seconds)) {
+                log.push(number, &fields.map(|field| add(field, 1.0)), Vec::new());
+                log.note_second(second);
+            }
+            log.repeat_after(0, Some(60)).unwrap().operations.iter().map(shown).collect()
+        };
+        let from = |first, last, field: &str, amount| {
+            [format!("{field} from {first} to {last}"), format!("{field}+{amount}")]
+        };
+        // The series was in use all the time, and one of its buckets was not.
+        let whole = [("{}#le=+Inf", 2), ("{}#le=1", 1), ("{}#sum", 3)];
+        assert_eq!(repeated([100, 150, 200]), whole.map(|(field, sum)| from(100, 200, field, sum)).concat());
+        let apart = [
+            from(100, 150, "{}#le=+Inf", 1),
+            from(211, 211, "{}#le=+Inf", 1),
+            from(100, 150, "{}#le=1", 1),
+            from(100, 150, "{}#sum", 2),
+            from(211, 211, "{}#sum", 1),
+        ];
+        assert_eq!(repeated([100, 150, 211]), apart.concat());
+    }
+
+    #[test]
+    fn an_exemplar_of_a_series_that_was_removed_is_not_sent_again() {
+        let labels = "{\"a\":\"b\"}";
+        let exemplar = |labels: &str| Operation::Exemplar {
+            field: exemplar_field::name(0, labels),
+            exemplar: Box::new(Exemplar::new(&[("a", "b")], 1.0, 1).unwrap()),
+            metric: Weak::new(),
+        };
+        let mut log = ReplayLog::default();
+        log.push(1, &[add(labels, 1.0), exemplar(labels), exemplar("{}")], Vec::new());
+        log.push(2, &[delete(labels), add(labels, 2.0)], Vec::new());
+        let rest = ["-{\"a\":\"b\"}", "{\"a\":\"b\"}+2", "exemplar 0 {}:1"];
+        assert_eq!(repeated(&log, 0).2, rest);
     }
 
     #[test]
