@@ -58,7 +58,7 @@ def remove(metric: Any) -> None:
 
 
 def _is_free(metric: Any, name: str) -> bool:
-    """Tells whether a method of the class may be hidden: the program has put none of its own on the
-    metric."""
+    """Tells whether this package may put a method on the metric: the program has put none of its own there,
+    and has not replaced that of the class."""
     there = vars(metric).get(name)
     return internals.has_own_method(metric, name) and (there is None or is_callable_of_engine(there))
